@@ -1,0 +1,182 @@
+"""The one function that turns a picture file into an array: at the import check, in training, in evaluation and in serving.
+
+Whatever reads a picture anywhere calls `decode`, so a model never meets pixels in service that it could not have met in
+training. The function is Pillow's decoder, first frame, EXIF orientation applied, converted to RGB or grey, resized straight
+to height x width with antialiased bilinear (the aspect ratio is not kept), uint8.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from modelyard.core.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+MAX_PIXELS = 50_000_000
+"""Largest picture that is decoded, in pixels; checked from the header, before any pixel is read."""
+
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")
+"""Pillow's names of the file formats that are read; Pillow's other decoders are never tried."""
+
+EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff"})
+"""File name endings (lower case) of those formats."""
+
+_MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"BM", b"GIF8", b"RIFF", b"II*\x00", b"MM\x00*")
+_MODES = frozenset({"1", "L", "P", "PA", "LA", "La", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "I", "F"})
+_ORIENTATION_TAG = 0x0112
+
+Picture = npt.NDArray[np.uint8]
+"""Pixels, uint8 [height, width, channels], 0 to 255."""
+
+Bytes = bytes | bytearray | memoryview
+
+
+@dataclass(frozen=True)
+class PictureInfo:
+    """What a picture file holds: width and height in pixels as shown (EXIF orientation applied), Pillow's mode and format."""
+
+    width: int
+    height: int
+    mode: str
+    format: str
+
+
+def decode(data: Bytes | BinaryIO, *, height: int, width: int, channels: int, name: str = "picture") -> Picture:
+    """Pixels of a picture file as uint8 [height, width, channels]; channels is 1 (grey, ITU-R 601 luma) or 3 (RGB).
+
+    The same bytes and size give the same pixels everywhere. A large JPEG is decoded at 1/2, 1/4 or 1/8 of its size by the
+    JPEG decoder itself when that still leaves twice the wanted size. 16-bit grey keeps its upper 8 bits; alpha is dropped.
+    Raises InvalidArgument with reason EMPTY_FILE, NOT_A_PICTURE, TRUNCATED_PICTURE or PICTURE_TOO_LARGE; `name` is what the
+    message calls the picture.
+    """
+    mode = _mode_of(channels)
+    image = _open(_read(data), name)
+    image.draft(None, (2 * max(height, width), 2 * max(height, width)))  # type: ignore[arg-type]
+    return _finish(_load(image, name), mode, height, width)
+
+
+def probe(data: Bytes | BinaryIO, *, name: str = "picture") -> PictureInfo:
+    """Reads a picture file to its last pixel and says what it is; raises as `decode` does."""
+    return probe_with_thumbnail(data, size=0, name=name)[0]
+
+
+def probe_with_thumbnail(data: Bytes | BinaryIO, *, size: int, name: str = "picture") -> tuple[PictureInfo, Picture]:
+    """`probe`, and the picture as grey uint8 [size, size, 1] from the same reading ([0, 0, 1] for size 0)."""
+    image = _open(_read(data), name)
+    format_ = image.format or ""
+    mode = image.mode
+    upright = _load(image, name)
+    info = PictureInfo(upright.width, upright.height, mode, format_)
+    if size == 0:
+        return info, np.empty((0, 0, 1), np.uint8)
+    return info, _finish(upright, "L", size, size)
+
+
+def encode_png(pixels: npt.NDArray[np.uint8]) -> bytes:
+    """A PNG file of uint8 [H, W], [H, W, 1] or [H, W, 3]; compressed for speed, the same bytes for the same pixels."""
+    from PIL import Image
+
+    out = io.BytesIO()
+    Image.fromarray(pixels[:, :, 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels).save(out, "PNG", compress_level=1)
+    return out.getvalue()
+
+
+def is_picture_name(name: str) -> bool:
+    """Whether a file name ends as a picture's does."""
+    dot = name.rfind(".")
+    return dot >= 0 and name[dot:].lower() in EXTENSIONS
+
+
+def _mode_of(channels: int) -> str:
+    if channels not in (1, 3):
+        message = f"channels is {channels}; a picture is decoded to 1 (grey) or 3 (RGB) channels"
+        raise InvalidArgument("BAD_CHANNELS", message, field="channels", channels=channels)
+    return "L" if channels == 1 else "RGB"
+
+
+def _read(data: Bytes | BinaryIO) -> bytes:
+    if isinstance(data, bytes):
+        return data
+    if isinstance(data, bytearray | memoryview):
+        return bytes(data)
+    return data.read()
+
+
+def _open(data: bytes, name: str) -> Image.Image:
+    """The picture with its header read and its size checked, no pixel decoded yet."""
+    from PIL import Image
+
+    if not data:
+        raise InvalidArgument("EMPTY_FILE", f"{name} is empty (0 bytes); a picture file is needed", file=name)
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_large(name, str(error)) from error
+    except Exception as error:  # Pillow's parsers raise nearly anything on hostile bytes
+        raise _unreadable(data, name) from error
+    if image.width * image.height > MAX_PIXELS:
+        raise _too_large(name, f"{image.width} x {image.height} pixels")
+    if image.mode not in _MODES and not image.mode.startswith("I;16"):
+        raise InvalidArgument(
+            "NOT_A_PICTURE", f"{name} has pixels of mode {image.mode}, which is not read", file=name, mode=image.mode
+        )
+    return image
+
+
+def _load(image: Image.Image, name: str) -> Image.Image:
+    """Decodes all pixels of the first frame and turns them upright."""
+    from PIL import ImageOps
+
+    try:
+        image.load()
+    except Exception as error:  # a broken stream shows as OSError, SyntaxError, ValueError, struct.error, zlib.error...
+        raise _truncated(name, str(error)) from error
+    try:
+        turned = image.getexif().get(_ORIENTATION_TAG, 1) in range(2, 9)
+    except Exception:  # a broken EXIF block says nothing about the pixels
+        return image
+    return ImageOps.exif_transpose(image) if turned else image
+
+
+def _finish(image: Image.Image, mode: str, height: int, width: int) -> Picture:
+    from PIL import Image
+
+    if image.mode != mode:
+        image = _convert(image, mode)
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    pixels = np.array(image, dtype=np.uint8)
+    return pixels if pixels.ndim == 3 else pixels[:, :, np.newaxis]
+
+
+def _convert(image: Image.Image, mode: str) -> Image.Image:
+    from PIL import Image
+
+    if image.mode.startswith("I"):  # Pillow would clip 16-bit grey to white instead of scaling it
+        image = Image.fromarray((np.clip(np.asarray(image), 0, 65535).astype(np.uint16) >> 8).astype(np.uint8))
+    if image.mode not in ("L", "LA", "1", "RGB", "RGBA", "F"):
+        image = image.convert("RGB")
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _unreadable(data: bytes, name: str) -> InvalidArgument:
+    if data.startswith(_MAGIC):
+        return _truncated(name, "its header cannot be read")
+    formats = ", ".join(FORMATS)
+    return InvalidArgument("NOT_A_PICTURE", f"{name} is not a picture file that can be read; {formats} are", file=name)
+
+
+def _truncated(name: str, detail: str) -> InvalidArgument:
+    return InvalidArgument("TRUNCATED_PICTURE", f"{name} is cut short or damaged: {detail}", file=name, detail=detail)
+
+
+def _too_large(name: str, detail: str) -> InvalidArgument:
+    message = f"{name} is too large: {detail}; at most {MAX_PIXELS} pixels are read"
+    return InvalidArgument("PICTURE_TOO_LARGE", message, file=name, limit_pixels=MAX_PIXELS)
