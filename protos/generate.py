@@ -1,0 +1,70 @@
+"""Writes the Python code of the contracts into services/ (path = proto package), or with --check compares it with what is there.
+
+Run as `make proto` or `make proto-check`.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PROTOS = ROOT / "protos"
+SERVICES = ROOT / "services"
+GOOGLE = Path(sysconfig.get_paths()["purelib"])
+GOOGLE_PROTOS = ("google/rpc/status.proto", "google/api/field_behavior.proto")
+
+
+def generate(target: Path) -> None:
+    """Run protoc with the message, gRPC and typing plug-ins into `target`."""
+    files = sorted(str(path.relative_to(PROTOS)) for path in PROTOS.rglob("*.proto"))
+    with_services = [name for name in files if "\nservice " in (PROTOS / name).read_text()]
+    protoc = [sys.executable, "-m", "grpc_tools.protoc", f"-I{PROTOS}", f"-I{GOOGLE}"]
+    plugin = f"--plugin=protoc-gen-mypy={Path(sys.executable).parent / 'protoc-gen-mypy'}"
+    subprocess.run([*protoc, plugin, f"--python_out={target}", f"--mypy_out=quiet:{target}", *files], check=True)
+    subprocess.run([*protoc, f"--grpc_python_out={target}", *with_services], check=True)
+
+
+def copy_google_protos() -> None:
+    """Put the google protos where buf looks for them (buf.yaml); they are no part of this repository."""
+    for name in GOOGLE_PROTOS:
+        destination = ROOT / ".build" / "googleapis" / name
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(GOOGLE / name, destination)
+
+
+def generated(folder: Path) -> set[Path]:
+    return {path.relative_to(folder) for path in folder.rglob("*_pb2*.py*") if "__pycache__" not in path.parts}
+
+
+def stale(fresh: Path) -> list[str]:
+    """Names of generated files that are missing, left over or different in services/."""
+    wanted, present = generated(fresh), generated(SERVICES)
+    changed = {path for path in wanted & present if not filecmp.cmp(fresh / path, SERVICES / path, shallow=False)}
+    return sorted(str(path) for path in (wanted ^ present) | changed)
+
+
+def main() -> int:
+    copy_google_protos()
+    with tempfile.TemporaryDirectory() as folder:
+        fresh = Path(folder)
+        generate(fresh)
+        if "--check" in sys.argv:
+            differences = stale(fresh)
+            print("\n".join(differences) or "generated code is up to date")
+            return 1 if differences else 0
+        for path in generated(SERVICES):
+            (SERVICES / path).unlink()
+        for path in generated(fresh):
+            (SERVICES / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(fresh / path, SERVICES / path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
