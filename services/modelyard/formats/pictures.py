@@ -58,7 +58,7 @@ def decode(data: Bytes | BinaryIO, *, height: int, width: int, channels: int, na
     """
     mode = _mode_of(channels)
     image = _open(_read(data), name)
-    image.draft(None, (2 * max(height, width), 2 * max(height, width)))  # type: ignore[arg-type]
+    image.draft(None, (2 * max(height, width), 2 * max(height, width)))
     return _finish(_load(image, name), mode, height, width)
 
 
@@ -70,10 +70,13 @@ def probe(data: Bytes | BinaryIO, *, name: str = "picture") -> PictureInfo:
 def probe_with_thumbnail(data: Bytes | BinaryIO, *, size: int, name: str = "picture") -> tuple[PictureInfo, Picture]:
     """`probe`, and the picture as grey uint8 [size, size, 1] from the same reading ([0, 0, 1] for size 0)."""
     image = _open(_read(data), name)
-    format_ = image.format or ""
-    mode = image.mode
+    file_format, mode, (width, height) = image.format or "", image.mode, image.size
+    image.draft(None, (max(2 * size, 1), max(2 * size, 1)))  # every byte of the stream is still read; fewer pixels are made
+    loaded_shape = image.size
     upright = _load(image, name)
-    info = PictureInfo(upright.width, upright.height, mode, format_)
+    if upright.size != loaded_shape and upright.size == loaded_shape[::-1]:
+        width, height = height, width
+    info = PictureInfo(width, height, mode, file_format)
     if size == 0:
         return info, np.empty((0, 0, 1), np.uint8)
     return info, _finish(upright, "L", size, size)
