@@ -1,0 +1,1 @@
+"""What every service stands on: errors, names, settings, the rpc shell, artifacts, the database, jobs."""
