@@ -57,13 +57,12 @@ class NotJson(InvalidArgument, DontWrapMixin):
 
 
 def to_json(value: object) -> str:
-    """Compact JSON with sorted keys: equal documents give equal text. Raises InvalidArgument NOT_JSON (NaN, infinities, objects)."""
+    """Compact JSON, keys in the order given. Raises InvalidArgument NOT_JSON for what JSON cannot hold (NaN, infinities, objects)."""
     try:
-        return json.dumps(value, allow_nan=False, separators=(",", ":"), sort_keys=True)
+        return json.dumps(value, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError) as error:
-        raise NotJson(
-            "NOT_JSON", f"A document must hold JSON values only (finite numbers, text, lists, objects): {error}"
-        ) from error
+        message = f"A document must hold JSON values only (finite numbers, text, lists, objects): {error}"
+        raise NotJson("NOT_JSON", message) from error
 
 
 class Json(TypeDecorator[Any]):
@@ -328,9 +327,5 @@ def _named(error: DBAPIError) -> ModelyardError | None:
 
 def disk_full(place: str) -> ResourceExhausted:
     """The error for a write that found no space left at `place`."""
-    return ResourceExhausted(
-        "DISK_FULL",
-        f"No space is left in {place}; nothing was kept. Free some space and try again.",
-        place=place,
-        errno=errno.ENOSPC,
-    )
+    message = f"No space is left in {place}; nothing was kept. Free some space and try again."
+    return ResourceExhausted("DISK_FULL", message, place=place)

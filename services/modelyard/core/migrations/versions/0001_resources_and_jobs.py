@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 
-def _time() -> sa.types.TypeEngine[object]:
+def _time() -> sa.String:
     return sa.String(32).with_variant(sa.DateTime(timezone=True), "postgresql")
 
 
