@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, cast
 
-from modelyard.core.errors import DataLoss, InvalidArgument, NotFound
+from modelyard.core.errors import DataLoss, InvalidArgument, NotFound, ResourceExhausted
 
 if TYPE_CHECKING:
     from modelyard.core.settings import CoreSettings
@@ -164,10 +164,24 @@ class Tally:
         return InvalidArgument("SIZE_MISMATCH", message, field="size_bytes", announced=announced, actual=actual)
 
 
-def file_sha256(path: Path) -> str:
-    """The sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def file_sha256(file: BinaryIO) -> str:
+    """The sha256 of an open file, from its start."""
+    file.seek(0)
+    return hashlib.file_digest(cast(Any, file), "sha256").hexdigest()
+
+
+def check_namespace(namespace: str) -> str:
+    """The namespace. Raises InvalidArgument BAD_ARTIFACT_NAMESPACE unless it is 1 to 32 of a-z."""
+    if not re.fullmatch(r"[a-z]{1,32}", namespace):
+        message = f"namespace is {namespace!r}; it must be 1 to 32 of a-z, the name of a service"
+        raise InvalidArgument("BAD_ARTIFACT_NAMESPACE", message, field="namespace", value=namespace)
+    return namespace
+
+
+def disk_full(place: str) -> ResourceExhausted:
+    """The error for a write that found no space left at `place`."""
+    message = f"No space is left in {place}; nothing was kept. Free some space and try again."
+    return ResourceExhausted("DISK_FULL", message, place=place)
 
 
 def corrupt(uri: str, actual: str) -> DataLoss:
@@ -198,15 +212,18 @@ def check_offset(offset: int, size_bytes: int, uri: str) -> None:
 
 
 def collect(store: ArtifactStore, referenced: set[str], grace_s: float) -> list[str]:
-    """Delete the namespace's blobs that nothing references and that were last put more than `grace_s` seconds ago; gives their uris.
+    """Delete the namespace's blobs that nothing references and whose last put is over `grace_s` seconds ago; gives their uris.
 
-    The grace time covers what is stored but not yet written into a document. Read `referenced` just before the call.
+    The grace covers what is stored but not yet named by a document. Read `referenced` just before the call: a blob that is put
+    again after that is young, and stays.
     """
     limit = datetime.now(UTC) - timedelta(seconds=grace_s)
-    unused = [blob.uri for blob in store.list() if blob.uri not in referenced and blob.modified < limit]
-    for uri in unused:
-        store.delete(uri)
-    return unused
+    removed = []
+    for blob in store.list():
+        if blob.uri not in referenced and blob.modified < limit:
+            store.delete(blob.uri)
+            removed.append(blob.uri)
+    return removed
 
 
 def open_store(url: str, namespace: str, settings: CoreSettings | None = None, *, cache_dir: Path | None = None) -> ArtifactStore:

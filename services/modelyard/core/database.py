@@ -40,11 +40,13 @@ from sqlalchemy import (
     event,
     text,
 )
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, DontWrapMixin, OperationalError
 from sqlalchemy.types import TypeEngine
 
-from modelyard.core.errors import InvalidArgument, ModelyardError, ResourceExhausted, Unavailable
+from modelyard.core.artifacts import disk_full
+from modelyard.core.errors import InvalidArgument, ModelyardError, Unavailable
 
 BUSY_TIMEOUT_S = 30.0
 # Any number will do as long as every Modelyard process takes the same; it guards the migration of one database.
@@ -57,7 +59,7 @@ class NotJson(InvalidArgument, DontWrapMixin):
 
 
 def to_json(value: object) -> str:
-    """Compact JSON, keys in the order given. Raises InvalidArgument NOT_JSON for what JSON cannot hold (NaN, infinities, objects)."""
+    """Compact JSON, keys in the order given. Raises InvalidArgument NOT_JSON for what cannot be (NaN, infinities, objects)."""
     try:
         return json.dumps(value, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError) as error:
@@ -194,7 +196,9 @@ def open_database(url: str, schema: str = "") -> Engine:
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
     """A read-only transaction: one consistent view, and no writer waits for it."""
-    options = {_READ: True, "postgresql_readonly": True}
+    options: dict[str, Any] = {_READ: True}
+    if engine.dialect.name == "postgresql":
+        options |= {"postgresql_readonly": True, "isolation_level": "REPEATABLE READ"}
     with _named_errors(), engine.connect().execution_options(**options) as connection, connection.begin():
         yield connection
 
@@ -207,6 +211,12 @@ def writing(engine: Engine) -> Iterator[Connection]:
     """
     with _named_errors(), engine.begin() as connection:
         yield connection
+
+
+def insert_if_absent(connection: Connection, table: Table, **values: Any) -> bool:
+    """Insert a row unless its primary key is there; says whether it did. Waits for another transaction that inserts it."""
+    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    return connection.execute(insert(table).values(**values).on_conflict_do_nothing()).rowcount == 1
 
 
 _migrating = threading.Lock()
@@ -323,9 +333,3 @@ def _named(error: DBAPIError) -> ModelyardError | None:
     if busy or lost:
         return Unavailable("DATABASE_UNAVAILABLE", "The database does not answer now; try again in a moment.", retry_after_s=1.0)
     return None
-
-
-def disk_full(place: str) -> ResourceExhausted:
-    """The error for a write that found no space left at `place`."""
-    message = f"No space is left in {place}; nothing was kept. Free some space and try again."
-    return ResourceExhausted("DISK_FULL", message, place=place)

@@ -1,0 +1,233 @@
+"""Artifacts in a bucket of MinIO or any S3: key {namespace}/{sha256}.
+
+A put hashes into an unnamed temporary file, then uploads: S3 shows an object only when all of it is there. Reads go through a
+local cache folder, where the whole blob is verified before the first byte is given. The bucket is made by the first put.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, cast
+from urllib.parse import urlsplit
+
+import urllib3
+from minio import Minio
+from minio.error import S3Error
+
+from modelyard.core.artifacts import (
+    CHUNK_BYTES,
+    Blob,
+    StoredBlob,
+    Tally,
+    build_uri,
+    check_namespace,
+    check_own,
+    chunks,
+    corrupt,
+    disk_full,
+    missing,
+    parse_uri,
+    uri_of,
+)
+from modelyard.core.artifacts_files import FileArtifactStore, full_disk_named
+from modelyard.core.errors import DataLoss, InvalidArgument, NotFound, Unavailable
+
+if TYPE_CHECKING:
+    from modelyard.core.settings import CoreSettings
+
+_CACHE = "cache"
+_MISSING = ("NoSuchKey", "NoSuchBucket", "ResourceNotFound")
+_FULL = ("XMinioStorageFull", "XMinioQuotaExceeded", "QuotaExceeded", "EntityTooLarge")
+_BUSY = ("SlowDown", "SlowDownRead", "SlowDownWrite", "ServiceUnavailable", "InternalError", "XMinioServerNotInitialized")
+
+
+def connect(settings: CoreSettings) -> Minio:
+    """A client for the settings' endpoint (http://host:port or https://host) and keys. Connects on first use.
+
+    Raises InvalidArgument BAD_S3_ENDPOINT.
+    """
+    endpoint = settings.s3_endpoint
+    parts = urlsplit(endpoint)
+    if parts.scheme not in ("http", "https") or not parts.netloc or parts.path.strip("/"):
+        message = f"s3_endpoint is {endpoint!r}; it must be http://host:port or https://host"
+        raise InvalidArgument("BAD_S3_ENDPOINT", message, field="s3_endpoint", value=endpoint)
+    return Minio(
+        parts.netloc,
+        settings.s3_access_key.get_secret_value(),
+        settings.s3_secret_key.get_secret_value(),
+        secure=parts.scheme == "https",
+        region=settings.s3_region,
+        http_client=_http(),
+    )
+
+
+def _http() -> urllib3.PoolManager:
+    retry = urllib3.Retry(total=3, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504])
+    return urllib3.PoolManager(timeout=urllib3.Timeout(connect=5, read=60), maxsize=16, retries=retry)
+
+
+class S3ArtifactStore:
+    """An ArtifactStore in a bucket. The cache folder may be shared by processes, and may be emptied when none runs."""
+
+    def __init__(self, client: Minio, bucket: str, namespace: str, cache_dir: Path) -> None:
+        self.namespace = check_namespace(namespace)
+        self._client = client
+        self._bucket = bucket
+        self._cache = FileArtifactStore(cache_dir, _CACHE)
+
+    def put(self, stream: BinaryIO | Iterable[bytes], *, sha256: str | None = None, size_bytes: int | None = None) -> Blob:
+        """See ArtifactStore. Needs as much room in the system's temporary folder as the blob has bytes."""
+        tally = Tally(sha256, size_bytes)
+        with tempfile.TemporaryFile() as file:
+            with full_disk_named(tempfile.gettempdir()):
+                for chunk in tally.through(chunks(stream)):
+                    file.write(chunk)
+                file.seek(0)
+            blob = Blob(build_uri(self.namespace, actual := tally.finish()), actual, tally.size_bytes)
+            self._upload(cast(BinaryIO, file), blob)
+        return blob
+
+    def put_bytes(self, data: bytes) -> Blob:
+        """See ArtifactStore."""
+        return self.put([data])
+
+    def put_file(self, path: Path) -> Blob:
+        """See ArtifactStore."""
+        with path.open("rb") as file:
+            return self.put(file)
+
+    def open(self, blob: Blob | str, offset: int = 0) -> BinaryIO:
+        """See ArtifactStore."""
+        return self._cache.open(self._fetch(uri_of(blob)), offset)
+
+    def read_bytes(self, blob: Blob | str) -> bytes:
+        """See ArtifactStore."""
+        with self.open(blob) as file:
+            return file.read()
+
+    def path(self, blob: Blob | str) -> Path:
+        """See ArtifactStore: a verified copy in the cache folder."""
+        return self._cache.path(self._fetch(uri_of(blob)))
+
+    def exists(self, blob: Blob | str) -> bool:
+        """See ArtifactStore."""
+        try:
+            self.stat(blob)
+        except NotFound:
+            return False
+        return True
+
+    def stat(self, blob: Blob | str) -> Blob:
+        """See ArtifactStore."""
+        uri = uri_of(blob)
+        namespace, sha256 = parse_uri(uri)
+        with _named_errors(uri):
+            found = self._client.stat_object(self._bucket, f"{namespace}/{sha256}")
+        return Blob(uri, sha256, found.size or 0)
+
+    def delete(self, blob: Blob | str) -> None:
+        """See ArtifactStore."""
+        sha256 = check_own(uri_of(blob), self.namespace)
+        try:
+            with _named_errors(uri_of(blob)):
+                self._client.remove_object(self._bucket, f"{self.namespace}/{sha256}")
+        except NotFound:
+            pass
+        self._cache.delete(build_uri(_CACHE, sha256))
+
+    def list(self) -> Iterator[StoredBlob]:
+        """See ArtifactStore."""
+        prefix = f"{self.namespace}/"
+        try:
+            with _named_errors(f"s3://{self._bucket}"):
+                for found in self._client.list_objects(self._bucket, prefix=prefix):
+                    sha256 = str(found.object_name).removeprefix(prefix)
+                    if found.last_modified is not None and _is_sha256(sha256):
+                        uri = build_uri(self.namespace, sha256)
+                        yield StoredBlob(uri, sha256, found.size or 0, found.last_modified)
+        except NotFound:  # no bucket yet: nothing was ever put
+            return
+
+    def presigned_url(self, blob: Blob | str, expires_s: int = 3600) -> str | None:
+        """See ArtifactStore. `expires_s` is 1 to 604800 (7 days)."""
+        uri = uri_of(blob)
+        namespace, sha256 = parse_uri(uri)
+        with _named_errors(uri):
+            return self._client.presigned_get_object(self._bucket, f"{namespace}/{sha256}", timedelta(seconds=expires_s))
+
+    def _upload(self, file: BinaryIO, blob: Blob) -> None:
+        with _named_errors(blob.uri):
+            try:
+                self._put_object(file, blob)
+            except S3Error as error:
+                if error.code != "NoSuchBucket":
+                    raise
+                self._make_bucket()
+                file.seek(0)
+                self._put_object(file, blob)
+
+    def _put_object(self, file: BinaryIO, blob: Blob) -> None:
+        self._client.put_object(self._bucket, f"{self.namespace}/{blob.sha256}", file, blob.size_bytes)
+
+    def _make_bucket(self) -> None:
+        try:
+            self._client.make_bucket(self._bucket)
+        except S3Error as error:
+            if error.code not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
+                raise
+
+    def _fetch(self, uri: str) -> str:
+        """The uri of the verified copy in the cache, downloaded when it is not there or was damaged."""
+        size_bytes = self.stat(uri).size_bytes  # also says so when it was deleted meanwhile
+        sha256 = parse_uri(uri)[1]
+        cached = build_uri(_CACHE, sha256)
+        try:
+            self._cache.path(cached)
+        except (NotFound, DataLoss):
+            self._download(uri, sha256, size_bytes)
+        return cached
+
+    def _download(self, uri: str, sha256: str, size_bytes: int) -> None:
+        try:
+            self._cache.put(self._pieces(uri), sha256=sha256, size_bytes=size_bytes)
+        except InvalidArgument as error:
+            raise corrupt(uri, error.values.get("actual", "")) from error
+
+    def _pieces(self, uri: str) -> Iterator[bytes]:
+        namespace, sha256 = parse_uri(uri)
+        with _named_errors(uri):
+            response = self._client.get_object(self._bucket, f"{namespace}/{sha256}")
+            try:
+                yield from response.stream(CHUNK_BYTES)
+            finally:
+                response.close()
+                response.release_conn()
+
+
+def _is_sha256(text: str) -> bool:
+    return len(text) == 64 and not set(text) - set("0123456789abcdef")
+
+
+@contextmanager
+def _named_errors(uri: str) -> Iterator[None]:
+    try:
+        yield
+    except S3Error as error:
+        if error.code in _MISSING:
+            raise missing(uri) from error
+        if error.code in _FULL:
+            raise disk_full("the artifact store") from error
+        if error.code in _BUSY:
+            raise _unavailable() from error
+        raise
+    except urllib3.exceptions.HTTPError as error:
+        raise _unavailable() from error
+
+
+def _unavailable() -> Unavailable:
+    message = "The artifact store does not answer now; try again in a moment."
+    return Unavailable("ARTIFACT_STORE_UNAVAILABLE", message, retry_after_s=1.0)

@@ -1,0 +1,63 @@
+"""Settings that all services share. A service's own settings extend them; both come from MODELYARD_* environment variables.
+
+MODELYARD_DATA_DIR=/var/lib/modelyard, MODELYARD_PORT=8970, and with `__` for what is nested. Nothing else reads the environment.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MIB = 1 << 20
+
+
+class CoreSettings(BaseSettings):
+    """What every service needs to know. Frozen: a change means a restart."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="MODELYARD_", env_nested_delimiter="__", env_ignore_empty=True, frozen=True, extra="forbid"
+    )
+
+    data_dir: Path = Field(Path(".modelyard"), description="Folder for everything this service keeps on its own disk.")
+    database_url: str = Field("", description="sqlite:///path or postgresql+psycopg://... Empty: {data_dir}/{service}.db.")
+    database_schema: str = Field("", description="PostgreSQL schema with this service's tables. Empty: the service's name.")
+    artifacts_url: str = Field("", description="file:///folder or s3://bucket. Empty: {data_dir}/artifacts.")
+    s3_endpoint: str = Field("", description="Address of the S3 server: http://host:port or https://host.")
+    s3_region: str = Field("us-east-1", description="Region of the bucket; MinIO's default is us-east-1.")
+    s3_access_key: SecretStr = Field(SecretStr(""), description="Access key of the S3 server.")
+    s3_secret_key: SecretStr = Field(SecretStr(""), description="Secret key of the S3 server.")
+    artifact_grace_s: float = Field(
+        86_400.0, ge=0, description="Seconds that a blob no document names is kept before collection."
+    )
+
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for every interface.")
+    port: int = Field(0, ge=0, le=65_535, description="Port of the gRPC server; 0 takes a free one.")
+    metrics_port: int = Field(0, ge=0, le=65_535, description="Port of the Prometheus metrics over HTTP; 0: none.")
+    max_message_bytes: int = Field(64 * MIB, ge=MIB, le=2047 * MIB, description="Largest gRPC message, both ways, in bytes.")
+    rpc_threads: int = Field(16, ge=1, le=1024, description="Calls that are worked on at once.")
+    drain_s: float = Field(10.0, ge=0, description="Seconds that running calls get to end when the server stops.")
+
+    log_format: Literal["auto", "console", "json"] = Field("auto", description="auto: console on a terminal, else JSON lines.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe log line that is written.")
+
+    dataset_address: str = Field("", description="host:port of the dataset service; for the services that call it.")
+    trainer_address: str = Field("", description="host:port of the trainer service.")
+    exporter_address: str = Field("", description="host:port of the exporter service.")
+    evaluator_address: str = Field("", description="host:port of the evaluator service.")
+    serving_address: str = Field("", description="host:port of the serving service.")
+    pipeline_address: str = Field("", description="host:port of the pipeline service.")
+
+    def database_url_for(self, service: str) -> str:
+        """The database of a service: the one set, or a SQLite file of its own in the data folder."""
+        return self.database_url or f"sqlite:///{self.data_dir.absolute() / f'{service}.db'}"
+
+    def database_schema_for(self, service: str) -> str:
+        """The PostgreSQL schema of a service. SQLite has none and ignores it."""
+        return self.database_schema or service
+
+    def artifacts_url_or_default(self) -> str:
+        """The root of the artifact stores: the one set, or a folder in the data folder."""
+        return self.artifacts_url or f"file://{self.data_dir.absolute() / 'artifacts'}"
