@@ -1,0 +1,255 @@
+"""Scores of predictions. numpy only; definitions agree with scikit-learn (the tests compare).
+
+Classification: accuracy, precision, recall and F1 (per class; macro over the classes that occur or are predicted; weighted by
+support), area under the ROC curve (binary: of the second class; else the mean of one against the rest), log loss, Brier score.
+Regression: MAE, RMSE, R2. A metric that the examples do not define (ROC AUC of one class, R2 of one example) is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelyard.evaluator.domain import statistics
+from modelyard.evaluator.domain.scores import ClassScore, Metric, Paired, UsageResult, UsageScore
+from modelyard.evaluator.domain.statistics import Floats, Ints
+
+CLASSIFICATION_METRICS = (
+    "accuracy",
+    "precision_macro",
+    "recall_macro",
+    "f1_macro",
+    "precision_weighted",
+    "recall_weighted",
+    "f1_weighted",
+    "roc_auc",
+    "log_loss",
+    "brier_score",
+)
+REGRESSION_METRICS = ("mae", "rmse", "r2")
+# Probabilities are float32: a smaller one is as good as 0, and its logarithm says nothing. As scikit-learn does for float32.
+_EPSILON = float(np.finfo(np.float32).eps)
+
+
+def metric_names(is_classification: bool) -> tuple[str, ...]:
+    """Names of the overall metrics of a task."""
+    return CLASSIFICATION_METRICS if is_classification else REGRESSION_METRICS
+
+
+# Classification
+
+
+def classification(usage: str, labels: Ints, probabilities: Floats, classes: Sequence[str]) -> UsageScore:
+    """Scores class probabilities [N, K] against true class indices [N], N of 1 or more. The first largest is predicted."""
+    predicted = probabilities.argmax(axis=1)
+    confusion = confusion_matrix(labels, predicted, len(classes))
+    samples = _resampled_rates(confusion)
+    scores = tuple(_class_score(index, name, confusion, samples) for index, name in enumerate(classes))
+    metrics = (
+        _proportion("accuracy", int(np.trace(confusion)), len(labels)),
+        *_averages(confusion, samples),
+        *_area(labels, probabilities),
+        *_losses(labels, probabilities),
+    )
+    rows = tuple(tuple(int(cell) for cell in row) for row in confusion)
+    return UsageScore(usage, len(labels), metrics, scores, rows)
+
+
+def confusion_matrix(labels: Ints, predicted: NDArray[np.intp], count: int) -> Ints:
+    """Counts [K, K]; rows are true classes, columns predicted ones."""
+    flat = np.bincount(labels * count + predicted, minlength=count * count)
+    return flat.reshape(count, count).astype(np.int64)
+
+
+def _rates(true_positive: Floats, predicted: Floats, support: Floats) -> tuple[Floats, Floats, Floats]:
+    """Precision, recall and F1; 0 where they are undefined, as scikit-learn has it with zero_division=0."""
+    precision = np.divide(true_positive, predicted, out=np.zeros_like(true_positive), where=predicted > 0)
+    recall = np.divide(true_positive, support, out=np.zeros_like(true_positive), where=support > 0)
+    both = predicted + support
+    f1 = np.divide(2 * true_positive, both, out=np.zeros_like(true_positive), where=both > 0)
+    return precision, recall, f1
+
+
+class _Resampled:
+    """Rates of resampled examples: each of precision, recall, F1 as [B, K], with supports and predicted counts."""
+
+    def __init__(self, true_positive: Floats, predicted: Floats, support: Floats) -> None:
+        self.precision, self.recall, self.f1 = _rates(true_positive, predicted, support)
+        self.support, self.occurs = support, (predicted + support) > 0
+
+
+def _resampled_rates(confusion: Ints) -> _Resampled:
+    rows, columns = np.nonzero(confusion)
+    draws = statistics.bootstrap_counts(confusion[rows, columns])
+    size = len(confusion)
+    return _Resampled(_sum_by(draws * (rows == columns), rows, size), _sum_by(draws, columns, size), _sum_by(draws, rows, size))
+
+
+def _sum_by(draws: Ints, group: NDArray[np.intp], size: int) -> Floats:
+    """Sums the columns of `draws` [B, M] by their group: [B, size]."""
+    out = np.zeros((size, len(draws)))
+    np.add.at(out, group, draws.T)
+    return out.T
+
+
+def _class_score(index: int, name: str, confusion: Ints, samples: _Resampled) -> ClassScore:
+    total, hits = int(confusion.sum()), int(confusion[index, index])
+    predicted, support = int(confusion[:, index].sum()), int(confusion[index].sum())
+    f1 = 2 * hits / (predicted + support) if predicted + support else 0.0
+    interval = statistics.percentiles(samples.f1[:, index], f1)
+    if hits == predicted == support:  # without one error a bootstrap sees no spread
+        interval = (statistics.wilson(hits, support)[0], 1.0) if support else (0.0, 0.0)
+    return ClassScore(
+        name,
+        support,
+        _proportion("precision", hits, predicted),
+        _proportion("recall", hits, support),
+        Metric("f1", f1, *interval),
+        _proportion("accuracy", total - predicted - support + 2 * hits, total),
+    )
+
+
+def _proportion(name: str, successes: int, total: int) -> Metric:
+    if total == 0:
+        return Metric(name, 0.0, 0.0, 0.0)
+    return Metric(name, successes / total, *statistics.wilson(successes, total))
+
+
+def _averages(confusion: Ints, samples: _Resampled) -> list[Metric]:
+    hits, predicted, support = (
+        values.astype(np.float64) for values in (np.diag(confusion), confusion.sum(axis=0), confusion.sum(axis=1))
+    )
+    whole = _Resampled(hits[None], predicted[None], support[None])
+    total = int(confusion.sum())
+    perfect = statistics.wilson(total, total) if hits.sum() == total else None
+    return [
+        _average(f"{rate}_{kind}", mean(whole, rate), mean(samples, rate), perfect)
+        for kind, mean in (("macro", _macro), ("weighted", _weighted))
+        for rate in ("precision", "recall", "f1")
+    ]
+
+
+def _average(name: str, value: Floats, samples: Floats, perfect: statistics.Interval | None) -> Metric:
+    return Metric(name, float(value[0]), *(perfect or statistics.percentiles(samples, float(value[0]))))
+
+
+def _macro(rates: _Resampled, rate: str) -> Floats:
+    values: Floats = getattr(rates, rate)
+    return np.asarray((values * rates.occurs).sum(axis=1) / rates.occurs.sum(axis=1), dtype=np.float64)
+
+
+def _weighted(rates: _Resampled, rate: str) -> Floats:
+    values: Floats = getattr(rates, rate)
+    return np.asarray((values * rates.support).sum(axis=1) / rates.support.sum(axis=1), dtype=np.float64)
+
+
+def _area(labels: Ints, probabilities: Floats) -> list[Metric]:
+    """ROC AUC with its DeLong interval; nothing where fewer than two classes occur. Classes that do not occur are left out."""
+    present = [int(index) for index in np.unique(labels)]
+    if len(present) < 2:
+        return []
+    indices = [1] if probabilities.shape[1] == 2 else present
+    areas, influences = zip(*(statistics.roc_auc(probabilities[:, i], labels == i) for i in indices), strict=True)
+    fewest = int(min(np.bincount(labels)[present]))
+    area, influence = float(np.mean(areas)), np.mean(influences, axis=0)
+    return [Metric("roc_auc", area, *statistics.area_interval(area, influence, fewest))]
+
+
+def _losses(labels: Ints, probabilities: Floats) -> list[Metric]:
+    losses = np.stack([log_losses(labels, probabilities), brier_scores(labels, probabilities)], axis=1)
+    samples = statistics.bootstrap_means(losses)
+    return [_mean_metric(name, losses[:, i], samples[:, i]) for i, name in enumerate(("log_loss", "brier_score"))]
+
+
+def _mean_metric(name: str, values: Floats, samples: Floats) -> Metric:
+    mean = float(values.mean())
+    return Metric(name, mean, *statistics.percentiles(samples, mean))
+
+
+def log_losses(labels: Ints, probabilities: Floats) -> Floats:
+    """Natural logarithm of each example's loss [N]: 0 is perfect, about 16 the most."""
+    given = probabilities[np.arange(len(labels)), labels]
+    return np.asarray(-np.log(np.clip(given, _EPSILON, 1.0)), dtype=np.float64)
+
+
+def brier_scores(labels: Ints, probabilities: Floats) -> Floats:
+    """Squared distance of each example's probabilities from the truth [N], summed over the classes: 0 is perfect, 2 the most."""
+    given = probabilities[np.arange(len(labels)), labels]
+    return np.asarray(np.square(probabilities).sum(axis=1) - 2 * given + 1, dtype=np.float64)
+
+
+# Regression
+
+
+def regression(usage: str, targets: Floats, predictions: Floats) -> UsageScore:
+    """Scores predictions [N] against true values [N]; N of 1 or more."""
+    errors, centred = predictions - targets, targets - targets.mean()
+    columns = np.stack([np.abs(errors), np.square(errors), centred, np.square(centred)], axis=1)
+    means, samples = columns.mean(axis=0)[None], statistics.bootstrap_means(columns)
+    definitions: list[tuple[str, Callable[[Floats], Floats]]] = [("mae", _mae), ("rmse", _rmse)]
+    if means[0, 3] > 0:
+        definitions.append(("r2", _r2))
+    metrics = (Metric(name, *_with_interval(measure, means, samples)) for name, measure in definitions)
+    return UsageScore(usage, len(targets), tuple(metrics))
+
+
+def _with_interval(measure: Callable[[Floats], Floats], means: Floats, samples: Floats) -> tuple[float, float, float]:
+    value = float(measure(means)[0])
+    return value, *statistics.percentiles(measure(samples), value)
+
+
+def _mae(means: Floats) -> Floats:
+    return means[:, 0]
+
+
+def _rmse(means: Floats) -> Floats:
+    return np.sqrt(means[:, 1])
+
+
+def _r2(means: Floats) -> Floats:
+    """Of sums over a resample; NaN (dropped from the interval) where a resample has no variance."""
+    variance = means[:, 3] - np.square(means[:, 2])
+    return np.asarray(1 - np.divide(means[:, 1], variance, out=np.full(len(means), np.nan), where=variance > 1e-300))
+
+
+# Against the baseline
+
+
+def class_shares(labels: Ints, count: int) -> Floats:
+    """Share of each class [K]; all equal where there are no examples."""
+    counts = np.bincount(labels, minlength=count).astype(np.float64)
+    return counts / counts.sum() if counts.sum() else np.full(count, 1 / count)
+
+
+def against_majority(usage: str, labels: Ints, probabilities: Floats, classes: Sequence[str], shares: Floats) -> UsageResult:
+    """Scores a classifier and the one that always answers with the training shares of the classes, so with the majority class."""
+    constant = np.broadcast_to(shares, probabilities.shape)
+    right, baseline_right = probabilities.argmax(axis=1) == labels, labels == shares.argmax()
+    briers = brier_scores(labels, constant) - brier_scores(labels, probabilities)
+    return UsageResult(
+        classification(usage, labels, probabilities, classes),
+        classification(usage, labels, np.asarray(constant), classes),
+        (_paired_accuracy(right, baseline_right), _paired_mean("brier_score", briers)),
+    )
+
+
+def against_mean(usage: str, targets: Floats, predictions: Floats, mean: float) -> UsageResult:
+    """Scores a regression and the one that always answers with the mean of the training targets."""
+    constant = np.full_like(targets, mean)
+    squared = np.square(constant - targets) - np.square(predictions - targets)
+    return UsageResult(
+        regression(usage, targets, predictions), regression(usage, targets, constant), (_paired_mean("mse", squared),)
+    )
+
+
+def _paired_accuracy(right: NDArray[np.bool_], baseline_right: NDArray[np.bool_]) -> Paired:
+    better, worse = int((right & ~baseline_right).sum()), int((~right & baseline_right).sum())
+    gain, (lower, upper), _ = statistics.paired_mean(right.astype(np.float64) - baseline_right)
+    return Paired("accuracy", len(right), gain, lower, upper, statistics.mcnemar(better, worse), better, worse)
+
+
+def _paired_mean(metric: str, gains: Floats) -> Paired:
+    gain, (lower, upper), p_value = statistics.paired_mean(gains)
+    return Paired(metric, len(gains), gain, lower, upper, p_value, int((gains > 0).sum()), int((gains < 0).sum()))

@@ -1,0 +1,132 @@
+"""Intervals and tests of significance. Numbers only: nothing here knows of models or metrics.
+
+All intervals are two-sided at 95 percent. Sources: Wilson 1927 (proportions); Efron 1979 (percentile bootstrap); DeLong,
+DeLong and Clarke-Pearson 1988 (area under the ROC curve, through its per-example influence); McNemar 1947, in
+its exact binomial form.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Interval = tuple[float, float]
+
+Z95: Final = 1.959963984540054
+SEED: Final = 20_260_101
+_DRAWS: Final = 2_000_000
+"""Examples drawn at once: bounds the memory of a bootstrap to some tens of megabytes."""
+_BUDGET: Final = 10_000_000
+
+
+def wilson(successes: float, total: float) -> Interval:
+    """Interval of a proportion, within 0 to 1. Of nothing (total 0) nothing is known: (0, 1)."""
+    if total <= 0:
+        return 0.0, 1.0
+    share = successes / total
+    centre = share + Z95**2 / (2 * total)
+    half = Z95 * math.sqrt(share * (1 - share) / total + Z95**2 / (4 * total**2))
+    scale = 1 + Z95**2 / total
+    # Rounding must not put the interval beside the share itself.
+    return max(0.0, min(share, (centre - half) / scale)), min(1.0, max(share, (centre + half) / scale))
+
+
+def resamples(count: int) -> int:
+    """How often to resample `count` examples: 1000, fewer where that would take longer than about a second, never under 200."""
+    return int(np.clip(_BUDGET // max(count, 1), 200, 1000))
+
+
+def bootstrap_means(values: Floats, seed: int = SEED) -> Floats:
+    """Means of the columns of `values` [N, C] over resampled rows: [B, C]."""
+    count, rounds = len(values), resamples(len(values))
+    rng = np.random.default_rng(seed)
+    step = max(1, _DRAWS // count)
+    chunks = (min(step, rounds - start) for start in range(0, rounds, step))
+    return np.concatenate([_resampled_means(values, rng.integers(0, count, (size, count))) for size in chunks])
+
+
+def _resampled_means(values: Floats, rows: Ints) -> Floats:
+    return np.stack([column[rows].mean(axis=1) for column in np.ascontiguousarray(values.T)], axis=1)
+
+
+def bootstrap_counts(counts: Ints, seed: int = SEED) -> Ints:
+    """Resamples examples that are known only by their cell: `counts` [M] per cell gives [B, M], each row with the same sum."""
+    total = int(counts.sum())
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(total, counts / total, size=resamples(total)).astype(np.int64)
+
+
+def percentiles(samples: Floats, value: float) -> Interval:
+    """The middle 95 percent of bootstrap samples, widened where need be to hold the value itself."""
+    finite = samples[np.isfinite(samples)]
+    if finite.size == 0:
+        return value, value
+    lower, upper = np.quantile(finite, (0.025, 0.975))
+    return min(float(lower), value), max(float(upper), value)
+
+
+def roc_auc(scores: Floats, positive: NDArray[np.bool_]) -> tuple[float, Floats]:
+    """Area under the ROC curve and each example's influence on it [N] (mean 0; variance of the area = sum of squares / N^2).
+
+    Needs at least one positive and one negative example.
+    """
+    ours, theirs = scores[positive], scores[~positive]
+    won = _share_below(theirs, ours)
+    lost = 1.0 - _share_below(ours, theirs)
+    area = float(won.mean())
+    influence = np.empty(len(scores))
+    influence[positive] = (won - area) * len(scores) / len(ours)
+    influence[~positive] = (lost - area) * len(scores) / len(theirs)
+    return area, influence
+
+
+def _share_below(reference: Floats, values: Floats) -> Floats:
+    """Share of `reference` that is below each value, equals counting half."""
+    ordered = np.sort(reference)
+    below, through = np.searchsorted(ordered, values, "left"), np.searchsorted(ordered, values, "right")
+    return np.asarray((below + through) / (2 * len(ordered)), dtype=np.float64)
+
+
+def area_interval(area: float, influence: Floats, fewest: int) -> Interval:
+    """Interval of an area (or a mean of areas), on the logit scale so that it stays within 0 to 1.
+
+    An area of exactly 0 or 1 has no visible variance; Wilson's interval over the `fewest` examples of a side stands in.
+    """
+    error = math.sqrt(float(np.square(influence).sum())) / len(influence)
+    if not 0 < area < 1 or error == 0:
+        return wilson(area * fewest, fewest)
+    centre, half = math.log(area / (1 - area)), Z95 * error / (area * (1 - area))
+    return 1 / (1 + math.exp(half - centre)), 1 / (1 + math.exp(-half - centre))
+
+
+def mcnemar(better: int, worse: int) -> float:
+    """Two-sided exact p of `better` examples won and `worse` lost against another model; 1.0 when there are none."""
+    total, few = better + worse, min(better, worse)
+    if total == 0:
+        return 1.0
+    return min(1.0, 2 * _binomial_tail(few, total))
+
+
+def _binomial_tail(few: int, total: int) -> float:
+    """P(X <= few) of a fair coin thrown `total` times, by logarithms so that large counts neither overflow nor vanish."""
+    whole = math.lgamma(total + 1) - total * math.log(2)
+    return math.fsum(math.exp(whole - math.lgamma(k + 1) - math.lgamma(total - k + 1)) for k in range(few + 1))
+
+
+def paired_mean(differences: Floats) -> tuple[float, Interval, float]:
+    """Mean of paired differences [N], its 95 percent interval and two-sided p (normal approximation: N of 30 or more).
+
+    Where every difference is the same and not 0 the p is 0; where all are 0, or there is one example only, it is 1.
+    """
+    mean = float(differences.mean())
+    if len(differences) < 2:
+        return mean, (mean, mean), 1.0
+    error = float(differences.std(ddof=1)) / math.sqrt(len(differences))
+    if error == 0:
+        return mean, (mean, mean), 0.0 if mean else 1.0
+    return mean, (mean - Z95 * error, mean + Z95 * error), math.erfc(abs(mean) / error / math.sqrt(2))

@@ -1,0 +1,141 @@
+"""The gate says yes only to what the numbers show."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from modelyard.core.errors import InvalidArgument
+from modelyard.evaluator.domain import gate, metrics
+from modelyard.evaluator.domain.gate import Demands, Floor, Outcome, Verdict
+from modelyard.evaluator.domain.scores import UsageResult
+
+
+def _result(count: int, accuracy: float, majority: float, *, sure: float = 0.6) -> UsageResult:
+    """A classifier right on a share of the examples, its errors spread evenly over a share of a majority class."""
+    labels = (np.arange(count) >= round(count * majority)).astype(np.int64)
+    wrong = np.zeros(count, bool)
+    wrong[np.random.default_rng(0).permutation(count)[: round(count * (1 - accuracy))]] = True
+    probabilities = np.full((count, 2), 1 - sure)
+    probabilities[np.arange(count), np.where(wrong, 1 - labels, labels)] = sure
+    shares = np.array([majority, 1 - majority])
+    return metrics.against_majority("test", labels, probabilities, ["good", "bad"], shares)
+
+
+def _regression(count: int, noise: float) -> UsageResult:
+    rng = np.random.default_rng(0)
+    targets = rng.normal(10, 2, count)
+    return metrics.against_mean("test", targets, targets + rng.normal(0, noise, count), 10.0)
+
+
+def _test(decision: gate.Decision, name: str) -> gate.GateTest:
+    return next(test for test in decision.tests if test.name == name)
+
+
+def test_a_good_model_with_enough_examples_is_deployed() -> None:
+    decision = gate.decide(_result(300, 0.95, 0.5), Demands((Floor("accuracy", 0.9),), 20.0), 12.5)
+    assert decision.verdict is Verdict.DEPLOY
+    assert [test.name for test in decision.tests] == ["test_examples", "floor:accuracy", "baseline:accuracy", "latency:p95_ms"]
+    assert all(test.passed for test in decision.tests)
+    floor = _test(decision, "floor:accuracy")
+    assert floor.lower < floor.value < floor.upper
+    assert floor.bound == 0.9
+
+
+def test_090_against_070_on_twenty_pictures_is_not_certain() -> None:
+    decision = gate.decide(_result(20, 0.9, 0.7), Demands((Floor("accuracy", 0.7),)), None)
+    assert decision.verdict is Verdict.NOT_ENOUGH_DATA
+    assert not any(test.passed for test in decision.tests)
+    assert "20 test examples" in decision.reasons[0]
+
+
+def test_a_gain_that_may_be_chance_is_not_enough_data() -> None:
+    decision = gate.decide(_result(40, 0.75, 0.7, sure=0.51), Demands(), None)
+    assert decision.verdict is Verdict.NOT_ENOUGH_DATA
+    assert _test(decision, "test_examples").passed
+    assert decision.reasons[0] == next(test.message for test in decision.tests if not test.passed)
+
+
+def test_a_missed_floor_goes_back_to_data_and_its_reason_comes_first() -> None:
+    decision = gate.decide(_result(300, 0.8, 0.5), Demands((Floor("roc_auc", 0.1), Floor("accuracy", 0.9))), None)
+    assert decision.verdict is Verdict.BACK_TO_DATA
+    assert decision.reasons[0].startswith("accuracy is 0.8")
+    assert [test.name for test in decision.tests if not test.passed] == ["floor:accuracy"]
+
+
+def test_a_floor_reached_exactly_is_reached() -> None:
+    assert gate.decide(_result(100, 0.9, 0.5), Demands((Floor("accuracy", 0.9),)), None).verdict is Verdict.DEPLOY
+
+
+@pytest.mark.parametrize(("bound", "verdict"), [(1.0, Verdict.DEPLOY), (0.01, Verdict.BACK_TO_DATA)])
+def test_a_floor_of_a_loss_is_the_most_it_may_be(bound: float, verdict: Verdict) -> None:
+    assert gate.decide(_regression(200, 0.5), Demands((Floor("rmse", bound),)), None).verdict is verdict
+
+
+def test_no_better_than_the_majority_goes_back_to_data() -> None:
+    decision = gate.decide(_result(200, 0.6, 0.7), Demands(), None)
+    assert decision.verdict is Verdict.BACK_TO_DATA
+    assert "no better" in decision.reasons[0]
+
+
+def test_many_examples_without_a_measurable_gain_go_back_to_data() -> None:
+    decision = gate.decide(_result(3000, 0.71, 0.7, sure=0.501), Demands(), None)
+    assert decision.verdict is Verdict.BACK_TO_DATA
+
+
+def test_a_model_that_ranks_well_beats_a_large_majority_by_its_probabilities() -> None:
+    rng = np.random.default_rng(4)
+    labels = (rng.random(200) < 0.1).astype(np.int64)
+    rare = np.clip(0.06 + 0.38 * labels + rng.normal(0, 0.02, 200), 0.01, 0.49)
+    probabilities = np.stack([1 - rare, rare], axis=1)
+    result = metrics.against_majority("test", labels, probabilities, ["common", "rare"], np.array([0.9, 0.1]))
+    assert result.paired[0].gain == 0
+    decision = gate.decide(result, Demands(), None)
+    assert decision.verdict is Verdict.DEPLOY
+    assert _test(decision, "baseline:brier_score").passed
+
+
+def test_a_slow_artifact_is_refused() -> None:
+    decision = gate.decide(_result(300, 0.95, 0.5), Demands(max_latency_ms=10), 10.01)
+    assert decision.verdict is Verdict.BACK_TO_DATA
+    assert "10 ms are allowed" in decision.reasons[0]
+
+
+def test_no_test_examples_is_not_enough_data() -> None:
+    decision = gate.decide(None, Demands(), None)
+    assert decision.verdict is Verdict.NOT_ENOUGH_DATA
+    assert "0 test examples" in decision.reasons[0]
+
+
+def test_a_floor_that_cannot_be_computed_is_unsure() -> None:
+    labels = np.zeros(50, np.int64)
+    probabilities = np.tile([0.9, 0.1], (50, 1))
+    result = metrics.against_majority("test", labels, probabilities, ["a", "b"], np.array([0.5, 0.5]))
+    decision = gate.decide(result, Demands((Floor("roc_auc", 0.8),)), None)
+    assert _test(decision, "floor:roc_auc").outcome is Outcome.UNSURE
+
+
+def test_unknown_floors_are_named_with_what_there_is() -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        gate.check_demands(Demands((Floor("accuracy", 0.9), Floor("acuracy", 0.9))), metrics.metric_names(True))
+    assert caught.value.reason == "UNKNOWN_METRIC"
+    assert caught.value.violations[0].field == "floors[1].metric"
+    assert "roc_auc" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("demands", "field"),
+    [
+        (Demands((Floor("accuracy", math.nan),)), "floors[0].value"),
+        (Demands((Floor("rmse", 1.0),)), "floors[0].metric"),
+        (Demands(max_latency_ms=0.5), "max_latency_ms"),
+        (Demands(max_latency_ms=20_001), "max_latency_ms"),
+        (Demands(max_latency_ms=math.nan), "max_latency_ms"),
+    ],
+)
+def test_impossible_demands_are_refused(demands: Demands, field: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        gate.check_demands(demands, metrics.metric_names(True))
+    assert [violation.field for violation in caught.value.violations] == [field]
