@@ -1,0 +1,117 @@
+"""Durable workflows: the one place that knows DBOS.
+
+A workflow is known by its id, which is never run twice at once; after a crash it is run again with the recorded results of
+the steps it had finished. Values are JSON: DBOS's own default is pickle, which nothing here reads.
+
+DBOS is one to a process (its registry is global), so a process has one Durable at a time.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+
+WORKFLOW = "modelyard_job"
+# Workflows of another version are not recovered by DBOS. Raise it only when the order of the steps of a job's life changes.
+WORKFLOW_VERSION = "1"
+
+_current: dict[str, Callable[[str], Any]] = {}
+
+
+class ServerStopping(BaseException):
+    """Leaves a workflow where it is, to be gone on with at the next start. Not an Exception: DBOS records those as outcomes."""
+
+
+class StepFailed(Exception):
+    """What the deserializer makes of a recorded exception; steps here return their errors as values, so it is never expected."""
+
+
+class Durable:
+    """Starts, finds and recovers workflows. `life(job_name)` is the workflow's body."""
+
+    def __init__(self, database_url: str, schema: str, life: Callable[[str], Any], name: str = "modelyard") -> None:
+        self._url = database_url
+        self._schema = schema
+        self._life = life
+        self._name = name
+
+    def launch(self) -> None:
+        """Connect, migrate DBOS's own tables, and recover the workflows that had not ended."""
+        from dbos import DBOS
+
+        logging.getLogger("dbos").setLevel(logging.ERROR)
+        _current["life"] = self._life
+        DBOS(config=self._config())
+        if WORKFLOW not in _current:
+            _current[WORKFLOW] = DBOS.workflow(name=WORKFLOW)(_run_life)
+        DBOS.launch()
+
+    def destroy(self) -> None:
+        """Disconnect. Running workflows must have been left by ServerStopping before."""
+        from dbos import DBOS
+
+        DBOS.destroy()
+
+    def start(self, workflow_id: str, job_name: str) -> None:
+        """Start a workflow; does nothing when one of this id exists."""
+        from dbos import DBOS, SetWorkflowID
+
+        with SetWorkflowID(workflow_id):
+            DBOS.start_workflow(_current[WORKFLOW], job_name)
+
+    def status(self, workflow_id: str) -> str:
+        """ "" (unknown), "ACTIVE" (it runs, or will be recovered), or "ENDED"."""
+        from dbos import DBOS
+
+        found = DBOS.get_workflow_status(workflow_id)
+        if found is None:
+            return ""
+        return "ACTIVE" if found.status in ("PENDING", "ENQUEUED", "DELAYED") else "ENDED"
+
+    def step(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Run a step inside a workflow: once, its result recorded."""
+        from dbos import DBOS
+
+        return DBOS.run_step({"name": name}, function, *arguments)
+
+    def _config(self) -> Any:
+        return {
+            "name": self._name,
+            "system_database_url": self._url,
+            "dbos_system_schema": self._schema,
+            "application_version": WORKFLOW_VERSION,
+            "executor_id": "local",
+            "serializer": _json_serializer(),
+            "log_level": "ERROR",
+            "enable_otlp": False,
+            "use_listen_notify": False,
+        }
+
+
+def _run_life(job_name: str) -> Any:
+    return _current["life"](job_name)
+
+
+def _json_serializer() -> Any:
+    from dbos._serialization import Serializer
+
+    class JsonSerializer(Serializer):
+        """Workflow inputs, step results and outcomes as JSON."""
+
+        def serialize(self, data: Any) -> str:
+            if isinstance(data, BaseException):
+                return json.dumps({"__error__": f"{type(data).__name__}: {data}"})
+            return json.dumps(data)
+
+        def deserialize(self, serialized_data: str) -> Any:  # type: ignore[override]  # DBOS names its first parameter cls
+            value = json.loads(serialized_data)
+            if isinstance(value, dict) and "__error__" in value:
+                return StepFailed(value["__error__"])
+            return value
+
+        def name(self) -> str:
+            return "modelyard_json"
+
+    return JsonSerializer()

@@ -1,0 +1,211 @@
+"""What every service stands on, opened once: database, resources, jobs, artifacts. And the main function of a service."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import structlog
+from sqlalchemy import Engine
+
+from modelyard.artifact.v1 import artifact_service_pb2_grpc
+from modelyard.core.artifacts import ArtifactStore, collect, open_store
+from modelyard.core.database import migrate, open_database
+from modelyard.core.errors import ModelyardError
+from modelyard.core.jobs.durable import Durable
+from modelyard.core.jobs.engine import JobEngine, JobLimits
+from modelyard.core.jobs.store import JobStore
+from modelyard.core.jobs.worker_servicer import WorkerServicer
+from modelyard.core.resources import ResourceStore, referenced_uris
+from modelyard.core.rpc.artifact_servicer import ArtifactServicer
+from modelyard.core.rpc.logs import configure_logs
+from modelyard.core.rpc.server import Mount, RpcServer, Service
+from modelyard.core.settings import CoreSettings
+from modelyard.worker.v1 import worker_service_pb2_grpc
+
+if TYPE_CHECKING:
+    from modelyard.client import Client
+
+log = structlog.get_logger()
+COLLECT_EVERY_S = 3600.0
+EVERY_INTERFACE = ("0.0.0.0", "::", "")  # noqa: S104  compared with, not bound to
+
+
+@dataclass(frozen=True)
+class Platform:
+    """One service's view: its own namespace of artifacts; database and jobs shared by all services of this process."""
+
+    name: str
+    settings: CoreSettings
+    engine: Engine
+    resources: ResourceStore
+    jobs: JobEngine
+    artifacts: ArtifactStore
+    job_store: JobStore
+    own_address: dict[str, str] = field(default_factory=dict)
+    """Filled with the key "address" once this process's server listens."""
+
+    def for_service(self, name: str) -> Platform:
+        """The same database and jobs, another namespace of artifacts."""
+        return replace(self, name=name, artifacts=_open_artifacts(self.settings, name))
+
+    def client(self) -> Client:
+        """A client of the other services: at the addresses in the settings, else at this process's own server."""
+        from modelyard.client import Addresses, Client
+
+        own = self.own_address.get("address", "")
+        names = ("dataset", "trainer", "exporter", "evaluator", "serving", "pipeline")
+        return Client(Addresses(**{name: getattr(self.settings, f"{name}_address") or own for name in names}))
+
+    def collect(self, grace_s: float | None = None) -> list[str]:
+        """Delete the blobs of this namespace that no document names and that are older than the grace. Gives their uris."""
+        grace = self.settings.artifact_grace_s if grace_s is None else grace_s
+        return collect(self.artifacts, referenced_uris(self.engine), grace)
+
+
+def open_platform(settings: CoreSettings, name: str, limits: JobLimits | None = None) -> Platform:
+    """Open (and migrate) everything. `name` is the service, or "modelyard" for all of them in one process."""
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    url, schema = settings.database_url_for(name), settings.database_schema_for(name)
+    engine = open_database(url, schema)
+    migrate(engine)
+    store = JobStore(engine)
+    jobs = JobEngine(
+        store,
+        lambda life: Durable(_durable_url(settings, url, name), f"{schema}_durable", life),
+        log_dir=settings.data_dir / "logs",
+        worker_environment=_worker_environment(settings),
+        limits=limits,
+    )
+    return Platform(name, settings, engine, ResourceStore(engine), jobs, _open_artifacts(settings, name), store)
+
+
+def _durable_url(settings: CoreSettings, url: str, name: str) -> str:
+    """DBOS's own tables: beside ours in PostgreSQL (a schema of their own), a file of their own with SQLite."""
+    return f"sqlite:///{settings.data_dir.absolute() / f'{name}-durable.db'}" if url.startswith("sqlite") else url
+
+
+def _open_artifacts(settings: CoreSettings, name: str) -> ArtifactStore:
+    cache = settings.data_dir / "artifact-cache"
+    return open_store(settings.artifacts_url_or_default(), name, settings, cache_dir=cache)
+
+
+def _worker_environment(settings: CoreSettings) -> dict[str, str]:
+    """What a worker must know of the settings: where the artifacts are."""
+    return {
+        "MODELYARD_DATA_DIR": str(settings.data_dir.absolute()),
+        "MODELYARD_ARTIFACTS_URL": settings.artifacts_url_or_default(),
+        "MODELYARD_S3_ENDPOINT": settings.s3_endpoint,
+        "MODELYARD_S3_REGION": settings.s3_region,
+        "MODELYARD_S3_ACCESS_KEY": settings.s3_access_key.get_secret_value(),
+        "MODELYARD_S3_SECRET_KEY": settings.s3_secret_key.get_secret_value(),
+        "GRPC_ENABLE_FORK_SUPPORT": "0",
+    }
+
+
+class Host:
+    """The services of a process on one server. `start` and `stop` run on the server's event loop."""
+
+    def __init__(self, platform: Platform, services: Sequence[Service], namespaces: Sequence[str]) -> None:
+        self._platform = platform
+        self._services = services
+        self._platforms = [platform.for_service(name) for name in namespaces]
+        self._server = RpcServer(
+            [mount for service in services for mount in service.mounts] + self._own_mounts(), platform.settings
+        )
+        self._stopped = threading.Event()
+
+    def _own_mounts(self) -> list[Mount]:
+        stores = {platform.name: platform.artifacts for platform in self._platforms}
+        artifacts = ArtifactServicer(stores.get("dataset") or next(iter(stores.values())), stores)
+        workers = WorkerServicer(self._platform.job_store)
+        return [
+            Mount(
+                "modelyard.artifact.v1.ArtifactService",
+                lambda server: artifact_service_pb2_grpc.add_ArtifactServiceServicer_to_server(artifacts, server),
+            ),
+            Mount(
+                "modelyard.worker.v1.WorkerService",
+                lambda server: worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(workers, server),
+            ),
+        ]
+
+    async def start(self) -> str:
+        """Listen, go on with the jobs that had not ended, start the services. Gives host:port."""
+        port = await self._server.start()
+        host = self._platform.settings.host
+        address = f"{'127.0.0.1' if host in EVERY_INTERFACE else host}:{port}"
+        self._platform.own_address["address"] = address
+        await asyncio.to_thread(self._platform.jobs.launch, address)
+        for service in self._services:
+            if service.start is not None:
+                await asyncio.to_thread(service.start)
+        threading.Thread(target=self._collect_now_and_then, name="collector", daemon=True).start()
+        await self._server.ready()
+        return address
+
+    async def stop(self) -> None:
+        """Drain, leave the jobs for the next start, close."""
+        self._stopped.set()
+        await self._server.drain()
+        for service in self._services:
+            if service.stop is not None:
+                await asyncio.to_thread(service.stop)
+        await asyncio.to_thread(self._platform.jobs.shut_down)
+        await self._server.stop(self._platform.settings.drain_s)
+        self._platform.engine.dispose()
+
+    def _collect_now_and_then(self) -> None:
+        while not self._stopped.wait(COLLECT_EVERY_S):
+            for platform in self._platforms:
+                try:
+                    removed = platform.collect()
+                except Exception:
+                    log.exception("collection failed", namespace=platform.name)
+                else:
+                    log.info("collected", namespace=platform.name, blobs=len(removed))
+
+
+async def serve_until_signalled(host: Host, on_ready: Callable[[str], None]) -> None:
+    """Start, wait for SIGINT or SIGTERM, stop. A second signal ends the process at once."""
+    asked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def ask() -> None:
+        if asked.is_set():
+            sys.stderr.write("stopped at once\n")
+            import os
+
+            os._exit(130)
+        asked.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with contextlib.suppress(NotImplementedError):
+            loop.add_signal_handler(number, ask)
+    on_ready(await host.start())
+    await asked.wait()
+    log.info("stopping")
+    await host.stop()
+
+
+def run_service_main(name: str, build: Callable[[Platform], Service], settings_class: type[CoreSettings] = CoreSettings) -> int:
+    """`python -m modelyard.<service>`: settings from the environment, serve until a signal. Gives the exit status."""
+    try:
+        settings = settings_class()
+        configure_logs(settings.log_format, settings.log_level)
+        platform = open_platform(settings, name)
+        host = Host(platform, [build(platform)], [name])
+        asyncio.run(serve_until_signalled(host, lambda address: log.info("ready", service=name, address=address)))
+    except ModelyardError as error:
+        sys.stderr.write(f"modelyard {name}: {error.reason}: {error.message}\n")
+        return 2
+    except ValueError as error:  # pydantic's ValidationError: names the setting and what is wrong with it
+        sys.stderr.write(f"modelyard {name}: {error}\n")
+        return 2
+    return 0

@@ -1,0 +1,90 @@
+"""modelyard.artifact.v1.ArtifactService over the artifact stores of the services in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Any
+
+from modelyard.artifact.v1 import artifact_service_pb2 as pb
+from modelyard.artifact.v1 import artifact_service_pb2_grpc as rpc
+from modelyard.core.artifacts import ArtifactStore, Blob, parse_uri
+from modelyard.core.errors import Cancelled, InvalidArgument, NotFound
+from modelyard.core.jobs.convert import blob_message
+from modelyard.type.v1 import blob_pb2
+
+CHUNK_BYTES = 1 << 20
+CHUNKS_IN_FLIGHT = 8
+_END, _BROKEN = b"", None
+
+
+class ArtifactServicer(rpc.ArtifactServiceServicer):
+    """Uploads go to one store, downloads come from the store of the uri's namespace."""
+
+    def __init__(self, uploads: ArtifactStore, stores: Mapping[str, ArtifactStore]) -> None:
+        self._uploads = uploads
+        self._stores = stores
+
+    async def UploadArtifact(self, request_iterator: AsyncIterator[pb.UploadArtifactRequest], context: Any) -> blob_pb2.Blob:
+        messages = aiter(request_iterator)
+        header = await _header(messages)
+        pipe: queue.Queue[bytes | None] = queue.Queue(maxsize=CHUNKS_IN_FLIGHT)
+        put = asyncio.ensure_future(asyncio.to_thread(self._put, pipe, header))
+        try:
+            async for message in messages:
+                if not await _hand_over(pipe, _chunk(message), put):
+                    break
+            await _hand_over(pipe, _END, put)
+        except BaseException:
+            await _hand_over(pipe, _BROKEN, put)
+            raise
+        return blob_message(await put) or blob_pb2.Blob()
+
+    async def DownloadArtifact(
+        self, request: pb.DownloadArtifactRequest, context: Any
+    ) -> AsyncIterator[pb.DownloadArtifactResponse]:
+        namespace, _ = parse_uri(request.uri)
+        store = self._stores.get(namespace)
+        if store is None:
+            message = f"this service keeps {', '.join(sorted(self._stores))}; {request.uri} belongs to {namespace}"
+            raise NotFound("NOT_FOUND", message, uri=request.uri)
+        stream = await asyncio.to_thread(store.open, request.uri, request.offset)
+        with stream:
+            while chunk := await asyncio.to_thread(stream.read, CHUNK_BYTES):
+                yield pb.DownloadArtifactResponse(chunk=chunk)
+
+    def _put(self, pipe: queue.Queue[bytes | None], header: pb.UploadHeader) -> Blob:
+        return self._uploads.put(_chunks(pipe), sha256=header.sha256 or None, size_bytes=header.size_bytes or None)
+
+
+async def _header(messages: AsyncIterator[pb.UploadArtifactRequest]) -> pb.UploadHeader:
+    first = await anext(messages, None)
+    if first is None or first.WhichOneof("part") != "header":
+        raise InvalidArgument("NO_HEADER", "The first message of an upload must be its header", field="header")
+    return first.header
+
+
+def _chunk(message: pb.UploadArtifactRequest) -> bytes:
+    if message.WhichOneof("part") != "chunk" or not message.chunk:
+        raise InvalidArgument("NO_CHUNK", "After the header every message of an upload must hold a chunk of bytes", field="chunk")
+    return message.chunk
+
+
+async def _hand_over(pipe: queue.Queue[bytes | None], chunk: bytes | None, put: asyncio.Future[Blob]) -> bool:
+    """Pass a chunk to the thread that writes, waiting while it is behind. False when it has ended (with an error)."""
+    while not put.done():
+        try:
+            pipe.put_nowait(chunk)
+        except queue.Full:
+            await asyncio.sleep(0.002)
+        else:
+            return True
+    return False
+
+
+def _chunks(pipe: queue.Queue[bytes | None]) -> Iterator[bytes]:
+    while (chunk := pipe.get()) != _END:
+        if chunk is None:
+            raise Cancelled("UPLOAD_BROKEN", "The upload ended before its last chunk; nothing was kept")
+        yield chunk

@@ -1,0 +1,141 @@
+"""What happens around every call: request id, log line, metrics, deadline, thread, and errors as status codes.
+
+A servicer's method may be a plain function (run in a thread), a coroutine, or an async generator. It raises core.errors; the
+shell turns them into a status with google.rpc details, for unary calls and for streams alike. Whatever else it raises is a
+bug: the caller gets a fixed text and the request id, the log gets the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import inspect
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import Executor
+from typing import Any
+
+import grpc
+import structlog
+from prometheus_client import Counter, Histogram
+
+from modelyard.core.errors import DeadlineExceeded, ModelyardError
+from modelyard.core.jobs.convert import error_status
+from modelyard.core.rpc.status import code_from_number, error_of
+
+log = structlog.get_logger()
+
+CALLS = Counter("modelyard_rpc_calls_total", "Finished calls.", ["method", "code"])
+SECONDS = Histogram("modelyard_rpc_seconds", "Time of a call, in seconds.", ["method"])
+# Predictions are counted but not logged one by one; nor are the calls that probes and workers make all the time.
+QUIET = ("/inference.", "/grpc.health.", "/grpc.reflection.", "/modelyard.worker.")
+
+
+class Shell(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc ships no types
+    """Wraps every method of every servicer."""
+
+    def __init__(self, threads: Executor) -> None:
+        self._threads = threads
+
+    async def intercept_service(self, continuation: Callable[..., Awaitable[Any]], details: Any) -> Any:
+        """The handler of a method, wrapped. Health and reflection are grpc's own and stay as they are."""
+        handler = await continuation(details)
+        if handler is None or details.method.startswith(("/grpc.health.", "/grpc.reflection.")):
+            return handler
+        metadata = dict(details.invocation_metadata or ())
+        return _wrap(handler, details.method, self._threads, str(metadata.get("x-request-id") or uuid.uuid4().hex)[:64])
+
+
+def _wrap(handler: Any, method: str, threads: Executor, request_id: str) -> Any:
+    coders = {"request_deserializer": handler.request_deserializer, "response_serializer": handler.response_serializer}
+    call = functools.partial(_Call, method, request_id, threads)
+    if handler.request_streaming and handler.response_streaming:
+        return grpc.stream_stream_rpc_method_handler(lambda r, c: call(c).stream(handler.stream_stream, r), **coders)
+    if handler.request_streaming:
+        return grpc.stream_unary_rpc_method_handler(_unary(call, handler.stream_unary), **coders)
+    if handler.response_streaming:
+        return grpc.unary_stream_rpc_method_handler(_streaming(call, handler.unary_stream), **coders)
+    return grpc.unary_unary_rpc_method_handler(_unary(call, handler.unary_unary), **coders)
+
+
+def _unary(call: Callable[[Any], _Call], behavior: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+    async def answer(request: Any, context: Any) -> Any:
+        return await call(context).unary(behavior, request)
+
+    return answer
+
+
+def _streaming(call: Callable[[Any], _Call], behavior: Callable[..., Any]) -> Callable[..., AsyncIterator[Any]]:
+    async def answer(request: Any, context: Any) -> AsyncIterator[Any]:
+        async for message in call(context).stream(behavior, request):
+            yield message
+
+    return answer
+
+
+class _Call:
+    """One call."""
+
+    def __init__(self, method: str, request_id: str, threads: Executor, context: Any) -> None:
+        self._method = method
+        self._request_id = request_id
+        self._threads = threads
+        self._context = context
+        self._start = time.perf_counter()
+
+    async def unary(self, behavior: Callable[..., Any], request: Any) -> Any:
+        """The one answer, or the error."""
+        try:
+            answer = await self._run(behavior, request)
+        except asyncio.CancelledError:
+            self._finish(grpc.StatusCode.CANCELLED)
+            raise
+        except grpc.aio.AbortError:
+            raise
+        except Exception as error:
+            await self._abort(error)
+        self._finish(grpc.StatusCode.OK)
+        return answer
+
+    async def stream(self, behavior: Callable[..., Any], request: Any) -> AsyncIterator[Any]:
+        """The answers; an error while they are made is mapped as well as one before the first."""
+        try:
+            async for message in behavior(request, self._context):
+                yield message
+        except (asyncio.CancelledError, GeneratorExit):
+            self._finish(grpc.StatusCode.CANCELLED)
+            raise
+        except grpc.aio.AbortError:
+            raise
+        except Exception as error:
+            await self._abort(error)
+        self._finish(grpc.StatusCode.OK)
+
+    async def _run(self, behavior: Callable[..., Any], request: Any) -> Any:
+        if inspect.iscoroutinefunction(behavior):
+            return await behavior(request, self._context)
+        remaining = self._context.time_remaining()
+        if remaining is not None and remaining <= 0:
+            raise DeadlineExceeded("DEADLINE_EXCEEDED", "The deadline had passed before the work began.")
+        run = functools.partial(contextvars.copy_context().run, behavior, request, self._context)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, run)
+
+    async def _abort(self, error: Exception) -> None:
+        found = error_of(error)
+        code = code_from_number(found["code"])
+        if not isinstance(error, ModelyardError):
+            log.error("internal error", method=self._method, request_id=self._request_id, exc_info=error)
+        self._finish(code, reason=found["reason"], message=found["message"])
+        status = error_status(found, self._request_id)
+        trailers = (("grpc-status-details-bin", status.SerializeToString()), ("x-request-id", self._request_id))
+        await self._context.abort(code, status.message, trailing_metadata=trailers)
+
+    def _finish(self, code: grpc.StatusCode, **more: str) -> None:
+        seconds = time.perf_counter() - self._start
+        CALLS.labels(self._method, code.name).inc()
+        SECONDS.labels(self._method).observe(seconds)
+        if not self._method.startswith(QUIET):
+            values = {"method": self._method, "code": code.name, "ms": round(seconds * 1e3, 1), "request_id": self._request_id}
+            log.info("call", **values, **more)
