@@ -1,0 +1,69 @@
+"""Fixtures for all tests. Servers start when the first test asks for them, once per session."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import Engine
+
+from modelyard.core.database import migrate, open_database
+from modelyard.core.settings import CoreSettings
+from tests.support.minio import S3Server, s3_server
+from tests.support.postgres import fresh_database, postgres_server
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def _postgres() -> Iterator[str]:
+    with postgres_server() as url:
+        yield url
+
+
+@pytest.fixture
+def postgres_url(_postgres: str) -> Iterator[str]:
+    """A PostgreSQL database of the test's own, empty: postgresql+psycopg://..."""
+    with fresh_database(_postgres) as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    """A migrated database, empty; the test runs once on SQLite and once on PostgreSQL."""
+    url = f"sqlite:///{tmp_path / 'test.db'}" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
+    engine = open_database(url)
+    migrate(engine)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def _s3() -> Iterator[S3Server]:
+    with s3_server() as server:
+        yield server
+
+
+@pytest.fixture
+def s3_settings(_s3: S3Server, tmp_path: Path) -> CoreSettings:
+    """Settings for a bucket of the test's own, not made yet."""
+    return CoreSettings(
+        data_dir=tmp_path / "s3-data",
+        artifacts_url=f"s3://test-{secrets.token_hex(6)}",
+        s3_endpoint=_s3.endpoint,
+        s3_access_key=SecretStr(_s3.access_key),
+        s3_secret_key=SecretStr(_s3.secret_key),
+    )
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder with the real data sets: MODELYARD_DATA, or shared/data next to the repository. Read only."""
+    folder = Path(os.environ.get("MODELYARD_DATA") or REPOSITORY.parent / "shared" / "data")
+    if not (folder / "README.md").is_file():
+        pytest.skip(f"No real data at {folder}; set MODELYARD_DATA to the folder that holds fashion_mnist, flowers128, tabular")
+    return folder

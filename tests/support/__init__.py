@@ -1,0 +1,1 @@
+"""What tests share: real servers, fakes, small data."""
