@@ -1,0 +1,1 @@
+"""The asyncio client; the source that the sync one is generated from."""

@@ -1,0 +1,66 @@
+"""The client: one object, a group of calls for each kind of resource."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+import grpc
+
+from modelyard.client._async.artifacts import AsyncArtifacts
+from modelyard.client._async.datasets import AsyncDatasets
+from modelyard.client._async.endpoints import AsyncEndpoints
+from modelyard.client._async.evaluations import AsyncEvaluations, AsyncGate
+from modelyard.client._async.exports import AsyncExports, AsyncProfiles
+from modelyard.client._async.pipelines import AsyncPipelines
+from modelyard.client._async.predictions import AsyncPredictions
+from modelyard.client._async.training import AsyncModels, AsyncTraining
+from modelyard.client._async.transport import AsyncTransport
+from modelyard.client.names import Names
+from modelyard.client.settings import DEFAULT_ADDRESS, Addresses, CallSettings
+
+
+class AsyncClient:
+    """Talks to Modelyard's services.
+
+    address: `host:port` of a server that holds them all, or Addresses.
+    project: completes short names.
+    timeout_s: deadline of a call that is no stream.
+    patience_s: how long UNAVAILABLE is tried again.
+    credentials: for TLS; without, connections are plain text.
+
+    Methods raise the named errors of `modelyard.client`. Close it, or use it in a `with` block.
+    """
+
+    def __init__(
+        self,
+        address: str | Addresses = DEFAULT_ADDRESS,
+        *,
+        project: str = "default",
+        timeout_s: float = 30.0,
+        patience_s: float = 30.0,
+        credentials: grpc.ChannelCredentials | None = None,
+    ) -> None:
+        addresses = Addresses.same(address) if isinstance(address, str) else address
+        self.names = Names(project)
+        self._transport = transport = AsyncTransport(addresses, CallSettings(timeout_s, patience_s), credentials)
+        self.datasets = AsyncDatasets(transport, self.names)
+        self.training = AsyncTraining(transport, self.names)
+        self.models = AsyncModels(transport, self.names)
+        self.evaluations = AsyncEvaluations(transport, self.names)
+        self.gate = AsyncGate(transport, self.names)
+        self.exports = AsyncExports(transport, self.names)
+        self.profiles = AsyncProfiles(transport, self.names)
+        self.endpoints = AsyncEndpoints(transport, self.names)
+        self.pipelines = AsyncPipelines(transport, self.names)
+        self.artifacts = AsyncArtifacts(transport, self.names)
+        self.predictions = AsyncPredictions(transport, self.names)
+
+    async def close(self) -> None:
+        """Closes the connections; calls under way are cancelled."""
+        await self._transport.close()
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.close()

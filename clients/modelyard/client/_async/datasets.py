@@ -1,0 +1,232 @@
+"""Datasets, their imports, quality reports, versions and examples."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from modelyard.client._async.resource import AsyncResource, OnChange
+from modelyard.client._messages import EMPTY, import_message, split_policy
+from modelyard.client.enums import enum_number
+from modelyard.client.names import new_request_id
+from modelyard.dataset.v1 import dataset_pb2, dataset_service_pb2
+from modelyard.type.v1 import blob_pb2, learning_pb2
+
+
+class AsyncDatasets(AsyncResource):
+    """Calls of modelyard.dataset.v1.DatasetService. Names may be short: `flowers`, `flowers/V002`."""
+
+    service = "dataset"
+
+    async def create_dataset(
+        self,
+        dataset_id: str,
+        *,
+        display_name: str = "",
+        description: str = "",
+        request_id: str = "",
+    ) -> dataset_pb2.Dataset:
+        """Creates an empty dataset. AlreadyExists when the id is taken."""
+        request = dataset_service_pb2.CreateDatasetRequest(
+            parent=self.names.parent,
+            dataset_id=dataset_id,
+            dataset=dataset_pb2.Dataset(display_name=display_name, description=description),
+            request_id=request_id or new_request_id(),
+        )
+        return await self._call("CreateDataset", request, dataset_pb2.Dataset)
+
+    async def get_dataset(self, dataset: str) -> dataset_pb2.Dataset:
+        request = dataset_service_pb2.GetDatasetRequest(name=self.names.dataset(dataset))
+        return await self._call("GetDataset", request, dataset_pb2.Dataset)
+
+    def list_datasets(self, *, page_size: int = 0) -> AsyncIterator[dataset_pb2.Dataset]:
+        """All datasets of the project, newest first."""
+        request = dataset_service_pb2.ListDatasetsRequest(parent=self.names.parent, page_size=page_size)
+        return self._items("ListDatasets", request, dataset_service_pb2.ListDatasetsResponse, "datasets")
+
+    async def update_dataset(self, dataset: dataset_pb2.Dataset, update_mask: Sequence[str] = ()) -> dataset_pb2.Dataset:
+        """Changes display_name or description. Aborted when a set etag does not match."""
+        request = dataset_service_pb2.UpdateDatasetRequest(dataset=dataset, update_mask=FieldMask(paths=update_mask))
+        return await self._call("UpdateDataset", request, dataset_pb2.Dataset)
+
+    async def delete_dataset(self, dataset: str, *, etag: str = "") -> None:
+        """Deletes a dataset with its imports, reports and versions. FailedPrecondition while one of them runs."""
+        request = dataset_service_pb2.DeleteDatasetRequest(name=self.names.dataset(dataset), etag=etag)
+        await self._call("DeleteDataset", request, EMPTY)
+
+    async def create_import(
+        self,
+        dataset: str,
+        source: blob_pb2.Blob,
+        *,
+        file_name: str = "",
+        format: dataset_pb2.SourceFormat.ValueType | str = "",
+        task: learning_pb2.Task.ValueType | str = "",
+        label_column: str = "",
+        usage_column: str = "",
+        request_id: str = "",
+    ) -> dataset_pb2.Import:
+        """Starts reading a source (see `client.artifacts.upload`) into a dataset."""
+        request = dataset_service_pb2.CreateImportRequest(
+            parent=self.names.dataset(dataset),
+            dataset_import=import_message(source, file_name, format, task, label_column, usage_column),
+            request_id=request_id or new_request_id(),
+        )
+        return await self._call("CreateImport", request, dataset_pb2.Import)
+
+    async def get_import(self, dataset_import: str) -> dataset_pb2.Import:
+        request = dataset_service_pb2.GetImportRequest(name=self.names.dataset_import(dataset_import))
+        return await self._call("GetImport", request, dataset_pb2.Import)
+
+    def list_imports(self, dataset: str, *, page_size: int = 0) -> AsyncIterator[dataset_pb2.Import]:
+        request = dataset_service_pb2.ListImportsRequest(parent=self.names.dataset(dataset), page_size=page_size)
+        return self._items("ListImports", request, dataset_service_pb2.ListImportsResponse, "imports")
+
+    def watch_import(
+        self, dataset_import: str, *, after_sequence: int = 0
+    ) -> AsyncIterator[dataset_service_pb2.WatchImportResponse]:
+        """The import now and at every change until it ends."""
+        request = dataset_service_pb2.WatchImportRequest(
+            name=self.names.dataset_import(dataset_import), after_sequence=after_sequence
+        )
+        return self._watch("WatchImport", request, dataset_service_pb2.WatchImportResponse, "dataset_import")
+
+    async def wait_import(
+        self, dataset_import: str, timeout_s: float | None = None, on_change: OnChange | None = None
+    ) -> dataset_pb2.Import:
+        """Waits for the end; `on_change` gets every WatchImportResponse. JobFailed, WaitTimeout."""
+        name = self.names.dataset_import(dataset_import)
+        request = dataset_service_pb2.WatchImportRequest(name=name)
+        answer = dataset_service_pb2.WatchImportResponse
+        return await self._wait(
+            "WatchImport", request, answer, "dataset_import", lambda: self.get_import(name), timeout_s, on_change
+        )
+
+    async def cancel_import(self, dataset_import: str) -> dataset_pb2.Import:
+        """Cancels a running import; nothing of it stays."""
+        request = dataset_service_pb2.CancelImportRequest(name=self.names.dataset_import(dataset_import))
+        return await self._call("CancelImport", request, dataset_pb2.Import)
+
+    async def create_quality_report(self, dataset: str, *, request_id: str = "") -> dataset_pb2.QualityReport:
+        """Starts a check of the dataset's present content."""
+        request = dataset_service_pb2.CreateQualityReportRequest(
+            parent=self.names.dataset(dataset), request_id=request_id or new_request_id()
+        )
+        return await self._call("CreateQualityReport", request, dataset_pb2.QualityReport)
+
+    async def get_quality_report(self, quality_report: str) -> dataset_pb2.QualityReport:
+        request = dataset_service_pb2.GetQualityReportRequest(name=self.names.quality_report(quality_report))
+        return await self._call("GetQualityReport", request, dataset_pb2.QualityReport)
+
+    def list_quality_reports(self, dataset: str, *, page_size: int = 0) -> AsyncIterator[dataset_pb2.QualityReport]:
+        request = dataset_service_pb2.ListQualityReportsRequest(parent=self.names.dataset(dataset), page_size=page_size)
+        return self._items("ListQualityReports", request, dataset_service_pb2.ListQualityReportsResponse, "quality_reports")
+
+    def watch_quality_report(
+        self, quality_report: str, *, after_sequence: int = 0
+    ) -> AsyncIterator[dataset_service_pb2.WatchQualityReportResponse]:
+        request = dataset_service_pb2.WatchQualityReportRequest(
+            name=self.names.quality_report(quality_report), after_sequence=after_sequence
+        )
+        return self._watch("WatchQualityReport", request, dataset_service_pb2.WatchQualityReportResponse, "quality_report")
+
+    async def wait_quality_report(
+        self, quality_report: str, timeout_s: float | None = None, on_change: OnChange | None = None
+    ) -> dataset_pb2.QualityReport:
+        """Waits for the end; `on_change` gets every WatchQualityReportResponse. JobFailed, WaitTimeout."""
+        name = self.names.quality_report(quality_report)
+        request = dataset_service_pb2.WatchQualityReportRequest(name=name)
+        answer = dataset_service_pb2.WatchQualityReportResponse
+        return await self._wait(
+            "WatchQualityReport", request, answer, "quality_report", lambda: self.get_quality_report(name), timeout_s, on_change
+        )
+
+    async def cancel_quality_report(self, quality_report: str) -> dataset_pb2.QualityReport:
+        request = dataset_service_pb2.CancelQualityReportRequest(name=self.names.quality_report(quality_report))
+        return await self._call("CancelQualityReport", request, dataset_pb2.QualityReport)
+
+    async def create_dataset_version(
+        self,
+        dataset: str,
+        *,
+        dataset_version_id: str = "",
+        split: dataset_pb2.SplitPolicy | None = None,
+        train_ratio: str = "",
+        split_source: dataset_pb2.SplitPolicy.Source.ValueType | str = "",
+        seed: int = 0,
+        excluded_columns: Sequence[str] = (),
+        keep_leaking_columns: bool = False,
+        request_id: str = "",
+    ) -> dataset_pb2.DatasetVersion:
+        """Starts to split and freeze the dataset's present content.
+
+        train_ratio: decimal text with one to five decimals, above 0 and below 1; empty is "0.8".
+        It, `split_source` ("auto", "ratio", "given") and `seed` are used when no `split` is given.
+        """
+        version = dataset_pb2.DatasetVersion(
+            split=split or split_policy(train_ratio, split_source, seed),
+            excluded_columns=excluded_columns,
+            keep_leaking_columns=keep_leaking_columns,
+        )
+        request = dataset_service_pb2.CreateDatasetVersionRequest(
+            parent=self.names.dataset(dataset),
+            dataset_version=version,
+            dataset_version_id=dataset_version_id,
+            request_id=request_id or new_request_id(),
+        )
+        return await self._call("CreateDatasetVersion", request, dataset_pb2.DatasetVersion)
+
+    async def get_dataset_version(self, dataset_version: str) -> dataset_pb2.DatasetVersion:
+        """`flowers/V002`; `flowers` or `flowers/latest` is the newest that succeeded."""
+        request = dataset_service_pb2.GetDatasetVersionRequest(name=self.names.dataset_version(dataset_version))
+        return await self._call("GetDatasetVersion", request, dataset_pb2.DatasetVersion)
+
+    def list_dataset_versions(self, dataset: str, *, page_size: int = 0) -> AsyncIterator[dataset_pb2.DatasetVersion]:
+        request = dataset_service_pb2.ListDatasetVersionsRequest(parent=self.names.dataset(dataset), page_size=page_size)
+        return self._items("ListDatasetVersions", request, dataset_service_pb2.ListDatasetVersionsResponse, "dataset_versions")
+
+    def watch_dataset_version(
+        self, dataset_version: str, *, after_sequence: int = 0
+    ) -> AsyncIterator[dataset_service_pb2.WatchDatasetVersionResponse]:
+        request = dataset_service_pb2.WatchDatasetVersionRequest(
+            name=self.names.dataset_version(dataset_version), after_sequence=after_sequence
+        )
+        return self._watch("WatchDatasetVersion", request, dataset_service_pb2.WatchDatasetVersionResponse, "dataset_version")
+
+    async def wait_dataset_version(
+        self, dataset_version: str, timeout_s: float | None = None, on_change: OnChange | None = None
+    ) -> dataset_pb2.DatasetVersion:
+        """Waits for the end of the publication; `on_change` gets every WatchDatasetVersionResponse. JobFailed, WaitTimeout."""
+        name = self.names.dataset_version(dataset_version)
+        request = dataset_service_pb2.WatchDatasetVersionRequest(name=name)
+        answer = dataset_service_pb2.WatchDatasetVersionResponse
+        return await self._wait(
+            "WatchDatasetVersion",
+            request,
+            answer,
+            "dataset_version",
+            lambda: self.get_dataset_version(name),
+            timeout_s,
+            on_change,
+        )
+
+    async def cancel_dataset_version(self, dataset_version: str) -> dataset_pb2.DatasetVersion:
+        """Cancels a running publication; nothing of it stays."""
+        request = dataset_service_pb2.CancelDatasetVersionRequest(name=self.names.dataset_version(dataset_version))
+        return await self._call("CancelDatasetVersion", request, dataset_pb2.DatasetVersion)
+
+    async def delete_dataset_version(self, dataset_version: str) -> None:
+        request = dataset_service_pb2.DeleteDatasetVersionRequest(name=self.names.dataset_version(dataset_version))
+        await self._call("DeleteDatasetVersion", request, EMPTY)
+
+    def list_examples(
+        self, dataset_version: str, *, usage: learning_pb2.Usage.ValueType | str = "", page_size: int = 0
+    ) -> AsyncIterator[dataset_pb2.Example]:
+        """The examples of a version in the order of their ids; only of one usage ("train", "validation", "test") when given."""
+        request = dataset_service_pb2.ListExamplesRequest(
+            parent=self.names.dataset_version(dataset_version),
+            usage=enum_number(learning_pb2.Usage, usage, "usage"),
+            page_size=page_size,
+        )
+        return self._items("ListExamples", request, dataset_service_pb2.ListExamplesResponse, "examples")

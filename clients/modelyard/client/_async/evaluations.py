@@ -1,0 +1,105 @@
+"""Evaluations and gate decisions."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+from modelyard.client._async.resource import AsyncResource, OnChange
+from modelyard.client._messages import Floors, floor_messages
+from modelyard.client.enums import enum_number
+from modelyard.client.names import new_request_id
+from modelyard.evaluator.v1 import evaluator_pb2, evaluator_service_pb2
+from modelyard.type.v1 import learning_pb2
+
+
+class AsyncEvaluations(AsyncResource):
+    """Scores of exported bytes. Names may be short: the evaluation's id."""
+
+    service = "evaluator"
+
+    async def create_evaluation(
+        self,
+        export: str,
+        *,
+        dataset_version: str = "",
+        usages: Sequence[learning_pb2.Usage.ValueType | str] = (),
+        request_id: str = "",
+    ) -> evaluator_pb2.Evaluation:
+        """Starts scoring an export. dataset_version: empty is the one its model was trained on. usages: empty is all."""
+        evaluation = evaluator_pb2.Evaluation(
+            export=self.names.export(export),
+            dataset_version=self.names.dataset_version(dataset_version) if dataset_version else "",
+            usages=[enum_number(learning_pb2.Usage, usage, "evaluation.usages") for usage in usages],
+        )
+        request = evaluator_service_pb2.CreateEvaluationRequest(
+            parent=self.names.parent, evaluation=evaluation, request_id=request_id or new_request_id()
+        )
+        return await self._call("CreateEvaluation", request, evaluator_pb2.Evaluation)
+
+    async def get_evaluation(self, evaluation: str) -> evaluator_pb2.Evaluation:
+        request = evaluator_service_pb2.GetEvaluationRequest(name=self.names.evaluation(evaluation))
+        return await self._call("GetEvaluation", request, evaluator_pb2.Evaluation)
+
+    def list_evaluations(self, *, page_size: int = 0) -> AsyncIterator[evaluator_pb2.Evaluation]:
+        """All evaluations of the project, newest first."""
+        request = evaluator_service_pb2.ListEvaluationsRequest(parent=self.names.parent, page_size=page_size)
+        return self._items("ListEvaluations", request, evaluator_service_pb2.ListEvaluationsResponse, "evaluations")
+
+    def watch_evaluation(
+        self, evaluation: str, *, after_sequence: int = 0
+    ) -> AsyncIterator[evaluator_service_pb2.WatchEvaluationResponse]:
+        request = evaluator_service_pb2.WatchEvaluationRequest(
+            name=self.names.evaluation(evaluation), after_sequence=after_sequence
+        )
+        return self._watch("WatchEvaluation", request, evaluator_service_pb2.WatchEvaluationResponse, "evaluation")
+
+    async def wait_evaluation(
+        self, evaluation: str, timeout_s: float | None = None, on_change: OnChange | None = None
+    ) -> evaluator_pb2.Evaluation:
+        """Waits for the end; `on_change` gets every WatchEvaluationResponse. JobFailed, WaitTimeout."""
+        name = self.names.evaluation(evaluation)
+        request = evaluator_service_pb2.WatchEvaluationRequest(name=name)
+        answer = evaluator_service_pb2.WatchEvaluationResponse
+        return await self._wait(
+            "WatchEvaluation", request, answer, "evaluation", lambda: self.get_evaluation(name), timeout_s, on_change
+        )
+
+    async def cancel_evaluation(self, evaluation: str) -> evaluator_pb2.Evaluation:
+        request = evaluator_service_pb2.CancelEvaluationRequest(name=self.names.evaluation(evaluation))
+        return await self._call("CancelEvaluation", request, evaluator_pb2.Evaluation)
+
+
+class AsyncGate(AsyncResource):
+    """Decisions whether an evaluated artifact may be deployed."""
+
+    service = "evaluator"
+
+    async def create_gate_decision(
+        self,
+        evaluation: str,
+        *,
+        floors: Floors = (),
+        latency: learning_pb2.Latency | None = None,
+        max_latency_ms: float = 0.0,
+        request_id: str = "",
+    ) -> evaluator_pb2.GateDecision:
+        """Decides. floors: metric to bound, `{"accuracy": 0.9}`. max_latency_ms: largest p95 of `latency`; 0 is no limit."""
+        decision = evaluator_pb2.GateDecision(
+            evaluation=self.names.evaluation(evaluation),
+            floors=floor_messages(floors),
+            latency=latency,
+            max_latency_ms=max_latency_ms,
+        )
+        request = evaluator_service_pb2.CreateGateDecisionRequest(
+            parent=self.names.parent, gate_decision=decision, request_id=request_id or new_request_id()
+        )
+        return await self._call("CreateGateDecision", request, evaluator_pb2.GateDecision)
+
+    async def get_gate_decision(self, gate_decision: str) -> evaluator_pb2.GateDecision:
+        request = evaluator_service_pb2.GetGateDecisionRequest(name=self.names.gate_decision(gate_decision))
+        return await self._call("GetGateDecision", request, evaluator_pb2.GateDecision)
+
+    def list_gate_decisions(self, *, page_size: int = 0) -> AsyncIterator[evaluator_pb2.GateDecision]:
+        """All decisions of the project, newest first."""
+        request = evaluator_service_pb2.ListGateDecisionsRequest(parent=self.names.parent, page_size=page_size)
+        return self._items("ListGateDecisions", request, evaluator_service_pb2.ListGateDecisionsResponse, "gate_decisions")

@@ -1,0 +1,48 @@
+"""Messages from keyword parameters, for the sync and the asyncio client alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.empty_pb2 import Empty
+
+from modelyard.client.enums import enum_number
+from modelyard.dataset.v1 import dataset_pb2
+from modelyard.type.v1 import blob_pb2, learning_pb2
+
+EMPTY: Final = Empty
+
+Floors = Mapping[str, float] | Sequence[learning_pb2.Floor]
+
+
+def import_message(
+    source: blob_pb2.Blob, file_name: str, format: int | str, task: int | str, label_column: str, usage_column: str
+) -> dataset_pb2.Import:
+    return dataset_pb2.Import(
+        source=source,
+        file_name=file_name,
+        format=enum_number(dataset_pb2.SourceFormat, format, "dataset_import.format"),
+        task=enum_number(learning_pb2.Task, task, "dataset_import.task"),
+        label_column=label_column,
+        usage_column=usage_column,
+    )
+
+
+def split_policy(train_ratio: str, source: int | str, seed: int) -> dataset_pb2.SplitPolicy:
+    number = enum_number(dataset_pb2.SplitPolicy.Source, source, "split.source")
+    return dataset_pb2.SplitPolicy(train_ratio=train_ratio, source=number, seed=seed)
+
+
+def floor_messages(floors: Floors) -> list[learning_pb2.Floor]:
+    """Floors as a mapping from metric to bound, or as they are."""
+    if isinstance(floors, Mapping):
+        return [learning_pb2.Floor(metric=metric, value=value) for metric, value in floors.items()]
+    return list(floors)
+
+
+def duration(seconds: float) -> Duration:
+    """A Duration of so many seconds."""
+    whole = int(seconds)
+    return Duration(seconds=whole, nanos=round((seconds - whole) * 1e9))

@@ -1,0 +1,109 @@
+"""Calls over grpc's blocking channels. Its twin is `_async/transport.py`. Safe to share between threads."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import grpc
+from google.protobuf.message import Message
+
+from modelyard.client._channels import channel_options, method_path, serialize
+from modelyard.client._status import from_rpc_error
+from modelyard.client.settings import Addresses, CallSettings
+
+M = TypeVar("M", bound=Message)
+T = TypeVar("T")
+
+
+class Transport:
+    """One channel an address, made at the first call. Raises the named errors."""
+
+    def __init__(self, addresses: Addresses, settings: CallSettings, credentials: grpc.ChannelCredentials | None = None) -> None:
+        self.addresses = addresses
+        self.settings = settings
+        self._credentials = credentials
+        self._channels: dict[str, grpc.Channel] = {}
+        self._lock = threading.Lock()
+
+    def unary(self, service: str, api: str, method: str, request: Message, answer: type[M], timeout_s: float | None) -> M:
+        address = self.addresses.of(service)
+        call = self._channel(address).unary_unary(method_path(api, method), serialize, answer.FromString)
+        try:
+            response: M = call(request, timeout=timeout_s)
+            return response
+        except grpc.RpcError as error:
+            raise from_rpc_error(error, address) from None
+
+    def stream(
+        self, service: str, api: str, method: str, request: Message, answer: type[M], timeout_s: float | None
+    ) -> Iterator[M]:
+        address = self.addresses.of(service)
+        call = self._channel(address).unary_stream(method_path(api, method), serialize, answer.FromString)(
+            request, timeout=timeout_s
+        )
+        try:
+            yield from call
+        except grpc.RpcError as error:
+            raise from_rpc_error(error, address) from None
+        finally:
+            call.cancel()
+
+    def send(self, service: str, api: str, method: str, requests: Iterator[Message], answer: type[M]) -> M:
+        """A client stream. grpc reads `requests` in a thread of its own; an error of theirs is raised as it is."""
+        address = self.addresses.of(service)
+        call = self._channel(address).stream_unary(method_path(api, method), serialize, answer.FromString)
+        watched = _Watched(requests)
+        try:
+            response: M = call(watched)
+            return response
+        except grpc.RpcError as error:
+            if watched.error is not None:
+                raise watched.error from None
+            raise from_rpc_error(error, address) from None
+
+    def in_thread(self, work: Callable[[], T]) -> T:
+        """Nothing to keep free here: runs it."""
+        return work()
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def close(self) -> None:
+        with self._lock:
+            channels, self._channels = list(self._channels.values()), {}
+        for channel in channels:
+            channel.close()
+
+    def _channel(self, address: str) -> Any:
+        with self._lock:
+            if address not in self._channels:
+                options = channel_options(address)
+                self._channels[address] = (
+                    grpc.secure_channel(address, self._credentials, options=options)
+                    if self._credentials
+                    else grpc.insecure_channel(address, options=options)
+                )
+            return self._channels[address]
+
+
+class _Watched:
+    """An iterator that keeps the error it ended with: grpc would say only that iterating failed."""
+
+    def __init__(self, requests: Iterator[Message]) -> None:
+        self._requests = requests
+        self.error: Exception | None = None
+
+    def __iter__(self) -> Iterator[Message]:
+        return self
+
+    def __next__(self) -> Message:
+        try:
+            return next(self._requests)
+        except StopIteration:
+            raise
+        except Exception as error:
+            self.error = error
+            raise
