@@ -1,4 +1,5 @@
-"""Writes the Python code of the contracts into services/ (path = proto package), or with --check compares it with what is there.
+"""Writes the Python code of the contracts into services/ (path = proto package), with --check compares it with
+what is there; with --google only puts google's protos where buf finds them.
 
 Run as `make proto` or `make proto-check`.
 """
@@ -51,6 +52,8 @@ def stale(fresh: Path) -> list[str]:
 
 def main() -> int:
     copy_google_protos()
+    if "--google" in sys.argv:
+        return 0
     with tempfile.TemporaryDirectory() as folder:
         fresh = Path(folder)
         generate(fresh)

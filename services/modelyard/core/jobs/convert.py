@@ -27,7 +27,7 @@ LONGEST_MESSAGE = 2000
 LONGEST_VALUE = 500
 
 
-def job_state(state: JobState) -> job_pb2.JobState:
+def job_state(state: JobState) -> job_pb2.JobState.ValueType:
     """A state as in the contract."""
     return _STATES[state]
 
@@ -54,8 +54,9 @@ def blob_message(blob: Blob | Mapping[str, Any] | None) -> blob_pb2.Blob | None:
     """A Blob, or its JSON document, as a message; None stays None."""
     if blob is None:
         return None
-    values = blob if isinstance(blob, Mapping) else {"uri": blob.uri, "sha256": blob.sha256, "size_bytes": blob.size_bytes}
-    return blob_pb2.Blob(uri=values["uri"], sha256=values["sha256"], size_bytes=values["size_bytes"])
+    if isinstance(blob, Mapping):
+        return blob_pb2.Blob(uri=blob["uri"], sha256=blob["sha256"], size_bytes=blob["size_bytes"])
+    return blob_pb2.Blob(uri=blob.uri, sha256=blob.sha256, size_bytes=blob.size_bytes)
 
 
 def blob_from(message: blob_pb2.Blob) -> Blob:
@@ -63,10 +64,8 @@ def blob_from(message: blob_pb2.Blob) -> Blob:
     return Blob(uri=message.uri, sha256=message.sha256, size_bytes=message.size_bytes)
 
 
-def struct(document: Mapping[str, Any] | None) -> struct_pb2.Struct | None:
-    """A JSON document as a Struct; None stays None."""
-    if document is None:
-        return None
+def struct(document: Mapping[str, Any]) -> struct_pb2.Struct:
+    """A JSON document as a Struct."""
     return json_format.ParseDict(dict(document), struct_pb2.Struct())
 
 

@@ -105,7 +105,7 @@ def _json_serializer() -> Any:
                 return json.dumps({"__error__": f"{type(data).__name__}: {data}"})
             return json.dumps(data)
 
-        def deserialize(self, serialized_data: str) -> Any:  # type: ignore[override]  # DBOS names its first parameter cls
+        def deserialize(self, serialized_data: str) -> Any:
             value = json.loads(serialized_data)
             if isinstance(value, dict) and "__error__" in value:
                 return StepFailed(value["__error__"])

@@ -1,4 +1,4 @@
-"""Runs jobs: one durable workflow each, attempts in worker processes (or steps in this one), so that nothing is lost or done twice."""
+"""Runs jobs: one durable workflow each, attempts in worker processes (or steps in this one); nothing is lost or done twice."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class JobLimits:
 
 
 class JobEngine:
-    """Everything that runs in the background in this process. `launch` once the rpc server listens; `shut_down` before it closes."""
+    """Everything that runs in the background in this process. `launch` it once the server listens, `shut_down` before it closes."""
 
     def __init__(
         self,
@@ -120,7 +120,7 @@ class JobEngine:
         return job
 
     async def watch(self, name: str, after_sequence: int = 0) -> AsyncIterator[JobChange]:
-        """The job now (unless nothing came after `after_sequence`), then at every change, until it has ended or the server stops."""
+        """The job now (unless nothing came after `after_sequence`), then at every change, until its end or the server's."""
         if after_sequence < 0:
             message = f"after_sequence is {after_sequence}; it must be 0 or more"
             raise InvalidArgument("NEGATIVE_SEQUENCE", message, field="after_sequence", value=after_sequence)

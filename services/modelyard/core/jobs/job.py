@@ -95,7 +95,7 @@ class Steps(Protocol):
     """What a job without a process of its own does its work with: durable steps inside a workflow."""
 
     def do(self, name: str, function: Callable[[], Any]) -> Any:
-        """Run `function` (returns JSON) once: after a crash its recorded result is returned instead. ModelyardErrors pass through."""
+        """Run `function` (returns JSON) once: after a crash its recorded result is returned instead. ModelyardErrors pass."""
 
     def report(
         self,

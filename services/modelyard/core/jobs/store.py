@@ -41,7 +41,7 @@ class JobStore:
         with reading(self._engine) as connection:
             return _get(connection, name)
 
-    def find(self, kinds: Iterable[str], *, parent: str | None = None, states: Iterable[JobState] | None = None) -> list[Job]:
+    def find(self, kinds: Iterable[str], *, parent: str | None = None, states: Iterable[JobState] | None = None) -> Sequence[Job]:
         """All jobs of these kinds, the oldest first."""
         query = select(job_table).where(job_table.c.kind.in_(list(kinds)))
         if parent is not None:
@@ -65,7 +65,7 @@ class JobStore:
             rows = connection.execute(query).all()
         return JobPage([_job(row) for row in rows[:size]], next_token(rows, size, binding))
 
-    def changes(self, name: str, after_sequence: int) -> tuple[Job, list[Document]]:
+    def changes(self, name: str, after_sequence: int) -> tuple[Job, Sequence[Document]]:
         """The job and its events after a sequence (at most EVENTS_AT_ONCE, oldest first)."""
         query = (
             select(job_event.c.document)
@@ -110,7 +110,7 @@ class JobStore:
         saved: Document | None = None,
         result: Document | None = None,
     ) -> Job:
-        """What a worker says of its progress. Raises FailedPrecondition STALE_ATTEMPT for another attempt than the running one."""
+        """What a worker says of its progress. Raises FailedPrecondition STALE_ATTEMPT for any but the running attempt."""
         with writing(self._engine) as connection:
             job = _fenced(connection, name, attempt, token_hash)
             changed = _heartbeat(job)

@@ -1,0 +1,68 @@
+# Everything a person or CI does with this repository. Needs Python 3.11 or 3.12 and make; the rest is installed into .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+RUN := PYTHONPATH=. $(BIN)
+
+.PHONY: install quickstart test lint format types proto proto-check proto-release bench e2e clean
+
+install: $(STAMP)
+
+# uv installs the same pins in a tenth of the time; it comes from the same index as everything else.
+$(STAMP): pyproject.toml constraints.txt
+	@echo "==> Installing Modelyard and what it stands on into $(VENV) (a few minutes the first time: torch is large)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@UV_HTTP_TIMEOUT=300 $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev]'
+	@touch $@
+	@echo "==> Installed"
+
+quickstart: $(STAMP)
+	@$(BIN)/python docs/tutorials/quickstart.py
+
+test: lint types proto-check
+	@echo "==> Tests (a real PostgreSQL and MinIO are used where they are at hand; see docs/development.md)"
+	@$(RUN)/python -m pytest -q
+
+lint: $(STAMP)
+	@echo "==> Style, imports, contracts"
+	@$(BIN)/ruff check services clients tests protos
+	@$(BIN)/ruff format --check --quiet services clients tests protos
+	@$(BIN)/lint-imports --no-cache 2>&1 | tail -25
+	@$(BIN)/python protos/generate.py --google
+	@$(BIN)/buf lint protos
+	@$(BIN)/buf format protos --diff --exit-code > /dev/null
+	@$(BIN)/buf breaking protos --against protos/released.binpb
+
+format: $(STAMP)
+	@$(BIN)/ruff check --fix --quiet services clients tests protos docs || true
+	@$(BIN)/ruff format --quiet services clients tests protos
+	@$(BIN)/buf format protos --write
+
+types: $(STAMP)
+	@echo "==> Types (strict)"
+	@$(BIN)/mypy services/modelyard clients/modelyard
+
+proto: $(STAMP)
+	@$(BIN)/python protos/generate.py
+
+proto-check: $(STAMP)
+	@echo "==> Generated code equals the contracts"
+	@$(BIN)/python protos/generate.py --check
+	@$(BIN)/python clients/generate_async.py --check
+
+# The contracts as of the last release: `buf breaking` compares with them. Run it when a version is released, and commit the file.
+proto-release: $(STAMP)
+	@$(BIN)/python protos/generate.py --google
+	@$(BIN)/buf build protos -o protos/released.binpb
+
+bench: $(STAMP)
+	@$(RUN)/python tests/bench/training.py
+	@$(RUN)/python tests/bench/serving.py
+
+e2e: $(STAMP)
+	@$(RUN)/python -m pytest -q tests/e2e
+
+clean:
+	rm -rf $(VENV) .build .mypy_cache .ruff_cache .pytest_cache .hypothesis

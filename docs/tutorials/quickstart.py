@@ -1,0 +1,66 @@
+"""The main job on real data, as `make quickstart` runs it: scikit-learn's handwritten digits, written out as pictures in one
+folder per class, become a served endpoint; then one picture is sent to it. Every command is printed before it runs.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from sklearn.datasets import load_digits
+
+HELD_BACK = 5
+"""Pictures that the data set does not get: the endpoint has never seen them."""
+
+
+def write_digits(folder: Path) -> list[tuple[Path, str]]:
+    """Write the 1,797 digits as folder/digits/CLASS/NUMBER.png; gives the pictures held back, with their true class."""
+    digits = load_digits()
+    held_back = []
+    for number, (pixels, label) in enumerate(zip(digits.images, digits.target, strict=True)):
+        unseen = number >= len(digits.images) - HELD_BACK
+        path = folder / ("unseen" if unseen else f"digits/{label}") / f"{number:04}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((pixels * 255 / 16).astype(np.uint8)).resize((32, 32), Image.Resampling.BICUBIC).save(path)
+        if unseen:
+            held_back.append((path, str(label)))
+    return held_back
+
+
+def modelyard(*arguments: str) -> dict[str, object]:
+    """Run a command of the CLI with --json; what it shows goes to the terminal, its last line is given back."""
+    print(f"\n$ modelyard {shlex.join(arguments)}", flush=True)
+    command = [str(Path(sys.executable).with_name("modelyard")), *arguments, "--json"]
+    output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if output.returncode != 0:
+        sys.exit(f"modelyard ended with status {output.returncode}\n{output.stdout}")
+    answer: dict[str, object] = json.loads(output.stdout.strip().splitlines()[-1])
+    return answer
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory(prefix="modelyard-quickstart-") as name:
+        folder = Path(name)
+        print("==> Writing scikit-learn's digits as pictures, one folder per class", flush=True)
+        unseen = write_digits(folder)
+        where = ("--data-dir", str(folder / "data"))
+        print("==> From the folder to a served endpoint: import, check, split, train, export, evaluate, gate, deploy", flush=True)
+        run = modelyard(
+            "auto", str(folder / "digits"), "--name", "digits", "--max-train-time", "60s", "--min-accuracy", "0.95", *where
+        )
+        print(json.dumps({key: run[key] for key in ("state", "model_version", "endpoint", "metrics", "gate", "latency_ms")}, indent=2))
+        print("==> A picture the data set never had, sent to the endpoint", flush=True)
+        picture, label = unseen[0]
+        answer = modelyard("predict", "digits", str(picture), *where)
+        print(f"\nThe endpoint answers {json.dumps(answer)}; the picture shows a {label}.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
