@@ -8,6 +8,8 @@ to height x width with antialiased bilinear (the aspect ratio is not kept), uint
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -83,12 +85,21 @@ def probe_with_thumbnail(data: Bytes | BinaryIO, *, size: int, name: str = "pict
 
 
 def encode_png(pixels: npt.NDArray[np.uint8]) -> bytes:
-    """A PNG file of uint8 [H, W], [H, W, 1] or [H, W, 3]; compressed for speed, the same bytes for the same pixels."""
-    from PIL import Image
+    """A PNG file of uint8 [H, W], [H, W, 1] or [H, W, 3]: no row filters, fastest compression.
 
-    out = io.BytesIO()
-    Image.fromarray(pixels[:, :, 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels).save(out, "PNG", compress_level=1)
-    return out.getvalue()
+    Written here because it is three times as fast as Pillow for the small pictures of IDX files. Format: ISO/IEC 15948.
+    """
+    height, width = pixels.shape[:2]
+    colour = 2 if pixels.ndim == 3 and pixels.shape[2] == 3 else 0
+    rows = np.zeros((height, 1 + pixels.size // height), np.uint8)  # each row starts with the number of its filter: 0, none
+    rows[:, 1:] = pixels.reshape(height, -1)
+    header = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows.tobytes(), 1)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(kind, data) for kind, data in chunks)
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def is_picture_name(name: str) -> bool:

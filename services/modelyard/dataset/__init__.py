@@ -1,0 +1,1 @@
+"""The dataset service: takes data in, checks it, splits it and freezes it into versions."""

@@ -1,0 +1,127 @@
+"""What jobs of the dataset service are given and what they give: plain records, stored as JSON in the job's row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from modelyard.core.artifacts import Blob
+from modelyard.formats.dataset import Column, DatasetDescriptor
+
+IMAGE_FOLDERS = "image_folders"
+CSV = "csv"
+PARQUET = "parquet"
+IDX = "idx"
+FORMATS = (IMAGE_FOLDERS, CSV, PARQUET, IDX)
+
+LISTED_REJECTED = 1000
+"""How many rejected inputs an import lists; it counts all of them."""
+
+LISTED_EXAMPLES = 100
+"""How many examples a finding lists; it counts all of them."""
+
+
+@dataclass(frozen=True)
+class ImportSpec:
+    """What to import, as the request said."""
+
+    dataset: str
+    source: Blob
+    file_name: str = ""
+    format: str = ""  # one of FORMATS; empty: detect
+    task: str = ""  # one of formats.dataset.TASKS; empty: detect
+    label_column: str = ""
+    usage_column: str = ""
+
+
+@dataclass(frozen=True)
+class RejectedInput:
+    """A file or row that was left out, with the reason (UPPER_SNAKE_CASE) and the reason in a sentence."""
+
+    path: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class ImportSummary:
+    """What an import found."""
+
+    example_count: int
+    rejected: tuple[RejectedInput, ...]
+    rejected_count: int
+    classes: tuple[str, ...]
+    class_counts: tuple[int, ...]
+    columns: tuple[Column, ...]
+    assumptions: tuple[str, ...]
+    digest: str
+    examples_with_usage: int
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A finding of a quality report."""
+
+    kind: str
+    severity: str  # info, warning or error
+    message: str
+    examples: tuple[str, ...] = ()
+    example_count: int = 0
+    column: str = ""
+    action: str = ""
+
+
+@dataclass(frozen=True)
+class ImportResult:
+    """The content that an import left: `content` describes it as a dataset version does, but no example has been drawn for a
+    usage yet, and its manifest has a column more (`thumbnail`, see domain.near)."""
+
+    summary: ImportSummary
+    content: DatasetDescriptor
+    format: str
+    findings: tuple[Finding, ...] = ()  # what only the import can see: unreadable inputs, mixed types
+
+
+@dataclass(frozen=True)
+class ReportSpec:
+    """What to check: the result of the dataset's present import."""
+
+    dataset: str
+    import_name: str
+    imported: ImportResult
+
+
+@dataclass(frozen=True)
+class ReportResult:
+    """What was found, the most severe first."""
+
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True)
+class SplitPolicy:
+    """How examples are shared out; see modelyard.dataset.v1.SplitPolicy."""
+
+    train_ratio: str = "0.8"
+    source: str = "auto"  # auto, ratio or given
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class VersionSpec:
+    """What to publish: the result of the dataset's present import, split by a policy."""
+
+    dataset: str
+    import_name: str
+    imported: ImportResult
+    split: SplitPolicy
+    excluded_columns: tuple[str, ...] = ()
+    keep_leaking_columns: bool = False
+
+
+@dataclass(frozen=True)
+class VersionResult:
+    """A published version: its descriptor (named by `descriptor_blob`) and what was decided on the way, in sentences."""
+
+    descriptor: DatasetDescriptor
+    descriptor_blob: Blob
+    notes: tuple[str, ...] = ()

@@ -1,0 +1,1 @@
+"""What the dataset service does, one module per resource."""

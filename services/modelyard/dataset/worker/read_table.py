@@ -1,0 +1,197 @@
+"""Reads CSV and Parquet files into whole columns. What a line of a CSV file cannot give is listed, never guessed."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from modelyard.core.errors import InvalidArgument
+from modelyard.dataset.domain.records import LISTED_REJECTED, RejectedInput
+from modelyard.dataset.domain.tables import RawTable
+
+MAX_TABLE_BYTES = 4 * 1024**3
+"""Largest table that is read; tables are held in memory."""
+
+_HEAD = 256 * 1024
+_DELIMITERS = (",", ";", "\t", "|")
+_DELIMITER_NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+
+
+@dataclass
+class _BadLines:
+    """Collects the lines whose number of fields is not the header's; `rows` are numbers of rows after the header."""
+
+    rows: list[int] = field(default_factory=list)
+    listed: list[RejectedInput] = field(default_factory=list)
+
+    def note(self, row: Any) -> str:
+        number = (row.number or 0) - 1
+        self.rows.append(number)
+        if len(self.listed) < LISTED_REJECTED:
+            message = f"row {number} has {row.actual_columns} fields, the header {row.expected_columns}"
+            self.listed.append(RejectedInput(f"row {number}", "WRONG_FIELD_COUNT", message))
+        return "skip"
+
+
+def read_csv(path: Path, *, name: str) -> RawTable:
+    """Reads delimited text with a header line. Every column comes as text; the domain decides what it is.
+
+    Raises InvalidArgument NO_EXAMPLES, NOT_A_TABLE, TABLE_TOO_LARGE.
+    """
+    _check_size(path.stat().st_size, name)
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    encoding, encoding_note = _encoding(head, path)
+    text = head.decode(encoding, errors="replace").lstrip("\ufeff")
+    if not text.strip():
+        raise InvalidArgument("NO_EXAMPLES", f"{name} is empty; a header line and rows are needed", file=name)
+    if "\x00" in text:
+        raise InvalidArgument("NOT_A_TABLE", f"{name} is neither text nor a format that is known", file=name)
+    delimiter = sniff_delimiter(text)
+    header = next(csv.reader(text.splitlines()[_first_line(text) :], delimiter=delimiter))
+    names, rename_note = _unique(header)
+    bad = _BadLines()
+    table = _parse(path, name, delimiter, encoding, names, _first_line(text), bad)
+    kept = np.setdiff1d(np.arange(1, table.num_rows + len(bad.rows) + 1), np.asarray(bad.rows, dtype=np.int64))
+    delimiter_note = f"{name} was read as text separated by {_DELIMITER_NAMES[delimiter]}."
+    number_note = "The first line was taken as the header, though all its fields are numbers." if _all_numbers(header) else ""
+    notes = (delimiter_note, encoding_note, rename_note, number_note)
+    return RawTable(
+        columns={each: table[each] for each in names},
+        row_numbers=kept[: table.num_rows].astype(np.int64),
+        rejected=tuple(bad.listed),
+        rejected_count=len(bad.rows),
+        assumptions=tuple(note for note in notes if note),
+        comma_allowed=delimiter != ",",
+    )
+
+
+def read_parquet(path: Path, *, name: str) -> RawTable:
+    """Reads a Parquet file. Raises InvalidArgument NOT_A_TABLE, TABLE_TOO_LARGE, NO_EXAMPLES."""
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            metadata = file.metadata
+            _check_size(sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups)), name)
+            table = file.read()
+    except (pa.ArrowException, OSError) as error:
+        raise InvalidArgument("NOT_A_TABLE", f"{name} cannot be read as Parquet: {error}", file=name) from error
+    names, rename_note = _unique(table.column_names)
+    if not names or not table.num_rows:
+        raise InvalidArgument("NO_EXAMPLES", f"{name} has {len(names)} columns and {table.num_rows} rows", file=name)
+    return RawTable(
+        columns={each: table.column(i) for i, each in enumerate(names)},
+        row_numbers=np.arange(1, table.num_rows + 1, dtype=np.int64),
+        assumptions=(rename_note,) if rename_note else (),
+    )
+
+
+def sniff_delimiter(text: str) -> str:
+    """The delimiter that cuts the first lines into the same, largest number of fields; a comma when none cuts them."""
+    sample = text.splitlines()[:60]
+    lines = [line for line in (sample[:-1] if len(sample) > 1 and len(text) >= _HEAD // 2 else sample) if line.strip()]
+    best, best_score = ",", 0.0
+    for delimiter in _DELIMITERS:
+        score = _cut_score(lines, delimiter)
+        if score > best_score:
+            best, best_score = delimiter, score
+    return best
+
+
+def _cut_score(lines: Sequence[str], delimiter: str) -> float:
+    """Share of lines with the commonest number of fields, then that number; 0 when lines are not cut."""
+    try:
+        counts = Counter(len(row) for row in csv.reader(lines, delimiter=delimiter))
+        header = len(next(csv.reader(lines, delimiter=delimiter)))
+    except (csv.Error, StopIteration):
+        return 0.0
+    if header < 2:
+        return 0.0
+    return counts[header] / sum(counts.values()) + min(header, 1000) / 10_000
+
+
+def _parse(path: Path, name: str, delimiter: str, encoding: str, names: list[str], skip: int, bad: _BadLines) -> pa.Table:
+    import pyarrow.csv as pcsv
+
+    def run(text_encoding: str) -> pa.Table:
+        bad.rows.clear()
+        bad.listed.clear()
+        return pcsv.read_csv(
+            path,
+            read_options=pcsv.ReadOptions(
+                column_names=names, skip_rows=skip + 1, use_threads=False, encoding=text_encoding, block_size=16 * 1024**2
+            ),
+            parse_options=pcsv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=bad.note),
+            convert_options=pcsv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False),
+        )
+
+    try:
+        return run(encoding)
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        raise InvalidArgument("NOT_A_TABLE", f"{name} cannot be read as delimited text: {error}", file=name) from error
+
+
+def _encoding(head: bytes, path: Path) -> tuple[str, str]:
+    """Name of the text encoding, and what to say of it."""
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "utf-16", "The text is UTF-16, as its first bytes say."
+    if _is_utf8(path):
+        return "utf-8", ""
+    return "cp1252", "The text is not UTF-8; it was read as Windows-1252 (Western European)."
+
+
+def _is_utf8(path: Path) -> bool:
+    import codecs
+
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(16 * 1024**2):
+                decoder.decode(chunk)
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _first_line(text: str) -> int:
+    """Blank lines before the header."""
+    for number, line in enumerate(text.splitlines()):
+        if line.strip():
+            return number
+    return 0
+
+
+def _unique(header: Sequence[str]) -> tuple[list[str], str]:
+    """Names for the columns: trimmed, "column_3" for an empty one, "name.2" for the second of a name; and what to say of it."""
+    names: list[str] = []
+    for number, raw in enumerate(header, start=1):
+        wanted = raw.strip() or f"column_{number}"
+        name, copy = wanted, 1
+        while name in names:
+            copy += 1
+            name = f"{wanted}.{copy}"
+        names.append(name)
+    changed = [name for name, raw in zip(names, header, strict=True) if name != raw.strip()]
+    return names, f"Columns without a name of their own were called {', '.join(changed[:10])}." if changed else ""
+
+
+def _all_numbers(header: Sequence[str]) -> bool:
+    try:
+        return all(float(name) is not None for name in header)
+    except ValueError:
+        return False
+
+
+def _check_size(size: int, name: str) -> None:
+    if size > MAX_TABLE_BYTES:
+        message = f"{name} holds {size} bytes; tables of at most {MAX_TABLE_BYTES} bytes are read"
+        raise InvalidArgument("TABLE_TOO_LARGE", message, file=name, size_bytes=size, limit_bytes=MAX_TABLE_BYTES)

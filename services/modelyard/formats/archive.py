@@ -1,0 +1,237 @@
+"""Reading zip files that strangers made: nothing in a header is trusted, nothing is ever written under a name from the archive.
+
+An entry that cannot be used is listed in `rejected` and skipped; an archive that attacks as a whole (too many entries, too
+much data, a compression ratio that only a bomb has) is refused with InvalidArgument. Sizes and ratios are counted while the
+bytes come out of the decompressor, so a header that lies changes nothing.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from modelyard.core.errors import InvalidArgument, ResourceExhausted
+
+_CHUNK = 1024 * 1024
+_UTF8_FLAG = 0x800
+_ENCRYPTED_FLAG = 0x1
+_SYMLINK = 0o120000
+_DRIVE = re.compile(r"^[A-Za-z]:")
+
+_SYSTEM_PARTS = frozenset(
+    {"__MACOSX", ".git", ".svn", ".hg", ".ipynb_checkpoints", "__pycache__", ".Trashes", ".Spotlight-V100", ".fseventsd"}
+)
+_SYSTEM_NAMES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini"})
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an archive may hold."""
+
+    entries: int = 1_000_000
+    entry_bytes: int = 256 * 1024**2
+    total_bytes: int = 50 * 1024**3
+    ratio: int = 200  # decompressed to compressed bytes of one entry...
+    ratio_from_bytes: int = 1024**2  # ...once it gave this many bytes
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file in the archive: its path with forward slashes and no "." or ".." parts, and its size as the header claims it."""
+
+    path: str
+    claimed_bytes: int
+    index: int
+
+
+@dataclass(frozen=True)
+class RejectedEntry:
+    """An entry that is not read, with the reason (UPPER_SNAKE_CASE) and the reason in a sentence."""
+
+    path: str
+    reason: str
+    message: str
+
+
+class SafeZip:
+    """A zip file opened for reading. `entries` are the files that may be read, in the archive's order; folders and what an
+    operating system leaves behind (`ignored` counts it) are not among them. Not safe to use from several threads."""
+
+    def __init__(self, path: Path, *, name: str = "archive", limits: Limits | None = None) -> None:
+        self.name = name
+        self.limits = limits or Limits()
+        self.ignored = 0
+        self.rejected: list[RejectedEntry] = []
+        self._archive_bytes = path.stat().st_size
+        self._total = 0
+        self._zip = _open_zip(path, name)
+        self._infos = self._zip.infolist()
+        if len(self._infos) > self.limits.entries:
+            self.close()
+            raise _bomb(name, f"it has {len(self._infos)} entries; at most {self.limits.entries} are read")
+        self.entries = self._accept()
+
+    def read(self, entry: Entry) -> bytes:
+        """All bytes of an entry. InvalidArgument ENTRY_TOO_LARGE or CORRUPT_ENTRY for this entry alone, ARCHIVE_BOMB for all."""
+        return b"".join(self.stream(entry))
+
+    def copy(self, entry: Entry, to: Path, *, limit_bytes: int | None = None) -> Path:
+        """Writes an entry to a file of the caller's choice; `limit_bytes` replaces the limit for one entry."""
+        with to.open("wb") as out:
+            for chunk in self.stream(entry, limit_bytes=limit_bytes):
+                out.write(chunk)
+        return to
+
+    def stream(self, entry: Entry, *, limit_bytes: int | None = None) -> Iterator[bytes]:
+        """The bytes of an entry in chunks of at most 1 MiB."""
+        info = self._infos[entry.index]
+        limit = limit_bytes or self.limits.entry_bytes
+        compressed = min(info.compress_size, self._archive_bytes)
+        try:
+            with self._zip.open(info) as file:
+                yield from self._guarded(file, entry.path, compressed, limit)
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, RuntimeError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno is not None:  # the disk, not the archive
+                raise
+            message = f"{entry.path} in {self.name} cannot be read: {error}"
+            raise InvalidArgument("CORRUPT_ENTRY", message, file=entry.path, archive=self.name) from error
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._zip.close()
+
+    def __enter__(self) -> SafeZip:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _guarded(self, file: IO[bytes], path: str, compressed: int, limit: int) -> Iterator[bytes]:
+        for size, chunk in _counted(file, f"{path} in {self.name}", compressed, self.limits):
+            self._total += len(chunk)
+            if self._total > self.limits.total_bytes:
+                raise _bomb(self.name, f"it unpacks to more than {self.limits.total_bytes} bytes")
+            if size > limit:
+                message = f"{path} in {self.name} unpacks to more than {limit} bytes, the most for one file"
+                raise InvalidArgument("ENTRY_TOO_LARGE", message, file=path, archive=self.name, limit_bytes=limit)
+            yield chunk
+
+    def _accept(self) -> list[Entry]:
+        seen: set[str] = set()
+        accepted = []
+        for index, info in enumerate(self._infos):
+            name = _true_name(info)
+            if info.is_dir() or is_system_file(name):
+                self.ignored += not info.is_dir()
+                continue
+            refusal = _refusal(info, name)
+            path = clean_path(name) if refusal is None else name
+            if refusal is None and path in seen:
+                refusal = ("DUPLICATE_NAME", "the archive holds another file of the same name")
+            if refusal is not None:
+                self.rejected.append(RejectedEntry(name, refusal[0], f"{name}: {refusal[1]}"))
+                continue
+            seen.add(path)
+            accepted.append(Entry(path, info.file_size, index))
+        return accepted
+
+
+def is_zip(head: bytes) -> bool:
+    """Whether a file's first bytes are those of a zip (an empty one too)."""
+    return head.startswith((b"PK\x03\x04", b"PK\x05\x06"))
+
+
+def is_gzip(head: bytes) -> bool:
+    """Whether a file's first bytes are those of a gzip."""
+    return head.startswith(b"\x1f\x8b")
+
+
+def is_system_file(path: str) -> bool:
+    """Whether a path is something an operating system or a tool leaves behind, which no one means to import.
+
+    Dot-files are, unless they are named like pictures (".a.jpg"); "._a.jpg" is what macOS writes beside a.jpg. Folders that
+    start with a dot are folders like others, but for the well-known ones of version control and notebooks.
+    """
+    from modelyard.formats.pictures import is_picture_name
+
+    parts = path.replace("\\", "/").split("/")
+    name = parts[-1]
+    if name.lower() in _SYSTEM_NAMES or not _SYSTEM_PARTS.isdisjoint(parts):
+        return True
+    return name.startswith("._") or (name.startswith(".") and name not in (".", "..") and not is_picture_name(name))
+
+
+def clean_path(name: str) -> str:
+    """The name without "." and empty parts. Only for names that passed the checks."""
+    return "/".join(part for part in name.split("/") if part not in ("", "."))
+
+
+def gunzip(source: IO[bytes], *, name: str, compressed_bytes: int, limits: Limits | None = None) -> Iterator[bytes]:
+    """Unpacks a gzip in chunks of at most 1 MiB under the same guard as an archive.
+
+    Raises InvalidArgument ARCHIVE_BOMB, or CORRUPT_ENTRY where the stream is broken or cut short.
+    """
+    limits = limits or Limits()
+    try:
+        with gzip.GzipFile(fileobj=source, mode="rb") as file:
+            for size, chunk in _counted(file, name, compressed_bytes, limits):
+                if size > limits.total_bytes:
+                    raise _bomb(name, f"it unpacks to more than {limits.total_bytes} bytes")
+                yield chunk
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise InvalidArgument("CORRUPT_ENTRY", f"{name} cannot be unpacked: {error}", file=name) from error
+
+
+def _counted(file: IO[bytes] | gzip.GzipFile, what: str, compressed: int, limits: Limits) -> Iterator[tuple[int, bytes]]:
+    """Chunks with the number of bytes so far; refuses a ratio that only a bomb has."""
+    size = 0
+    while chunk := file.read(_CHUNK):
+        size += len(chunk)
+        if size > limits.ratio_from_bytes and size > limits.ratio * max(compressed, 1):
+            raise _bomb(what, f"more than {limits.ratio} bytes come out of each byte of it")
+        yield size, chunk
+
+
+def _open_zip(path: Path, name: str) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except MemoryError as error:
+        raise ResourceExhausted("OUT_OF_MEMORY", f"the directory of {name} does not fit into memory", file=name) from error
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError) as error:
+        raise InvalidArgument("NOT_A_ZIP", f"{name} is not a zip file that can be read: {error}", file=name) from error
+
+
+def _true_name(info: zipfile.ZipInfo) -> str:
+    """The name as its maker meant it: macOS writes UTF-8 without the flag that says so, and zipfile then reads code page 437."""
+    name = info.orig_filename
+    if info.flag_bits & _UTF8_FLAG or name.isascii():
+        return name
+    try:
+        return name.encode("cp437").decode("utf-8")
+    except (UnicodeEncodeError, UnicodeDecodeError):
+        return name
+
+
+def _refusal(info: zipfile.ZipInfo, name: str) -> tuple[str, str] | None:
+    if "\\" in name or "\0" in name:
+        return "UNSAFE_NAME", "the name holds a backslash or a zero byte"
+    if name.startswith("/") or _DRIVE.match(name):
+        return "UNSAFE_NAME", "the name is absolute; names inside an archive are relative"
+    if ".." in name.split("/"):
+        return "UNSAFE_NAME", 'the name leads out of the archive ("..")'
+    if (info.external_attr >> 16) & 0o170000 == _SYMLINK:
+        return "SYMBOLIC_LINK", "symbolic links are not followed"
+    if info.flag_bits & _ENCRYPTED_FLAG:
+        return "ENCRYPTED", "the entry is encrypted; send it without a password"
+    return None
+
+
+def _bomb(name: str, why: str) -> InvalidArgument:
+    return InvalidArgument("ARCHIVE_BOMB", f"{name} is refused: {why}", file=name)
