@@ -1,0 +1,1 @@
+"""Serving: endpoints that answer predictions over the Open Inference Protocol. No torch here."""

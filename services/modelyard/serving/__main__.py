@@ -1,0 +1,65 @@
+"""python -m modelyard.serving: the serving service; with --bundle FILE: that one exported model, without any other service."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any
+
+from modelyard.core.errors import InvalidArgument, ModelyardError
+from modelyard.serving.settings import ServingSettings
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Gives the exit status: 0 after a signal, 2 for what cannot be served."""
+    parser = argparse.ArgumentParser(
+        prog="python -m modelyard.serving",
+        description="Serves the deployments of its database; settings come from MODELYARD_* environment variables.",
+        epilog="example: python -m modelyard.serving --bundle flowers.zip --name flowers --port 8971",
+    )
+    parser.add_argument("--bundle", type=Path, help="serve this exported model and nothing else; needs no database")
+    parser.add_argument("--name", help="the model's name with --bundle (default: the file's name without its ending)")
+    parser.add_argument("--host", help="address to listen on with --bundle (default: MODELYARD_HOST or 127.0.0.1)")
+    parser.add_argument("--port", type=int, help="port to listen on with --bundle (default: MODELYARD_PORT or a free one)")
+    given = parser.parse_args(arguments)
+    if given.bundle is not None:
+        return _serve_bundle(given)
+    if given.name or given.host or given.port is not None:
+        parser.error("--name, --host and --port go with --bundle; without it use MODELYARD_HOST and MODELYARD_PORT")
+    from modelyard.core.platform import run_service_main
+    from modelyard.serving.bootstrap import build
+
+    return run_service_main("serving", build, ServingSettings)
+
+
+def _serve_bundle(given: argparse.Namespace) -> int:
+    from modelyard.core.rpc.logs import configure_logs
+    from modelyard.serving.bundle_server import serve_bundle
+
+    name = given.name or given.bundle.stem
+    try:
+        settings = ServingSettings(**_overrides(given))
+        configure_logs(settings.log_format, settings.log_level)
+        if not given.bundle.is_file():
+            raise InvalidArgument("NO_SUCH_FILE", f"--bundle is {str(given.bundle)!r}, which is not a file", field="bundle")
+        asyncio.run(serve_bundle(given.bundle, name, settings, lambda port: _say_ready(name, settings.host, port)))
+    except (ModelyardError, ValueError) as error:  # ValueError: a setting that is wrong, named by pydantic
+        message = f"{error.reason}: {error.message}" if isinstance(error, ModelyardError) else str(error)
+        sys.stderr.write(f"modelyard serving: {message}\n")
+        return 2
+    return 0
+
+
+def _overrides(given: argparse.Namespace) -> dict[str, Any]:
+    return {key: getattr(given, key) for key in ("host", "port") if getattr(given, key) is not None}
+
+
+def _say_ready(name: str, host: str, port: int) -> None:
+    sys.stdout.write(f"serving {name} on {host}:{port}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

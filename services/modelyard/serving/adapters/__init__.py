@@ -1,0 +1,1 @@
+"""What serving stands on: the database, the other services, onnxruntime, threads."""

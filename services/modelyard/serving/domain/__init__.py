@@ -1,0 +1,1 @@
+"""The subject of serving: endpoints, versions, tensors as callers send them, and the rules about them."""

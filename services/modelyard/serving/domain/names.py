@@ -1,0 +1,31 @@
+"""The names under which callers of the Open Inference Protocol find an endpoint and its versions."""
+
+from __future__ import annotations
+
+import re
+
+from modelyard.core.errors import InvalidArgument
+
+DEFAULT_PROJECT = "default"
+"""Endpoints of this project answer under their own id; those of any other under {project}.{endpoint}."""
+
+_NUMBER = re.compile(r"[0-9]{1,9}")
+_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+def model_name(project: str, endpoint: str) -> str:
+    """The model name of an endpoint. Unique, because neither part may hold a dot."""
+    return endpoint if project == DEFAULT_PROJECT else f"{project}.{endpoint}"
+
+
+def canonical_version(version: str) -> str:
+    """A version as endpoints name it: "1" and "001" are other ways to write "V001"; anything else stays as it is."""
+    return f"V{int(version):03d}" if _NUMBER.fullmatch(version) else version
+
+
+def check_model_name(name: str) -> str:
+    """A name for a model that is served without an endpoint. Raises InvalidArgument BAD_MODEL_NAME."""
+    if _MODEL.fullmatch(name):
+        return name
+    message = f"name is {name[:200]!r}; it must be 1 to 128 letters, digits, '.', '_' and '-', starting with a letter or digit"
+    raise InvalidArgument("BAD_MODEL_NAME", message, field="name", name=name[:200])

@@ -1,0 +1,1 @@
+"""What serving does: endpoints, deployments, bringing memory in line with what is written down, and predictions."""

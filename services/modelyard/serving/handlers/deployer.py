@@ -1,0 +1,39 @@
+"""What deploying takes: the ports, what is in memory, and whose turn it is."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from modelyard.serving.handlers.registry import Registry
+from modelyard.serving.ports import EndpointStore, Exports, Gates, ModelLoader
+
+
+@dataclass
+class OneAtATime:
+    """Locks by name: two calls about the same endpoint never overlap, others do."""
+
+    _guard: threading.Lock = field(default_factory=threading.Lock)
+    _locks: dict[str, threading.Lock] = field(default_factory=dict)
+
+    @contextmanager
+    def hold(self, name: str) -> Iterator[None]:
+        """Waits for its turn."""
+        with self._guard:
+            lock = self._locks.setdefault(name, threading.Lock())
+        with lock:
+            yield
+
+
+@dataclass(frozen=True)
+class Deployer:
+    """What deploying takes."""
+
+    store: EndpointStore
+    exports: Exports
+    gates: Gates
+    loader: ModelLoader
+    registry: Registry
+    turns: OneAtATime = field(default_factory=OneAtATime)

@@ -1,0 +1,123 @@
+"""What serving needs of the outside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+from numpy.typing import NDArray
+
+from modelyard.core.artifacts import Blob
+from modelyard.formats.bundle import BundleCard
+from modelyard.serving.domain.admission import Export, GateDecision
+from modelyard.serving.domain.endpoint import Deployment, DeploymentEvent, Endpoint
+
+Tensors = Mapping[str, NDArray[Any]]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What makes a repeated call recognizable: the caller's request_id (may be empty) and the fingerprint of the rest."""
+
+    request_id: str = ""
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True)
+class Listed(Generic[T]):
+    """A page of a list; `next_page_token` is empty at the end."""
+
+    items: tuple[T, ...]
+    next_page_token: str
+
+
+class LoadedModel(Protocol):
+    """A model in memory that has answered its test vectors as it should."""
+
+    @property
+    def card(self) -> BundleCard:
+        """What it takes and gives."""
+
+    @property
+    def inline_examples(self) -> int:
+        """Largest batch that is answered so quickly that handing it to another thread would cost more; 0: none."""
+
+    def run(self, inputs: Tensors) -> dict[str, NDArray[Any]]:
+        """Answers for a batch. May be called from several threads at once. Raises InvalidArgument for tensors it cannot take."""
+
+
+class ModelLoader(Protocol):
+    """Brings a bundle into memory."""
+
+    def load(self, bundle: Path) -> LoadedModel:
+        """The model, after its test vectors were replayed.
+
+        Raises InvalidArgument INVALID_BUNDLE (and the like), FailedPrecondition TEST_VECTORS_DIFFER.
+        """
+
+
+class InferenceThreads(Protocol):
+    """Where models compute when it takes long enough to matter to others."""
+
+    async def run(self, call: Callable[[], T], deadline: float | None) -> T:
+        """The result of `call`. `deadline` is a time.monotonic(), or None.
+
+        Raises ResourceExhausted QUEUE_FULL at once, DeadlineExceeded DEADLINE_EXCEEDED when the time is over before it began.
+        """
+
+
+class Exports(Protocol):
+    """The exports that exist and their bytes."""
+
+    def get(self, name: str) -> Export:
+        """Raises NotFound."""
+
+    def fetch(self, artifact: Blob) -> Blob:
+        """Copies an export's bytes, verified, into serving's own keeping; gives the copy. Fine when it is there already."""
+
+    def path(self, artifact: Blob) -> Path:
+        """A local, verified file with the bytes of such a copy."""
+
+
+class Gates(Protocol):
+    """The decisions about artifacts."""
+
+    def get(self, name: str) -> GateDecision:
+        """Raises NotFound."""
+
+
+class EndpointStore(Protocol):
+    """Endpoints, deployments and events, as they are written down."""
+
+    def create(self, name: str, display_name: str, request: Request) -> Endpoint:
+        """Raises AlreadyExists; the same request again gives the same answer."""
+
+    def get(self, name: str) -> Endpoint:
+        """Raises NotFound."""
+
+    def list(self, parent: str, page_size: int, page_token: str) -> Listed[Endpoint]:
+        """Newest first."""
+
+    def delete(self, name: str) -> None:
+        """Deletes an endpoint with its deployments; its events stay, with one more for each deployment. Raises NotFound."""
+
+    def deploy(self, deployment: Deployment, request: Request) -> Deployment:
+        """Writes a deployment and its event at once. Raises AlreadyExists, NotFound for the endpoint."""
+
+    def repeated(self, request: Request) -> Deployment | None:
+        """What this same request made before, if it did. Raises InvalidArgument for the same id with another body."""
+
+    def deployment(self, name: str) -> Deployment:
+        """Raises NotFound."""
+
+    def deployments(self, endpoint: str = "") -> Iterable[Deployment]:
+        """All of an endpoint; without a name, of all endpoints."""
+
+    def undeploy(self, name: str) -> None:
+        """Deletes a deployment and writes its event at once. Raises NotFound."""
+
+    def events(self, endpoint: str, page_size: int, page_token: str) -> Listed[DeploymentEvent]:
+        """Newest first. Of an endpoint that was deleted too; raises NotFound where there never was one."""

@@ -1,0 +1,1 @@
+"""From the contracts to the handlers and back."""

@@ -1,0 +1,78 @@
+"""ServingService: convert, call, convert."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf import empty_pb2
+
+from modelyard.core.rpc.requests import fingerprint
+from modelyard.serving.handlers import deployments, endpoints
+from modelyard.serving.handlers.deployer import Deployer
+from modelyard.serving.ports import Request
+from modelyard.serving.rpc.convert import deployment_message, endpoint_message, event_message
+from modelyard.serving.v1 import serving_pb2, serving_service_pb2
+from modelyard.serving.v1.serving_service_pb2_grpc import ServingServiceServicer
+
+
+@dataclass(frozen=True)
+class ServingServicer(ServingServiceServicer):
+    """Endpoints and deployments; each call runs in a thread of the rpc shell."""
+
+    deployer: Deployer
+
+    def CreateEndpoint(self, request: serving_service_pb2.CreateEndpointRequest, context: Any) -> serving_pb2.Endpoint:
+        """See the contract."""
+        name = request.endpoint.display_name
+        view = endpoints.create_endpoint(self.deployer.store, request.parent, request.endpoint_id, name, _repeatable(request))
+        return endpoint_message(view)
+
+    def GetEndpoint(self, request: serving_service_pb2.GetEndpointRequest, context: Any) -> serving_pb2.Endpoint:
+        """See the contract."""
+        return endpoint_message(endpoints.get_endpoint(self.deployer.store, self.deployer.registry, request.name))
+
+    def ListEndpoints(
+        self, request: serving_service_pb2.ListEndpointsRequest, context: Any
+    ) -> serving_service_pb2.ListEndpointsResponse:
+        """See the contract."""
+        store, registry = self.deployer.store, self.deployer.registry
+        page = endpoints.list_endpoints(store, registry, request.parent, request.page_size, request.page_token)
+        found = [endpoint_message(view) for view in page.items]
+        return serving_service_pb2.ListEndpointsResponse(endpoints=found, next_page_token=page.next_page_token)
+
+    def DeleteEndpoint(self, request: serving_service_pb2.DeleteEndpointRequest, context: Any) -> empty_pb2.Empty:
+        """See the contract."""
+        endpoints.delete_endpoint(self.deployer, request.name)
+        return empty_pb2.Empty()
+
+    def CreateDeployment(self, request: serving_service_pb2.CreateDeploymentRequest, context: Any) -> serving_pb2.Deployment:
+        """See the contract."""
+        wanted = request.deployment
+        made = deployments.create_deployment(
+            self.deployer, request.parent, wanted.export, wanted.gate_decision, _repeatable(request)
+        )
+        return deployment_message(*made)
+
+    def GetDeployment(self, request: serving_service_pb2.GetDeploymentRequest, context: Any) -> serving_pb2.Deployment:
+        """See the contract."""
+        return deployment_message(*deployments.get_deployment(self.deployer.store, self.deployer.registry, request.name))
+
+    def DeleteDeployment(self, request: serving_service_pb2.DeleteDeploymentRequest, context: Any) -> empty_pb2.Empty:
+        """See the contract."""
+        deployments.delete_deployment(self.deployer, request.name)
+        return empty_pb2.Empty()
+
+    def ListDeploymentEvents(
+        self, request: serving_service_pb2.ListDeploymentEventsRequest, context: Any
+    ) -> serving_service_pb2.ListDeploymentEventsResponse:
+        """See the contract."""
+        page = deployments.list_events(self.deployer.store, request.parent, request.page_size, request.page_token)
+        found = [event_message(event) for event in page.items]
+        return serving_service_pb2.ListDeploymentEventsResponse(deployment_events=found, next_page_token=page.next_page_token)
+
+
+def _repeatable(
+    request: serving_service_pb2.CreateEndpointRequest | serving_service_pb2.CreateDeploymentRequest,
+) -> Request:
+    return Request(request.request_id, fingerprint(request))

@@ -1,0 +1,27 @@
+"""Settings of the serving service, from MODELYARD_* environment variables."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from modelyard.core.settings import CoreSettings
+
+
+class ServingSettings(CoreSettings):
+    """What serving needs to know beyond what all services do."""
+
+    inference_threads: int = Field(
+        0, ge=0, le=1024, description="Predictions computed at once. 0: the cores that this process may use (CPU set and cgroup)."
+    )
+    intra_op_threads: int = Field(
+        0, ge=0, le=1024, description="Threads that one prediction may use. 0: the cores that this process may use."
+    )
+    inference_queue: int = Field(64, ge=0, le=100_000, description="Predictions that may wait; more are refused at once.")
+    max_batch_size: int = Field(4096, ge=1, le=1_000_000, description="Most examples in one prediction.")
+    inline_ms: float = Field(
+        0.3, ge=0, le=10, description="Predictions expected to take less, in milliseconds, run where they were read. 0: none do."
+    )
+    reconcile_s: float = Field(
+        10.0, ge=0.1, description="Seconds between looks at what other servers of the same database have deployed."
+    )
+    retry_failed_s: float = Field(300.0, ge=1, description="Seconds until a deployment that could not be loaded is tried again.")
