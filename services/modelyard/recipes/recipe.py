@@ -22,7 +22,7 @@ class Hyperparameters:
     """Settings of a run of the torch training loop. Every field has a range; `validate` names the ones that are out of it.
 
     max_epochs: most passes over the training examples. max_steps: most optimizer steps, 0 means max_epochs alone decides.
-    batch_size: examples per step. base_lr: learning rate after the warm-up. momentum: of SGD and RMSProp, beta1 of the Adam family.
+    batch_size: examples per step. base_lr: learning rate after the warm-up. momentum: of SGD and RMSProp, beta1 of Adam.
     weight_decay: decoupled for adamw, L2 otherwise; never applied to biases and norms. schedule, step_size (steps), gamma,
     plateau_patience (epochs): how the rate moves. warmup_steps: linear rise from near 0, at most a tenth of the run.
     early_stopping_patience: epochs without a better validation metric before the run stops, 0 never.
@@ -91,7 +91,7 @@ class Hyperparameters:
 class Recipe:
     """What is trained and how.
 
-    name: its name in the catalogue. task: as in a model card. architecture: `timm:NAME` (any classifier of timm), `modelyard:NAME`
+    name: its name in the catalogue. task: as in a model card. architecture: `timm:NAME` (a classifier of timm), `modelyard:NAME`
     (ours, see build_image), `lightgbm` or `linear`. input: for pictures; None: chosen for the dataset. hyperparameters: of the
     torch loop; tabular: those of a tabular recipe (recipes.tabular.TabularHyperparameters). parameters_m: millions of trainable
     parameters. weights: what it starts from, `` (random) or `imagenet` where the installation has them, else random.

@@ -1,0 +1,295 @@
+"""Training of a picture classifier from a dataset version to a model file: what the worker's main calls."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from modelyard.core.errors import Cancelled, FailedPrecondition, InvalidArgument
+from modelyard.formats.checkpoint import read_checkpoint, read_state, unpack_torch
+from modelyard.formats.model import ModelCard, Normalization, PictureInput, read_model, write_model
+from modelyard.recipes.build_image import IMAGENET_NORMALIZATION, build, classifier_of, has_imagenet, load_matching
+from modelyard.recipes.recipe import Recipe, recipe_document
+from modelyard.trainer.worker.augment import mirror_is_safe
+from modelyard.trainer.worker.loop import train
+from modelyard.trainer.worker.processors import training_threads
+from modelyard.trainer.worker.run import CANCELLED, Examples, Hooks, Outcome, Setup
+from modelyard.trainer.worker.scoring import measured_normalization
+
+HOLD_OUT, MOST_HELD_OUT = 0.1, 5000
+"""Share (and most) of the training examples that validate when the dataset version has no validation examples."""
+
+
+class Descriptor(Protocol):
+    """What training needs of a dataset version's descriptor."""
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    @property
+    def digest(self) -> str: ...
+
+
+class Pictures(Protocol):
+    """What training needs of a dataset version; formats.dataset.DatasetReader has it."""
+
+    @property
+    def descriptor(self) -> Descriptor: ...
+
+    def pictures(self, usage: str, height: int, width: int, channels: int) -> npt.NDArray[np.uint8]: ...
+
+    def labels(self, usage: str) -> npt.NDArray[Any]: ...
+
+
+@dataclass(frozen=True)
+class ImageTrainingSpec:
+    """What is to be trained.
+
+    recipe: with its input filled in. resume: a checkpoint to go on from, of an earlier attempt or of another job on the same
+    data. warm_start: a model file whose weights it starts from; its head is replaced when classes differ. max_training_time_s:
+    from the start of this function, `elapsed_s` of earlier attempts included; None: no limit. device: a torch device, or `auto`.
+    dataset_version: its resource name, for the model card.
+    """
+
+    reader: Pictures
+    recipe: Recipe
+    resume: Path | None = None
+    warm_start: Path | None = None
+    max_training_time_s: float | None = None
+    elapsed_s: float = 0.0
+    dataset_version: str = ""
+    device: str = "auto"
+    checkpoint_every_s: float = 30.0
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What came out. reason: COMPLETED, TIME_LIMIT, EARLY_STOPPED, STOPPED, DIVERGED or CANCELLED (then model_path is None).
+    metrics: validation metrics of the model. recipe: what was really run (a batch that was halved, for example)."""
+
+    reason: str
+    metrics: dict[str, float]
+    steps: int
+    epochs: float
+    best_step: int
+    train_seconds: float
+    examples_per_second: float
+    model_path: Path | None
+    card: ModelCard | None
+    checkpoints: dict[str, Path]
+    recipe: Recipe
+    parameter_count: int
+
+
+@dataclass(frozen=True)
+class Start:
+    """The network a run starts with, how its input is normalized, and whether its weights come from earlier training."""
+
+    module: nn.Module
+    normalization: Normalization
+    pretrained: bool
+    notes: tuple[tuple[str, str], ...] = field(default=())
+
+
+def run_image_training(spec: ImageTrainingSpec, hooks: Hooks, workdir: Path) -> TrainResult:
+    """Trains and writes workdir/model.zip; checkpoints go to workdir too. See trainer.worker.loop.train for how it ends.
+
+    Raises InvalidArgument, FailedPrecondition, ResourceExhausted or DataLoss with the reasons of `train`, `read_model` and
+    `read_checkpoint`, and WARM_START_MISMATCH, CHECKPOINT_MISMATCH, NO_INPUT or NO_CLASSES.
+    """
+    began = time.monotonic()
+    picture, classes = _checked(spec)
+    torch.set_num_threads(training_threads())
+    torch.set_flush_denormal(True)  # numbers too small to matter cost a CPU a hundred times the time
+    torch.manual_seed(spec.recipe.hyperparameters.seed)
+    try:
+        training, validation = load_examples(spec.reader, picture, spec.recipe.hyperparameters.seed, hooks)
+    except Cancelled:
+        return _cancelled(spec)
+    start = _start(spec, picture, classes, training)
+    for name, message in start.notes:
+        hooks.on_event({"step": 0, "epoch": 0.0, "note": name, "message": message})
+    setup = _setup(spec, start, training, validation, len(classes), workdir, time.monotonic() - began)
+    outcome = train(setup, hooks, read_checkpoint(spec.resume) if spec.resume else None)
+    return _result(spec, start, outcome, picture, classes, workdir)
+
+
+def load_examples(reader: Pictures, picture: PictureInput, seed: int, hooks: Hooks) -> tuple[Examples, Examples]:
+    """The training and validation examples in memory. Without validation examples a tenth of the training examples validates."""
+    loaded = []
+    for usage in ("train", "validation"):
+        if hooks.should_stop() == "cancel":
+            raise Cancelled("CANCELLED", "training was cancelled while the pictures were read")
+        pictures = reader.pictures(usage, picture.height, picture.width, picture.channels)
+        loaded.append(Examples(torch.from_numpy(pictures), torch.from_numpy(np.asarray(reader.labels(usage), np.int64))))
+    training, validation = loaded
+    if not len(training):
+        raise FailedPrecondition("NO_TRAINING_EXAMPLES", "the dataset version has no examples with usage train")
+    return (training, validation) if len(validation) else hold_out(training, seed)
+
+
+def hold_out(examples: Examples, seed: int) -> tuple[Examples, Examples]:
+    """Splits a tenth off (at most MOST_HELD_OUT), of each class the same share; nothing from a class with fewer than 10."""
+    generator = np.random.default_rng(seed)
+    labels = examples.labels.numpy()
+    share = min(HOLD_OUT, MOST_HELD_OUT / len(labels))
+    held = np.zeros(len(labels), bool)
+    for name in np.unique(labels):
+        members = generator.permutation(np.flatnonzero(labels == name))
+        held[members[: int(len(members) * share)]] = True
+    away, stay = torch.from_numpy(np.flatnonzero(held)), torch.from_numpy(np.flatnonzero(~held))
+    return (
+        Examples(examples.pictures[stay], examples.labels[stay]),
+        Examples(examples.pictures[away], examples.labels[away]),
+    )
+
+
+def _checked(spec: ImageTrainingSpec) -> tuple[PictureInput, tuple[str, ...]]:
+    spec.recipe.validate()
+    classes = tuple(spec.reader.descriptor.classes)
+    if len(classes) < 2:
+        message = f"the dataset version has {len(classes)} classes; a classifier needs at least 2"
+        raise FailedPrecondition("NO_CLASSES", message, field="dataset_version", value=len(classes))
+    if spec.recipe.input is None:
+        raise InvalidArgument("NO_INPUT", "the recipe has no input size; height, width and channels are needed", field="recipe")
+    return spec.recipe.input, classes
+
+
+def _start(spec: ImageTrainingSpec, picture: PictureInput, classes: tuple[str, ...], training: Examples) -> Start:
+    recipe = spec.recipe
+    loads = spec.resume is None and spec.warm_start is None
+    module = build(
+        recipe.architecture,
+        classes=len(classes),
+        channels=picture.channels,
+        height=picture.height,
+        width=picture.width,
+        weights=recipe.weights if loads else "",
+    )
+    if spec.resume is not None:
+        state = read_state(spec.resume)
+        norm = state["normalization"]
+        return Start(module, Normalization(tuple(norm["mean"]), tuple(norm["std"])), bool(state["pretrained"]))
+    if spec.warm_start is not None:
+        return _warm(spec.warm_start, module, recipe, picture, classes)
+    return _fresh(module, recipe, picture, training)
+
+
+def _fresh(module: nn.Module, recipe: Recipe, picture: PictureInput, training: Examples) -> Start:
+    if recipe.weights == "imagenet" and has_imagenet(recipe.architecture):
+        norm = IMAGENET_NORMALIZATION
+        return Start(module, Normalization(norm.mean[: picture.channels], norm.std[: picture.channels]), True)
+    notes: tuple[tuple[str, str], ...] = ()
+    if recipe.weights:
+        message = f"there are no {recipe.weights} weights for {recipe.architecture} in this installation: it trains from nothing"
+        notes = (("WEIGHTS_ABSENT", message),)
+    return Start(module, measured_normalization(training.pictures.numpy()), False, notes)
+
+
+def _warm(path: Path, module: nn.Module, recipe: Recipe, picture: PictureInput, classes: tuple[str, ...]) -> Start:
+    """Takes the weights of an earlier model; the head too when it tells the same classes apart."""
+    model = read_model(path)
+    card = model.card
+    if card.architecture != recipe.architecture or card.input is None or card.input.channels != picture.channels:
+        channels = card.input.channels if card.input else 0
+        message = (
+            f"the model to start from is {card.architecture} with {channels} channels; "
+            f"the recipe is {recipe.architecture} with {picture.channels}: they must be the same"
+        )
+        raise InvalidArgument("WARM_START_MISMATCH", message, field="warm_start_model_version", value=card.architecture)
+    head = {id(each) for each in classifier_of(module).parameters()}
+    heads = {name for name, each in module.named_parameters() if id(each) in head} if card.classes != classes else set()
+    load_matching(module, {name: value for name, value in unpack_torch(model.tensors()).items() if name not in heads})
+    norm = card.normalization or Normalization((0.5,) * picture.channels, (0.5,) * picture.channels)
+    note = ("HEAD_REPLACED", "the classes differ from those of the model it starts from: the last layer starts fresh")
+    return Start(module, norm, True, (note,) if heads else ())
+
+
+def _setup(
+    spec: ImageTrainingSpec,
+    start: Start,
+    training: Examples,
+    validation: Examples,
+    classes: int,
+    workdir: Path,
+    spent_s: float,
+) -> Setup:
+    return Setup(
+        module=start.module,
+        train=training,
+        validation=validation,
+        settings=spec.recipe.hyperparameters,
+        normalization=start.normalization,
+        workdir=workdir,
+        classes=classes,
+        pretrained=start.pretrained,
+        flip=mirror_is_safe(training.pictures.numpy(), training.labels.numpy()),
+        limit_s=spec.max_training_time_s,
+        elapsed_s=spec.elapsed_s + spent_s,
+        device=("cuda" if torch.cuda.is_available() else "cpu") if spec.device == "auto" else spec.device,
+        checkpoint_every_s=spec.checkpoint_every_s,
+    )
+
+
+def _result(
+    spec: ImageTrainingSpec, start: Start, outcome: Outcome, picture: PictureInput, classes: tuple[str, ...], workdir: Path
+) -> TrainResult:
+    settings = replace(spec.recipe.hyperparameters, batch_size=outcome.batch_size)
+    recipe = replace(spec.recipe, hyperparameters=settings)
+    count = sum(each.numel() for each in start.module.parameters())
+    card = path = None
+    if outcome.reason != CANCELLED:
+        path = workdir / "model.zip"
+        card = _card(spec, start, outcome, picture, classes, recipe, count)
+        write_model(path, card, outcome.weights)
+    return TrainResult(
+        reason=outcome.reason,
+        metrics=outcome.metrics,
+        steps=outcome.step,
+        epochs=outcome.epochs,
+        best_step=outcome.best_step,
+        train_seconds=outcome.train_seconds,
+        examples_per_second=outcome.examples_per_second,
+        model_path=path,
+        card=card,
+        checkpoints=outcome.checkpoints,
+        recipe=recipe,
+        parameter_count=count,
+    )
+
+
+def _card(
+    spec: ImageTrainingSpec,
+    start: Start,
+    outcome: Outcome,
+    picture: PictureInput,
+    classes: tuple[str, ...],
+    recipe: Recipe,
+    count: int,
+) -> ModelCard:
+    origin: Mapping[str, Any] = {"version": spec.dataset_version, "digest": spec.reader.descriptor.digest}
+    return ModelCard(
+        kind="torch",
+        task="image_classification",
+        architecture=recipe.architecture,
+        classes=classes,
+        input=picture,
+        normalization=start.normalization,
+        metrics=outcome.metrics,
+        parameter_count=count,
+        recipe=recipe_document(recipe),
+        dataset=origin,
+        details={"pretrained": start.pretrained, "best_step": outcome.best_step, "torch": torch.__version__},
+    )
+
+
+def _cancelled(spec: ImageTrainingSpec) -> TrainResult:
+    return TrainResult(CANCELLED, {}, 0, 0.0, 0, spec.elapsed_s, 0.0, None, None, {}, spec.recipe, 0)

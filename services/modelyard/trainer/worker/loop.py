@@ -1,0 +1,346 @@
+"""The torch training loop for picture classification, with the data in memory.
+
+One function, `train`, drives a `Run` (the state of one training) step by step. It measures itself and fits the schedule into the
+time limit, keeps the best weights by validation, writes checkpoints from which a run goes on exactly (bit-equal on a CPU with the
+same number of threads), halves the batch when memory runs out, and listens for a wish to stop between steps.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from modelyard.core.errors import FailedPrecondition, InvalidArgument, ResourceExhausted
+from modelyard.formats.checkpoint import Checkpoint
+from modelyard.recipes.build_image import scale_and_shift
+from modelyard.recipes.recipe import Hyperparameters
+from modelyard.trainer.worker import augment
+from modelyard.trainer.worker.optimizers import build_optimizer, freeze, set_learning_rate
+from modelyard.trainer.worker.resume import checkpoint_path, go_on, save, save_when_due, snapshot
+from modelyard.trainer.worker.run import (
+    CANCELLED,
+    COMPLETED,
+    DIVERGED,
+    EARLY_STOPPED,
+    STOPPED,
+    STRETCH,
+    TIME_LIMIT,
+    Best,
+    Hooks,
+    Outcome,
+    Run,
+    Setup,
+    Window,
+    learning_rate,
+    note,
+)
+from modelyard.trainer.worker.schedule import Progress, requested_steps, steps_per_epoch, steps_that_fit
+from modelyard.trainer.worker.scoring import evaluate, precision, scaled
+
+
+def train(setup: Setup, hooks: Hooks, resume: Checkpoint | None = None) -> Outcome:
+    """Trains to the end that the settings, the time limit, the hooks or the data bring, and keeps the best weights.
+
+    resume: a checkpoint of a run on the same data. With the same settings the run goes on as if it had never stopped; with other
+    ones it keeps weights, step, epoch and (for the same optimizer) moments, and takes the schedule at the share that it has done.
+    Raises FailedPrecondition (DIVERGED when the loss stops being a number before any validation; NOTHING_TO_TRAIN;
+    NO_TRAINING_EXAMPLES), InvalidArgument (BATCH_TOO_SMALL), ResourceExhausted (OUT_OF_MEMORY).
+    """
+    run = _start(setup, hooks)
+    if resume is not None:
+        go_on(run, resume)
+    reason = ""
+    while not reason:
+        reason = _train_epoch(run) or _end_epoch(run)
+    return _finish(run, reason)
+
+
+# Start
+
+
+def _start(setup: Setup, hooks: Hooks) -> Run:
+    settings = setup.settings
+    settings.validate()
+    if not len(setup.train):
+        raise FailedPrecondition("NO_TRAINING_EXAMPLES", "the dataset version has no examples with usage train")
+    torch.manual_seed(settings.seed)
+    module = setup.module.to(device=setup.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    frozen = freeze(module, settings.frozen) if setup.pretrained else []
+    if not setup.pretrained:
+        settings = replace(settings, backbone_lr=1.0)
+    scale, shift = scale_and_shift(setup.normalization.mean, setup.normalization.std)
+    total = requested_steps(settings, len(setup.train))
+    now = setup.clock()
+    return Run(
+        setup=setup,
+        hooks=hooks,
+        settings=settings,
+        module=module,
+        frozen=frozen,
+        optimizer=build_optimizer(module, settings),
+        loss_of=_loss(setup, settings),
+        scaling=(scale.to(setup.device), shift.to(setup.device)),
+        progress=Progress(total, total),
+        started=now,
+        window=Window(now),
+        batch_size=settings.batch_size,
+        checkpoint_at=now,
+    )
+
+
+def _loss(setup: Setup, settings: Hyperparameters) -> nn.Module:
+    weight = None
+    if settings.class_weights:
+        counts = torch.bincount(setup.train.labels, minlength=setup.classes).clamp_(min=1).float()
+        weight = len(setup.train) / (setup.classes * counts)
+    return nn.CrossEntropyLoss(weight=weight, label_smoothing=settings.label_smoothing).to(setup.device)
+
+
+# An epoch
+
+
+def _train_epoch(run: Run) -> str:
+    """Trains to the end of the epoch, or to a reason to end the run, which it returns."""
+    examples = len(run.setup.train)
+    order = augment.epoch_order(run.settings.seed, run.epoch, examples)
+    _train_mode(run)
+    run.window = Window(run.setup.clock())
+    while run.position == 0 or examples - run.position >= run.batch_size:
+        reason = _reason_to_end(run)
+        if reason:
+            return reason
+        _step_or_halve(run, order)
+        if run.window.steps >= STRETCH or run.remaining_s < 3 * run.pace.step_s:
+            _look(run)
+    return "" if _look(run) else DIVERGED
+
+
+def _reason_to_end(run: Run) -> str:
+    wish = run.hooks.should_stop()
+    if wish == "cancel":
+        return CANCELLED
+    if wish == "stop":
+        return STOPPED
+    if run.remaining_s <= 0:
+        return TIME_LIMIT
+    if run.step >= run.progress.planned:
+        return TIME_LIMIT if run.progress.shortened else COMPLETED
+    return DIVERGED if math.isinf(run.last_loss) else ""
+
+
+def _step_or_halve(run: Run, order: Tensor) -> None:
+    try:
+        _step(run, order[run.position : run.position + run.batch_size])
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        _halve(run, error)
+    except ValueError as error:
+        raise _explained(run, error) from error
+
+
+def _step(run: Run, which: Tensor) -> None:
+    set_learning_rate(run.optimizer, learning_rate(run))
+    x, labels = _batch(run, which)
+    with precision(x.device):
+        loss = run.loss_of(run.module(x), labels)
+    loss.backward()
+    run.optimizer.step()
+    run.optimizer.zero_grad(set_to_none=True)
+    run.progress.advance(run.step)
+    run.step += 1
+    run.position += run.batch_size
+    _count(run.window, loss.detach(), len(which))
+
+
+def _batch(run: Run, which: Tensor) -> tuple[Tensor, Tensor]:
+    """The examples at some positions, augmented and normalized: float [N, C, H, W] in channels-last memory, int64 [N]."""
+    setup, level = run.setup, run.settings.augmentation
+    pictures, labels = setup.train.pictures[which].to(setup.device), setup.train.labels[which].to(setup.device)
+    if level == "none":
+        return scaled(pictures, run.scaling), labels
+    generator = augment.augment_generator(run.settings.seed, run.step)
+    if level == "light":
+        return scaled(augment.shift_and_flip(pictures, generator, flip=setup.flip), run.scaling), labels
+    gain, offset = augment.colour_gains(len(which), pictures.shape[3], generator)
+    scale, shift = run.scaling
+    tinted = scaled(pictures, (scale * gain.to(scale.device), shift + 255 * scale * offset.to(scale.device)))
+    return augment.crop_and_resize(tinted, generator, flip=setup.flip), labels
+
+
+def _train_mode(run: Run) -> None:
+    run.module.train()
+    for layer in run.frozen:
+        layer.eval()
+
+
+def _count(window: Window, loss: Tensor, examples: int) -> None:
+    window.loss = loss if window.loss is None else window.loss + loss
+    window.steps += 1
+    window.examples += examples
+
+
+def _look(run: Run) -> bool:
+    """After a stretch of steps: measures speed, fits the plan to the time, tells and saves what is due. False: the loss is no
+    number any more."""
+    window, now = run.window, run.setup.clock()
+    if not window.steps or window.loss is None:
+        return math.isfinite(run.last_loss) or math.isnan(run.last_loss)
+    mean = float(window.loss) / window.steps
+    finite = math.isfinite(mean)
+    run.last_loss = mean if finite else math.inf
+    run.pace.observe(now - window.started, window.steps)
+    run.trained_s, run.trained_examples = run.trained_s + now - window.started, run.trained_examples + window.examples
+    run.points.append((now - window.started, window.examples))
+    run.window = Window(now)
+    if finite:
+        _plan(run)
+        _report(run)
+        save_when_due(run)
+        run.window = Window(run.setup.clock())
+    return finite
+
+
+def _plan(run: Run) -> None:
+    """Fits the rest of the run into the time that is left."""
+    if run.setup.limit_s is None:
+        return
+    examples = len(run.setup.train)
+    if run.pace.validation_s == 0 and len(run.setup.validation):
+        each = run.pace.step_s / run.batch_size
+        run.pace.validation_s = 0.4 * each * len(run.setup.validation)  # a forward pass alone; until the first is measured
+    per_epoch = steps_per_epoch(examples, run.batch_size)
+    run.progress.plan(run.step, run.step + steps_that_fit(run.pace, remaining_s=run.remaining_s, steps_per_epoch=per_epoch))
+
+
+def _report(run: Run, metrics: dict[str, float] | None = None) -> None:
+    """A point of the curve, when the last one is long enough ago or a validation brought metrics."""
+    now = run.setup.clock()
+    if metrics is None and now - run.reported_at < run.setup.report_every_s:
+        return
+    seconds, examples = (sum(values) for values in zip(*run.points, strict=True)) if run.points else (0.0, 0)
+    run.hooks.on_event(
+        {
+            "step": run.step,
+            "epoch": round(run.epochs_done, 4),
+            "loss": None if math.isnan(run.last_loss) else run.last_loss,
+            "learning_rate": learning_rate(run),
+            "examples_per_second": round(examples / seconds, 1) if seconds else 0.0,
+            "metrics": metrics or {},
+            "eta_s": round(_eta(run), 1),
+            "elapsed_s": round(run.elapsed_s, 3),
+        }
+    )
+    run.reported_at, run.points = now, run.points[-1:] if metrics is None else run.points
+
+
+def _eta(run: Run) -> float:
+    steps = max(0, run.progress.planned - run.step)
+    per_epoch = steps_per_epoch(len(run.setup.train), run.batch_size)
+    return min(run.remaining_s, steps * run.pace.step_s + math.ceil(steps / per_epoch) * run.pace.validation_s)
+
+
+# The end of an epoch
+
+
+def _end_epoch(run: Run) -> str:
+    """Validates, keeps the best, saves, and says whether the run ends here."""
+    run.epoch, run.position = run.epoch + 1, 0
+    _validate(run)
+    save_when_due(run)
+    reason = _reason_to_end(run)
+    patience = run.settings.early_stopping_patience
+    if not reason and patience and run.waited_epochs >= patience:
+        return EARLY_STOPPED
+    return reason
+
+
+def _validate(run: Run) -> None:
+    """Scores the weights as they are; the best so far are kept. Without validation examples the newest are the best."""
+    began = run.setup.clock()
+    metrics = evaluate(run.module, run.setup.validation, run.scaling)
+    run.pace.validation_s = run.setup.clock() - began if metrics else 0.0
+    run.validated_step = run.step
+    better = run.best is None or _merit(metrics) > _merit(run.best.metrics) or not metrics
+    run.waited_epochs = 0 if better else run.waited_epochs + 1
+    if metrics:
+        run.plateau.observe(metrics["val_accuracy"], run.settings)
+    if better and all(math.isfinite(each) for each in metrics.values()):
+        run.best = Best(metrics, snapshot(run, metrics))
+    _report(run, metrics)
+
+
+def _merit(metrics: dict[str, float]) -> tuple[float, float]:
+    """Higher is better: accuracy, and among equals the smaller loss."""
+    return metrics.get("val_accuracy", 0.0), -metrics.get("val_loss", math.inf)
+
+
+def _finish(run: Run, reason: str) -> Outcome:
+    """The last validation and checkpoints, and what came out."""
+    if reason == DIVERGED:
+        note(run, DIVERGED, f"the loss was not a finite number after step {run.step}; the best weights before it are kept")
+    else:
+        _look(run)
+    if reason not in (DIVERGED, CANCELLED) and run.validated_step != run.step and run.step:
+        _validate(run)
+    if run.step == 0 and reason != CANCELLED:
+        raise FailedPrecondition("NOTHING_TO_TRAIN", "the run ended before its first step; allow more time", steps=0)
+    if reason != DIVERGED:
+        save(run)
+    return _outcome(run, reason)
+
+
+def _outcome(run: Run, reason: str) -> Outcome:
+    if run.best is None and reason != CANCELLED:
+        rate = run.settings.base_lr
+        message = f"training diverged at step {run.step}, before anything could be kept; base_lr is {rate}: a lower one is right"
+        raise FailedPrecondition(DIVERGED, message, field="hyperparameters.base_lr", value=rate, step=run.step)
+    checkpoint = run.best.checkpoint if run.best else Checkpoint({}, {})
+    return Outcome(
+        reason=reason,
+        weights=checkpoint.group("weights"),
+        metrics=run.best.metrics if run.best else {},
+        best_step=int(checkpoint.state.get("step", 0)),
+        step=run.step,
+        epochs=run.epochs_done,
+        train_seconds=run.elapsed_s,
+        examples_per_second=run.trained_examples / run.trained_s if run.trained_s else 0.0,
+        batch_size=run.batch_size,
+        checkpoints={kind: path for kind in ("last", "best") if (path := checkpoint_path(run, kind)).exists()},
+    )
+
+
+# Memory
+
+
+def _out_of_memory(error: Exception) -> bool:
+    text = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in text or "can't allocate memory" in text
+
+
+def _halve(run: Run, error: Exception) -> None:
+    """Goes on with half the batch; the number of epochs stays, so the steps that are left double."""
+    run.optimizer.zero_grad(set_to_none=True)
+    if run.setup.device.startswith("cuda"):
+        torch.cuda.empty_cache()
+    half = run.batch_size // 2
+    if half < 2:
+        message = f"batch_size {run.batch_size} does not fit into memory and cannot be halved"
+        raise ResourceExhausted("OUT_OF_MEMORY", message, field="hyperparameters.batch_size", value=run.batch_size) from error
+    run.batch_size = half
+    run.settings = replace(run.settings, batch_size=half)
+    left = run.setup.settings.max_epochs - run.epochs_done
+    total = run.step + math.ceil(left * steps_per_epoch(len(run.setup.train), half))
+    run.progress.requested = min(total, run.settings.max_steps) if run.settings.max_steps else total
+    run.progress.plan(run.step, run.progress.requested)
+    note(run, "BATCH_HALVED", f"memory ran out: batch_size is now {half}", batch_size=half)
+
+
+def _explained(run: Run, error: ValueError) -> Exception:
+    if "more than 1 value per channel" not in str(error):
+        return error
+    message = f"batch_size is {run.batch_size}, with which batch normalization cannot learn here; 2 or more is right"
+    return InvalidArgument("BATCH_TOO_SMALL", message, field="hyperparameters.batch_size", value=run.batch_size)

@@ -1,0 +1,158 @@
+"""Checkpoints of a run: taking them, writing them, and going on from one."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from torch import nn
+
+from modelyard.core.errors import FailedPrecondition
+from modelyard.formats.checkpoint import (
+    Arrays,
+    Checkpoint,
+    pack_optimizer_torch,
+    pack_torch,
+    random_state_torch,
+    restore_random_state_torch,
+    unpack_optimizer_torch,
+    unpack_torch,
+    write_checkpoint,
+)
+from modelyard.recipes.recipe import Hyperparameters
+from modelyard.trainer.worker.optimizers import restore_optimizer
+from modelyard.trainer.worker.run import Best, Run
+from modelyard.trainer.worker.schedule import Plateau, Progress, steps_per_epoch
+
+
+def checkpoint_path(run: Run, kind: str) -> Path:
+    return run.setup.workdir / f"{kind}.checkpoint"
+
+
+def save_when_due(run: Run) -> None:
+    if run.setup.clock() - run.checkpoint_at >= run.setup.checkpoint_every_s:
+        save(run)
+
+
+def save(run: Run) -> None:
+    """Writes the best checkpoint, when there is a new one, and the last one, which also holds the best weights."""
+    if run.best and not run.best.saved:
+        _write(run, "best", run.best.checkpoint)
+        run.best.saved = True
+    _write(run, "last", _with_best(snapshot(run, run.best.metrics if run.best else {}), run))
+    run.checkpoint_at = run.setup.clock()
+
+
+def _write(run: Run, kind: str, checkpoint: Checkpoint) -> None:
+    path = checkpoint_path(run, kind)
+    write_checkpoint(path, checkpoint)
+    run.hooks.save_checkpoint(kind, path)
+
+
+def snapshot(run: Run, metrics: dict[str, float]) -> Checkpoint:
+    """This moment of the run, copied."""
+    moments, rest = pack_optimizer_torch(run.optimizer.state_dict())
+    generators, generator_rest = random_state_torch()
+    state = {
+        "step": run.step,
+        "epoch": run.epoch,
+        "position": run.position,
+        "batch_size": run.batch_size,
+        "progress": asdict(run.progress),
+        "plateau": {**asdict(run.plateau), "best": _finite(run.plateau.best)},
+        "waited_epochs": run.waited_epochs,
+        "validated_step": run.validated_step,
+        "settings": asdict(run.setup.settings),
+        "normalization": asdict(run.setup.normalization),
+        "pretrained": run.setup.pretrained,
+        "metrics": metrics,
+        "limit_s": run.setup.limit_s,
+        "elapsed_s": run.elapsed_s,
+        "optimizer_rest": rest,
+        "random": generator_rest,
+    }
+    return Checkpoint({**pack_torch(run.module.state_dict(), "weights"), **moments, **generators}, state)
+
+
+def _with_best(last: Checkpoint, run: Run) -> Checkpoint:
+    if run.best is None:
+        return last
+    state = {**last.state, "best": {"metrics": run.best.metrics, "step": run.best.checkpoint.state["step"]}}
+    if run.best.checkpoint.state["step"] == last.state["step"]:
+        return Checkpoint(last.tensors, state)
+    kept = {f"best/{name}": value for name, value in run.best.checkpoint.group("weights").items()}
+    return Checkpoint({**last.tensors, **kept}, state)
+
+
+def go_on(run: Run, resume: Checkpoint) -> None:
+    """Puts a fresh run where a checkpoint left it."""
+    state = resume.state
+    _load_weights(run.module, resume.group("weights"))
+    run.step, run.epoch, run.position = int(state["step"]), int(state["epoch"]), int(state["position"])
+    run.waited_epochs, run.validated_step = int(state["waited_epochs"]), int(state["validated_step"])
+    before = Hyperparameters(**state["settings"])
+    if before.optimizer == run.settings.optimizer and before.frozen == run.settings.frozen:
+        restore_optimizer(run.optimizer, unpack_optimizer_torch(resume))
+    run.best = _best_of(resume)
+    if before == run.setup.settings:
+        _go_on_exactly(run, resume)
+    else:
+        _go_on_with_changes(run, before)
+    if run.step >= run.progress.requested:
+        raise _nothing_left(run)
+
+
+def _go_on_exactly(run: Run, resume: Checkpoint) -> None:
+    state = resume.state
+    run.batch_size = int(state["batch_size"])
+    run.settings = replace(run.settings, batch_size=run.batch_size)
+    run.progress = Progress(**state["progress"])
+    if state["limit_s"] != run.setup.limit_s:
+        run.progress.planned = run.progress.requested
+    plateau = state["plateau"]
+    run.plateau = Plateau(plateau["factor"], -math.inf if plateau["best"] is None else plateau["best"], plateau["waited"])
+    restore_random_state_torch(resume)
+
+
+def _go_on_with_changes(run: Run, before: Hyperparameters) -> None:
+    """Under other settings the schedule stands at the share of the new total that is done. A part of an epoch is not counted when
+    the order or the batches changed."""
+    if (before.seed, before.batch_size) != (run.settings.seed, run.settings.batch_size):
+        run.position = 0
+    total = run.epoch * steps_per_epoch(len(run.setup.train), run.batch_size) + run.position // run.batch_size
+    per_epoch = steps_per_epoch(len(run.setup.train), run.batch_size)
+    wanted = run.step + run.settings.max_epochs * per_epoch - total
+    requested = min(wanted, run.settings.max_steps) if run.settings.max_steps else wanted
+    run.progress = Progress(requested, requested, min(1.0, run.step / max(1, requested)))
+    run.waited_epochs = 0
+
+
+def _nothing_left(run: Run) -> FailedPrecondition:
+    settings = run.settings
+    name = "max_steps" if settings.max_steps and run.step >= settings.max_steps else "max_epochs"
+    value = getattr(settings, name)
+    message = f"the checkpoint has {run.step} steps and {run.epoch} epochs behind it; {name} {value} leaves nothing to train"
+    return FailedPrecondition("NOTHING_TO_TRAIN", message, field=f"hyperparameters.{name}", value=value, step=run.step)
+
+
+def _best_of(resume: Checkpoint) -> Best | None:
+    """The best weights that a checkpoint knows of: its own, or those it carries along."""
+    best = resume.state.get("best")
+    if best is None:
+        return Best(dict(resume.state["metrics"]), resume, saved=True) if resume.state["metrics"] else None
+    kept = resume.group("best") or resume.group("weights")
+    tensors = {f"weights/{name}": value for name, value in kept.items()}
+    return Best(dict(best["metrics"]), Checkpoint(tensors, {"step": best["step"]}), saved=True)
+
+
+def _load_weights(module: nn.Module, weights: Arrays) -> None:
+    try:
+        module.load_state_dict(unpack_torch(weights))
+    except RuntimeError as error:
+        message = f"the checkpoint is of another network: {str(error)[:300]}"
+        raise FailedPrecondition("CHECKPOINT_MISMATCH", message, field="resume_from") from error
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,166 @@
+"""The state of one training run, what it is made from, and what comes out of it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from modelyard.formats.checkpoint import Arrays, Checkpoint
+from modelyard.formats.model import Normalization
+from modelyard.recipes.recipe import Hyperparameters
+from modelyard.trainer.worker.schedule import Pace, Plateau, Progress, rate_factor
+
+COMPLETED, TIME_LIMIT, EARLY_STOPPED = "COMPLETED", "TIME_LIMIT", "EARLY_STOPPED"
+STOPPED, CANCELLED, DIVERGED = "STOPPED", "CANCELLED", "DIVERGED"
+
+STRETCH = 20
+"""Steps between two looks at the clock, the loss and the plan."""
+
+Instruction = Literal["continue", "stop", "cancel"]
+
+
+class Hooks(Protocol):
+    """What the loop tells, and asks, whoever runs it. All are called from the training thread, between two steps."""
+
+    def on_event(self, event: dict[str, Any]) -> None:
+        """A point of the curve {step, epoch, loss, learning_rate, examples_per_second, metrics, eta_s, elapsed_s}, at most one a
+        second or so and one per validation; or a note {step, epoch, note, message} on something people should know."""
+
+    def should_stop(self) -> Instruction:
+        """Asked before every step; must be quick."""
+
+    def save_checkpoint(self, kind: str, path: Path) -> None:
+        """A checkpoint, `last` or `best`, was written; the file is rewritten later, so store or copy it before returning."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Pictures uint8 [N, H, W, C] and class indices int64 [N], in memory."""
+
+    pictures: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What is trained. module: float [N, C, H, W] to logits. limit_s: most time to train, with the `elapsed_s` that earlier
+    attempts used; None: no limit. workdir: for checkpoint files. pretrained: the module starts from trained weights, so that
+    `frozen` and `backbone_lr` apply. flip: whether pictures may be mirrored."""
+
+    module: nn.Module
+    train: Examples
+    validation: Examples
+    settings: Hyperparameters
+    normalization: Normalization
+    workdir: Path
+    classes: int
+    pretrained: bool = False
+    flip: bool = False
+    limit_s: float | None = None
+    elapsed_s: float = 0.0
+    device: str = "cpu"
+    report_every_s: float = 1.0
+    checkpoint_every_s: float = 30.0
+    clock: Callable[[], float] = time.monotonic
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How it ended. reason: COMPLETED, TIME_LIMIT, EARLY_STOPPED, STOPPED, DIVERGED (all with the best weights) or CANCELLED.
+    weights: arrays by name; metrics: validation metrics of these weights, and of which step; train_seconds: all attempts."""
+
+    reason: str
+    weights: Arrays
+    metrics: dict[str, float]
+    best_step: int
+    step: int
+    epochs: float
+    train_seconds: float
+    examples_per_second: float
+    batch_size: int
+    checkpoints: dict[str, Path]
+
+
+@dataclass
+class Best:
+    """The best validation so far: its metrics, and the checkpoint of that moment."""
+
+    metrics: dict[str, float]
+    checkpoint: Checkpoint
+    saved: bool = False
+
+
+@dataclass
+class Window:
+    """What was done since the last look: steps, the sum of their losses (a tensor: reading it waits for a GPU), examples."""
+
+    started: float
+    steps: int = 0
+    examples: int = 0
+    loss: Tensor | None = None
+
+
+@dataclass
+class Run:
+    """The state of one training; `train` is the only one who changes it."""
+
+    setup: Setup
+    hooks: Hooks
+    settings: Hyperparameters
+    module: nn.Module
+    frozen: list[nn.Module]
+    optimizer: torch.optim.Optimizer
+    loss_of: nn.Module
+    scaling: tuple[Tensor, Tensor]
+    progress: Progress
+    started: float
+    window: Window
+    plateau: Plateau = field(default_factory=Plateau)
+    pace: Pace = field(default_factory=Pace)
+    step: int = 0
+    epoch: int = 0
+    position: int = 0
+    batch_size: int = 0
+    waited_epochs: int = 0
+    validated_step: int = -1
+    best: Best | None = None
+    points: list[tuple[float, int]] = field(default_factory=list)
+    trained_s: float = 0.0
+    trained_examples: int = 0
+    reported_at: float = -math.inf
+    checkpoint_at: float = 0.0
+    last_loss: float = math.nan
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds of training, earlier attempts included."""
+        return self.setup.elapsed_s + self.setup.clock() - self.started
+
+    @property
+    def remaining_s(self) -> float:
+        """Seconds left of the limit; infinite without one."""
+        return math.inf if self.setup.limit_s is None else self.setup.limit_s - self.elapsed_s
+
+    @property
+    def epochs_done(self) -> float:
+        """Epochs, with the fraction of the one that runs."""
+        return self.epoch + min(1.0, self.position / len(self.setup.train))
+
+
+def learning_rate(run: Run) -> float:
+    """The learning rate of the next step, before any group's own scale."""
+    return run.settings.base_lr * rate_factor(run.settings, run.progress, run.plateau, run.step)
+
+
+def note(run: Run, name: str, message: str, **values: object) -> None:
+    run.hooks.on_event({"step": run.step, "epoch": round(run.epochs_done, 4), "note": name, "message": message, **values})
