@@ -1,0 +1,83 @@
+"""The exporter and dataset services, through modelyard.client."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from modelyard.core import errors
+from modelyard.core.jobs import convert
+from modelyard.evaluator.domain.evaluation import DatasetVersionRef, ExportRef, Latency
+from modelyard.type.v1 import job_pb2, learning_pb2
+
+if TYPE_CHECKING:
+    from modelyard.client import Client
+
+
+class ClientExports:
+    """ports.Exports. The client is made at the first call: embedded, the address is known only then."""
+
+    def __init__(self, client: Callable[[], Client]) -> None:
+        self._client = client
+
+    def get(self, name: str) -> ExportRef:
+        """Raises NotFound, Unavailable."""
+        with named_errors():
+            export = self._client().exports.get_export(name)
+        return ExportRef(
+            name=export.name,
+            state=_state(export.status.state),
+            artifact=convert.blob_from(export.artifact) if export.artifact.uri else None,
+            latency=_latency(export.latency) if export.HasField("latency") else None,
+            dataset_version=export.dataset_version,
+            task=_task(export.task),
+        )
+
+
+class ClientDatasetVersions:
+    """ports.DatasetVersions."""
+
+    def __init__(self, client: Callable[[], Client]) -> None:
+        self._client = client
+
+    def get(self, name: str) -> DatasetVersionRef:
+        """Raises NotFound, Unavailable."""
+        with named_errors():
+            version = self._client().datasets.get_dataset_version(name)
+        return DatasetVersionRef(
+            name=version.name,
+            state=_state(version.status.state),
+            descriptor=convert.blob_from(version.descriptor_blob) if version.descriptor_blob.uri else None,
+            digest=version.digest,
+            task=_task(version.task),
+        )
+
+
+@contextmanager
+def named_errors() -> Iterator[None]:
+    """The client's errors as the domain's, with reason, message and values kept."""
+    from modelyard.client.errors import ModelyardClientError
+
+    try:
+        yield
+    except ModelyardClientError as error:
+        kind = getattr(errors, type(error).__name__, errors.ModelyardError)
+        violations = tuple(errors.FieldViolation(item.field, item.description) for item in error.violations)
+        named = kind(error.reason, error.message, violations=violations, retry_after_s=error.retry_after_s)
+        named.values = dict(error.values)
+        raise named from error
+
+
+def _state(state: job_pb2.JobState.ValueType) -> str:
+    return job_pb2.JobState.Name(state).removeprefix("JOB_STATE_")
+
+
+def _task(task: learning_pb2.Task.ValueType) -> str:
+    return learning_pb2.Task.Name(task).removeprefix("TASK_").lower()
+
+
+def _latency(latency: Any) -> Latency:
+    return Latency(
+        latency.p50_ms, latency.p95_ms, latency.p99_ms, latency.calls, latency.threads, latency.target, latency.hardware
+    )

@@ -1,0 +1,129 @@
+"""What an evaluation is asked to score, and what it leaves behind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from modelyard.core.artifacts import Blob
+from modelyard.core.errors import FailedPrecondition, InvalidArgument
+from modelyard.evaluator.domain import metrics
+from modelyard.evaluator.domain.scores import UsageResult
+
+TRAIN: Final = "train"
+TEST: Final = "test"
+USAGES: Final = (TRAIN, "validation", TEST)
+TRAIN_CAP: Final = 5000
+"""Most training examples that are scored: they show overfitting, nothing else, and that shows in this many."""
+SUCCEEDED: Final = "SUCCEEDED"
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Time of one answer, in milliseconds, and where it was measured."""
+
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    calls: int
+    threads: int
+    target: str
+    hardware: str
+
+
+@dataclass(frozen=True)
+class ExportRef:
+    """What the evaluator needs to know of an export. `artifact` is None until it succeeded."""
+
+    name: str
+    state: str
+    artifact: Blob | None
+    latency: Latency | None
+    dataset_version: str
+    task: str
+
+
+@dataclass(frozen=True)
+class DatasetVersionRef:
+    """What the evaluator needs to know of a dataset version. `descriptor` is None until it succeeded."""
+
+    name: str
+    state: str
+    descriptor: Blob | None
+    digest: str
+    task: str
+
+
+@dataclass(frozen=True)
+class EvaluationSpec:
+    """The job's assignment: the bytes, the data, the usages to score, and how long one answer takes (None: not measured)."""
+
+    export: str
+    artifact: Blob
+    dataset_version: str
+    descriptor: Blob
+    dataset_digest: str
+    task: str
+    usages: tuple[str, ...]
+    latency: Latency | None = None
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """What was found, one entry a usage that holds examples."""
+
+    results: tuple[UsageResult, ...]
+    predictions: Blob
+    dataset_digest: str
+    artifact_sha256: str
+
+    def usage(self, usage: str) -> UsageResult | None:
+        """The result of a usage; None where it holds no examples."""
+        return next((result for result in self.results if result.score.usage == usage), None)
+
+
+def is_classification(task: str) -> bool:
+    """Whether the task's answers are classes."""
+    return task.endswith("_classification")
+
+
+def metric_names(task: str) -> tuple[str, ...]:
+    """Names of the overall metrics of a task."""
+    return metrics.metric_names(is_classification(task))
+
+
+def choose_usages(asked: tuple[str, ...]) -> tuple[str, ...]:
+    """The usages to score: those asked for, or all. Raises InvalidArgument BAD_USAGE, naming the place in the list."""
+    for index, usage in enumerate(asked):
+        if usage not in USAGES or usage in asked[:index]:
+            message = f"usages[{index}] is {usage!r}; each must be one of {', '.join(USAGES)}, and none twice"
+            raise InvalidArgument("BAD_USAGE", message, field=f"evaluation.usages[{index}]", value=usage)
+    return asked or USAGES
+
+
+def plan(export: ExportRef, version: DatasetVersionRef, usages: tuple[str, ...]) -> EvaluationSpec:
+    """The assignment. Raises FailedPrecondition EXPORT_NOT_READY, DATASET_VERSION_NOT_READY or TASK_MISMATCH."""
+    if export.artifact is None or export.state != SUCCEEDED:
+        raise _not_ready("EXPORT_NOT_READY", "evaluation.export", export.name, export.state)
+    if version.descriptor is None or version.state != SUCCEEDED:
+        raise _not_ready("DATASET_VERSION_NOT_READY", "evaluation.dataset_version", version.name, version.state)
+    if export.task != version.task:
+        message = (
+            f"{export.name} is for {export.task}, {version.name} for {version.task}; a model is scored on data of its own task"
+        )
+        raise FailedPrecondition("TASK_MISMATCH", message, export_task=export.task, dataset_task=version.task)
+    return EvaluationSpec(
+        export=export.name,
+        artifact=export.artifact,
+        dataset_version=version.name,
+        descriptor=version.descriptor,
+        dataset_digest=version.digest,
+        task=export.task,
+        usages=choose_usages(usages),
+        latency=export.latency,
+    )
+
+
+def _not_ready(reason: str, field: str, name: str, state: str) -> FailedPrecondition:
+    message = f"{name} is {state or 'without a state'}; it must have SUCCEEDED before it can be used here"
+    return FailedPrecondition(reason, message, field=field, name=name, state=state)

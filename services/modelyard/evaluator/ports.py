@@ -1,0 +1,79 @@
+"""What the evaluator needs of the outside."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from modelyard.core.jobs.job import Document, Job, JobChange
+from modelyard.core.resources import Page, Resource
+from modelyard.evaluator.domain.evaluation import DatasetVersionRef, ExportRef
+
+
+@dataclass(frozen=True)
+class Request:
+    """What makes a create safe to repeat: the caller's id, the method, and a fingerprint of the body."""
+
+    id: str = ""
+    method: str = ""
+    fingerprint: str = ""
+
+
+class Exports(Protocol):
+    """The exporter service."""
+
+    def get(self, name: str) -> ExportRef:
+        """Raises NotFound."""
+
+
+class DatasetVersions(Protocol):
+    """The dataset service."""
+
+    def get(self, name: str) -> DatasetVersionRef:
+        """Raises NotFound."""
+
+
+class Jobs(Protocol):
+    """The job engine (core.jobs)."""
+
+    def submit(
+        self,
+        name: str,
+        kind: str,
+        *,
+        parent: str,
+        spec: Document,
+        labels: Mapping[str, str] | None = None,
+        request_id: str = "",
+        method: str = "",
+        fingerprint: str = "",
+    ) -> Job: ...
+
+    def get(self, name: str) -> Job: ...
+
+    def list(self, kind: str, parent: str, page_size: int = 0, page_token: str = "") -> Any: ...
+
+    def cancel(self, name: str) -> Job: ...
+
+    def watch(self, name: str, after_sequence: int = 0) -> AsyncIterator[JobChange]: ...
+
+
+class Resources(Protocol):
+    """The resource store (core.resources)."""
+
+    def create(
+        self,
+        name: str,
+        collection: str,
+        parent: str,
+        document: Document,
+        *,
+        request_id: str = "",
+        method: str = "",
+        fingerprint: str = "",
+    ) -> Resource: ...
+
+    def get(self, name: str) -> Resource: ...
+
+    def list(self, collection: str, parent: str | None = None, page_size: int = 0, page_token: str = "") -> Page: ...

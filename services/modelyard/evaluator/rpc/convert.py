@@ -1,0 +1,135 @@
+"""Contracts to domain and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from modelyard.core.jobs import convert
+from modelyard.core.jobs.job import Job, JobState
+from modelyard.core.resources import Resource
+from modelyard.evaluator.domain.evaluation import Latency
+from modelyard.evaluator.domain.gate import Demands, Floor, GateTest
+from modelyard.evaluator.domain.scores import ClassScore, Metric, UsageScore
+from modelyard.evaluator.handlers.decisions import decision_of
+from modelyard.evaluator.handlers.evaluations import result_of, spec_of
+from modelyard.evaluator.v1 import evaluator_pb2 as pb
+from modelyard.type.v1 import blob_pb2, learning_pb2
+
+
+def usage_names(usages: Iterable[int]) -> tuple[str, ...]:
+    """Usages as the domain names them; one that is unknown by its number, for the domain to refuse."""
+    by_number = {int(number): name.removeprefix("USAGE_").lower() for name, number in learning_pb2.Usage.items()}
+    return tuple(by_number.get(number, str(number)) for number in usages)
+
+
+def demands_from(message: pb.GateDecision) -> Demands:
+    """What the user demands."""
+    floors = tuple(Floor(floor.metric, floor.value) for floor in message.floors)
+    return Demands(floors, message.max_latency_ms)
+
+
+def latency_from(message: pb.GateDecision) -> Latency | None:
+    """The latency in the request; None where there is none."""
+    if not message.HasField("latency"):
+        return None
+    latency = message.latency
+    return Latency(
+        latency.p50_ms, latency.p95_ms, latency.p99_ms, latency.calls, latency.threads, latency.target, latency.hardware
+    )
+
+
+def evaluation_message(job: Job) -> pb.Evaluation:
+    """An evaluation."""
+    spec, result = spec_of(job), result_of(job) if job.state is JobState.SUCCEEDED else None
+    message = pb.Evaluation(
+        name=job.name,
+        export=spec.export,
+        dataset_version=spec.dataset_version,
+        usages=[_usage(usage) for usage in spec.usages],
+        status=convert.status_message(job),
+        artifact_sha256=spec.artifact.sha256,
+        dataset_digest=spec.dataset_digest,
+    )
+    if result is not None:
+        message.scores.extend(_score(entry.score) for entry in result.results)
+        message.baseline_scores.extend(_score(entry.baseline) for entry in result.results)
+        message.predictions.MergeFrom(convert.blob_message(result.predictions) or blob_pb2.Blob())
+    return message
+
+
+def decision_message(resource: Resource) -> pb.GateDecision:
+    """A gate decision."""
+    stored = decision_of(resource)
+    return pb.GateDecision(
+        name=resource.name,
+        evaluation=stored.evaluation,
+        floors=[learning_pb2.Floor(metric=floor.metric, value=floor.value) for floor in stored.demands.floors],
+        latency=_latency(stored.latency),
+        max_latency_ms=stored.demands.max_latency_ms,
+        verdict=pb.Verdict.Value(f"VERDICT_{stored.decision.verdict.value}"),
+        reasons=stored.decision.reasons,
+        tests=[_test(test) for test in stored.decision.tests],
+        artifact_sha256=stored.artifact_sha256,
+        create_time=convert.timestamp(resource.create_time),
+    )
+
+
+def _usage(usage: str) -> learning_pb2.Usage.ValueType:
+    return learning_pb2.Usage.Value(f"USAGE_{usage.upper()}")
+
+
+def _score(score: UsageScore) -> pb.UsageScore:
+    return pb.UsageScore(
+        usage=_usage(score.usage),
+        example_count=score.example_count,
+        metrics=[_metric(metric) for metric in score.metrics],
+        classes=[_class(entry) for entry in score.classes],
+        confusion=[pb.ConfusionRow(counts=row) for row in score.confusion],
+    )
+
+
+def _class(entry: ClassScore) -> pb.ClassScore:
+    return pb.ClassScore(
+        label=entry.label,
+        support=entry.support,
+        precision=_metric(entry.precision),
+        recall=_metric(entry.recall),
+        f1=_metric(entry.f1),
+        accuracy=_metric(entry.accuracy),
+    )
+
+
+def _metric(metric: Metric) -> learning_pb2.Metric:
+    return learning_pb2.Metric(
+        name=metric.name,
+        value=metric.value,
+        lower=metric.lower,
+        upper=metric.upper,
+        higher_is_better=metric.higher_is_better,
+    )
+
+
+def _test(test: GateTest) -> pb.GateTest:
+    return pb.GateTest(
+        name=test.name,
+        passed=test.passed,
+        value=test.value,
+        lower=test.lower,
+        upper=test.upper,
+        bound=test.bound,
+        message=test.message,
+    )
+
+
+def _latency(latency: Latency | None) -> learning_pb2.Latency | None:
+    if latency is None:
+        return None
+    return learning_pb2.Latency(
+        p50_ms=latency.p50_ms,
+        p95_ms=latency.p95_ms,
+        p99_ms=latency.p99_ms,
+        calls=latency.calls,
+        threads=latency.threads,
+        target=latency.target,
+        hardware=latency.hardware,
+    )

@@ -1,0 +1,94 @@
+"""EvaluatorService: convert, call, convert."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from modelyard.core import names
+from modelyard.core.rpc.requests import fingerprint
+from modelyard.evaluator.handlers.decisions import COLLECTION, create_decision
+from modelyard.evaluator.handlers.evaluations import KIND, create_evaluation
+from modelyard.evaluator.ports import DatasetVersions, Exports, Jobs, Request, Resources
+from modelyard.evaluator.rpc import convert
+from modelyard.evaluator.v1 import evaluator_pb2 as pb
+from modelyard.evaluator.v1 import evaluator_service_pb2 as messages
+from modelyard.evaluator.v1.evaluator_service_pb2_grpc import EvaluatorServiceServicer
+
+
+class EvaluatorServicer(EvaluatorServiceServicer):
+    """Evaluations and gate decisions."""
+
+    def __init__(self, jobs: Jobs, resources: Resources, exports: Exports, versions: DatasetVersions) -> None:
+        self._jobs = jobs
+        self._resources = resources
+        self._exports = exports
+        self._versions = versions
+
+    def CreateEvaluation(self, request: messages.CreateEvaluationRequest, context: Any) -> pb.Evaluation:
+        """Starts an evaluation; returns at once."""
+        job = create_evaluation(
+            self._jobs,
+            self._exports,
+            self._versions,
+            parent=request.parent,
+            export=request.evaluation.export,
+            dataset_version=request.evaluation.dataset_version,
+            usages=convert.usage_names(request.evaluation.usages),
+            request=Request(request.request_id, "CreateEvaluation", fingerprint(request)),
+        )
+        return convert.evaluation_message(job)
+
+    def GetEvaluation(self, request: messages.GetEvaluationRequest, context: Any) -> pb.Evaluation:
+        """Reads an evaluation."""
+        names.EVALUATION.parse(request.name)
+        return convert.evaluation_message(self._jobs.get(request.name))
+
+    def ListEvaluations(self, request: messages.ListEvaluationsRequest, context: Any) -> messages.ListEvaluationsResponse:
+        """Lists the evaluations of a project, newest first."""
+        names.PROJECT.parse(request.parent, "parent")
+        page = self._jobs.list(KIND, request.parent, request.page_size, request.page_token)
+        return messages.ListEvaluationsResponse(
+            evaluations=[convert.evaluation_message(job) for job in page.items], next_page_token=page.next_page_token
+        )
+
+    async def WatchEvaluation(
+        self, request: messages.WatchEvaluationRequest, context: Any
+    ) -> AsyncIterator[messages.WatchEvaluationResponse]:
+        """Sends the evaluation now and at every change until it ends."""
+        names.EVALUATION.parse(request.name)
+        async for change in self._jobs.watch(request.name, request.after_sequence):
+            evaluation = convert.evaluation_message(change.job)
+            yield messages.WatchEvaluationResponse(sequence=change.sequence, evaluation=evaluation)
+
+    def CancelEvaluation(self, request: messages.CancelEvaluationRequest, context: Any) -> pb.Evaluation:
+        """Cancels a running evaluation."""
+        names.EVALUATION.parse(request.name)
+        return convert.evaluation_message(self._jobs.cancel(request.name))
+
+    def CreateGateDecision(self, request: messages.CreateGateDecisionRequest, context: Any) -> pb.GateDecision:
+        """Decides about an evaluated artifact."""
+        wanted = request.gate_decision
+        resource = create_decision(
+            self._jobs,
+            self._resources,
+            parent=request.parent,
+            evaluation=wanted.evaluation,
+            demands=convert.demands_from(wanted),
+            latency=convert.latency_from(wanted),
+            request=Request(request.request_id, "CreateGateDecision", fingerprint(request)),
+        )
+        return convert.decision_message(resource)
+
+    def GetGateDecision(self, request: messages.GetGateDecisionRequest, context: Any) -> pb.GateDecision:
+        """Reads a decision."""
+        names.GATE_DECISION.parse(request.name)
+        return convert.decision_message(self._resources.get(request.name))
+
+    def ListGateDecisions(self, request: messages.ListGateDecisionsRequest, context: Any) -> messages.ListGateDecisionsResponse:
+        """Lists the decisions of a project, newest first."""
+        names.PROJECT.parse(request.parent, "parent")
+        page = self._resources.list(COLLECTION, request.parent, request.page_size, request.page_token)
+        return messages.ListGateDecisionsResponse(
+            gate_decisions=[convert.decision_message(resource) for resource in page.items], next_page_token=page.next_page_token
+        )
