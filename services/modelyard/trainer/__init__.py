@@ -1,0 +1,1 @@
+"""The trainer: trains models in worker processes and keeps their versions."""

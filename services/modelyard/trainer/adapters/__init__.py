@@ -1,0 +1,1 @@
+"""The other services and files the trainer depends on, one technology each."""

@@ -1,0 +1,108 @@
+"""The dataset service through modelyard.client, and the facts of a version's pictures from its own files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Final
+
+from modelyard.core import errors
+from modelyard.core.artifacts import ArtifactStore, Blob
+from modelyard.core.errors import FailedPrecondition, FieldViolation, ModelyardError
+from modelyard.core.jobs.convert import blob_from
+from modelyard.formats.dataset import IMAGE, TRAIN, DatasetDescriptor, from_json, read_parquet
+from modelyard.recipes.catalogue import DatasetFacts
+from modelyard.trainer.ports import DatasetVersion
+from modelyard.type.v1 import job_pb2
+
+if TYPE_CHECKING:
+    from modelyard.client import Client
+    from modelyard.client.errors import ModelyardClientError
+    from modelyard.dataset.v1 import dataset_pb2
+
+PICTURES_LOOKED_AT: Final = 64
+PACKS_LOOKED_AT: Final = 2
+
+
+class ClientDatasets:
+    """Datasets (see ports) over a client; descriptors and pictures come from the artifact store."""
+
+    def __init__(self, client: Callable[[], Client], artifacts: ArtifactStore) -> None:
+        self._client = client
+        self._artifacts = artifacts
+        self._facts = lru_cache(maxsize=256)(self._read_facts)
+
+    def get_version(self, name: str) -> DatasetVersion:
+        """Reads a version. Raises what the dataset service answers, FailedPrecondition DATASET_VERSION_NOT_READY."""
+        found = self._fetch(name)
+        if found.status.state != job_pb2.JOB_STATE_SUCCEEDED:
+            raise _not_ready(found)
+        descriptor = blob_from(found.descriptor_blob)
+        return DatasetVersion(found.name, found.digest, tuple(found.classes), descriptor, self._facts(descriptor))
+
+    def _fetch(self, name: str) -> dataset_pb2.DatasetVersion:
+        from modelyard.client.errors import ModelyardClientError
+
+        client = self._client()
+        try:
+            return client.datasets.get_dataset_version(name)
+        except ModelyardClientError as error:
+            raise _translated(error) from error
+        finally:
+            client.close()
+
+    def _read_facts(self, descriptor: Blob) -> DatasetFacts:
+        return read_facts(self._artifacts, descriptor)
+
+
+def read_facts(artifacts: ArtifactStore, descriptor: Blob) -> DatasetFacts:
+    """What the choice of a recipe depends on. Sizes are medians over the training pictures; some of them say whether all are grey."""
+    described = from_json(artifacts.read_bytes(descriptor))
+    examples, classes = described.counts[TRAIN].examples if TRAIN in described.counts else 0, len(described.classes)
+    if described.kind != IMAGE:
+        return DatasetFacts(described.task, examples, classes)
+    manifest = read_parquet(artifacts.path(described.manifest), ["usage", "pack", "offset", "length", "width", "height"])
+    training = [row for row in manifest.to_pylist() if row["usage"] == TRAIN]
+    if not training:
+        return DatasetFacts(described.task, examples, classes, 1, 1, 3)
+    height, width = (round(median(row[name] for row in training)) for name in ("height", "width"))
+    return DatasetFacts(described.task, examples, classes, height, width, _channels(artifacts, described, training))
+
+
+def _channels(artifacts: ArtifactStore, described: DatasetDescriptor, rows: Sequence[Mapping[str, int]]) -> int:
+    """1 when the pictures looked at are all grey, else 3. Only the first packs are opened: a store may have to fetch them."""
+    near = [row for row in rows if row["pack"] < PACKS_LOOKED_AT] or rows
+    some = near[:: max(1, len(near) // PICTURES_LOOKED_AT)]
+    paths = {number: artifacts.path(described.packs[number]) for number in {row["pack"] for row in some}}
+    return 1 if all(_is_grey(_picture(paths[row["pack"]], row)) for row in some) else 3
+
+
+def _picture(pack: Path, row: Mapping[str, int]) -> bytes:
+    with pack.open("rb") as file:
+        file.seek(row["offset"])
+        return file.read(row["length"])
+
+
+def _is_grey(data: bytes) -> bool:
+    """Whether the colours of a picture, made 32 x 32, are equal in every pixel (a JPEG's may be 2 of 255 apart)."""
+    from modelyard.formats.pictures import decode
+
+    pixels = decode(data, height=32, width=32, channels=3).astype(int)
+    return int((pixels.max(axis=2) - pixels.min(axis=2)).max()) <= 2
+
+
+def _not_ready(version: dataset_pb2.DatasetVersion) -> FailedPrecondition:
+    state = job_pb2.JobState.Name(version.status.state).removeprefix("JOB_STATE_")
+    message = f"dataset_version is {version.name}, which is {state}; it must have SUCCEEDED before it can be trained on"
+    return FailedPrecondition("DATASET_VERSION_NOT_READY", message, field="dataset_version", value=version.name, state=state)
+
+
+def _translated(error: ModelyardClientError) -> ModelyardError:
+    """What the dataset service answered, as this service's own error of the same name."""
+    cls = getattr(errors, type(error).__name__, errors.Unavailable)
+    violations = tuple(FieldViolation("dataset_version", each.description) for each in error.violations)
+    made: ModelyardError = cls(error.reason, error.message, violations=violations, retry_after_s=error.retry_after_s)
+    made.values = dict(error.values)
+    return made

@@ -1,0 +1,1 @@
+"""The subject: training jobs, recipes and model versions, and the rules they keep. No I/O."""

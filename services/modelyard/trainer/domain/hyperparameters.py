@@ -1,0 +1,120 @@
+"""Which hyperparameters a request may set, and their ranges as the contract states them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from modelyard.core.errors import FieldViolation, InvalidArgument
+
+# A seed travels as a JSON number, which is exact up to here.
+LARGEST_SEED: Final = 2**53 - 1
+
+
+class Rule(Protocol):
+    """What values of a hyperparameter are right."""
+
+    def holds(self, value: object) -> bool:
+        """Whether the value is right."""
+
+    @property
+    def right(self) -> str:
+        """What would be right, to follow "it must be"."""
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A whole number within both bounds."""
+
+    low: int
+    high: int
+
+    def holds(self, value: object) -> bool:
+        """Whether the value is right."""
+        return isinstance(value, int) and not isinstance(value, bool) and self.low <= value <= self.high
+
+    @property
+    def right(self) -> str:
+        """What would be right."""
+        return f"a whole number from {self.low} to {self.high}"
+
+
+@dataclass(frozen=True)
+class Real:
+    """A finite number between two bounds, each in or out."""
+
+    low: float
+    high: float
+    low_in: bool = True
+    high_in: bool = True
+
+    def holds(self, value: object) -> bool:
+        """Whether the value is right."""
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            return False
+        above = value >= self.low if self.low_in else value > self.low
+        below = value <= self.high if self.high_in else value < self.high
+        return above and below
+
+    @property
+    def right(self) -> str:
+        """What would be right."""
+        return f"{'at least' if self.low_in else 'above'} {self.low:g} and {'at most' if self.high_in else 'below'} {self.high:g}"
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """One of a few names."""
+
+    names: tuple[str, ...]
+
+    def holds(self, value: object) -> bool:
+        """Whether the value is right."""
+        return value in self.names
+
+    @property
+    def right(self) -> str:
+        """What would be right."""
+        return "one of " + ", ".join(self.names)
+
+
+RULES: Final[Mapping[str, Rule]] = {
+    "max_epochs": Whole(1, 10_000),
+    "max_steps": Whole(1, 100_000_000),
+    "batch_size": Whole(1, 65_536),
+    "optimizer": OneOf(("sgd", "adam", "adamw", "rmsprop", "nadam")),
+    "base_lr": Real(0, 100, low_in=False),
+    "momentum": Real(0, 1, high_in=False),
+    "weight_decay": Real(0, 10),
+    "schedule": OneOf(("constant", "step", "cosine", "reduce_on_plateau")),
+    "step_size": Whole(1, 100_000_000),
+    "gamma": Real(0, 1, low_in=False, high_in=False),
+    "plateau_patience": Whole(1, 10_000),
+    "warmup_steps": Whole(0, 100_000_000),
+    "early_stopping_patience": Whole(0, 10_000),
+    "label_smoothing": Real(0, 1, high_in=False),
+    "augmentation": OneOf(("none", "light", "standard")),
+    "seed": Whole(0, LARGEST_SEED),
+}
+"""Every hyperparameter of the contract with its rule (protos/modelyard/trainer/v1/trainer.proto)."""
+
+
+def check_hyperparameters(values: Mapping[str, object], path: str) -> None:
+    """Raises InvalidArgument INVALID_HYPERPARAMETER with one violation per value out of its range; `path` is where they stand."""
+    wrong = [(name, value, RULES[name]) for name, value in values.items() if not RULES[name].holds(value)]
+    if not wrong:
+        return
+    violations = tuple(
+        FieldViolation(f"{path}.{name}", f"{path}.{name} is {value!r}; it must be {rule.right}") for name, value, rule in wrong
+    )
+    name, value, rule = wrong[0]
+    raise InvalidArgument(
+        "INVALID_HYPERPARAMETER",
+        "; ".join(violation.description for violation in violations),
+        violations=violations,
+        name=f"{path}.{name}",
+        value=value,
+        expected=rule.right,
+    )

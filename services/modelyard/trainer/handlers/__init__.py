@@ -1,0 +1,1 @@
+"""What the trainer does, one module per resource. Handlers take ports."""

@@ -1,0 +1,1 @@
+"""The contract's side: convert, call a handler, convert."""
