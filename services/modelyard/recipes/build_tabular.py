@@ -1,0 +1,296 @@
+"""What a tabular model is made of: the encoding of columns as numbers, and the trees or the linear map behind it.
+
+Everything here is plain data and numpy, so that the exporter can write the same arithmetic as an ONNX graph. Numbers are
+float32 wherever a served model would see float32. For workers only (LightGBM is imported when trees are used).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import numpy as np
+from cattrs import BaseValidationError, Converter
+from numpy.typing import NDArray
+
+from modelyard.core.errors import InvalidArgument
+from modelyard.formats.dataset import CATEGORICAL, NUMERIC
+from modelyard.formats.model import ModelFile
+from modelyard.recipes.tabular import LIGHTGBM, LINEAR
+
+Floats = NDArray[np.floating[Any]]
+Matrix = NDArray[np.float32]
+Columns = Mapping[str, NDArray[Any]]
+
+MISSING: Final = ""
+"""A missing value of a categorical column; NaN is that of a numeric one."""
+
+ONE_HOT_MOST: Final = 24
+"""Columns with more categories than this are described by what the target does in each category."""
+
+SMOOTHING: Final = 10.0
+"""Weight, in rows, of the mean over all rows in the mean of a category (Micci-Barreca 2001)."""
+
+CLIP: Final = 10.0
+"""For linear models: a number further than this many standard deviations from the mean counts as being this far."""
+
+
+@dataclass(frozen=True)
+class NumericEncoding:
+    """A numeric column. Trees: taken as it is (`fill` None). Linear: missing -> fill, then (x - center) / scale, clipped."""
+
+    name: str
+    fill: float | None = None
+    center: float = 0.0
+    scale: float = 1.0
+    indicator: bool = False
+
+
+@dataclass(frozen=True)
+class CategoricalEncoding:
+    """A categorical column: its known categories, and the row of numbers that each becomes.
+
+    `values` is empty for one-hot (category i becomes 1 in place i; an unknown one all zeros), else one row per category.
+    `default` is the row of an unknown category. A missing value is the category "" where training saw missing values.
+    """
+
+    name: str
+    categories: tuple[str, ...]
+    values: tuple[tuple[float, ...], ...] = ()
+    default: tuple[float, ...] = ()
+
+    @property
+    def rows(self) -> Matrix:
+        """Numbers of each category, and last those of an unknown one: [categories + 1, width]."""
+        if self.values:
+            return np.array([*self.values, self.default], dtype=np.float32)
+        count = len(self.categories)
+        return np.vstack([np.eye(count), np.zeros((1, count))]).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class TableEncoding:
+    """How the columns of a row become numbers: all numeric columns, then the missing indicators, then each categorical one."""
+
+    numeric: tuple[NumericEncoding, ...]
+    categorical: tuple[CategoricalEncoding, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns that are read."""
+        return (*(column.name for column in self.numeric), *(column.name for column in self.categorical))
+
+    def apply(self, columns: Columns) -> Matrix:
+        """Numbers for a model, float32 [N, width]. Numeric columns are float32 [N] with NaN, categorical ones str [N]."""
+        parts = [numeric_block(self.numeric, columns)] if self.numeric else []
+        indicators = [np.isnan(columns[c.name]) for c in self.numeric if c.indicator]
+        parts += [np.stack(indicators, axis=1).astype(np.float32)] if indicators else []
+        parts += [column.rows[_positions(column.categories, columns[column.name])] for column in self.categorical]
+        return np.concatenate(parts, axis=1, dtype=np.float32)
+
+
+def numeric_block(numeric: Sequence[NumericEncoding], columns: Columns) -> Matrix:
+    """The numeric columns after filling, centring, scaling and clipping, float32 [N, columns]."""
+    block = np.stack([columns[column.name] for column in numeric], axis=1).astype(np.float32)
+    if numeric[0].fill is None:
+        return block
+    fill, center, scale = numeric_constants(numeric)
+    filled = np.where(np.isnan(block), fill, block)
+    limit = np.float32(CLIP)
+    scaled: Matrix = np.clip((filled - center) / scale, -limit, limit)
+    return scaled
+
+
+def numeric_constants(numeric: Sequence[NumericEncoding]) -> tuple[Matrix, Matrix, Matrix]:
+    """Fill, center and scale of each column, float32 [columns] each."""
+    rows = [(column.fill or 0.0, column.center, column.scale) for column in numeric]
+    fill, center, scale = np.array(rows, dtype=np.float32).T
+    return fill, center, scale
+
+
+def _positions(categories: Sequence[str], values: NDArray[Any]) -> NDArray[np.int64]:
+    """Index of each value among the categories; their number where it is none of them."""
+    known = {name: position for position, name in enumerate(categories)}
+    return np.array([known.get(value, len(categories)) for value in values], dtype=np.int64)
+
+
+def fit_encoding(columns: Columns, target: Floats, *, linear: bool) -> TableEncoding:
+    """Learns the encoding from training rows. `target` is [N, outputs]: one-hot classes, or the value for regression."""
+    numeric = [name for name, values in columns.items() if values.dtype != object]
+    fit_numeric = _fit_scaled if linear else _fit_plain
+    return TableEncoding(
+        tuple(fit_numeric(name, columns[name]) for name in numeric),
+        tuple(fit_categorical(name, values, target) for name, values in columns.items() if values.dtype == object),
+    )
+
+
+def _fit_plain(name: str, values: NDArray[Any]) -> NumericEncoding:
+    return NumericEncoding(name)
+
+
+def _fit_scaled(name: str, values: NDArray[Any]) -> NumericEncoding:
+    present = values[~np.isnan(values)].astype(np.float64)
+    if present.size == 0:
+        return NumericEncoding(name, fill=0.0)
+    scale = float(np.float32(present.std()))
+    missing = bool(present.size < values.size)
+    return NumericEncoding(name, _f32(np.median(present)), _f32(present.mean()), scale if scale > 0 else 1.0, missing)
+
+
+def _f32(value: float) -> float:
+    return float(np.float32(value))
+
+
+def fit_categorical(name: str, values: NDArray[Any], target: Floats) -> CategoricalEncoding:
+    """One-hot for few categories; else what the target does in each: its smoothed mean, and the share of rows it has."""
+    categories, inverse = np.unique(values.astype(str), return_inverse=True)
+    if len(categories) <= ONE_HOT_MOST:
+        return CategoricalEncoding(name, tuple(categories.tolist()))
+    means, default = _category_means(inverse, len(categories), target)
+    rows = tuple(tuple(_f32(x) for x in row) for row in means)
+    return CategoricalEncoding(name, tuple(categories.tolist()), rows, tuple(_f32(x) for x in default))
+
+
+def _category_means(inverse: NDArray[Any], count: int, target: Floats) -> tuple[Floats, Floats]:
+    prior = target.mean(axis=0)
+    rows = np.bincount(inverse, minlength=count)[:, None]
+    sums = np.stack([np.bincount(inverse, weights=target[:, k], minlength=count) for k in range(target.shape[1])], axis=1)
+    means = (sums + SMOOTHING * prior) / (rows + SMOOTHING)
+    share = rows / len(inverse)
+    return np.hstack([means, share]), np.append(prior, 0.0)
+
+
+def apply_out_of_fold(encoding: TableEncoding, columns: Columns, target: Floats, folds: NDArray[np.int64]) -> Matrix:
+    """`encoding.apply` for the training rows themselves: no row's target enters the numbers of its own categories.
+
+    Category means are learnt for each fold (numbers 0...) from the other folds. Without this a model would trust them too much.
+    """
+    by_mean = [position for position, column in enumerate(encoding.categorical) if column.values]
+    if not by_mean:
+        return encoding.apply(columns)
+    out = encoding.apply(columns)
+    for fold in np.unique(folds):
+        inside, outside = folds == fold, folds != fold
+        refit = list(encoding.categorical)
+        for position in by_mean:
+            refit[position] = _refit(refit[position], columns, target, outside)
+        out[inside] = TableEncoding(encoding.numeric, tuple(refit)).apply({name: v[inside] for name, v in columns.items()})
+    return out
+
+
+def _refit(column: CategoricalEncoding, columns: Columns, target: Floats, rows: NDArray[np.bool_]) -> CategoricalEncoding:
+    values = columns[column.name][rows].astype(str)
+    categories, inverse = np.unique(values, return_inverse=True)
+    means, default = _category_means(inverse, len(categories), target[rows])
+    return CategoricalEncoding(
+        column.name, tuple(categories.tolist()), tuple(map(tuple, means.tolist())), tuple(default.tolist())
+    )
+
+
+@dataclass(frozen=True)
+class LinearMap:
+    """weight [outputs, width] and bias [outputs], float32. One output for regression and two classes, else one per class."""
+
+    weight: Matrix
+    bias: Matrix
+
+
+@dataclass(frozen=True)
+class TableModel:
+    """A trained tabular model. `trees` is LightGBM's text; exactly one of `trees` and `linear` is set."""
+
+    encoding: TableEncoding
+    classes: tuple[str, ...]
+    trees: str = ""
+    linear: LinearMap | None = None
+
+    @property
+    def kind(self) -> str:
+        """`lightgbm` or `linear`."""
+        return LINEAR if self.linear is not None else LIGHTGBM
+
+    def predict(self, columns: Columns) -> Floats:
+        """Probabilities [N, classes] or predictions [N, 1], float64."""
+        encoded = self.encoding.apply(columns)
+        scores = _linear_scores(self.linear, encoded) if self.linear is not None else _tree_scores(self.trees, encoded)
+        return answers(scores, len(self.classes))
+
+
+def answers(scores: Floats, classes: int) -> Floats:
+    """Raw scores [N, outputs] as probabilities [N, classes], or as they are when `classes` is 0. No overflow."""
+    if classes == 0:
+        return scores
+    if scores.shape[1] == 1:
+        scores = np.hstack([np.zeros_like(scores), scores])
+    shifted = np.exp(scores - scores.max(axis=1, keepdims=True))
+    probabilities: Floats = shifted / shifted.sum(axis=1, keepdims=True)
+    return probabilities
+
+
+def _linear_scores(linear: LinearMap, encoded: Matrix) -> Floats:
+    return encoded.astype(np.float64) @ linear.weight.astype(np.float64).T + linear.bias.astype(np.float64)
+
+
+def _tree_scores(text: str, encoded: Matrix) -> Floats:
+    import lightgbm
+
+    booster = lightgbm.Booster(model_str=text)
+    scores = np.asarray(booster.predict(encoded.astype(np.float64), raw_score=True, num_threads=1))
+    return scores if scores.ndim == 2 else scores[:, None]
+
+
+_CONVERTER = Converter(forbid_extra_keys=True)
+
+
+def columns_document(encoding: TableEncoding, order: Sequence[str]) -> tuple[dict[str, Any], ...]:
+    """The encoding as the `columns` of a model card, in the order of the source."""
+    documents: dict[str, dict[str, Any]] = {c.name: {"type": NUMERIC, **asdict(c)} for c in encoding.numeric}
+    documents |= {c.name: {"type": CATEGORICAL, **asdict(c)} for c in encoding.categorical}
+    return tuple(documents[name] for name in order)
+
+
+def encoding_from(columns: Sequence[Mapping[str, Any]]) -> TableEncoding:
+    """Reads what `columns_document` wrote. Raises InvalidArgument with reason BAD_MODEL for anything else."""
+    try:
+        return TableEncoding(
+            tuple(_CONVERTER.structure(_body(c), NumericEncoding) for c in columns if c["type"] == NUMERIC),
+            tuple(_CONVERTER.structure(_body(c), CategoricalEncoding) for c in columns if c["type"] == CATEGORICAL),
+        )
+    except (BaseValidationError, KeyError, TypeError, ValueError) as error:
+        raise InvalidArgument("BAD_MODEL", f"the model card's columns cannot be read: {error}", field="card.columns") from error
+
+
+def _body(column: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in column.items() if key != "type"}
+
+
+def model_from(file: ModelFile) -> TableModel:
+    """The trained model of a model file of kind `lightgbm` or `linear`. Raises InvalidArgument BAD_MODEL."""
+    encoding = encoding_from(file.card.columns)
+    if file.card.kind == LIGHTGBM:
+        return TableModel(encoding, file.card.classes, trees=file.payload.decode())
+    tensors = file.tensors()
+    if set(tensors) != {"weight", "bias"}:
+        message = f"linear.safetensors holds {sorted(tensors)}, it must hold weight and bias"
+        raise InvalidArgument("BAD_MODEL", message, field="linear.safetensors")
+    return TableModel(encoding, file.card.classes, linear=LinearMap(tensors["weight"], tensors["bias"]))
+
+
+def payload_of(model: TableModel) -> bytes | dict[str, Matrix]:
+    """What formats.model.write_model takes as the payload of this model."""
+    if model.linear is None:
+        return model.trees.encode()
+    return {"weight": model.linear.weight, "bias": model.linear.bias}
+
+
+def columns_of(table: Any, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Columns of a pyarrow table as they are served: numbers as float32 (missing NaN), text as str (missing "")."""
+    return {name: _column(table[name]) for name in names}
+
+
+def _column(values: Any) -> NDArray[Any]:
+    kind = str(values.type)
+    if kind in ("string", "large_string") or kind.startswith("dictionary"):
+        return np.array([MISSING if value is None else value for value in values.to_pylist()], dtype=object)
+    return np.asarray(values.cast("float64").fill_null(float("nan")).to_numpy()).astype(np.float32)

@@ -1,0 +1,1 @@
+"""Executing a bundle as it will be served (onnxruntime on a CPU), and measuring how long an answer takes. No torch here."""
