@@ -216,7 +216,8 @@ def writing(engine: Engine) -> Iterator[Connection]:
 def insert_if_absent(connection: Connection, table: Table, **values: Any) -> bool:
     """Insert a row unless its primary key is there; says whether it did. Waits for another transaction that inserts it."""
     insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    return connection.execute(insert(table).values(**values).on_conflict_do_nothing()).rowcount == 1
+    statement = insert(table).values(**values).on_conflict_do_nothing().returning(*table.primary_key)
+    return connection.execute(statement).first() is not None
 
 
 _migrating = threading.Lock()

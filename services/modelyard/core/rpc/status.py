@@ -37,6 +37,9 @@ def code_from_number(number: int) -> grpc.StatusCode:
 
 def error_of(error: BaseException) -> dict[str, Any]:
     """An exception as an error document. What is no ModelyardError tells the caller nothing of the inside."""
+    if isinstance(error, NotImplementedError):  # what a generated servicer raises for a method that nobody wrote
+        number = grpc.StatusCode.UNIMPLEMENTED.value[0]
+        return {"code": number, "reason": "UNIMPLEMENTED", "message": "This service does not do that.", "values": {}}
     if not isinstance(error, errors.ModelyardError):
         return {"code": grpc.StatusCode.INTERNAL.value[0], "reason": "INTERNAL", "message": INTERNAL_MESSAGE, "values": {}}
     return {
