@@ -115,7 +115,8 @@ def array_tensor(name: str, array: Any) -> tuple[oip.ModelInferRequest.InferInpu
     if values.dtype.kind in "OSU":
         raw = pack_bytes([item if isinstance(item, bytes) else str(item).encode() for item in values.ravel().tolist()])
         return _header(name, "BYTES", values.shape), raw
-    datatype = next((oip_name for oip_name, known in _NUMPY.items() if values.dtype == np.dtype(known)), None)
+    native = values.dtype.newbyteorder("=")
+    datatype = next((oip_name for oip_name, known in _NUMPY.items() if native == np.dtype(known)), None)
     if datatype is None:
         raise _wrong(
             f"tensors.{name}", f"tensors.{name} has dtype {values.dtype}; give one of {', '.join(_NUMPY.values())} or text"
