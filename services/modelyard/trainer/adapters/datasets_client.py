@@ -58,7 +58,7 @@ class ClientDatasets:
 
 
 def read_facts(artifacts: ArtifactStore, descriptor: Blob) -> DatasetFacts:
-    """What the choice of a recipe depends on. Sizes are medians over the training pictures; some of them say whether all are grey."""
+    """What the choice of a recipe depends on. Sizes are medians over the training pictures; a sample says whether all are grey."""
     described = from_json(artifacts.read_bytes(descriptor))
     examples, classes = described.counts[TRAIN].examples if TRAIN in described.counts else 0, len(described.classes)
     if described.kind != IMAGE:

@@ -79,9 +79,11 @@ class TrainingState:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a job came to. `metrics`: validation metrics of the model that was kept."""
+    """What a job came to. `recipe`: what was really run (a batch that was halved, the better of two architectures);
+    `metrics`: validation metrics of the model that was kept."""
 
     model_file: Blob
+    recipe: Recipe
     metrics: Mapping[str, float]
     parameter_count: int
     state: TrainingState
@@ -89,9 +91,7 @@ class TrainingResult:
 
 def spec_document(spec: TrainingSpec) -> dict[str, Any]:
     """A spec as JSON."""
-    document: dict[str, Any] = _converter().unstructure(spec)
-    document["recipe"] = recipe_document(spec.recipe)
-    return document
+    return dict(_converter().unstructure(spec))
 
 
 def spec_from(document: Mapping[str, Any]) -> TrainingSpec:

@@ -22,7 +22,7 @@ def _version_of(training_job: str, spec: TrainingSpec, result: TrainingResult) -
         dataset_version=spec.dataset_version,
         dataset_digest=spec.dataset_digest,
         task=spec.recipe.task,
-        recipe=recipe_document(spec.recipe),
+        recipe=recipe_document(result.recipe),
         model_file=result.model_file,
         classes=spec.classes,
         training_metrics=result.metrics,

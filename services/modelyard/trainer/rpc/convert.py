@@ -134,7 +134,7 @@ def training_job_message(job: Job) -> pb.TrainingJob:
 
 def watch_response(change: JobChange) -> service_pb.WatchTrainingJobResponse:
     """A change as those who watch get it."""
-    points = [point_message(event) for event in change.events if "step" in event]
+    points = [point_message(event) for event in change.events if "step" in event and "note" not in event]
     return service_pb.WatchTrainingJobResponse(
         sequence=change.sequence, training_job=training_job_message(change.job), points=points
     )

@@ -1,0 +1,196 @@
+"""From an assignment to a model file: opens the data, fetches what the run starts from, trains, stores what came out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelyard.core.artifacts import ArtifactStore
+from modelyard.core.jobs.worker_link import Assignment, Cancelled, Completion, WorkerLink
+from modelyard.formats.dataset import DatasetReader, open_dataset
+from modelyard.recipes.recipe import Recipe
+from modelyard.trainer.domain.training_job import (
+    BEST,
+    LAST,
+    TrainingResult,
+    TrainingSpec,
+    TrainingState,
+    result_document,
+    spec_from,
+    state_from,
+)
+from modelyard.trainer.worker.reporter import Reporter
+
+if TYPE_CHECKING:
+    from modelyard.recipes.build_tabular import TableModel
+    from modelyard.trainer.worker.tabular import TabularResult
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt at a training: what is asked, what earlier attempts left, where files go."""
+
+    spec: TrainingSpec
+    before: TrainingState
+    reader: DatasetReader
+    artifacts: ArtifactStore
+    workdir: Path
+
+    @property
+    def limit_s(self) -> float | None:
+        """Most time to train, all attempts together; None without a limit."""
+        return self.spec.max_training_time_s or None
+
+    @property
+    def dataset(self) -> dict[str, str]:
+        """What a model card says of the data."""
+        return {"version": self.spec.dataset_version, "digest": self.spec.dataset_digest}
+
+    @property
+    def start(self) -> Path | None:
+        """The checkpoint file to go on from: an earlier attempt's newest, else that of the job it resumes."""
+        own = self.before.checkpoints.get(LAST) or self.before.checkpoints.get(BEST)
+        return self.artifacts.path(own.blob) if own else self.resumed
+
+    @property
+    def resumed(self) -> Path | None:
+        """The checkpoint file of the job this one resumes."""
+        resume = self.spec.resume_from
+        return self.artifacts.path(resume.checkpoint.blob) if resume else None
+
+    @property
+    def warm(self) -> Path | None:
+        """The model file whose weights the run starts from."""
+        return self.artifacts.path(self.spec.warm_start.model_file) if self.spec.warm_start else None
+
+
+def work(assignment: Assignment, link: WorkerLink) -> Completion:
+    """Trains what the assignment says. Raises Cancelled, and ModelyardErrors for what cannot be trained."""
+    spec, before = spec_from(assignment.spec), state_from(assignment.saved)
+    link.report(stage="reading the data")
+    with open_dataset(link.artifacts, spec.descriptor) as reader:
+        attempt = Attempt(spec, before, reader, link.artifacts, link.workdir)
+        reporter = Reporter(link, before, _describer(spec.recipe))
+        train = _train_table if spec.recipe.tabular is not None else _train_pictures
+        reason, result = train(attempt, reporter)
+    return Completion(result_document(result), reason)
+
+
+def _describer(recipe: Recipe) -> Any:
+    """Words for the stage of a run."""
+    if recipe.tabular is not None:
+        return lambda event: f"round {int(event.get('step', 0))}"
+    most = recipe.hyperparameters.max_epochs
+    return lambda event: f"epoch {min(most, int(event.get('epoch', 0)) + 1)} of {most}"
+
+
+def _train_pictures(attempt: Attempt, reporter: Reporter) -> tuple[str, TrainingResult]:
+    from modelyard.trainer.worker.image import ImageTrainingSpec, run_image_training
+
+    start = attempt.start
+    spec = ImageTrainingSpec(
+        reader=attempt.reader,
+        recipe=attempt.spec.recipe,
+        resume=start,
+        warm_start=None if start else attempt.warm,
+        max_training_time_s=attempt.limit_s,
+        elapsed_s=attempt.before.train_seconds,
+        dataset_version=attempt.spec.dataset_version,
+    )
+    trained = run_image_training(spec, reporter, attempt.workdir)
+    if trained.model_path is None:
+        raise Cancelled
+    return trained.reason, TrainingResult(
+        model_file=attempt.artifacts.put_file(trained.model_path),
+        recipe=trained.recipe,
+        metrics=trained.metrics,
+        parameter_count=trained.parameter_count,
+        state=replace(reporter.state, train_seconds=trained.train_seconds),
+    )
+
+
+def _train_table(attempt: Attempt, reporter: Reporter) -> tuple[str, TrainingResult]:
+    from modelyard.trainer.worker.tabular import run_tabular_training, write_tabular_model
+
+    began, earlier_s = time.monotonic(), attempt.before.train_seconds
+    path = attempt.workdir / "model.zip"
+    describe = TableEvents(reporter, began, earlier_s)
+
+    def checkpoint(model: TableModel, metrics: Mapping[str, float], step: int) -> None:
+        now = _unfinished(model, metrics, step)
+        write_tabular_model(path, now, attempt.spec.recipe, attempt.reader.descriptor, attempt.dataset)
+        reporter.keep(LAST, path, step=step, epoch=0, metrics=metrics)
+
+    result = run_tabular_training(
+        attempt.reader,
+        attempt.spec.recipe,
+        on_event=describe,
+        should_stop=lambda: reporter.should_stop() != "continue",
+        deadline=None if attempt.limit_s is None else began + attempt.limit_s - earlier_s,
+        on_checkpoint=checkpoint,
+        start=_trees_to_start_from(attempt),
+    )
+    if reporter.should_stop() == "cancel":
+        raise Cancelled
+    card = write_tabular_model(path, result, attempt.spec.recipe, attempt.reader.descriptor, attempt.dataset)
+    for kind in (LAST, BEST):
+        reporter.keep(kind, path, step=result.step, epoch=0, metrics=result.metrics)
+    return result.reason, TrainingResult(
+        model_file=reporter.state.checkpoints[BEST].blob,
+        recipe=recipe_as_run(attempt.spec.recipe, result),
+        metrics=result.metrics,
+        parameter_count=card.parameter_count,
+        state=replace(reporter.state, train_seconds=earlier_s + result.train_seconds),
+    )
+
+
+def _trees_to_start_from(attempt: Attempt) -> TableModel | None:
+    """What the request names; an earlier attempt's own trees only when no time is left to begin again.
+
+    Beginning again gives what the attempt would have given (every draw is seeded) and takes minutes; going on from trees does not
+    repeat the choice of settings.
+    """
+    from modelyard.formats.model import read_model
+    from modelyard.recipes.build_tabular import model_from
+
+    spent = attempt.limit_s is not None and attempt.before.train_seconds >= attempt.limit_s
+    path = (attempt.start if spent else attempt.resumed) or attempt.warm
+    return model_from(read_model(path)) if path else None
+
+
+def _unfinished(model: TableModel, metrics: Mapping[str, float], step: int) -> TabularResult:
+    from modelyard.trainer.worker.tabular import Candidate, TabularResult
+
+    return TabularResult(model, "", step, metrics, Candidate(model.kind, {}), 0.0)
+
+
+def recipe_as_run(recipe: Recipe, result: TabularResult) -> Recipe:
+    """The recipe with what training chose in place: the architecture, the learning rate, the penalty."""
+    kind, chosen = result.model.kind, result.candidate.settings
+    settings = replace(
+        recipe.tabular,
+        base_lr=chosen.get("learning_rate", recipe.tabular.base_lr),
+        weight_decay=chosen.get("lambda_l2", chosen.get("penalty", recipe.tabular.weight_decay)),
+    )
+    name = recipe.name if recipe.architecture == kind else kind
+    return replace(recipe, name=name, architecture=kind, tabular=settings)
+
+
+class TableEvents:
+    """Events of the tabular training as a reporter takes them."""
+
+    def __init__(self, reporter: Reporter, began: float, earlier_s: float) -> None:
+        self._reporter = reporter
+        self._began = began
+        self._earlier_s = earlier_s
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        """Choosing settings is a stage; boosting gives points."""
+        if event.get("stage") == "select":
+            self._reporter.on_stage("choosing settings", int(event["done"]), int(event["total"]))
+            return
+        elapsed_s = self._earlier_s + time.monotonic() - self._began
+        self._reporter.on_event({**event, "eta_s": event.get("eta_seconds"), "elapsed_s": elapsed_s})
