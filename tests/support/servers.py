@@ -1,81 +1,126 @@
-"""Starting a real server for the length of a test session, and what to do when it is not there."""
+"""Real server processes for end-to-end tests: the embedded one, or every service in a process of its own."""
 
 from __future__ import annotations
 
+import contextlib
 import os
-import shutil
 import signal
 import socket
 import subprocess
-import tempfile
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NoReturn
 
-import pytest
+from modelyard.client import Addresses, Client
 
-START_S = 60.0
-
-
-def absent(what: str) -> NoReturn:
-    """Skips the test with a reason; where CI=true, fails it, because there everything must be tested."""
-    if os.environ.get("CI", "").lower() == "true":
-        pytest.fail(f"{what} (CI=true: it must be there)", pytrace=False)
-    pytest.skip(what)
+SERVICES = ("dataset", "trainer", "exporter", "evaluator", "serving", "pipeline")
+READY_S = 60.0
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody listens on at this moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-@contextmanager
-def temporary_folder(user: str | None = None) -> Iterator[Path]:
-    """A folder with a short path (sockets allow about 100 characters) that belongs to a user; removed at the end."""
-    folder = Path(tempfile.mkdtemp(prefix="my-"))
-    try:
-        if user:
-            shutil.chown(folder, user)
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+class Process:
+    """One server process; its output goes to a file of its own."""
+
+    def __init__(self, module: str, port: int, environment: Mapping[str, str], log: Path) -> None:
+        self.address = f"127.0.0.1:{port}"
+        self._log = log
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", module],
+                env={**os.environ, **environment, "MODELYARD_PORT": str(port), "MODELYARD_DRAIN_S": "1"},
+                stdout=output,
+                stderr=output,
+                stdin=subprocess.DEVNULL,
+            )
+
+    def kill(self) -> None:
+        """kill -9."""
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> int:
+        """SIGTERM, and its exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"did not stop within 30 s after SIGTERM; log:\n{self.log_tail()}") from None
+
+    def log_tail(self) -> str:
+        return self._log.read_text(errors="replace")[-4000:]
+
+    def wait_ready(self) -> float:
+        """Wait until health says SERVING; gives the seconds it took."""
+        import grpc
+        from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+        start = time.monotonic()
+        with grpc.insecure_channel(self.address) as channel:
+            health = health_pb2_grpc.HealthStub(channel)
+            while time.monotonic() - start < READY_S:
+                assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{self.log_tail()}"
+                with contextlib.suppress(grpc.RpcError):
+                    if health.Check(health_pb2.HealthCheckRequest(), timeout=1).status == health_pb2.HealthCheckResponse.SERVING:
+                        return time.monotonic() - start
+                time.sleep(0.05)
+        raise AssertionError(f"not ready after {READY_S} s:\n{self.log_tail()}")
 
 
-@contextmanager
-def running(
-    command: Sequence[str], ready: Callable[[], bool], log: Path, *, user: str | None = None, env: Mapping[str, str] | None = None
-) -> Iterator[None]:
-    """The command as a process from the moment it is ready; stopped at the end, and also when the tests are killed."""
-    with log.open("wb") as output:
-        process = subprocess.Popen([*_dies_with_us(), *command], stdout=output, stderr=output, user=user, group=user, env=env)
-    try:
-        _wait(process, ready, log)
-        yield
-    finally:
-        _stop(process)
+def start_embedded(data_dir: Path, log: Path, environment: Mapping[str, str] | None = None) -> Process:
+    """The embedded server on a free port; not waited for."""
+    return Process("modelyard.embedded", free_port(), {"MODELYARD_DATA_DIR": str(data_dir), **(environment or {})}, log)
 
 
-def _dies_with_us() -> list[str]:
-    setpriv = shutil.which("setpriv")
-    return [setpriv, "--pdeathsig", "INT"] if setpriv else []
+class Apart:
+    """Every service in a process of its own, over one PostgreSQL (a schema each) and one bucket."""
+
+    def __init__(self, folder: Path, database_url: str, s3: Mapping[str, str]) -> None:
+        self._folder = folder
+        self.ports = {name: free_port() for name in SERVICES}
+        self._environment = {
+            "MODELYARD_DATABASE_URL": database_url,
+            **s3,
+            **{f"MODELYARD_{name.upper()}_ADDRESS": f"127.0.0.1:{port}" for name, port in self.ports.items()},
+        }
+        self.processes: dict[str, Process] = {}
+
+    def start(self, name: str) -> Process:
+        data_dir = self._folder / name
+        environment = {**self._environment, "MODELYARD_DATA_DIR": str(data_dir)}
+        self.processes[name] = Process(f"modelyard.{name}", self.ports[name], environment, self._folder / f"{name}.log")
+        return self.processes[name]
+
+    def start_all(self) -> None:
+        for name in SERVICES:
+            self.start(name)
+        for process in self.processes.values():
+            process.wait_ready()
+
+    def stop_all(self) -> None:
+        for process in self.processes.values():
+            process.stop()
+
+    def client(self) -> Client:
+        return Client(Addresses(**{name: f"127.0.0.1:{port}" for name, port in self.ports.items()}))
 
 
-def _wait(process: subprocess.Popen[bytes], ready: Callable[[], bool], log: Path) -> None:
-    deadline = time.monotonic() + START_S
-    while not ready():
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError(f"{process.args!r} did not start:\n{log.read_text(errors='replace')[-2000:]}")
-        time.sleep(0.05)
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.send_signal(signal.SIGINT)
-    try:
-        process.wait(20)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+def worker_processes(data_dir: Path) -> list[int]:
+    """Pids of living worker processes of a data folder, found by their environment."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        with contextlib.suppress(OSError):
+            environment = (entry / "environ").read_bytes()
+            if b"MODELYARD_JOB=" in environment and f"MODELYARD_DATA_DIR={data_dir}".encode() in environment.split(b"\0"):
+                state = (entry / "stat").read_text().rsplit(") ", 1)[1][0]
+                found += [int(entry.name)] if state != "Z" else []
+    return found
