@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from modelyard.pipeline.v1 import pipeline_pb2 as _pipeline_pb2
+from modelyard.trainer.v1 import trainer_pb2 as _trainer_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -169,21 +170,27 @@ class WatchPipelineRunResponse(_message.Message):
 
     SEQUENCE_FIELD_NUMBER: _builtins.int
     PIPELINE_RUN_FIELD_NUMBER: _builtins.int
+    POINTS_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """Rises from message to message."""
     @_builtins.property
     def pipeline_run(self) -> _pipeline_pb2.PipelineRun:
         """The pipeline run as it is now."""
 
+    @_builtins.property
+    def points(self) -> _containers.RepeatedCompositeFieldContainer[_trainer_pb2.TrainingPoint]:
+        """The points of its training's curve that came since the message before; empty when only the state changed."""
+
     def __init__(
         self,
         *,
         sequence: _builtins.int = ...,
         pipeline_run: _pipeline_pb2.PipelineRun | None = ...,
+        points: _abc.Iterable[_trainer_pb2.TrainingPoint] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["pipeline_run", b"pipeline_run"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["pipeline_run", b"pipeline_run", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pipeline_run", b"pipeline_run", "points", b"points", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
