@@ -7,11 +7,10 @@ bytes come out of the decompressor, so a header that lies changes nothing.
 
 from __future__ import annotations
 
-import gzip
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +19,7 @@ from typing import IO
 from modelyard.core.errors import InvalidArgument, ResourceExhausted
 
 _CHUNK = 1024 * 1024
+_GZIP_WINDOW = 31
 _UTF8_FLAG = 0x800
 _ENCRYPTED_FLAG = 0x1
 _SYMLINK = 0o120000
@@ -173,30 +173,56 @@ def clean_path(name: str) -> str:
     return "/".join(part for part in name.split("/") if part not in ("", "."))
 
 
-def gunzip(source: IO[bytes], *, name: str, compressed_bytes: int, limits: Limits | None = None) -> Iterator[bytes]:
-    """Unpacks a gzip in chunks of at most 1 MiB under the same guard as an archive.
+def gunzip(packed: Iterable[bytes], *, name: str, limits: Limits | None = None) -> Iterator[bytes]:
+    """Unpacks a gzip (of one or more members) in chunks of at most 1 MiB, under the same guard as an archive.
 
     Raises InvalidArgument ARCHIVE_BOMB, or CORRUPT_ENTRY where the stream is broken or cut short.
     """
     limits = limits or Limits()
+    compressed = size = 0
+    inflater = zlib.decompressobj(_GZIP_WINDOW)
     try:
-        with gzip.GzipFile(fileobj=source, mode="rb") as file:
-            for size, chunk in _counted(file, name, compressed_bytes, limits):
+        for chunk in packed:
+            compressed += len(chunk)
+            data = chunk
+            while data:
+                if inflater.eof:
+                    if not is_gzip(data):
+                        break  # padding after the last member
+                    inflater = zlib.decompressobj(_GZIP_WINDOW)
+                out = inflater.decompress(data, _CHUNK)
+                data = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
+                size += len(out)
+                _check_growth(size, compressed, name, limits)
                 if size > limits.total_bytes:
                     raise _bomb(name, f"it unpacks to more than {limits.total_bytes} bytes")
-                yield chunk
-    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+                yield out
+        yield inflater.flush()
+    except zlib.error as error:
         raise InvalidArgument("CORRUPT_ENTRY", f"{name} cannot be unpacked: {error}", file=name) from error
+    if not inflater.eof:
+        raise InvalidArgument("CORRUPT_ENTRY", f"{name} cannot be unpacked: it ends early", file=name)
 
 
-def _counted(file: IO[bytes] | gzip.GzipFile, what: str, compressed: int, limits: Limits) -> Iterator[tuple[int, bytes]]:
+def file_chunks(path: Path) -> Iterator[bytes]:
+    """The bytes of a file in chunks of at most 1 MiB."""
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            yield chunk
+
+
+def _counted(file: IO[bytes], what: str, compressed: int, limits: Limits) -> Iterator[tuple[int, bytes]]:
     """Chunks with the number of bytes so far; refuses a ratio that only a bomb has."""
     size = 0
     while chunk := file.read(_CHUNK):
         size += len(chunk)
-        if size > limits.ratio_from_bytes and size > limits.ratio * max(compressed, 1):
-            raise _bomb(what, f"more than {limits.ratio} bytes come out of each byte of it")
+        _check_growth(size, compressed, what, limits)
         yield size, chunk
+
+
+def _check_growth(size: int, compressed: int, what: str, limits: Limits) -> None:
+    if size > limits.ratio_from_bytes and size > limits.ratio * max(compressed, 1):
+        raise _bomb(what, f"more than {limits.ratio} bytes come out of each byte of it")
 
 
 def _open_zip(path: Path, name: str) -> zipfile.ZipFile:

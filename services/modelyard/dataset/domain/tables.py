@@ -243,9 +243,7 @@ def _mixed_findings(typed: Mapping[str, TypedColumn]) -> list[Finding]:
 def _mixed_finding(column: TypedColumn) -> Finding:
     shown = ", ".join(repr(value) for value in column.odd_values)
     if column.type == NUMERIC:
-        message = (
-            f'Column "{column.name}" holds numbers, but {column.odd_count} rows hold text ({shown}), read as missing.'
-        )
+        message = f'Column "{column.name}" holds numbers, but {column.odd_count} rows hold text ({shown}), read as missing.'
     else:
         message = f'Column "{column.name}" mixes text and numbers ({column.odd_count} rows, such as {shown}); it is read as text.'
     action = "Correct the values at the source if they are mistakes."

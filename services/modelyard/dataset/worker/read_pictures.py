@@ -1,0 +1,201 @@
+"""Reads pictures: a zip of class folders, and IDX files. Each is decoded to its last pixel, in parallel, before it is taken."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from modelyard.core.errors import InvalidArgument
+from modelyard.dataset.domain.idx import IdxHeader, IdxPair, read_header
+from modelyard.dataset.domain.layout import Layout, Place
+from modelyard.dataset.domain.near import THUMBNAIL
+from modelyard.dataset.domain.work import Work
+from modelyard.dataset.worker.content import PictureContent, PictureExample, Rejections
+from modelyard.formats import pictures
+from modelyard.formats.archive import Entry, SafeZip, gunzip, is_gzip
+from modelyard.formats.dataset import available_cpus
+
+_AT_ONCE = 128  # pictures of an IDX file in one task
+_WAITING = 64  # tasks
+_WAITING_BYTES = 128 * 1024**2
+_IDX_HEADER = 20
+_IDX_BYTES = 8 * 1024**3
+_SHARE = 0.9  # of the job; the rest is storing
+
+Answer = PictureExample | tuple[str, InvalidArgument]
+Task = tuple[int, Callable[[], list[Answer]]]
+
+
+def read_folders(archive: SafeZip, layout: Layout, content: PictureContent, rejected: Rejections, work: Work) -> None:
+    """Takes in the pictures of class folders; what cannot be read is listed. ARCHIVE_BOMB ends it all."""
+    entries = [entry for entry in archive.entries if entry.path in layout.places]
+    for path in layout.unlabelled:
+        rejected.add(path, "NO_LABEL", f"{path} lies in no class folder")
+
+    def tasks() -> Iterator[Task]:
+        for entry in entries:
+            yield _entry_task(archive, entry, layout.places[entry.path])
+
+    _take_all(tasks(), len(entries), content, rejected, work)
+
+
+def read_idx(archive: SafeZip, pairs: Sequence[IdxPair], content: PictureContent, rejected: Rejections, work: Work) -> None:
+    """Takes in the pictures of IDX files, as PNG files, each labelled with the number in the label file.
+
+    Raises InvalidArgument NOT_AN_IDX_FILE, IDX_COUNT_MISMATCH, PICTURE_TOO_LARGE, ARCHIVE_BOMB.
+    """
+    entries = {entry.path: entry for entry in archive.entries}
+    opened = [_open_pair(archive, entries, pair, rejected) for pair in pairs]
+
+    def tasks() -> Iterator[Task]:
+        for each in opened:
+            found = 0
+            for block in each.blocks():
+                yield _idx_task(each, found, block)
+                found += len(block)
+            each.note_missing(found)
+
+    _take_all(tasks(), sum(each.header.count for each in opened), content, rejected, work)
+
+
+@dataclass(frozen=True)
+class _OpenPair:
+    """A pair of IDX files being read."""
+
+    pair: IdxPair
+    header: IdxHeader
+    stream: Iterator[bytes]
+    labels: npt.NDArray[np.uint8]
+    rejected: Rejections
+
+    def blocks(self) -> Iterator[npt.NDArray[np.uint8]]:
+        """The pictures, a few at a time, uint8 [n, H, W] or [n, H, W, C], as far as the file goes."""
+        left, rest = self.header.count, b""
+        try:
+            for chunk in self.stream:
+                block = rest + chunk
+                whole = min(len(block) // self.header.item_bytes, left)
+                cut = whole * self.header.item_bytes
+                items = np.frombuffer(block, np.uint8, cut).reshape(whole, *self.header.shape[1:])
+                yield from (items[start : start + _AT_ONCE] for start in range(0, whole, _AT_ONCE))
+                rest, left = block[cut:], left - whole
+                if not left:
+                    return
+        except InvalidArgument as error:
+            if error.reason == "ARCHIVE_BOMB":
+                raise
+
+    def note_missing(self, found: int) -> None:
+        """Lists what the header promised and the file does not hold."""
+        missing = self.header.count - found
+        if missing > 0:
+            message = f"{self.pair.images} ends early: the last {missing} of its {self.header.count} pictures are missing"
+            self.rejected.add(self.pair.images, "TRUNCATED_FILE", message)
+            self.rejected.count += missing - 1
+
+
+def _open_pair(archive: SafeZip, entries: Mapping[str, Entry], pair: IdxPair, rejected: Rejections) -> _OpenPair:
+    header, stream = _open_idx(archive, entries[pair.images])
+    label_header, label_stream = _open_idx(archive, entries[pair.labels])
+    if len(header.shape) == 1 or len(label_header.shape) != 1:
+        message = f"{pair.images} must hold pictures (3 or 4 axes) and {pair.labels} labels (1 axis)"
+        raise InvalidArgument("NOT_AN_IDX_FILE", message, images=pair.images, labels=pair.labels)
+    labels = np.frombuffer(b"".join(label_stream)[: label_header.count], np.uint8)
+    if label_header.count != header.count or len(labels) != header.count:
+        message = (
+            f"{pair.images} announces {header.count} pictures, {pair.labels} holds {len(labels)} of {label_header.count} labels"
+        )
+        raise InvalidArgument("IDX_COUNT_MISMATCH", message, images=pair.images, labels=pair.labels)
+    return _OpenPair(pair, header, stream, labels, rejected)
+
+
+def _open_idx(archive: SafeZip, entry: Entry) -> tuple[IdxHeader, Iterator[bytes]]:
+    """The header and, in chunks, what follows it; unpacks a gzip."""
+    chunks = archive.stream(entry, limit_bytes=_IDX_BYTES)
+    head = next(chunks, b"")
+    chunks = chain((head,), chunks)
+    if is_gzip(head):
+        chunks = gunzip(chunks, name=entry.path)
+    start = b""
+    while len(start) < _IDX_HEADER and (chunk := next(chunks, None)) is not None:
+        start += chunk
+    header = read_header(start, name=entry.path)
+    return header, chain((start[header.header_bytes :],), chunks)
+
+
+def _idx_task(opened: _OpenPair, first: int, items: npt.NDArray[np.uint8]) -> Task:
+    return items.nbytes, lambda: [_idx_picture(opened, first + i, pixels) for i, pixels in enumerate(items)]
+
+
+def _idx_picture(opened: _OpenPair, number: int, pixels: npt.NDArray[np.uint8]) -> Answer:
+    height, width = pixels.shape[:2]
+    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2:] == (1,) else pixels)
+    grey = image if image.mode == "L" else image.convert("L")
+    thumbnail = grey.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR).tobytes()
+    path = f"{opened.pair.images}[{number}]"
+    label = str(opened.labels[number])
+    return PictureExample(path, label, opened.pair.usage, pictures.encode_png(pixels), width, height, thumbnail)
+
+
+def _entry_task(archive: SafeZip, entry: Entry, place: Place) -> Task:
+    try:
+        data = archive.read(entry)
+    except InvalidArgument as error:
+        if error.reason == "ARCHIVE_BOMB":
+            raise
+        refused = error
+        return 0, lambda: [(entry.path, refused)]
+    return len(data), lambda: [_picture(entry.path, place, data)]
+
+
+def _picture(path: str, place: Place, data: bytes) -> Answer:
+    try:
+        info, thumbnail = pictures.probe_with_thumbnail(data, size=THUMBNAIL, name=path)
+    except InvalidArgument as error:
+        return path, error
+    return PictureExample(path, place.label, place.usage, data, info.width, info.height, thumbnail.tobytes())
+
+
+def _take_all(tasks: Iterable[Task], total: int, content: PictureContent, rejected: Rejections, work: Work) -> None:
+    """Runs the tasks in threads and takes their answers in order; little waits in memory at any time."""
+    waiting: deque[tuple[int, Future[list[Answer]]]] = deque()
+    held = done = told = 0
+
+    def take() -> None:
+        nonlocal held, done, told
+        size, future = waiting.popleft()
+        held -= size
+        for answer in future.result():
+            _take(answer, content, rejected)
+            done += 1
+        if done >= told + 64 or done == total:
+            told = done
+            work.stage("decode", done, total, "examples", 0.0, _SHARE)
+
+    with ThreadPoolExecutor(available_cpus()) as pool:
+        try:
+            for size, task in tasks:
+                waiting.append((size, pool.submit(task)))
+                held += size
+                while len(waiting) > _WAITING or held > _WAITING_BYTES:
+                    take()
+            while waiting:
+                take()
+        finally:
+            for _, future in waiting:
+                future.cancel()
+
+
+def _take(answer: Answer, content: PictureContent, rejected: Rejections) -> None:
+    if isinstance(answer, PictureExample):
+        content.add(answer)
+    else:
+        path, error = answer
+        rejected.add(path, error.reason, error.message)
