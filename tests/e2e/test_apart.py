@@ -11,11 +11,11 @@ import pytest
 import tritonclient.grpc as triton
 
 from modelyard.client import Client
-from modelyard.core.settings import CoreSettings
 from modelyard.dataset.v1 import dataset_pb2
 from modelyard.evaluator.v1 import evaluator_pb2
 from modelyard.pipeline.v1 import pipeline_pb2
 from modelyard.type.v1 import job_pb2, learning_pb2
+from tests.support.postgres import fresh_database
 from tests.support.servers import Apart
 from tests.support.sources import breast_cancer_csv, digits_folder
 
@@ -23,17 +23,21 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
-def apart(tmp_path_factory: pytest.TempPathFactory, postgres_url: str, s3_settings: CoreSettings) -> Iterator[Apart]:
+def apart(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Apart]:
+    server = request.getfixturevalue("_s3")
     s3 = {
         "MODELYARD_ARTIFACTS_URL": "s3://modelyard-apart",
-        "MODELYARD_S3_ENDPOINT": s3_settings.s3_endpoint,
-        "MODELYARD_S3_ACCESS_KEY": s3_settings.s3_access_key.get_secret_value(),
-        "MODELYARD_S3_SECRET_KEY": s3_settings.s3_secret_key.get_secret_value(),
+        "MODELYARD_S3_ENDPOINT": server.endpoint,
+        "MODELYARD_S3_ACCESS_KEY": server.access_key,
+        "MODELYARD_S3_SECRET_KEY": server.secret_key,
     }
-    apart = Apart(tmp_path_factory.mktemp("apart"), postgres_url, s3)
-    apart.start_all()
-    yield apart
-    apart.stop_all()
+    with fresh_database(request.getfixturevalue("_postgres")) as database_url:
+        apart = Apart(tmp_path_factory.mktemp("apart"), database_url, s3)
+        try:
+            apart.start_all()
+            yield apart
+        finally:
+            apart.stop_all()
 
 
 def start(client: Client, source: Path, name: str, seconds: int = 8) -> str:
