@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.servers import absent, free_port, running, temporary_folder
+from tests.support.real_servers import absent, free_port, running, temporary_folder
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 from sqlalchemy.engine import make_url
 
-from tests.support.servers import absent, free_port, running, temporary_folder
+from tests.support.real_servers import absent, free_port, running, temporary_folder
 
 URL_VARIABLE = "MODELYARD_TEST_POSTGRES_URL"
 

@@ -38,6 +38,7 @@ from sqlalchemy import (
     TypeDecorator,
     create_engine,
     event,
+    inspect,
     text,
 )
 from sqlalchemy.dialects import postgresql, sqlite
@@ -51,6 +52,7 @@ from modelyard.core.errors import InvalidArgument, ModelyardError, Unavailable
 BUSY_TIMEOUT_S = 30.0
 # Any number will do as long as every Modelyard process takes the same; it guards the migration of one database.
 MIGRATION_LOCK = 7_203_318_554
+_MIGRATIONS = Path(__file__).parent / "migrations"
 _READ = "modelyard_read"
 
 
@@ -225,9 +227,19 @@ _migrating = threading.Lock()
 
 def migrate(engine: Engine) -> None:
     """Bring the tables up to date with the packaged migrations. Does nothing when they are; safe when several processes do it."""
+    if _is_current(engine):
+        return
     with _migrating, writing(engine) as connection:  # the thread lock: Alembic keeps its context in module globals
         _prepare_schema(connection, engine.get_execution_options().get("modelyard_schema", ""))
         _upgrade(connection)
+
+
+def _is_current(engine: Engine) -> bool:
+    """Asked first because Alembic takes longer to import than all the rest of a start."""
+    latest = max(path.stem.split("_")[0] for path in (_MIGRATIONS / "versions").glob("[0-9]*.py"))
+    with reading(engine) as connection:
+        found = inspect(connection).has_table("alembic_version")
+        return found and connection.scalar(text("SELECT version_num FROM alembic_version")) == latest
 
 
 def _upgrade(connection: Connection) -> None:
@@ -235,7 +247,7 @@ def _upgrade(connection: Connection) -> None:
     from alembic.config import Config
 
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
 
