@@ -1,0 +1,299 @@
+"""Deploying: only what a gate let through, all of it or nothing, and memory in line with what is written down."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from modelyard.core.errors import AlreadyExists, FailedPrecondition, InvalidArgument, ModelyardError, NotFound, Unavailable
+from modelyard.serving.domain.endpoint import Deployment, DeploymentState, EventKind
+from modelyard.serving.handlers.deployments import create_deployment, delete_deployment, get_deployment, list_events
+from modelyard.serving.handlers.endpoints import create_endpoint, delete_endpoint, get_endpoint, list_endpoints
+from modelyard.serving.handlers.reconcile import reconcile
+from modelyard.serving.ports import Request
+from tests.support.serving_fakes import PROJECT, World, blob
+
+ENDPOINT = f"{PROJECT}/endpoints/flowers"
+NO_REQUEST = Request()
+
+
+@pytest.fixture
+def world() -> World:
+    """An endpoint, and two exports (V001 of bytes a, V002 of bytes b) that gates let through."""
+    made = World()
+    create_endpoint(made.store, PROJECT, "flowers", "Flowers", NO_REQUEST)
+    for id_, version, sha256 in (("x1", "V001", "a"), ("x2", "V002", "b")):
+        made.exports.add(id_, version, sha256)
+        made.gates.add(f"g{id_[1:]}", sha256)
+    made.registry.set_complete()
+    return made
+
+
+def deploy(world: World, number: int, request: Request = NO_REQUEST) -> Deployment:
+    names = f"{PROJECT}/exports/x{number}", f"{PROJECT}/gateDecisions/g{number}"
+    deployment, condition = create_deployment(world.deployer, ENDPOINT, *names, request)
+    assert condition.state == DeploymentState.READY
+    return deployment
+
+
+def answering(world: World, version: str = "") -> str:
+    return world.registry.find("flowers", version)[0].version
+
+
+def never(*_: Any) -> None:
+    raise AssertionError("nothing should fail here")
+
+
+def test_a_deployment_answers_under_its_model_version(world: World) -> None:
+    deployment = deploy(world, 1)
+    assert deployment.name == f"{ENDPOINT}/deployments/V001"
+    assert deployment.artifact.uri == blob("a", "serving").uri
+    assert [answering(world, version) for version in ("", "V001", "1", "001")] == ["V001"] * 4
+
+
+def test_the_newest_answers_and_the_old_one_stays(world: World) -> None:
+    deploy(world, 1)
+    deploy(world, 2)
+    assert answering(world) == "V002"
+    assert answering(world, "V001") == "V001"
+    assert get_endpoint(world.store, world.registry, ENDPOINT).default_version == "V002"
+
+
+def test_taking_the_newest_off_lets_the_one_before_answer(world: World) -> None:
+    deploy(world, 1)
+    deploy(world, 2)
+    delete_deployment(world.deployer, f"{ENDPOINT}/deployments/V002")
+    assert answering(world) == "V001"
+    with pytest.raises(NotFound) as refused:
+        world.registry.find("flowers", "V002")
+    assert refused.value.reason == "VERSION_NOT_FOUND"
+
+
+def test_the_same_export_again_gives_the_deployment_that_is_there(world: World) -> None:
+    assert deploy(world, 1) == deploy(world, 1)
+    assert len(world.loader.loaded) == 1
+    assert len(list_events(world.store, ENDPOINT, 0, "").items) == 1
+
+
+def test_a_request_id_gives_the_same_answer_and_refuses_another_body(world: World) -> None:
+    first = deploy(world, 1, Request("r", "f"))
+    assert deploy(world, 1, Request("r", "f")) == first
+    with pytest.raises(InvalidArgument) as refused:
+        deploy(world, 2, Request("r", "other"))
+    assert refused.value.reason == "REQUEST_ID_REUSED"
+
+
+def test_a_version_never_changes_its_bytes(world: World) -> None:
+    deploy(world, 1)
+    world.exports.add("x3", "V001", "c")
+    world.gates.add("g3", "c")
+    with pytest.raises(AlreadyExists) as refused:
+        deploy(world, 3)
+    assert refused.value.reason == "VERSION_DEPLOYED"
+    assert answering(world) == "V001"
+
+
+def _wrong_verdict(world: World) -> None:
+    world.gates.add("g1", "a", "BACK_TO_DATA", ("accuracy 0.61 is below the floor 0.9.",))
+
+
+def _other_bytes(world: World) -> None:
+    world.gates.add("g1", "f")
+
+
+def _unfinished(world: World) -> None:
+    world.exports.add("x1", "V001", "a", "RUNNING")
+
+
+def _broken(world: World) -> None:
+    world.loader.broken.add(blob("a").sha256)
+
+
+def _no_version(world: World) -> None:
+    world.exports.add("x1", "", "a")
+
+
+def _no_endpoint(world: World) -> None:
+    world.store.endpoints.clear()
+
+
+def _no_export(world: World) -> None:
+    world.exports.exports.clear()
+
+
+def _no_gate(world: World) -> None:
+    world.gates.decisions.clear()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error", "reason"),
+    [
+        (_wrong_verdict, FailedPrecondition, "GATE_REFUSED"),
+        (_other_bytes, FailedPrecondition, "ARTIFACT_NOT_EVALUATED"),
+        (_unfinished, FailedPrecondition, "EXPORT_NOT_READY"),
+        (_broken, InvalidArgument, "INVALID_BUNDLE"),
+        (_no_version, InvalidArgument, "BAD_MODEL_VERSION"),
+        (_no_endpoint, NotFound, "RESOURCE_NOT_FOUND"),
+        (_no_export, NotFound, "RESOURCE_NOT_FOUND"),
+        (_no_gate, NotFound, "RESOURCE_NOT_FOUND"),
+    ],
+)
+def test_what_must_not_be_served_changes_nothing(world: World, spoil: Any, error: type[ModelyardError], reason: str) -> None:
+    spoil(world)
+    with pytest.raises(error) as refused:
+        deploy(world, 1)
+    assert refused.value.reason == reason
+    assert not world.store.rows
+    assert not world.store.record
+    assert not world.registry.entries()
+
+
+def test_a_refusal_says_why(world: World) -> None:
+    _wrong_verdict(world)
+    with pytest.raises(FailedPrecondition) as refused:
+        deploy(world, 1)
+    assert "accuracy 0.61 is below the floor 0.9." in refused.value.message
+    assert refused.value.values["verdict"] == "BACK_TO_DATA"
+
+
+@pytest.mark.parametrize(
+    ("parent", "export", "gate", "field"),
+    [
+        ("projects/default/endpoints/../x", f"{PROJECT}/exports/x1", f"{PROJECT}/gateDecisions/g1", "parent"),
+        (ENDPOINT, "x1", f"{PROJECT}/gateDecisions/g1", "deployment.export"),
+        (ENDPOINT, f"{PROJECT}/exports/x1", "", "deployment.gate_decision"),
+    ],
+)
+def test_bad_names_are_refused_by_field(world: World, parent: str, export: str, gate: str, field: str) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        create_deployment(world.deployer, parent, export, gate, NO_REQUEST)
+    assert refused.value.violations[0].field == field
+
+
+def test_the_record_tells_what_served_when(world: World) -> None:
+    deploy(world, 1)
+    deploy(world, 2)
+    delete_endpoint(world.deployer, ENDPOINT)
+    events = list_events(world.store, ENDPOINT, 0, "").items
+    assert [(event.kind, event.deployment.rpartition("/")[2]) for event in reversed(events)] == [
+        (EventKind.DEPLOYED, "V001"),
+        (EventKind.DEPLOYED, "V002"),
+        (EventKind.UNDEPLOYED, "V001"),
+        (EventKind.UNDEPLOYED, "V002"),
+    ]
+    assert {event.artifact_sha256 for event in events} == {blob("a").sha256, blob("b").sha256}
+    with pytest.raises(NotFound) as refused:
+        world.registry.find("flowers", "")
+    assert refused.value.reason == "MODEL_NOT_FOUND"
+
+
+@pytest.mark.parametrize("id_", ["", "Flowers", "1st", "a.b", "a/b", "..", " a", "a" * 64, "é"])
+def test_endpoints_with_bad_ids_are_refused(world: World, id_: str) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        create_endpoint(world.store, PROJECT, id_, "", NO_REQUEST)
+    assert refused.value.violations[0].field == "endpoint_id"
+
+
+def test_a_display_name_that_is_too_long_is_refused(world: World) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        create_endpoint(world.store, PROJECT, "e", "x" * 201, NO_REQUEST)
+    assert refused.value.violations[0].field == "endpoint.display_name"
+
+
+def test_endpoints_of_other_projects_answer_with_the_project_before_them(world: World) -> None:
+    other = "projects/lab/endpoints/flowers"
+    create_endpoint(world.store, "projects/lab", "flowers", "", NO_REQUEST)
+    names = f"{PROJECT}/exports/x1", f"{PROJECT}/gateDecisions/g1"
+    create_deployment(world.deployer, other, *names, NO_REQUEST)
+    assert world.registry.find("lab.flowers", "")[0].version == "V001"
+    assert not world.registry.is_ready("flowers", "")
+    assert [view.endpoint.name for view in list_endpoints(world.store, world.registry, "projects/lab", 0, "").items] == [other]
+
+
+def restarted(world: World) -> World:
+    """The same database, nothing in memory."""
+    return World(world.store, world.exports, world.gates)
+
+
+def test_after_a_restart_everything_answers_again(world: World) -> None:
+    deploy(world, 1)
+    deploy(world, 2)
+    again = restarted(world)
+    with pytest.raises(Unavailable) as refused:
+        again.registry.find("flowers", "")
+    assert refused.value.reason == "SERVER_STARTING"
+    assert not again.registry.complete
+    reconcile(again.deployer, never)
+    assert again.registry.complete
+    assert answering(again) == "V002"
+    assert answering(again, "V001") == "V001"
+    assert again.loader.loaded == [blob("b").sha256, blob("a").sha256]  # the newest first: it is the one that most callers want
+
+
+def test_before_its_turn_a_deployment_is_loading(world: World) -> None:
+    deployment = deploy(world, 1)
+    again = restarted(world)
+    assert get_deployment(again.store, again.registry, deployment.name)[1].state == DeploymentState.LOADING
+    reconcile(again.deployer, never, going=lambda: False)
+    with pytest.raises(Unavailable) as refused:
+        again.registry.find("flowers", "V001")
+    assert refused.value.reason == "MODEL_LOADING"
+    assert refused.value.retry_after_s
+    assert not again.registry.complete
+
+
+def test_one_that_cannot_be_loaded_keeps_no_other_from_it(world: World) -> None:
+    deploy(world, 1)
+    failing = deploy(world, 2)
+    again = restarted(world)
+    again.loader.broken.add(blob("b").sha256)
+    reported: list[str] = []
+    reconcile(again.deployer, lambda deployment, error: reported.append(deployment.version))
+    assert reported == ["V002"]
+    assert answering(again) == "V001"
+    condition = get_deployment(again.store, again.registry, failing.name)[1]
+    assert condition.state == DeploymentState.FAILED
+    assert "it is broken" in condition.message
+    with pytest.raises(Unavailable) as refused:
+        again.registry.find("flowers", "V002")
+    assert refused.value.reason == "MODEL_FAILED"
+
+
+def test_what_failed_is_tried_again_only_when_asked(world: World) -> None:
+    deploy(world, 1)
+    again = restarted(world)
+    again.loader.broken.add(blob("a").sha256)
+    reported: list[str] = []
+    for _ in range(3):
+        reconcile(again.deployer, lambda deployment, error: reported.append(deployment.version))
+    assert reported == ["V001"]
+    again.loader.broken.clear()
+    reconcile(again.deployer, never, retry_failed=True)
+    assert answering(again) == "V001"
+
+
+def test_what_another_server_did_is_seen(world: World) -> None:
+    other = restarted(world)
+    reconcile(other.deployer, never)
+    deploy(world, 1)
+    reconcile(other.deployer, never)
+    assert answering(other) == "V001"
+    delete_deployment(world.deployer, f"{ENDPOINT}/deployments/V001")
+    deploy(world, 2)
+    reconcile(other.deployer, never)
+    assert answering(other) == "V002"
+    assert not other.registry.is_ready("flowers", "V001")
+
+
+def test_a_version_deployed_anew_elsewhere_is_loaded_anew(world: World) -> None:
+    other = restarted(world)
+    deploy(world, 1)
+    reconcile(other.deployer, never)
+    delete_deployment(world.deployer, f"{ENDPOINT}/deployments/V001")
+    world.exports.add("x1", "V001", "c")
+    world.gates.add("g1", "c")
+    deploy(world, 1)
+    reconcile(other.deployer, never)
+    assert other.loader.loaded == [blob("a").sha256, blob("c").sha256]
+    assert answering(other) == "V001"
