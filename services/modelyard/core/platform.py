@@ -55,13 +55,13 @@ class Platform:
         """The same database and jobs, another namespace of artifacts."""
         return replace(self, name=name, artifacts=_open_artifacts(self.settings, name))
 
-    def client(self) -> Client:
+    def client(self, project: str = "default") -> Client:
         """A client of the other services: at the addresses in the settings, else at this process's own server."""
         from modelyard.client import Addresses, Client
 
         own = self.own_address.get("address", "")
         names = ("dataset", "trainer", "exporter", "evaluator", "serving", "pipeline")
-        return Client(Addresses(**{name: getattr(self.settings, f"{name}_address") or own for name in names}))
+        return Client(Addresses(**{name: getattr(self.settings, f"{name}_address") or own for name in names}), project=project)
 
     def collect(self, grace_s: float | None = None) -> list[str]:
         """Delete the blobs of this namespace that no document names and that are older than the grace. Gives their uris."""

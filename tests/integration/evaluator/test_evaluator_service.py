@@ -6,10 +6,11 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support import small_bundles
-from tests.support.datasets import open_store, publish_table
+from tests.support.datasets import file_store, publish_table
 from tests.support.hosted import hosted
 
 from modelyard.client import Addresses, Client, FailedPrecondition, InvalidArgument, JobFailed, NotFound
@@ -56,7 +57,7 @@ class FakeVersions:
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     folder = tmp_path_factory.mktemp("evaluator")
     settings = EvaluatorSettings(data_dir=folder, evaluator_slots=2)
-    store = open_store(f"file://{folder / 'artifacts'}", "dataset")
+    store = file_store(folder / "artifacts")
     exports, versions = _world(store, folder)
     platform = open_platform(settings, "evaluator")
     service = bootstrap.build(platform, exports=exports, versions=versions)
@@ -67,7 +68,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
 def _world(store: ArtifactStore, folder: Path) -> tuple[FakeExports, FakeVersions]:
     x = [float(1 - 2 * (row % 2)) for row in range(500)]
     labels = [("no" if value > 0 else "yes") if row % 10 == 3 else ("yes" if value > 0 else "no") for row, value in enumerate(x)]
-    rows = {"x": x, "word": ["w"] * 500, "y": labels}
+    rows: dict[str, Any] = {"x": x, "word": ["w"] * 500, "y": labels}
     descriptor = publish_table(store, rows, "y", task=TASK)
     artifact = store.put_file(small_bundles.table_classifier(folder / "bundle.zip"))
     latency = Latency(0.5, 1.5, 2.0, 100, 2, "cpu", "a processor")

@@ -82,7 +82,7 @@ def test_predictions_are_kept_per_example(store: ArtifactStore, tmp_path: Path) 
 
 
 def test_a_class_that_the_model_does_not_know_counts_as_wrong(store: ArtifactStore, tmp_path: Path) -> None:
-    rows = {"x": [1.0] * 40, "word": ["w"] * 40, "y": ["yes"] * 30 + ["perhaps"] * 10}
+    rows: dict[str, Any] = {"x": [1.0] * 40, "word": ["w"] * 40, "y": ["yes"] * 30 + ["perhaps"] * 10}
     descriptor = publish_table(store, rows, "y", task=TABLE, usage=["train", "test"] * 20)
     artifact = store.put_file(bundles.table_classifier(tmp_path / "bundle.zip"))
     score = _evaluate(_spec(artifact, descriptor, TABLE, ("test",)), store, tmp_path).results[0].score
@@ -143,7 +143,7 @@ def test_a_usage_without_examples_cannot_be_scored_alone(store: ArtifactStore, t
 
 
 def test_answers_that_are_not_finite_are_refused(store: ArtifactStore, tmp_path: Path) -> None:
-    rows = {"x": [float("3e38")] * 40, "y": [1.0] * 40}
+    rows: dict[str, Any] = {"x": [float("3e38")] * 40, "y": [1.0] * 40}
     descriptor = publish_table(store, rows, "y", task="tabular_regression")
     artifact = store.put_file(bundles.table_regression(tmp_path / "bundle.zip", factor=1e38))
     with pytest.raises(FailedPrecondition) as caught:
