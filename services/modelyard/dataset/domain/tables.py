@@ -16,7 +16,7 @@ from modelyard.dataset.domain import columns as typing_
 from modelyard.dataset.domain.columns import TypedColumn
 from modelyard.dataset.domain.layout import USAGE_NAMES
 from modelyard.dataset.domain.leakage import Leak, find_leaks
-from modelyard.dataset.domain.records import Finding, RejectedInput
+from modelyard.dataset.domain.records import LISTED_EXAMPLES, Finding, RejectedInput
 from modelyard.formats.dataset import (
     CATEGORICAL,
     FEATURE,
@@ -133,6 +133,32 @@ def leak_findings(leaks: Sequence[Leak], task: str) -> list[Finding]:
     """A finding for each column that predicts the target alone."""
     measure = "R2" if task == TABULAR_REGRESSION else "balanced accuracy"
     return [_leak_finding(leak, measure) for leak in leaks]
+
+
+def contradictions(table: pa.Table, columns: Sequence[Column], target: str, paths: Sequence[str]) -> list[Finding]:
+    """Rows that are equal in every feature but not in the class; the finding lists them side by side."""
+    features = [column.name for column in columns if column.role == FEATURE]
+    if not features:
+        return []
+    seen: dict[str, list[int]] = {}
+    for row, content in enumerate(row_hashes(table.select(features))):
+        seen.setdefault(content, []).append(row)
+    labels = table[target].to_pylist()
+    rows = [row for group in seen.values() if len({labels[row] for row in group}) > 1 for row in group]
+    if not rows:
+        return []
+    message = f"{len(rows)} rows are equal to another row in every feature, but not in the target {target!r}."
+    action = "No model can tell them apart: correct wrong labels, or add a column that makes the difference."
+    return [
+        Finding(
+            "CONFLICTING_LABELS",
+            "warning",
+            message,
+            tuple(paths[row] for row in rows[:LISTED_EXAMPLES]),
+            len(rows),
+            action=action,
+        )
+    ]
 
 
 def _leak_finding(leak: Leak, measure: str) -> Finding:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -89,21 +90,24 @@ class PictureContent:
             self._rows = []
 
 
-def put_together(store: ArtifactStore, paths: Sequence[Path]) -> list[Blob]:
-    """Stores files, all or none: when one cannot be stored, those that were not in the store before are deleted again."""
+@contextmanager
+def all_or_none(store: ArtifactStore) -> Iterator[Callable[[Path], Blob]]:
+    """Gives a function that stores a file. When the block fails, what was stored and had not been there before is deleted."""
     new: list[Blob] = []
-    blobs: list[Blob] = []
+
+    def put(path: Path) -> Blob:
+        known = store.exists(build_uri(store.namespace, _sha256(path)))
+        blob = store.put_file(path)
+        if not known:
+            new.append(blob)
+        return blob
+
     try:
-        for path in paths:
-            known = store.exists(build_uri(store.namespace, _sha256(path)))
-            blobs.append(store.put_file(path))
-            if not known:
-                new.append(blobs[-1])
+        yield put
     except BaseException:
         for blob in new:
             store.delete(blob)
         raise
-    return blobs
 
 
 def _sha256(path: Path) -> str:

@@ -18,7 +18,7 @@ from modelyard.dataset.domain.layout import find_layout
 from modelyard.dataset.domain.records import CSV, IDX, IMAGE_FOLDERS, PARQUET, Finding, ImportResult, ImportSpec, ImportSummary
 from modelyard.dataset.domain.work import Work
 from modelyard.dataset.worker import read_pictures, read_table
-from modelyard.dataset.worker.content import PictureContent, Rejections, put_together
+from modelyard.dataset.worker.content import PictureContent, Rejections, all_or_none
 from modelyard.formats import dataset as files
 from modelyard.formats.archive import Entry, SafeZip, file_chunks, gunzip, is_gzip, is_zip
 from modelyard.formats.pictures import is_picture_name
@@ -178,7 +178,8 @@ def _run_pictures(
     rows = files.read_parquet(manifest, ["example_id", "sha256", "label", "usage"])
     digest = files.digest(rows, task=files.IMAGE_CLASSIFICATION, classes=classes, columns=(), target="")
     work.stage("store", 0, len(packs), "packs", 0.92, 1.0)
-    manifest_blob, *pack_blobs = put_together(store, [manifest, *packs])
+    with all_or_none(store) as put:
+        manifest_blob, *pack_blobs = [put(path) for path in (manifest, *packs)]
     descriptor = files.DatasetDescriptor(
         task=files.IMAGE_CLASSIFICATION,
         kind=files.IMAGE,
@@ -228,7 +229,8 @@ def _run_table(
     manifest = _table_manifest(content)
     paths = [files.write_parquet(manifest, folder / "manifest"), files.write_parquet(content.table, folder / "columns")]
     digest = files.digest(manifest, task=content.task, classes=content.classes, columns=content.columns, target=content.target)
-    manifest_blob, table_blob = put_together(store, paths)
+    with all_or_none(store) as put:
+        manifest_blob, table_blob = [put(path) for path in paths]
     descriptor = files.DatasetDescriptor(
         task=content.task,
         kind=files.TABLE,

@@ -1,0 +1,103 @@
+"""A publication: splits an import's content and freezes it as a dataset version. Packs and table are the import's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from modelyard.core.artifacts import ArtifactStore
+from modelyard.core.errors import FailedPrecondition
+from modelyard.dataset.domain import split as splitting
+from modelyard.dataset.domain import tables
+from modelyard.dataset.domain.records import VersionResult, VersionSpec
+from modelyard.dataset.domain.work import Work
+from modelyard.dataset.worker.content import all_or_none
+from modelyard.dataset.worker.stored import Stored, load
+from modelyard.formats import dataset as files
+
+
+def run(spec: VersionSpec, store: ArtifactStore, folder: Path, work: Work) -> VersionResult:
+    """Publishes. Raises FailedPrecondition NO_FEATURES, NO_GIVEN_USAGE or NO_TRAIN_EXAMPLES, InvalidArgument, Cancelled."""
+    content = spec.imported.content
+    columns, column_notes = choose_columns(content.columns, spec.excluded_columns, spec.keep_leaking_columns)
+    ratio = splitting.parse_ratio(spec.split.train_ratio)
+    stored = load(store, content, work)
+    strata, small_notes = _strata(store, content, stored)
+    seed, source = spec.split.seed, spec.split.source
+    drawn = splitting.split(strata, stored.near_groups, stored.usages, ratio, seed=seed, source=source)
+    manifest = _manifest(stored.manifest, drawn.usage, content.kind)
+    work.stage("store", 0, 2, "files", 0.8, 1.0)
+    unfinished = replace(
+        content,
+        columns=columns,
+        counts=_counts(drawn.usage, strata, content.classes),
+        digest=files.digest(manifest, task=content.task, classes=content.classes, columns=columns, target=content.target),
+        seed=seed,
+        ratio=str(ratio),
+    )
+    path = files.write_parquet(manifest, folder / "manifest")
+    described = folder / "descriptor"
+    with all_or_none(store) as put:
+        descriptor = replace(unfinished, manifest=put(path))
+        described.write_bytes(files.to_json(descriptor))
+        descriptor_blob = put(described)
+    return VersionResult(descriptor, descriptor_blob, (*column_notes, *small_notes, *drawn.notes))
+
+
+def choose_columns(
+    columns: Sequence[files.Column], excluded: Sequence[str], keep_leaking: bool
+) -> tuple[tuple[files.Column, ...], tuple[str, ...]]:
+    """The columns with their roles in this version, and what was decided. Raises FailedPrecondition NO_FEATURES."""
+    chosen = tuple(_role(column, excluded, keep_leaking) for column in columns)
+    aside = [column for column in chosen if column.role == files.SET_ASIDE]
+    if columns and not any(column.role == files.FEATURE for column in chosen):
+        named = ", ".join(f"{column.name} ({column.set_aside_reason})" for column in aside)
+        message = f"no column is left to predict from; set aside: {named}"
+        raise FailedPrecondition("NO_FEATURES", message, field="excluded_columns", columns=named)
+    kept = [column.name for column in chosen if column.role == files.FEATURE and column.set_aside_reason]
+    notes = [f'Column "{column.name}" was set aside: {column.set_aside_reason}.' for column in aside]
+    notes += [f'Column "{name}" leaks the target and was kept, as asked.' for name in kept]
+    return tuple(replace(c, set_aside_reason="") if c.role == files.FEATURE else c for c in chosen), tuple(notes)
+
+
+def _role(column: files.Column, excluded: Sequence[str], keep_leaking: bool) -> files.Column:
+    if column.name in excluded and column.role in (files.FEATURE, files.SET_ASIDE):
+        return replace(column, role=files.SET_ASIDE, set_aside_reason="EXCLUDED_BY_USER")
+    if keep_leaking and column.set_aside_reason == "LEAKS_TARGET":
+        return replace(column, role=files.FEATURE)
+    return column
+
+
+def _strata(store: ArtifactStore, content: files.DatasetDescriptor, stored: Stored) -> tuple[npt.NDArray[np.int64], list[str]]:
+    """What the split is stratified by: the class, or bins of the number to predict."""
+    if content.classes:
+        index = {name: i for i, name in enumerate(content.classes)}
+        strata = np.asarray([index[label] for label in stored.manifest["label"].to_pylist()], dtype=np.int64)
+        single = np.flatnonzero(np.bincount(strata, minlength=len(content.classes)) == 1)
+        names = ", ".join(f'"{content.classes[i]}"' for i in single[:20])
+        return strata, [f"Classes of one example stay in train and are not measured: {names}."] if len(single) else []
+    if content.table is None:
+        raise AssertionError("a regression set has a table")
+    table = files.read_parquet(store.path(content.table), [content.target])
+    return splitting.strata_of(tables.feature_arrays(table, [content.target])[content.target]), []
+
+
+def _manifest(imported: pa.Table, usage: npt.NDArray[np.int8], kind: str) -> pa.Table:
+    names = pa.array(files.USAGES).take(pa.array(usage.astype(np.int32)))
+    schema = files.manifest_schema(kind)
+    columns = [names if name == "usage" else imported[name].combine_chunks() for name in schema.names]
+    return pa.table(columns, schema=schema)
+
+
+def _counts(usage: npt.NDArray[np.int8], strata: npt.NDArray[np.int64], classes: Sequence[str]) -> dict[str, files.UsageCount]:
+    counts = {}
+    for number, name in enumerate(files.USAGES):
+        chosen = strata[usage == number]
+        by_class = tuple(np.bincount(chosen, minlength=len(classes)).tolist()) if classes else ()
+        counts[name] = files.UsageCount(len(chosen), by_class)
+    return counts

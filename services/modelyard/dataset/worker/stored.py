@@ -1,0 +1,57 @@
+"""What reports and publications read of an import: its manifest as arrays, and who is a duplicate of whom."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from modelyard.core.artifacts import ArtifactStore
+from modelyard.dataset.domain import near
+from modelyard.dataset.domain.work import Work
+from modelyard.formats.dataset import IMAGE, USAGES, DatasetDescriptor, read_parquet
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The content of an import."""
+
+    manifest: pa.Table
+    groups: Ints  # equal for equal content
+    near_groups: Ints  # equal for near duplicates too
+    usages: Ints  # 0 train, 1 validation, 2 test, -1 where none came with the data
+    thumbnails: npt.NDArray[np.uint8]  # [N, 16, 16]; [0, 16, 16] for tables
+
+
+def load(store: ArtifactStore, content: DatasetDescriptor, work: Work) -> Stored:
+    """Reads the manifest and finds the duplicates."""
+    work.stage("read", 0, 1, "files", 0.0, 0.2)
+    manifest = read_parquet(store.path(content.manifest))
+    groups = near.equal_groups(manifest["sha256"].to_pylist())
+    thumbnails = _thumbnails(manifest) if content.kind == IMAGE else np.empty((0, near.THUMBNAIL, near.THUMBNAIL), np.uint8)
+    work.stage("compare", 0, manifest.num_rows, "examples", 0.2, 0.6)
+    near_groups = _near_groups(groups, thumbnails) if content.kind == IMAGE else groups
+    work.check()
+    return Stored(manifest, groups, near_groups, _usages(manifest), thumbnails)
+
+
+def _near_groups(groups: Ints, thumbnails: npt.NDArray[np.uint8]) -> Ints:
+    """Groups of near duplicates; equal contents are compared once."""
+    different = np.unique(groups)
+    left, right = near.near_pairs(thumbnails[different])
+    return near.merge_groups(groups, different[left], different[right])
+
+
+def _thumbnails(manifest: pa.Table) -> npt.NDArray[np.uint8]:
+    joined = b"".join(manifest["thumbnail"].to_pylist())
+    return np.frombuffer(joined, np.uint8).reshape(-1, near.THUMBNAIL, near.THUMBNAIL)
+
+
+def _usages(manifest: pa.Table) -> Ints:
+    found = pc.fill_null(pc.index_in(manifest["usage"], value_set=pa.array(USAGES)), -1)
+    return np.asarray(found.to_numpy(), dtype=np.int64)
