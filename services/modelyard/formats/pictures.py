@@ -152,6 +152,8 @@ def _load(image: Image.Image, name: str) -> Image.Image:
         image.load()
     except Exception as error:  # a broken stream shows as OSError, SyntaxError, ValueError, struct.error, zlib.error...
         raise _truncated(name, str(error)) from error
+    if image.format != "TIFF" and not any("exif" in str(key).lower() or "xmp" in str(key).lower() for key in image.info):
+        return image
     try:
         turned = image.getexif().get(_ORIENTATION_TAG, 1) in range(2, 9)
     except Exception:  # a broken EXIF block says nothing about the pixels
@@ -162,10 +164,12 @@ def _load(image: Image.Image, name: str) -> Image.Image:
 def _finish(image: Image.Image, mode: str, height: int, width: int) -> Picture:
     from PIL import Image
 
-    if image.mode != mode:
+    if image.mode != mode and image.mode != "L":
         image = _convert(image, mode)
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.BILINEAR)
+    if image.mode != mode:  # grey to RGB after resizing: the same pixels for a third of the work
+        image = image.convert(mode)
     pixels = np.array(image, dtype=np.uint8)
     return pixels if pixels.ndim == 3 else pixels[:, :, np.newaxis]
 
