@@ -14,3 +14,4 @@ class TrainerSettings(CoreSettings):
         1, ge=1, le=1024, description="Training jobs that run at once; others wait in the order they came."
     )
     training_attempts: int = Field(3, ge=1, le=100, description="How often a lost training worker is started in all.")
+    checkpoint_every_s: float = Field(30.0, gt=0, le=86_400, description="Seconds between two checkpoints of a running training.")

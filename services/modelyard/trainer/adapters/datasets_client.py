@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from statistics import median
@@ -58,17 +59,16 @@ class ClientDatasets:
 
 
 def read_facts(artifacts: ArtifactStore, descriptor: Blob) -> DatasetFacts:
-    """What the choice of a recipe depends on. Sizes are medians over the training pictures; a sample says whether all are grey."""
+    """What the choice of a recipe depends on. Sizes are medians over the training pictures; a sample says whether they are grey."""
     described = from_json(artifacts.read_bytes(descriptor))
-    examples, classes = described.counts[TRAIN].examples if TRAIN in described.counts else 0, len(described.classes)
-    if described.kind != IMAGE:
-        return DatasetFacts(described.task, examples, classes)
-    manifest = read_parquet(artifacts.path(described.manifest), ["usage", "pack", "offset", "length", "width", "height"])
+    where = ["pack", "offset", "length", "width", "height"] if described.kind == IMAGE else []
+    manifest = read_parquet(artifacts.path(described.manifest), ["usage", *where])
     training = [row for row in manifest.to_pylist() if row["usage"] == TRAIN]
-    if not training:
-        return DatasetFacts(described.task, examples, classes, 1, 1, 3)
+    facts = DatasetFacts(described.task, len(training), len(described.classes))
+    if described.kind != IMAGE or not training:
+        return facts
     height, width = (round(median(row[name] for row in training)) for name in ("height", "width"))
-    return DatasetFacts(described.task, examples, classes, height, width, _channels(artifacts, described, training))
+    return replace(facts, height=height, width=width, channels=_channels(artifacts, described, training))
 
 
 def _channels(artifacts: ArtifactStore, described: DatasetDescriptor, rows: Sequence[Mapping[str, int]]) -> int:

@@ -22,6 +22,7 @@ from modelyard.trainer.domain.training_job import (
     spec_from,
     state_from,
 )
+from modelyard.trainer.settings import TrainerSettings
 from modelyard.trainer.worker.reporter import Reporter
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Attempt:
     reader: DatasetReader
     artifacts: ArtifactStore
     workdir: Path
+    checkpoint_every_s: float
 
     @property
     def limit_s(self) -> float | None:
@@ -72,7 +74,7 @@ def work(assignment: Assignment, link: WorkerLink) -> Completion:
     spec, before = spec_from(assignment.spec), state_from(assignment.saved)
     link.report(stage="reading the data")
     with open_dataset(link.artifacts, spec.descriptor) as reader:
-        attempt = Attempt(spec, before, reader, link.artifacts, link.workdir)
+        attempt = Attempt(spec, before, reader, link.artifacts, link.workdir, TrainerSettings().checkpoint_every_s)
         reporter = Reporter(link, before, _describer(spec.recipe))
         train = _train_table if spec.recipe.tabular is not None else _train_pictures
         reason, result = train(attempt, reporter)
@@ -99,6 +101,7 @@ def _train_pictures(attempt: Attempt, reporter: Reporter) -> tuple[str, Training
         max_training_time_s=attempt.limit_s,
         elapsed_s=attempt.before.train_seconds,
         dataset_version=attempt.spec.dataset_version,
+        checkpoint_every_s=attempt.checkpoint_every_s,
     )
     trained = run_image_training(spec, reporter, attempt.workdir)
     if trained.model_path is None:
