@@ -42,6 +42,7 @@ SCREEN_ROWS: Final = 100_000
 SCREEN_ROUNDS: Final = 300
 SELECTION_SHARE: Final = 0.5
 EVENT_SECONDS: Final = 0.5
+SMALL_VALUES: Final = 500_000
 
 Event = dict[str, Any]
 Settings = Mapping[str, float]
@@ -79,7 +80,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to fit: the kind of model and its settings. `score`: its loss by selection, lower is better; `rounds`: for trees."""
+    """One way to fit: the kind of model and its settings. `score`: its loss by selection, lower is better; `rounds`: trees."""
 
     kind: str
     settings: Settings
@@ -403,9 +404,14 @@ def _parameters(candidate: Candidate, rows: Rows, seed: int) -> dict[str, Any]:
         "deterministic": True,
         "force_row_wise": True,
         "feature_pre_filter": False,
-        "num_threads": available_cpus(),
+        "num_threads": _threads(rows),
         "verbosity": -1,
     }
+
+
+def _threads(rows: Rows) -> int:
+    """One on small tables, where threads wait for each other longer than they work."""
+    return 1 if len(rows) * len(rows.columns) < SMALL_VALUES else available_cpus()
 
 
 def _boosting_curve(fold: Fold, candidate: Candidate, most: int, settings: TabularHyperparameters, budget: Budget) -> list[float]:
