@@ -1,0 +1,1 @@
+"""Drives the other services from data to endpoint."""

@@ -1,0 +1,296 @@
+"""The other services, through modelyard.client. Messages become JSON in the form of their contracts (field names as in the proto)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from google.protobuf import json_format
+from google.protobuf.message import Message
+
+from modelyard.core import names
+from modelyard.core.errors import AlreadyExists, FailedPrecondition, NotFound
+from modelyard.core.jobs import convert
+from modelyard.core.jobs.job import Document
+from modelyard.dataset.v1 import dataset_pb2
+from modelyard.exporter.v1 import exporter_pb2
+from modelyard.pipeline.adapters.errors import error_in, named_errors
+from modelyard.pipeline.domain.choice import Candidate
+from modelyard.pipeline.domain.spec import Floor, Source, Split
+from modelyard.pipeline.ports import Decided, JobView, Services, VersionFound
+from modelyard.trainer.v1 import trainer_pb2
+from modelyard.type.v1 import job_pb2, learning_pb2
+
+if TYPE_CHECKING:
+    from modelyard.client import Client
+    from modelyard.evaluator.v1 import evaluator_pb2
+
+M = TypeVar("M", bound=Message)
+NO_FINDINGS_BEYOND = 20
+"""Findings of a quality report that are copied into a run; the report has them all."""
+
+
+def services_over(client: Client) -> Services:
+    """The ports over a client of one project."""
+    return Services(
+        ClientDatasets(client), ClientTraining(client), ClientExports(client), ClientEvaluations(client), ClientEndpoints(client)
+    )
+
+
+def to_json(message: Message) -> Document:
+    """A message as JSON."""
+    document: Document = json_format.MessageToDict(message, preserving_proto_field_name=True)
+    return document
+
+
+def from_json(document: Document, kind: type[M]) -> M:
+    """A message of such JSON; fields that are not known (of a later version) are passed over."""
+    return json_format.ParseDict(document, kind(), ignore_unknown_fields=True)
+
+
+def _view(message: Any, point: Document | None = None) -> JobView:
+    status: job_pb2.JobStatus = message.status
+    return JobView(
+        name=message.name,
+        state=job_pb2.JobState.Name(status.state).removeprefix("JOB_STATE_"),
+        reason=status.reason,
+        stage=status.progress.stage,
+        fraction=status.progress.fraction,
+        eta_s=status.progress.eta.ToNanoseconds() / 1e9 if status.progress.HasField("eta") else None,
+        error=error_in(status),
+        found=to_json(message) if status.state == job_pb2.JOB_STATE_SUCCEEDED else {},
+        point=point,
+    )
+
+
+def _call(methods: dict[names.Pattern, Callable[[str], Any]], name: str) -> Any:
+    """Calls the method for this kind of name."""
+    with named_errors():
+        return next(method for pattern, method in methods.items() if pattern.matches(name))(name)
+
+
+def _cancel(methods: dict[names.Pattern, Callable[[str], Any]], name: str) -> None:
+    try:
+        _call(methods, name)
+    except (FailedPrecondition, NotFound):
+        return  # it has ended
+
+
+class ClientDatasets:
+    """ports.Datasets."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client.datasets
+
+    def check(self, dataset: str) -> None:
+        with named_errors():
+            self._client.get_dataset(dataset)
+
+    def ensure(self, dataset: str, request_id: str) -> bool:
+        try:
+            with named_errors():
+                self._client.create_dataset(names.id_of(dataset), request_id=request_id)
+        except AlreadyExists:
+            return False
+        return True
+
+    def discard_if_empty(self, dataset: str) -> None:
+        with named_errors():
+            found = self._client.get_dataset(dataset)
+            if not found.current_import and not found.latest_version:
+                self._client.delete_dataset(dataset, etag=found.etag)
+
+    def start_import(self, source: Source, request_id: str) -> str:
+        with named_errors():
+            blob = convert.blob_message(source.blob)
+            if blob is None:
+                raise AssertionError("a source has a blob")
+            started = self._client.create_import(
+                source.dataset,
+                blob,
+                file_name=source.file_name,
+                format=dataset_pb2.SourceFormat.Value(source.format or "SOURCE_FORMAT_UNSPECIFIED"),
+                task=learning_pb2.Task.Value(source.task or "TASK_UNSPECIFIED"),
+                label_column=source.label_column,
+                request_id=request_id,
+            )
+        return started.name
+
+    def start_report(self, dataset: str, request_id: str) -> str:
+        with named_errors():
+            return self._client.create_quality_report(dataset, request_id=request_id).name
+
+    def start_version(self, dataset: str, version_id: str, split: Split, excluded: Sequence[str], request_id: str) -> str:
+        source = dataset_pb2.SplitPolicy.Source.Value(split.source or "SOURCE_UNSPECIFIED")
+        policy = dataset_pb2.SplitPolicy(train_ratio=split.train_ratio, source=source, seed=split.seed)
+        with named_errors():
+            return self._client.create_dataset_version(
+                dataset, dataset_version_id=version_id, split=policy, excluded_columns=excluded, request_id=request_id
+            ).name
+
+    def version(self, name: str) -> VersionFound:
+        with named_errors():
+            found = self._client.get_dataset_version(name)
+        return VersionFound(
+            task=learning_pb2.Task.Name(found.task).removeprefix("TASK_").lower(),
+            state=job_pb2.JobState.Name(found.status.state).removeprefix("JOB_STATE_"),
+            counts={_usage_name(count.usage): count.example_count for count in found.counts},
+        )
+
+    def job(self, name: str) -> JobView:
+        client = self._client
+        message = _call(
+            {
+                names.IMPORT: client.get_import,
+                names.QUALITY_REPORT: client.get_quality_report,
+                names.DATASET_VERSION: client.get_dataset_version,
+            },
+            name,
+        )
+        if isinstance(message, dataset_pb2.QualityReport):
+            del message.findings[NO_FINDINGS_BEYOND:]
+        return _view(message)
+
+    def cancel(self, name: str) -> None:
+        client = self._client
+        _cancel(
+            {
+                names.IMPORT: client.cancel_import,
+                names.QUALITY_REPORT: client.cancel_quality_report,
+                names.DATASET_VERSION: client.cancel_dataset_version,
+            },
+            name,
+        )
+
+
+class ClientTraining:
+    """ports.Training."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client.training
+        self._models = client.models
+
+    def suggest(self, dataset_version: str) -> list[Document]:
+        with named_errors():
+            return [to_json(recipe) for recipe in self._client.suggest_recipes(dataset_version)]
+
+    def recipe_of(self, model_version: str) -> Document:
+        with named_errors():
+            return to_json(self._models.get_model_version(model_version).recipe)
+
+    def start(
+        self, dataset_version: str, model: str, recipe: Document, max_s: float | None, warm_start: str, request_id: str
+    ) -> str:
+        job = trainer_pb2.TrainingJob(
+            dataset_version=dataset_version,
+            model=model,
+            recipe=from_json(recipe, trainer_pb2.Recipe),
+            max_training_time=convert.duration(max_s),
+            warm_start_model_version=warm_start or None,
+        )
+        with named_errors():
+            return self._client.create_training_job(job, request_id=request_id).name
+
+    def job(self, name: str) -> JobView:
+        with named_errors():
+            job = self._client.get_training_job(name)
+        return _view(job, to_json(job.latest_point) if job.HasField("latest_point") else None)
+
+    def cancel(self, name: str) -> None:
+        _cancel({names.TRAINING_JOB: self._client.cancel_training_job}, name)
+
+
+class ClientExports:
+    """ports.Exports."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client.exports
+        self._profiles = client.profiles
+
+    def start_profile(self, dataset_version: str, recipes: Sequence[Document], target: str, request_id: str) -> str:
+        wanted = [from_json(recipe, trainer_pb2.Recipe) for recipe in recipes]
+        with named_errors():
+            return self._profiles.create_latency_profile(dataset_version, wanted, target=target, request_id=request_id).name
+
+    def candidates(self, profile: JobView) -> list[Candidate]:
+        return [
+            Candidate(entry.get("recipe_id", ""), entry.get("latency", {}).get("p95_ms"), entry.get("error_message", ""))
+            for entry in profile.found.get("candidates", [])
+        ]
+
+    def start_export(self, model_version: str, target: str, request_id: str) -> str:
+        with named_errors():
+            return self._client.create_export(
+                model_version,
+                format=exporter_pb2.FORMAT_ONNX,
+                precision=exporter_pb2.PRECISION_FP32,
+                target=target,
+                request_id=request_id,
+            ).name
+
+    def job(self, name: str) -> JobView:
+        methods = {names.EXPORT: self._client.get_export, names.LATENCY_PROFILE: self._profiles.get_latency_profile}
+        return _view(_call(methods, name))
+
+    def cancel(self, name: str) -> None:
+        methods = {names.EXPORT: self._client.cancel_export, names.LATENCY_PROFILE: self._profiles.cancel_latency_profile}
+        _cancel(methods, name)
+
+
+class ClientEvaluations:
+    """ports.Evaluations."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client.evaluations
+        self._gate = client.gate
+
+    def start(self, export: str, dataset_version: str, request_id: str) -> str:
+        with named_errors():
+            return self._client.create_evaluation(export, dataset_version=dataset_version, request_id=request_id).name
+
+    def decide(
+        self, evaluation: str, floors: Sequence[Floor], latency: Document | None, max_ms: float, request_id: str
+    ) -> Decided:
+        with named_errors():
+            decision = self._gate.create_gate_decision(
+                evaluation,
+                floors=[learning_pb2.Floor(metric=floor.metric, value=floor.value) for floor in floors],
+                latency=from_json(latency, learning_pb2.Latency) if latency else None,
+                max_latency_ms=max_ms,
+                request_id=request_id,
+            )
+        return Decided(decision.name, _verdict(decision), tuple(decision.reasons), to_json(decision))
+
+    def job(self, name: str) -> JobView:
+        with named_errors():
+            return _view(self._client.get_evaluation(name))
+
+    def cancel(self, name: str) -> None:
+        _cancel({names.EVALUATION: self._client.cancel_evaluation}, name)
+
+
+class ClientEndpoints:
+    """ports.Endpoints."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client.endpoints
+
+    def ensure(self, endpoint: str, request_id: str) -> None:
+        try:
+            with named_errors():
+                self._client.create_endpoint(names.id_of(endpoint), request_id=request_id)
+        except AlreadyExists:
+            return
+
+    def deploy(self, endpoint: str, export: str, decision: str, request_id: str) -> str:
+        with named_errors():
+            return self._client.create_deployment(endpoint, export=export, gate_decision=decision, request_id=request_id).name
+
+
+def _usage_name(usage: learning_pb2.Usage.ValueType) -> str:
+    return learning_pb2.Usage.Name(usage).removeprefix("USAGE_").lower()
+
+
+def _verdict(decision: evaluator_pb2.GateDecision) -> str:
+    name: str = type(decision).DESCRIPTOR.fields_by_name["verdict"].enum_type.values_by_number[decision.verdict].name
+    return name.removeprefix("VERDICT_")

@@ -1,0 +1,1 @@
+"""The journey: its steps, its rules, and how far it is."""

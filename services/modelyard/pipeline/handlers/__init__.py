@@ -1,0 +1,1 @@
+"""Creating a run, and taking it from step to step."""

@@ -1,0 +1,289 @@
+"""A run from its first step to its last.
+
+Every step is one durable step of the workflow: it asks another service to make something, under a request id derived from the run
+and the step, and waits for it. A step that was interrupted is taken again from its start, finds by that id what it had made, and
+waits on; a step that had ended is not taken again. Errors end the run, with the error kept as it came.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from modelyard.core.database import now
+from modelyard.core.errors import Cancelled, FailedPrecondition, ModelyardError, Unavailable
+from modelyard.core.jobs.job import Document, Job, Steps
+from modelyard.pipeline.domain import choice, progress
+from modelyard.pipeline.domain.progress import StepState, share_done, steps_of, time_left
+from modelyard.pipeline.domain.spec import RunSpec, check_floors
+from modelyard.pipeline.handlers.documents import to_document
+from modelyard.pipeline.handlers.follow import follow
+from modelyard.pipeline.handlers.runs import spec_of, step_states
+from modelyard.pipeline.handlers.sentences import (
+    checked_sentence,
+    decided_sentence,
+    exported_sentence,
+    imported_sentence,
+    published_sentence,
+    scored_sentence,
+    trained_sentence,
+)
+from modelyard.pipeline.ports import JobPort, JobView, Services, ServicesOf
+
+GATE_REFUSED = "GATE_REFUSED"
+DEPLOY_VERDICT = "DEPLOY"
+
+
+@dataclass
+class Outcome:
+    """What a step came to: the resource, a sentence, the fields of the run's result it fills, and what later steps need."""
+
+    resource: str
+    message: str
+    result: Document = field(default_factory=dict)
+    values: Document = field(default_factory=dict)
+
+
+def run_journey(services_of: ServicesOf, job: Job, steps: Steps) -> Document:
+    """Takes the run's steps. Gives its result: {"result": ..., "reason": ...}."""
+    journey = Journey(services_of(job.parent.rpartition("/")[2]), job, steps)
+    for step in steps_of(journey.spec):
+        if step == progress.DEPLOY and journey.values["verdict"] != DEPLOY_VERDICT:
+            return journey.refused()
+        journey.take(step, _STEPS[step])
+    return {"result": journey.result}
+
+
+class Journey:
+    """One run while its steps are taken."""
+
+    def __init__(self, services: Services, job: Job, steps: Steps) -> None:
+        self.services = services
+        self.spec: RunSpec = spec_of(job)
+        self.result: Document = {}
+        self.values: Document = {}
+        self._job = job
+        self._steps = steps
+        self._order = steps_of(self.spec)
+        self._states = {state.step_id: state for state in step_states(job)}
+        self._fraction = float((job.progress or {}).get("fraction", 0.0))
+        self._point_step = int((job.saved or {}).get("point_step", -1))
+        self._last_report: object = None
+
+    def take(self, step: str, function: Callable[[Journey], Outcome]) -> None:
+        """Takes a step, once; what it came to is remembered over crashes."""
+        state = self._states[step]
+        if state.state != progress.SUCCEEDED:
+            self._put(replace(state, state=progress.RUNNING, start_time=state.start_time or now().isoformat()))
+        try:
+            outcome = self._steps.do(step, lambda: self._outcome(step, function))
+        except ModelyardError as error:
+            ended = progress.CANCELLED if isinstance(error, Cancelled) else progress.FAILED
+            self._put(replace(self._states[step], state=ended, message=error.message, end_time=now().isoformat()))
+            raise
+        self.result |= outcome["result"]
+        self.values |= outcome["values"]
+        self._succeeded(step, outcome)
+
+    def request_id(self, what: str) -> str:
+        """The same for the same thing of the same run, however often it is asked for."""
+        return str(uuid.uuid5(uuid.NAMESPACE_URL, f"modelyard:{self._job.name}:{self._job.create_time.isoformat()}:{what}"))
+
+    def follow(self, step: str, port: JobPort, name: str) -> JobView:
+        """Waits for a job of another service, as the resource of this step."""
+        self._put(replace(self._states[step], resource=name))
+        return follow(self._steps, port, name, lambda view: self._mirror(step, view))
+
+    def note(self, **result: Any) -> None:
+        """Puts into the result what is known before the step has ended."""
+        self.result |= result
+        self._steps.report(result={"result": self.result})
+
+    def refused(self) -> Document:
+        """The end of a run that the gate did not let through: nothing is deployed (docs/decisions/0007)."""
+        verdict = self.values["verdict"]
+        message = f"Nothing is deployed: the gate says {verdict}."
+        self._put(replace(self._states[progress.DEPLOY], state=progress.CANCELLED, message=message))
+        return {"result": self.result, "reason": GATE_REFUSED}
+
+    def _outcome(self, step: str, function: Callable[[Journey], Outcome]) -> Document:
+        if self._steps.cancelled():
+            raise Cancelled("CANCELLED", f"the run was cancelled before the step {step}", step=step)
+        return {**to_document(function(self)), "end_time": now().isoformat()}
+
+    def _succeeded(self, step: str, outcome: Document) -> None:
+        state = self._states[step]
+        if state.state == progress.SUCCEEDED:
+            return
+        done = replace(state, state=progress.SUCCEEDED, resource=outcome["resource"], message=outcome["message"])
+        self._put(replace(done, end_time=outcome["end_time"]), within=1.0)
+
+    def _mirror(self, step: str, view: JobView) -> None:
+        events = []
+        if view.point is not None and int(view.point.get("step", 0)) > self._point_step:
+            self._point_step = int(view.point.get("step", 0))
+            events.append({"point": view.point})
+        seen = (view.state, view.stage, round(view.fraction, 3), round(view.eta_s or 0.0))
+        if events or seen != self._last_report:
+            self._last_report = seen
+            self._put(replace(self._states[step], message=view.stage), view.fraction, view.eta_s, events)
+
+    def _put(
+        self, state: StepState, within: float = 0.0, eta_s: float | None = None, events: list[Document] | None = None
+    ) -> None:
+        """Notes the state of a step, and tells those who watch."""
+        self._states[state.step_id] = state
+        self._fraction = max(self._fraction, share_done(self._order, state.step_id, within))
+        elapsed_s = (now() - (self._job.start_time or self._job.create_time)).total_seconds()
+        left_s = time_left(self._order, state.step_id, within, elapsed_s, eta_s)
+        stage = f"{state.step_id}: {state.message}" if state.message and state.state == progress.RUNNING else state.step_id
+        shown = {"stage": stage[:200], "fraction": self._fraction, "done": 0, "total": 0, "unit": "", "eta_s": left_s}
+        saved = {"steps": [to_document(self._states[step]) for step in self._order], "point_step": self._point_step}
+        self._steps.report(shown, events=events or (), saved=saved, result={"result": self.result})
+
+
+def _import(journey: Journey) -> Outcome:
+    source, datasets = journey.spec.source, journey.services.datasets
+    if source is None:
+        raise AssertionError("only runs with a source import")
+    made = datasets.ensure(source.dataset, journey.request_id("dataset"))
+    try:
+        name = datasets.start_import(source, journey.request_id("import"))
+        view = journey.follow(progress.IMPORT, datasets, name)
+    except Unavailable:
+        raise
+    except ModelyardError:
+        if made:
+            with contextlib.suppress(ModelyardError):
+                datasets.discard_if_empty(source.dataset)
+        raise
+    return Outcome(name, imported_sentence(view.found))
+
+
+def _check(journey: Journey) -> Outcome:
+    datasets = journey.services.datasets
+    name = datasets.start_report(journey.spec.data_name, journey.request_id("report"))
+    view = journey.follow(progress.CHECK, datasets, name)
+    findings = view.found.get("findings", [])
+    return Outcome(name, checked_sentence(findings), {"findings": findings})
+
+
+def _publish(journey: Journey) -> Outcome:
+    spec, datasets = journey.spec, journey.services.datasets
+    name = datasets.start_version(
+        spec.data_name, spec.dataset_version_id, spec.split, spec.excluded_columns, journey.request_id("version")
+    )
+    view = journey.follow(progress.PUBLISH, datasets, name)
+    return Outcome(name, published_sentence(view.found), {"dataset_version": name}, {"dataset_version": name})
+
+
+def _choose(journey: Journey) -> Outcome:
+    spec, services = journey.spec, journey.services
+    version = spec.dataset_version or journey.values["dataset_version"]
+    check_floors(spec.floors, services.datasets.version(version).task)
+    journey.note(dataset_version=version)
+    recipes, measurable = _recipes(journey, version)
+    if not measurable:
+        return _chosen("", recipes[0], version, [], "as given; its latency is measured at the export")
+    name = services.exports.start_profile(version, recipes, spec.target, journey.request_id("profile"))
+    view = journey.follow(progress.CHOOSE, services.exports, name)
+    measured = view.found.get("candidates", [])
+    journey.note(candidates=measured)
+    candidates = services.exports.candidates(view)
+    index = choice.choose(candidates, spec.max_inference_ms, spec.target)
+    message = f"{candidates[index].p95_ms:.3g} ms (p95) on {spec.target}, {spec.max_inference_ms} ms are allowed"
+    return _chosen(name, recipes[index], version, measured, message)
+
+
+def _chosen(profile: str, recipe: Document, version: str, candidates: list[Document], why: str) -> Outcome:
+    recipe_id = recipe.get("recipe_id") or recipe.get("architecture", "")
+    result = {"dataset_version": version, "candidates": candidates, "recipe_id": recipe_id}
+    return Outcome(profile, f"{recipe_id}: {why}", result, {"recipe": recipe, "dataset_version": version})
+
+
+def _recipes(journey: Journey, version: str) -> tuple[list[Document], bool]:
+    """The recipes in question, and whether they are complete, so that they can be measured before any is trained."""
+    spec, training = journey.spec, journey.services.training
+    if spec.recipe is None and spec.incremental_model_version:
+        return [training.recipe_of(spec.incremental_model_version)], True
+    suggested = training.suggest(version)
+    if spec.recipe is not None:
+        wanted = spec.recipe.get("recipe_id", "")
+        known = next((recipe for recipe in suggested if wanted and recipe.get("recipe_id") == wanted), None)
+        return [merged(known or {}, spec.recipe)], known is not None
+    if not suggested:
+        message = f"no recipe suits {version}; give one in pipeline_run.recipe"
+        raise FailedPrecondition("NO_RECIPE_FITS", message, field="pipeline_run.recipe", dataset_version=version)
+    return suggested, True
+
+
+def merged(base: Document, over: Document) -> Document:
+    """A document with the fields of another put over its own, level by level."""
+    inner = {key: merged(base[key], value) for key, value in over.items() if isinstance(value, dict) and key in base}
+    return {**base, **over, **inner}
+
+
+def _train(journey: Journey) -> Outcome:
+    spec, training = journey.spec, journey.services.training
+    name = training.start(
+        journey.values["dataset_version"],
+        spec.model,
+        journey.values["recipe"],
+        spec.max_training_s,
+        spec.incremental_model_version,
+        journey.request_id("train"),
+    )
+    journey.note(training_job=name)
+    view = journey.follow(progress.TRAIN, training, name)
+    version = view.found.get("model_version", "")
+    result = {"training_job": name, "model_version": version, "train_duration": view.found.get("train_duration", "0s")}
+    return Outcome(name, trained_sentence(view), result, {"model_version": version})
+
+
+def _export(journey: Journey) -> Outcome:
+    exports = journey.services.exports
+    name = exports.start_export(journey.values["model_version"], journey.spec.target, journey.request_id("export"))
+    view = journey.follow(progress.EXPORT, exports, name)
+    latency = view.found.get("latency")
+    result = {"export": name, "export_sha256": view.found["artifact"]["sha256"], **({"latency": latency} if latency else {})}
+    return Outcome(name, exported_sentence(view.found), result, {"export": name, "latency": latency})
+
+
+def _evaluate(journey: Journey) -> Outcome:
+    evaluations, values = journey.services.evaluations, journey.values
+    name = evaluations.start(values["export"], values["dataset_version"], journey.request_id("evaluate"))
+    view = journey.follow(progress.EVALUATE, evaluations, name)
+    scores = view.found.get("scores", [])
+    return Outcome(name, scored_sentence(scores), {"evaluation": name, "scores": scores}, {"evaluation": name})
+
+
+def _gate(journey: Journey) -> Outcome:
+    spec, values = journey.spec, journey.values
+    decided = journey.services.evaluations.decide(
+        values["evaluation"], spec.floors, values["latency"], spec.max_inference_ms, journey.request_id("gate")
+    )
+    found = {"verdict": decided.verdict, "decision": decided.name}
+    return Outcome(decided.name, decided_sentence(decided), {"gate_decision": decided.document}, found)
+
+
+def _deploy(journey: Journey) -> Outcome:
+    endpoints, endpoint, values = journey.services.endpoints, journey.spec.endpoint, journey.values
+    endpoints.ensure(endpoint, journey.request_id("endpoint"))
+    name = endpoints.deploy(endpoint, values["export"], values["decision"], journey.request_id("deploy"))
+    return Outcome(name, f"answers as {name}", {"deployment": name, "endpoint": endpoint})
+
+
+_STEPS: dict[str, Callable[[Journey], Outcome]] = {
+    progress.IMPORT: _import,
+    progress.CHECK: _check,
+    progress.PUBLISH: _publish,
+    progress.CHOOSE: _choose,
+    progress.TRAIN: _train,
+    progress.EXPORT: _export,
+    progress.EVALUATE: _evaluate,
+    progress.GATE: _gate,
+    progress.DEPLOY: _deploy,
+}

@@ -1,0 +1,68 @@
+"""What came of a step, in a sentence, from what the other services found (JSON in the form of their contracts)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from modelyard.core.jobs.job import Document
+from modelyard.pipeline.ports import Decided, JobView
+
+
+def imported_sentence(found: Document) -> str:
+    """ "1797 examples in 10 classes; 3 left out"."""
+    summary = found.get("summary", {})
+    classes, rejected = len(summary.get("classes", [])), int(summary.get("rejected_count", 0))
+    text = f"{summary.get('example_count', 0)} examples" + (f" in {classes} classes" if classes else "")
+    return text + (f"; {rejected} left out" if rejected else "")
+
+
+def checked_sentence(findings: Sequence[Document]) -> str:
+    """ "2 findings; LEAKING_COLUMN: ..."."""
+    if not findings:
+        return "no findings"
+    first = findings[0]
+    count = f"{len(findings)} finding{'s' if len(findings) > 1 else ''}"
+    return f"{count}; {first.get('kind', '')}: {first.get('message', '')}"[:500]
+
+
+def published_sentence(found: Document) -> str:
+    """ "V001: 1438 train, 180 validation, 179 test"."""
+    counts = [
+        f"{count.get('example_count', 0)} {count['usage'].removeprefix('USAGE_').lower()}" for count in found.get("counts", [])
+    ]
+    version = str(found.get("name", "")).rpartition("/")[2]
+    notes = " ".join(found.get("notes", []))
+    return f"{version}: {', '.join(counts)}{'. ' if notes else ''}{notes}"[:1000]
+
+
+def trained_sentence(view: JobView) -> str:
+    """ "V001 after epoch 12: accuracy 0.91 on validation (TIME_LIMIT)"."""
+    point = view.found.get("latest_point", {})
+    metrics = ", ".join(f"{name} {value:.4g}" for name, value in sorted(point.get("metrics", {}).items()))
+    version = str(view.found.get("model_version", "")).rpartition("/")[2]
+    text = version + (f" after {point['epoch']:.3g} epochs" if point.get("epoch") else "")
+    return text + (f": {metrics} on validation" if metrics else "") + (f" ({view.reason})" if view.reason else "")
+
+
+def exported_sentence(found: Document) -> str:
+    """ "81234 bytes, 1.2 ms (p95); at most 1e-06 away from the trained model"."""
+    parts = [f"{found['artifact'].get('size_bytes', 0)} bytes"]
+    if "latency" in found:
+        parts.append(f"{found['latency'].get('p95_ms', 0.0):.3g} ms (p95)")
+    if "parity" in found:
+        parts.append(f"at most {found['parity'].get('max_abs_difference', 0.0):.2g} away from the trained model")
+    return ", ".join(parts)
+
+
+def scored_sentence(scores: Sequence[Document]) -> str:
+    """ "test: accuracy 0.96, f1_macro 0.95, ..."."""
+    test = next((score for score in scores if score.get("usage") == "USAGE_TEST"), {})
+    metrics = ", ".join(f"{metric['name']} {metric.get('value', 0.0):.4g}" for metric in test.get("metrics", []))
+    return f"test: {metrics or 'no examples'}"
+
+
+def decided_sentence(decided: Decided) -> str:
+    """The verdict, and the first reason where it is not DEPLOY."""
+    if decided.verdict == "DEPLOY" or not decided.reasons:
+        return decided.verdict
+    return f"{decided.verdict}: {decided.reasons[0]}"

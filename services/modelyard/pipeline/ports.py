@@ -1,0 +1,182 @@
+"""What the pipeline needs of the other services. Every start takes a request id: the same id starts the same thing, once.
+
+All raise the domain's errors (core.errors); Unavailable where the service is away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from modelyard.core.errors import ModelyardError
+from modelyard.core.jobs.job import Document, Job, JobChange
+from modelyard.pipeline.domain.choice import Candidate
+from modelyard.pipeline.domain.spec import Floor, Source, Split
+
+
+@dataclass(frozen=True)
+class JobView:
+    """Another service's job as it is now. `state` is QUEUED, RUNNING, SUCCEEDED, FAILED or CANCELLED.
+
+    `found` is what it found, in the form of its contract (JSON); `point` the last point of a training's curve.
+    """
+
+    name: str
+    state: str
+    reason: str = ""
+    stage: str = ""
+    fraction: float = 0.0
+    eta_s: float | None = None
+    error: ModelyardError | None = None
+    found: Document = field(default_factory=dict)
+    point: Document | None = None
+
+    @property
+    def terminal(self) -> bool:
+        """Whether it has ended."""
+        return self.state in ("SUCCEEDED", "FAILED", "CANCELLED")
+
+
+class JobPort(Protocol):
+    """Following any job of a service."""
+
+    def job(self, name: str) -> JobView:
+        """The job as it is now."""
+
+    def cancel(self, name: str) -> None:
+        """Cancels it; fine when it has ended."""
+
+
+@dataclass(frozen=True)
+class VersionFound:
+    """A dataset version that is there: its task ("tabular_regression"), whether it is ready, and its counts by usage."""
+
+    task: str
+    state: str
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+
+class Datasets(JobPort, Protocol):
+    """The dataset service."""
+
+    def check(self, dataset: str) -> None:
+        """Raises NotFound when there is no such dataset."""
+
+    def ensure(self, dataset: str, request_id: str) -> bool:
+        """Makes the dataset unless it is there. True when this very request (or its first sending) made it."""
+
+    def discard_if_empty(self, dataset: str) -> None:
+        """Deletes the dataset when it holds nothing."""
+
+    def start_import(self, source: Source, request_id: str) -> str:
+        """Name of the import."""
+
+    def start_report(self, dataset: str, request_id: str) -> str:
+        """Name of the quality report."""
+
+    def start_version(self, dataset: str, version_id: str, split: Split, excluded: Sequence[str], request_id: str) -> str:
+        """Name of the dataset version."""
+
+    def version(self, name: str) -> VersionFound:
+        """The version. Raises NotFound."""
+
+
+class Training(JobPort, Protocol):
+    """The trainer service. Recipes are JSON in the form of their contract."""
+
+    def suggest(self, dataset_version: str) -> list[Document]:
+        """The recipes that fit the dataset version, the most accurate first."""
+
+    def recipe_of(self, model_version: str) -> Document:
+        """The recipe a model version was trained with. Raises NotFound."""
+
+    def start(
+        self, dataset_version: str, model: str, recipe: Document, max_s: float | None, warm_start: str, request_id: str
+    ) -> str:
+        """Name of the training job."""
+
+
+class Exports(JobPort, Protocol):
+    """The exporter service."""
+
+    def start_profile(self, dataset_version: str, recipes: Sequence[Document], target: str, request_id: str) -> str:
+        """Name of the latency profile."""
+
+    def candidates(self, profile: JobView) -> list[Candidate]:
+        """The measurements of a profile that succeeded."""
+
+    def start_export(self, model_version: str, target: str, request_id: str) -> str:
+        """Name of the export."""
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What the gate said: the verdict ("DEPLOY"), its reasons, and the whole decision in the form of its contract."""
+
+    name: str
+    verdict: str
+    reasons: tuple[str, ...]
+    document: Document
+
+
+class Evaluations(JobPort, Protocol):
+    """The evaluator service."""
+
+    def start(self, export: str, dataset_version: str, request_id: str) -> str:
+        """Name of the evaluation."""
+
+    def decide(
+        self, evaluation: str, floors: Sequence[Floor], latency: Document | None, max_ms: float, request_id: str
+    ) -> Decided:
+        """The gate's decision about an evaluation."""
+
+
+class Endpoints(Protocol):
+    """The serving service."""
+
+    def ensure(self, endpoint: str, request_id: str) -> None:
+        """Makes the endpoint unless it is there."""
+
+    def deploy(self, endpoint: str, export: str, decision: str, request_id: str) -> str:
+        """Serves the export; gives the deployment's name once it answers."""
+
+
+@dataclass(frozen=True)
+class Services:
+    """All of them, for one project."""
+
+    datasets: Datasets
+    training: Training
+    exports: Exports
+    evaluations: Evaluations
+    endpoints: Endpoints
+
+
+ServicesOf = Callable[[str], Services]
+"""The services, for a project's id."""
+
+
+class Jobs(Protocol):
+    """The job engine (core.jobs)."""
+
+    def submit(
+        self,
+        name: str,
+        kind: str,
+        *,
+        parent: str,
+        spec: Document,
+        labels: Mapping[str, str] | None = None,
+        request_id: str = "",
+        method: str = "",
+        fingerprint: str = "",
+    ) -> Job: ...
+
+    def get(self, name: str) -> Job: ...
+
+    def list(self, kind: str, parent: str, page_size: int = 0, page_token: str = "") -> Any: ...
+
+    def cancel(self, name: str) -> Job: ...
+
+    def watch(self, name: str, after_sequence: int = 0) -> AsyncIterator[JobChange]: ...

@@ -1,0 +1,138 @@
+"""Contracts to domain and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from google.protobuf import json_format
+
+from modelyard.core.jobs import convert
+from modelyard.core.jobs.job import Document, Job
+from modelyard.dataset.v1 import dataset_pb2
+from modelyard.pipeline.domain.progress import StepState
+from modelyard.pipeline.domain.spec import Floor, RunSpec, Source, Split
+from modelyard.pipeline.handlers.runs import spec_of, step_states
+from modelyard.pipeline.v1 import pipeline_pb2 as pb
+from modelyard.trainer.v1 import trainer_pb2
+from modelyard.type.v1 import job_pb2, learning_pb2
+
+
+def spec_from(run: pb.PipelineRun) -> RunSpec:
+    """What is asked for. Unknown enum numbers count as not set."""
+    kind = run.WhichOneof("data")
+    return RunSpec(
+        display_name=run.display_name,
+        source=_source(run.source) if kind == "source" else None,
+        dataset=run.dataset,
+        dataset_version=run.dataset_version,
+        dataset_version_id=run.dataset_version_id,
+        split=_split(run.split),
+        excluded_columns=tuple(run.excluded_columns),
+        model=run.model,
+        incremental_model_version=run.incremental_model_version,
+        recipe=_recipe(run.recipe) if run.HasField("recipe") else None,
+        target=run.target,
+        max_inference_ms=run.max_inference_duration_ms,
+        max_training_s=run.max_training_time.ToNanoseconds() / 1e9 if run.HasField("max_training_time") else None,
+        floors=tuple(Floor(floor.metric, floor.value) for floor in run.floors),
+        endpoint=run.endpoint,
+        skip_deployment=run.skip_deployment,
+    )
+
+
+def run_message(job: Job) -> pb.PipelineRun:
+    """A run."""
+    spec = spec_of(job)
+    message = pb.PipelineRun(
+        name=job.name,
+        display_name=spec.display_name,
+        dataset_version_id=spec.dataset_version_id,
+        split=dataset_pb2.SplitPolicy(
+            train_ratio=spec.split.train_ratio,
+            source=dataset_pb2.SplitPolicy.Source.Value(spec.split.source or "SOURCE_UNSPECIFIED"),
+            seed=spec.split.seed,
+        ),
+        excluded_columns=spec.excluded_columns,
+        model=spec.model,
+        incremental_model_version=spec.incremental_model_version,
+        recipe=json_format.ParseDict(spec.recipe, trainer_pb2.Recipe()) if spec.recipe is not None else None,
+        target=spec.target,
+        max_inference_duration_ms=spec.max_inference_ms,
+        max_training_time=convert.duration(spec.max_training_s),
+        floors=[learning_pb2.Floor(metric=floor.metric, value=floor.value) for floor in spec.floors],
+        endpoint=spec.endpoint,
+        skip_deployment=spec.skip_deployment,
+        status=convert.status_message(job),
+        steps=[_step(state) for state in step_states(job)],
+        result=result_message((job.result or {}).get("result", {})),
+    )
+    _put_data(message, spec)
+    return message
+
+
+def result_message(document: Document) -> pb.PipelineResult:
+    """What the run made so far."""
+    return json_format.ParseDict(document, pb.PipelineResult(), ignore_unknown_fields=True)
+
+
+def points(events: Iterable[Document]) -> list[trainer_pb2.TrainingPoint]:
+    """The points of the training curve among a job's events."""
+    found = (event["point"] for event in events if "point" in event)
+    return [json_format.ParseDict(point, trainer_pb2.TrainingPoint(), ignore_unknown_fields=True) for point in found]
+
+
+def _put_data(message: pb.PipelineRun, spec: RunSpec) -> None:
+    if spec.source is not None:
+        source = spec.source
+        message.source.CopyFrom(
+            pb.Source(
+                blob=convert.blob_message(source.blob),
+                file_name=source.file_name,
+                format=dataset_pb2.SourceFormat.Value(source.format or "SOURCE_FORMAT_UNSPECIFIED"),
+                task=learning_pb2.Task.Value(source.task or "TASK_UNSPECIFIED"),
+                label_column=source.label_column,
+                dataset=source.dataset,
+            )
+        )
+    elif spec.dataset:
+        message.dataset = spec.dataset
+    else:
+        message.dataset_version = spec.dataset_version
+
+
+def _source(source: pb.Source) -> Source:
+    return Source(
+        blob=convert.blob_from(source.blob),
+        dataset=source.dataset,
+        file_name=source.file_name,
+        format=dataset_pb2.SourceFormat.Name(source.format) if source.format in dataset_pb2.SourceFormat.values() else "",
+        task=learning_pb2.Task.Name(source.task) if source.task in learning_pb2.Task.values() else "",
+        label_column=source.label_column,
+    )
+
+
+def _split(split: dataset_pb2.SplitPolicy) -> Split:
+    kinds = dataset_pb2.SplitPolicy.Source
+    return Split(split.train_ratio, kinds.Name(split.source) if split.source in kinds.values() else "", split.seed)
+
+
+def _recipe(recipe: trainer_pb2.Recipe) -> Document | None:
+    """None for an empty recipe: it asks for nothing."""
+    document: Document = json_format.MessageToDict(recipe, preserving_proto_field_name=True)
+    return document or None
+
+
+def _step(state: StepState) -> pb.PipelineStep:
+    return pb.PipelineStep(
+        step_id=state.step_id,
+        state=job_pb2.JobState.Value(f"JOB_STATE_{state.state}"),
+        resource=state.resource,
+        message=state.message,
+        start_time=convert.timestamp(_time(state.start_time)),
+        end_time=convert.timestamp(_time(state.end_time)),
+    )
+
+
+def _time(text: str) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None

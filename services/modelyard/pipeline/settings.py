@@ -1,0 +1,13 @@
+"""Settings of the pipeline service."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from modelyard.core.settings import CoreSettings
+
+
+class PipelineSettings(CoreSettings):
+    """CoreSettings and what only the pipeline needs."""
+
+    pipeline_slots: int = Field(8, ge=1, le=256, description="Runs that go on at once; most of the time they wait for others.")
