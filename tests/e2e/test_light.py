@@ -54,9 +54,9 @@ def test_a_service_imports_no_training_library(service: str) -> None:
 @pytest.mark.timeout(600)
 def test_the_serving_extra_alone_serves_a_bundle_without_torch(tmp_path: Path) -> None:
     """Installs modelyard[serving] into an environment of its own and serves an exported bundle from it."""
-    from tests.support.bundles import write_mlp_bundle
+    from tests.support.bundles import mlp_bundle
 
-    bundle = write_mlp_bundle(tmp_path / "mlp.zip")
+    bundle = mlp_bundle(tmp_path / "mlp.zip")
     python = tmp_path / "env" / "bin" / "python"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "env")], check=True)
     install = [

@@ -1,0 +1,103 @@
+"""The journeys on real data, through the command line: `python tests/bench/real_data.py [NAME ...]`.
+
+Prints a Markdown table (docs/benchmarks.md holds one) and a JSON object a line. Needs the data sets of tests marked `data`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+DATA = Path(os.environ.get("MODELYARD_DATA") or ROOT.parent / "shared" / "data")
+
+JOURNEYS: dict[str, tuple[list[str], str]] = {
+    "fashion_mnist": ([str(DATA / "fashion_mnist"), "--max-train-time", "10m"], "test accuracy"),
+    "flowers128": ([str(DATA / "flowers128"), "--max-train-time", "10m"], "test accuracy"),
+    "titanic": ([str(DATA / "tabular/titanic.csv"), "--label", "survived"], "test roc_auc"),
+    "keel_german": ([str(DATA / "tabular/keel_german.csv"), "--label", "target"], "test roc_auc"),
+    "california_housing": ([str(DATA / "tabular/california_housing.csv"), "--label", "median_house_value"], "test rmse"),
+}
+
+
+def run(name: str, arguments: list[str], data_dir: Path) -> dict[str, Any]:
+    dataset = name.replace("_", "-")
+    command = [
+        sys.executable,
+        "-m",
+        "modelyard.cli",
+        "auto",
+        *arguments,
+        "--name",
+        dataset,
+        "--json",
+        "--data-dir",
+        str(data_dir),
+    ]
+    start = time.perf_counter()
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    answer: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return answer | {"exit_status": done.returncode, "wall_seconds": round(time.perf_counter() - start, 1)}
+
+
+def default_lightgbm_rmse(data_dir: Path) -> float:
+    """RMSE of an untuned LightGBM on the very split that the journey used: the bar for california_housing."""
+    import lightgbm
+    import numpy as np
+
+    from modelyard.client import Client
+    from modelyard.core.artifacts import open_store
+    from modelyard.embedded import start
+    from modelyard.formats.dataset import open_dataset
+
+    running = start(data_dir)
+    with Client(running.address) as client:
+        blob = client.datasets.get_dataset_version("california-housing/latest").descriptor_blob
+    running.stop()
+    reader = open_dataset(open_store(f"file://{data_dir / 'artifacts'}", "bench"), blob.uri)
+    tables = {usage: reader.table(usage).to_pandas() for usage in ("train", "test")}
+    target = reader.descriptor.target
+    for table in tables.values():
+        for column in table.columns:
+            if table[column].dtype == object:
+                table[column] = table[column].astype("category")
+    model = lightgbm.LGBMRegressor(verbose=-1).fit(tables["train"].drop(columns=target), tables["train"][target])
+    error = model.predict(tables["test"].drop(columns=target)) - tables["test"][target]
+    return float(np.sqrt(np.mean(np.square(error))))
+
+
+def row(name: str, figure: str, answer: dict[str, Any]) -> str:
+    usage, metric = figure.split()
+    value = answer.get("metrics", {}).get(usage, {}).get(metric, float("nan"))
+    recipe = answer.get("recipe", answer.get("recipe_id", ""))
+    latency = (answer.get("latency_ms") or {}).get("p95", float("nan"))
+    verdict = (answer.get("gate") or {}).get("verdict", answer.get("state"))
+    train = answer.get("train_seconds") or 0.0
+    return f"| {name} | {recipe} | {figure} {value:.4f} | {train:.0f} s | {answer['wall_seconds']:.0f} s | {latency:.2f} ms | {verdict} |"
+
+
+def main() -> int:
+    names = sys.argv[1:] or list(JOURNEYS)
+    rows = ["| data | recipe | figure | training | whole run | p95 latency | gate |", "|---|---|---|---|---|---|---|"]
+    with tempfile.TemporaryDirectory(prefix="modelyard-bench-") as folder:
+        for name in names:
+            arguments, figure = JOURNEYS[name]
+            answer = run(name, arguments, Path(folder))
+            print(json.dumps({"name": name, **answer}), flush=True)
+            rows.append(row(name, figure, answer))
+        if "california_housing" in names:
+            rows.append(
+                f"\nDefault LightGBM on the same split of california_housing: RMSE {default_lightgbm_rmse(Path(folder)):.1f}"
+            )
+    print("\n".join(rows))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
