@@ -1,0 +1,1 @@
+"""The command line of Modelyard, over the client only."""

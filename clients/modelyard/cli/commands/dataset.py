@@ -1,0 +1,285 @@
+"""`modelyard dataset`."""
+
+from __future__ import annotations
+
+import contextlib
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from modelyard.cli.options import Common, new_app, with_common
+
+if TYPE_CHECKING:
+    from modelyard.cli.session import Session
+    from modelyard.dataset.v1 import dataset_pb2
+
+app = new_app("Import, check, publish, list, show, examples.\n\nExample: modelyard dataset import flowers/ --name flowers")
+
+
+@app.command("import")
+@with_common
+def import_(
+    common: Common,
+    source: Annotated[str, typer.Argument(help="Folder, CSV, Parquet, IDX or zip; or an artifact:// URI.")],
+    name: Annotated[str, typer.Option("--name", help="Name of the dataset; made when it does not exist.")],
+    task: Annotated[
+        str, typer.Option(help="image_classification, tabular_classification or tabular_regression. Default: detected.")
+    ] = "",
+    label: Annotated[str, typer.Option(help="Tables: the column to predict.")] = "",
+    usage_column: Annotated[str, typer.Option(help="Tables: the column that says train, validation or test.")] = "",
+    format: Annotated[str, typer.Option(help="image_folders, csv, parquet or idx. Default: detected.")] = "",
+) -> None:
+    """Read data into a dataset.
+
+    Example: modelyard dataset import houses.csv --name houses --label price
+    """
+    from modelyard.cli.asking import uploaded
+    from modelyard.cli.commands.auto import checked_name
+    from modelyard.cli.live import job_bar
+    from modelyard.cli.output import plain, print_json
+    from modelyard.cli.session import session
+    from modelyard.client import AlreadyExists
+
+    checked_name(name)
+    with session(common, long=True) as here:
+        blob, file_name = uploaded(here, source)
+        datasets = here.client.datasets
+        with contextlib.suppress(AlreadyExists):
+            datasets.create_dataset(name)
+        started = datasets.create_import(
+            name, blob, file_name=file_name, format=format, task=task, label_column=label, usage_column=usage_column
+        )
+        with job_bar("import", "dataset_import") as show:
+            done = datasets.wait_import(started.name, on_change=show)
+    print_json(plain(done)) if common.json else _print_import(name, done)
+
+
+def _print_import(name: str, done: dataset_pb2.Import) -> None:
+    from modelyard.cli.output import enum_name, print_facts
+    from modelyard.dataset.v1 import dataset_pb2
+    from modelyard.type.v1 import learning_pb2
+
+    summary = done.summary
+    facts = {
+        "dataset": name,
+        "format": enum_name(dataset_pb2.SourceFormat.DESCRIPTOR, done.format).lower(),
+        "task": enum_name(learning_pb2.Task.DESCRIPTOR, done.task).lower(),
+        "examples": summary.example_count,
+        "classes": [f"{label} {count}" for label, count in zip(summary.classes, summary.class_counts, strict=False)],
+        "columns": [column.name for column in summary.columns],
+        "left out": summary.rejected_count,
+    }
+    print_facts(facts)
+    for assumption in summary.assumptions:
+        print(f"- {assumption}")
+    for rejected in summary.rejected[:20]:
+        print(f"left out: {rejected.path}: {rejected.reason}: {rejected.message}")
+
+
+@app.command("check")
+@with_common
+def check(common: Common, dataset: Annotated[str, typer.Argument(help="The dataset's name.")]) -> None:
+    """Look for what spoils a model: duplicates, wrong labels, missing values, outliers, imbalance, columns that leak the target.
+
+    Example: modelyard dataset check flowers
+    """
+    from modelyard.cli.live import job_bar
+    from modelyard.cli.output import plain, print_json
+    from modelyard.cli.session import session
+
+    with session(common, long=True) as here:
+        started = here.client.datasets.create_quality_report(dataset)
+        with job_bar("check", "quality_report") as show:
+            report = here.client.datasets.wait_quality_report(started.name, on_change=show)
+    print_json(plain(report)) if common.json else print_findings(report.findings)
+
+
+def print_findings(findings: Any) -> None:
+    from modelyard.cli.output import enum_name
+    from modelyard.dataset.v1 import dataset_pb2
+
+    if not findings:
+        print("nothing found")
+    for finding in findings:
+        print(
+            f"{enum_name(dataset_pb2.Finding.Severity.DESCRIPTOR, finding.severity).lower()}: {finding.kind}: {finding.message}"
+        )
+        if finding.action:
+            print(f"  {finding.action}")
+
+
+@app.command("publish")
+@with_common
+def publish(
+    common: Common,
+    dataset: Annotated[str, typer.Argument(help="The dataset's name.")],
+    train_ratio: Annotated[str, typer.Option(help="Share to train on, above 0 and below 1, one to five decimals.")] = "0.8",
+    split: Annotated[str, typer.Option(help="auto, ratio, or given (only the usage that came with the data).")] = "auto",
+    seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
+    exclude: Annotated[list[str], typer.Option(help="Tables: a column to leave out; may be given again.")] = [],  # noqa: B006
+    keep_leaking: Annotated[bool, typer.Option("--keep-leaking", help="Keep columns that leak the target.")] = False,
+    version_name: Annotated[str, typer.Option(help="Name of the version. Default: V001, V002...")] = "",
+) -> None:
+    """Split a dataset's content and freeze it as a version.
+
+    Example: modelyard dataset publish flowers --train-ratio 0.7
+    """
+    from modelyard.cli.live import job_bar
+    from modelyard.cli.session import session
+
+    with session(common, long=True) as here:
+        started = here.client.datasets.create_dataset_version(
+            dataset,
+            dataset_version_id=version_name,
+            train_ratio=train_ratio,
+            split_source=split,
+            seed=seed,
+            excluded_columns=exclude,
+            keep_leaking_columns=keep_leaking,
+        )
+        with job_bar("publish", "dataset_version") as show:
+            done = here.client.datasets.wait_dataset_version(started.name, on_change=show)
+    _show_version(common, done)
+
+
+@app.command("list")
+@with_common
+def list_(common: Common) -> None:
+    """List the datasets, newest first.
+
+    Example: modelyard dataset list
+    """
+    from modelyard.cli.output import date, enum_name, plain, print_json, print_table
+    from modelyard.cli.session import session
+    from modelyard.client import last_part
+    from modelyard.type.v1 import learning_pb2
+
+    with session(common) as here:
+        datasets = list(here.client.datasets.list_datasets())
+    if common.json:
+        print_json({"datasets": [plain(dataset) for dataset in datasets]})
+        return
+    rows = [
+        (
+            last_part(one.name),
+            enum_name(learning_pb2.Task.DESCRIPTOR, one.task).lower(),
+            last_part(one.latest_version),
+            date(one.update_time),
+        )
+        for one in datasets
+    ]
+    print_table(("dataset", "task", "latest version", "changed"), rows)
+
+
+@app.command("show")
+@with_common
+def show(
+    common: Common,
+    dataset: Annotated[str, typer.Argument(help="A dataset (flowers) or a version of it (flowers/V001, flowers/latest).")],
+) -> None:
+    """Show a dataset with its versions, or a version with its counts, columns and notes.
+
+    Example: modelyard dataset show flowers/V001
+    """
+    from modelyard.cli.session import session
+
+    with session(common) as here:
+        if "/versions/" in dataset or (not dataset.startswith("projects/") and dataset.count("/") == 1):
+            _show_version(common, here.client.datasets.get_dataset_version(dataset))
+        else:
+            _show_dataset(here, dataset)
+
+
+def _show_dataset(here: Session, name: str) -> None:
+    from modelyard.cli.live import state_name
+    from modelyard.cli.output import date, enum_name, plain, print_facts, print_json, print_table
+    from modelyard.client import last_part
+    from modelyard.type.v1 import learning_pb2
+
+    dataset = here.client.datasets.get_dataset(name)
+    versions = list(here.client.datasets.list_dataset_versions(name))
+    if here.common.json:
+        print_json({**plain(dataset), "versions": [plain(version) for version in versions]})
+        return
+    facts = {
+        "dataset": last_part(dataset.name),
+        "task": enum_name(learning_pb2.Task.DESCRIPTOR, dataset.task).lower(),
+        "description": dataset.description,
+        "latest version": last_part(dataset.latest_version),
+        "created": date(dataset.create_time),
+    }
+    print_facts(facts)
+    rows = [
+        (
+            last_part(one.name),
+            state_name(one.status.state),
+            sum(count.example_count for count in one.counts),
+            one.digest[:12],
+            date(one.status.create_time),
+        )
+        for one in versions
+    ]
+    if rows:
+        print()
+        print_table(("version", "state", "examples", "digest", "created"), rows)
+
+
+def _show_version(common: Common, version: dataset_pb2.DatasetVersion) -> None:
+    from modelyard.cli.live import state_name
+    from modelyard.cli.output import enum_name, plain, print_facts, print_json, print_table
+    from modelyard.cli.results import usage
+    from modelyard.client import short
+    from modelyard.dataset.v1 import dataset_pb2
+
+    if common.json:
+        print_json(plain(version))
+        return
+    print_facts({"version": short(version.name), "state": state_name(version.status.state), "digest": version.digest})
+    for text in version.notes:
+        print(f"- {text}")
+    print()
+    rows = [(usage(count.usage), count.example_count, *count.class_counts) for count in version.counts]
+    print_table(("usage", "examples", *version.classes), rows)
+    if version.columns:
+        role = dataset_pb2.Column.Role.DESCRIPTOR
+        kind = dataset_pb2.Column.Type.DESCRIPTOR
+        print()
+        columns = [
+            (
+                one.name,
+                enum_name(kind, one.type).lower(),
+                enum_name(role, one.role).lower(),
+                one.set_aside_reason,
+                one.missing_count,
+            )
+            for one in version.columns
+        ]
+        print_table(("column", "type", "role", "set aside", "missing"), columns)
+
+
+@app.command("examples")
+@with_common
+def examples(
+    common: Common,
+    version: Annotated[str, typer.Argument(help="A dataset version: flowers/V001.")],
+    usage: Annotated[str, typer.Option(help="Only train, validation or test.")] = "",
+    limit: Annotated[int, typer.Option(min=1, help="Most examples to list.")] = 20,
+) -> None:
+    """List examples of a version with their usage and label.
+
+    Example: modelyard dataset examples flowers/V001 --usage test --limit 5
+    """
+    from modelyard.cli import results
+    from modelyard.cli.output import plain, print_json, print_table
+    from modelyard.cli.session import session
+
+    with session(common) as here:
+        resolved = here.client.datasets.get_dataset_version(version).name
+        found = list(islice(here.client.datasets.list_examples(resolved, usage=usage, page_size=min(limit, 1000)), limit))
+    if common.json:
+        print_json({"examples": [plain(example) for example in found]})
+        return
+    print_table(
+        ("example", "usage", "label", "path"), [(one.example_id, results.usage(one.usage), one.label, one.path) for one in found]
+    )

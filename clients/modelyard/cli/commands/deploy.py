@@ -1,0 +1,106 @@
+"""`modelyard deploy`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from modelyard.cli.options import Common, new_app, with_common
+
+if TYPE_CHECKING:
+    from modelyard.cli.session import Session
+    from modelyard.evaluator.v1 import evaluator_pb2
+    from modelyard.exporter.v1 import exporter_pb2
+
+app = new_app()
+
+
+@app.command(name="deploy")
+@with_common
+def deploy(
+    common: Common,
+    export: Annotated[str, typer.Argument(help="The export, see `modelyard export`.")],
+    endpoint: Annotated[
+        str, typer.Option(help="Endpoint to deploy to; made when it does not exist. Default: named as the model.")
+    ] = "",
+    gate_decision: Annotated[
+        str, typer.Option(help="Decision that allows it. Default: one is made from the newest evaluation.")
+    ] = "",
+    floor: Annotated[
+        list[str], typer.Option(metavar="METRIC=VALUE", help="What it must reach on the test examples; may be given again.")
+    ] = [],  # noqa: B006
+    min_accuracy: Annotated[float | None, typer.Option(help="Short for --floor accuracy=X.")] = None,
+    max_latency_ms: Annotated[int, typer.Option(help="Longest answer allowed (p95), 1 to 20000 ms.")] = 500,
+) -> None:
+    """Serve an export behind an endpoint, if the gate says yes; it is evaluated first when it was not.
+
+    Exit code 3 when the gate says no.
+
+    Example: modelyard deploy EXPORT --endpoint flowers --min-accuracy 0.85
+    """
+    from modelyard.cli.asking import floors_of, whole_number
+    from modelyard.cli.session import session
+    from modelyard.client import last_part, parent_of
+
+    floors = floors_of(floor, min_accuracy)
+    whole_number(max_latency_ms, 1, 20_000, "max_latency_ms", "milliseconds")
+    with session(common, long=True) as here:
+        found = here.client.exports.get_export(export)
+        decision = (
+            here.client.gate.get_gate_decision(gate_decision) if gate_decision else _decide(here, found, floors, max_latency_ms)
+        )
+        _refuse(decision)
+        name = here.client.names.endpoint(endpoint or last_part(parent_of(found.model_version)))
+        _deploy(here, name, found, decision)
+
+
+def _decide(
+    here: Session, export: exporter_pb2.Export, floors: dict[str, float], max_latency_ms: int
+) -> evaluator_pb2.GateDecision:
+    from modelyard.cli.live import job_bar
+    from modelyard.cli.output import note
+    from modelyard.type.v1 import job_pb2
+
+    evaluations = here.client.evaluations
+    done = next(
+        (
+            one
+            for one in evaluations.list_evaluations()
+            if one.export == export.name and one.status.state == job_pb2.JOB_STATE_SUCCEEDED
+        ),
+        None,
+    )
+    if done is None:
+        note("the export has no evaluation; it is evaluated first")
+        started = evaluations.create_evaluation(export.name)
+        with job_bar("evaluate", "evaluation") as show:
+            done = evaluations.wait_evaluation(started.name, on_change=show)
+    latency = export.latency if export.HasField("latency") else None
+    return here.client.gate.create_gate_decision(done.name, floors=floors, latency=latency, max_latency_ms=max_latency_ms)
+
+
+def _refuse(decision: evaluator_pb2.GateDecision) -> None:
+    """Refused, with the reasons, unless the verdict is DEPLOY."""
+    from modelyard.cli.exits import Refused
+    from modelyard.cli.results import refused, verdict
+
+    if refused(decision):
+        message = f"the gate says {verdict(decision)}: {' '.join(decision.reasons)}"
+        raise Refused(message, reason=verdict(decision), values={"gate_decision": decision.name})
+
+
+def _deploy(here: Session, endpoint: str, export: exporter_pb2.Export, decision: evaluator_pb2.GateDecision) -> None:
+    import contextlib
+
+    from modelyard.cli.output import plain, print_facts, print_json
+    from modelyard.client import AlreadyExists, last_part, short
+
+    with contextlib.suppress(AlreadyExists):
+        here.client.endpoints.create_endpoint(last_part(endpoint))
+    made = here.client.endpoints.create_deployment(endpoint, export=export.name, gate_decision=decision.name)
+    if here.common.json:
+        print_json({**plain(made), "endpoint": endpoint})
+        return
+    print_facts({"endpoint": last_part(endpoint), "version": last_part(made.name), "model version": short(made.model_version)})
+    print(f"\nAsk it: modelyard predict {last_part(endpoint)} FILE")

@@ -1,0 +1,121 @@
+"""`modelyard endpoint`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from modelyard.cli.options import Common, new_app, with_common
+
+app = new_app("List, show, delete, events.\n\nExample: modelyard endpoint list")
+
+Name = Annotated[str, typer.Argument(help="The endpoint's name.")]
+
+
+def _state(number: int) -> str:
+    from modelyard.cli.output import enum_name
+    from modelyard.serving.v1 import serving_pb2
+
+    return enum_name(serving_pb2.Deployment.State.DESCRIPTOR, number)
+
+
+@app.command("list")
+@with_common
+def list_(common: Common) -> None:
+    """List the endpoints, newest first.
+
+    Example: modelyard endpoint list
+    """
+    from modelyard.cli.output import date, plain, print_json, print_table
+    from modelyard.cli.session import session
+    from modelyard.client import last_part
+
+    with session(common) as here:
+        endpoints = list(here.client.endpoints.list_endpoints())
+    if common.json:
+        print_json({"endpoints": [plain(endpoint) for endpoint in endpoints]})
+        return
+    rows = [(last_part(one.name), one.default_version, len(one.deployments), date(one.update_time)) for one in endpoints]
+    print_table(("endpoint", "answers with", "versions", "changed"), rows)
+
+
+@app.command("show")
+@with_common
+def show(common: Common, endpoint: Name) -> None:
+    """Show an endpoint with the versions it serves.
+
+    Example: modelyard endpoint show flowers
+    """
+    from modelyard.cli.output import date, plain, print_facts, print_json, print_table
+    from modelyard.cli.session import session
+    from modelyard.client import last_part, short
+
+    with session(common) as here:
+        found = here.client.endpoints.get_endpoint(endpoint)
+    if common.json:
+        print_json(plain(found))
+        return
+    print_facts({"endpoint": last_part(found.name), "answers with": found.default_version, "created": date(found.create_time)})
+    rows = [
+        (
+            last_part(one.name),
+            _state(one.state),
+            short(one.model_version),
+            one.artifact.sha256[:12],
+            date(one.create_time),
+            one.error_message,
+        )
+        for one in found.deployments
+    ]
+    print()
+    print_table(("version", "state", "model version", "sha256", "deployed", "error"), rows)
+
+
+@app.command("delete")
+@with_common
+def delete(
+    common: Common, endpoint: Annotated[str, typer.Argument(help="An endpoint (flowers), or one version of it (flowers/V001).")]
+) -> None:
+    """Delete an endpoint, or take one version off it. The record of events stays.
+
+    Example: modelyard endpoint delete flowers/V001
+    """
+    from modelyard.cli.output import note, print_json
+    from modelyard.cli.session import session
+
+    with session(common) as here:
+        if "/deployments/" in endpoint or (not endpoint.startswith("projects/") and "/" in endpoint):
+            name = here.client.names.deployment(endpoint)
+            here.client.endpoints.delete_deployment(name)
+        else:
+            name = here.client.names.endpoint(endpoint)
+            here.client.endpoints.delete_endpoint(name)
+    if common.json:
+        print_json({"deleted": name})
+    note(f"deleted {endpoint}")
+
+
+@app.command("events")
+@with_common
+def events(common: Common, endpoint: Name) -> None:
+    """List what served when, newest first.
+
+    Example: modelyard endpoint events flowers
+    """
+    from modelyard.cli.output import date, enum_name, plain, print_json, print_table
+    from modelyard.cli.session import session
+    from modelyard.client import last_part
+    from modelyard.serving.v1 import serving_pb2
+
+    with session(common) as here:
+        found = list(here.client.endpoints.list_deployment_events(endpoint))
+    if common.json:
+        print_json({"deployment_events": [plain(event) for event in found]})
+        return
+    kind = serving_pb2.DeploymentEvent.Kind.DESCRIPTOR
+    rows = [
+        (one.sequence, date(one.time), enum_name(kind, one.kind).lower(), last_part(one.deployment), one.artifact_sha256[:12])
+        for one in found
+    ]
+    print_table(("number", "time", "what", "version", "sha256"), rows)

@@ -1,0 +1,46 @@
+"""`modelyard evaluate`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from modelyard.cli.options import Common, new_app, with_common
+
+app = new_app()
+
+
+@app.command(name="evaluate")
+@with_common
+def evaluate(
+    common: Common,
+    export: Annotated[str, typer.Argument(help="The export, see `modelyard export`.")],
+    dataset_version: Annotated[
+        str, typer.Option(help="Score it on this version. Default: the one the model was trained on.")
+    ] = "",
+    usage: Annotated[list[str], typer.Option(help="train, validation or test; may be given again. Default: all.")] = [],  # noqa: B006
+) -> None:
+    """Score an export's bytes through the runtime that serves them, with 95% intervals.
+
+    Example: modelyard evaluate EXPORT --usage test
+    """
+    from modelyard.cli.live import job_bar
+    from modelyard.cli.output import plain, print_facts, print_json
+    from modelyard.cli.results import intervals, metrics, print_scores
+    from modelyard.cli.session import session
+    from modelyard.client import last_part, short
+
+    with session(common, long=True) as here:
+        version = here.client.datasets.get_dataset_version(dataset_version).name if dataset_version else ""
+        started = here.client.evaluations.create_evaluation(export, dataset_version=version, usages=usage)
+        with job_bar("evaluate", "evaluation") as show:
+            done = here.client.evaluations.wait_evaluation(started.name, on_change=show)
+    if common.json:
+        print_json({**plain(done), "metrics": metrics(done.scores), "intervals": intervals(done.scores)})
+        return
+    print_facts({"evaluation": last_part(done.name), "on": short(done.dataset_version), "sha256": done.artifact_sha256})
+    print_scores(done.scores)
+    for score in done.scores:
+        for one in score.classes:
+            print(f"{one.label}: precision {one.precision.value:.3f}, recall {one.recall.value:.3f}, {one.support} examples")

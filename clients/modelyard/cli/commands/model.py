@@ -1,0 +1,111 @@
+"""`modelyard model`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from modelyard.cli.options import Common, new_app, with_common
+
+if TYPE_CHECKING:
+    from modelyard.cli.session import Session
+
+app = new_app("List, show.\n\nExample: modelyard model show flowers/V001")
+
+
+@app.command("list")
+@with_common
+def list_(common: Common) -> None:
+    """List the models, newest first.
+
+    Example: modelyard model list
+    """
+    from modelyard.cli.output import date, plain, print_json, print_table
+    from modelyard.cli.session import session
+    from modelyard.client import last_part
+
+    with session(common) as here:
+        models = list(here.client.models.list_models())
+    if common.json:
+        print_json({"models": [plain(model) for model in models]})
+        return
+    print_table(
+        ("model", "latest version", "changed"),
+        [(last_part(one.name), last_part(one.latest_version), date(one.update_time)) for one in models],
+    )
+
+
+@app.command("show")
+@with_common
+def show(
+    common: Common,
+    model: Annotated[str, typer.Argument(help="A model (flowers) or a version of it (flowers/V001, flowers/latest).")],
+) -> None:
+    """Show a model with its versions, or a version with how it was trained.
+
+    Example: modelyard model show flowers/V001
+    """
+    from modelyard.cli.session import session
+
+    with session(common) as here:
+        if "/versions/" in model or (not model.startswith("projects/") and model.count("/") == 1):
+            _show_version(here, model)
+        else:
+            _show_model(here, model)
+
+
+def _show_model(here: Session, name: str) -> None:
+    from modelyard.cli.output import date, plain, print_facts, print_json, print_table
+    from modelyard.client import last_part, short
+
+    model = here.client.models.get_model(name)
+    versions = list(here.client.models.list_model_versions(name))
+    if here.common.json:
+        print_json({**plain(model), "versions": [plain(version) for version in versions]})
+        return
+    print_facts(
+        {"model": last_part(model.name), "description": model.description, "latest version": last_part(model.latest_version)}
+    )
+    print()
+    rows = [
+        (
+            last_part(one.name),
+            one.recipe.recipe_id,
+            short(one.dataset_version),
+            _scores(one.training_metrics),
+            date(one.create_time),
+        )
+        for one in versions
+    ]
+    print_table(("version", "recipe", "trained on", "validation", "created"), rows)
+
+
+def _show_version(here: Session, name: str) -> None:
+    from modelyard.cli.output import date, plain, print_facts, print_json
+    from modelyard.client import last_part, short
+
+    version = here.client.models.get_model_version(name)
+    if here.common.json:
+        print_json(plain(version))
+        return
+    facts = {
+        "model version": short(version.name),
+        "description": version.description,
+        "recipe": version.recipe.recipe_id,
+        "parameters": version.recipe.parameter_count,
+        "trained on": short(version.dataset_version),
+        "training job": last_part(version.training_job),
+        "started from": short(version.parent_version),
+        "classes": list(version.classes),
+        "validation": _scores(version.training_metrics),
+        "sha256": version.model_file.sha256,
+        "created": date(version.create_time),
+    }
+    print_facts(facts)
+
+
+def _scores(metrics: object) -> str:
+    from modelyard.cli.output import number
+
+    return ", ".join(f"{name} {number(value)}" for name, value in sorted(dict(metrics).items()))  # type: ignore[call-overload]

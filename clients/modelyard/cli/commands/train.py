@@ -1,0 +1,199 @@
+"""`modelyard train`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from modelyard.cli.options import Common, new_app, with_common
+
+if TYPE_CHECKING:
+    from modelyard.cli.session import Session
+    from modelyard.trainer.v1 import trainer_pb2
+
+app = new_app()
+
+
+@app.command(name="train")
+@with_common
+def train(
+    common: Common,
+    dataset_version: Annotated[
+        str, typer.Argument(help="Dataset version: flowers/V001 (flowers: its newest). With --resume: the job's own.")
+    ] = "",
+    model: Annotated[str, typer.Option(help="Model that gets the new version. Default: named as the dataset.")] = "",
+    recipe: Annotated[str, typer.Option(help="Recipe, see --recipes. Default: the service chooses.")] = "",
+    recipes: Annotated[bool, typer.Option("--recipes", help="List the recipes (that fit the dataset version) and end.")] = False,
+    resume: Annotated[str, typer.Option(metavar="JOB", help="Go on from a checkpoint of this training job.")] = "",
+    from_: Annotated[str, typer.Option("--from", help="Which checkpoint of it: last or best.")] = "last",
+    warm_start: Annotated[str, typer.Option(metavar="MODEL_VERSION", help="Start from the weights of a model version.")] = "",
+    max_train_time: Annotated[str, typer.Option(help="Most time: 90s, 10m, 1h30m; the model at that moment is kept.")] = "",
+    max_epochs: Annotated[int | None, typer.Option(help="Most passes over the training examples.")] = None,
+    max_steps: Annotated[int | None, typer.Option(help="Most optimizer steps.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Examples per step.")] = None,
+    optimizer: Annotated[str, typer.Option(help="sgd, adam, adamw, rmsprop or nadam.")] = "",
+    base_lr: Annotated[float | None, typer.Option(help="Learning rate after the warm-up.")] = None,
+    momentum: Annotated[float | None, typer.Option(help="Momentum; beta1 of the Adam family.")] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="Weight decay.")] = None,
+    schedule: Annotated[str, typer.Option(help="constant, step, cosine or reduce_on_plateau.")] = "",
+    step_size: Annotated[int | None, typer.Option(help="Steps between two cuts of schedule step.")] = None,
+    gamma: Annotated[float | None, typer.Option(help="Factor of schedules step and reduce_on_plateau.")] = None,
+    plateau_patience: Annotated[
+        int | None, typer.Option(help="Epochs without improvement before reduce_on_plateau cuts.")
+    ] = None,
+    warmup_steps: Annotated[int | None, typer.Option(help="Steps over which the learning rate rises.")] = None,
+    early_stopping_patience: Annotated[
+        int | None, typer.Option(help="Epochs without improvement before the end; 0 never.")
+    ] = None,
+    label_smoothing: Annotated[float | None, typer.Option(help="Label smoothing.")] = None,
+    augmentation: Annotated[str | None, typer.Option(help="Pictures: none, light or standard.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of weights, order and augmentation.")] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="With a server: start the job and return.")] = False,
+) -> None:
+    """Train a model on a dataset version. The job goes on when this command is interrupted and a server runs.
+
+    Example: modelyard train flowers/V001 --recipe tinynet --max-train-time 5m
+
+    Example: modelyard train --resume JOB --from best --base-lr 0.0003 --max-epochs 20
+    """
+    from modelyard.cli.asking import wrong
+    from modelyard.cli.durations import seconds_of
+    from modelyard.cli.session import session
+
+    settings = {
+        "max_epochs": max_epochs,
+        "max_steps": max_steps,
+        "batch_size": batch_size,
+        "base_lr": base_lr,
+        "momentum": momentum,
+        "weight_decay": weight_decay,
+        "step_size": step_size,
+        "gamma": gamma,
+        "plateau_patience": plateau_patience,
+        "warmup_steps": warmup_steps,
+        "early_stopping_patience": early_stopping_patience,
+        "label_smoothing": label_smoothing,
+        "augmentation": augmentation,
+        "seed": seed,
+    }
+    hyperparameters = _hyperparameters(settings, optimizer, schedule)
+    train_s = seconds_of(max_train_time, "max_training_time") if max_train_time else None
+    if not (dataset_version or resume or recipes):
+        raise wrong("dataset_version", "", "dataset_version is missing; give one such as flowers/V001, or --resume JOB")
+    with session(common, long=True) as here:
+        if recipes:
+            _print_recipes(here, dataset_version)
+            return
+        version, model_name, same = _subject(here, dataset_version, model, resume)
+        job = here.client.training.create_training_job(
+            dataset_version=version,
+            model=model_name,
+            recipe=recipe or same,
+            hyperparameters=hyperparameters,
+            max_training_time_s=train_s,
+            resume_from=resume,
+            checkpoint=from_,
+            warm_start_model_version=here.client.models.get_model_version(warm_start).name if warm_start else "",
+        )
+        _follow_or_leave(here, job.name, detach)
+
+
+def _hyperparameters(settings: dict[str, Any], optimizer: str, schedule: str) -> trainer_pb2.Hyperparameters:
+    from modelyard.cli.asking import wrong
+    from modelyard.client.enums import enum_number
+    from modelyard.trainer.v1 import trainer_pb2
+
+    found = trainer_pb2.Hyperparameters(
+        optimizer=enum_number(trainer_pb2.Optimizer, optimizer, "optimizer"),
+        schedule=enum_number(trainer_pb2.Schedule, schedule, "schedule"),
+    )
+    for name, value in settings.items():
+        if value is not None:
+            try:
+                setattr(found, name, value)
+            except (ValueError, TypeError):
+                raise wrong(name, value, f"{name} is {value!r}, which is too large a number") from None
+    return found
+
+
+def _subject(here: Session, dataset_version: str, model: str, resume: str) -> tuple[str, str, str]:
+    """Dataset version and model to train, and the recipe when a job is resumed: what is not given is taken from that job."""
+    from modelyard.client import last_part, parent_of
+
+    if resume:
+        job = here.client.training.get_training_job(resume)
+        version = dataset_version or job.dataset_version
+        return version, model or job.model, job.resolved_recipe.recipe_id or job.recipe.recipe_id
+    found = here.client.datasets.get_dataset_version(dataset_version).name
+    return found, model or last_part(parent_of(found)), ""
+
+
+def _print_recipes(here: Session, dataset_version: str) -> None:
+    from modelyard.cli.output import plain, print_json, print_table
+
+    training = here.client.training
+    if dataset_version:
+        recipes = training.suggest_recipes(here.client.datasets.get_dataset_version(dataset_version).name)
+    else:
+        recipes = training.list_recipes()
+    if here.common.json:
+        print_json({"recipes": [plain(recipe) for recipe in recipes]})
+        return
+    print_table(
+        ("recipe", "architecture", "parameters", "when"),
+        [(one.recipe_id, one.architecture, one.parameter_count, one.summary) for one in recipes],
+    )
+
+
+def _follow_or_leave(here: Session, name: str, detach: bool) -> None:
+    from modelyard.cli.output import note, print_json
+    from modelyard.client import last_part
+
+    note(f"training job {last_part(name)}")
+    if detach and not here.embedded:
+        if here.common.json:
+            print_json({"state": "QUEUED", "training_job": name})
+        note(f"watch it: {here.watch_command(last_part(name))}")
+        return
+    follow_training(here, name)
+
+
+def follow_training(here: Session, name: str) -> None:
+    """Watches a training job to its end and prints what it made."""
+    from modelyard.cli.live import job_bar
+    from modelyard.cli.output import note, plain, print_json
+    from modelyard.client import last_part
+
+    try:
+        with job_bar("train", "training_job") as show:
+            job = here.client.training.wait_training_job(name, on_change=show)
+    except KeyboardInterrupt:
+        going = "stops with this command and goes on with" if here.embedded else "goes on; watch it with"
+        note(f"\nthe job {going}: {here.watch_command(last_part(name))}")
+        raise
+    print_json(plain(job)) if here.common.json else print_job(job)
+
+
+def print_job(job: trainer_pb2.TrainingJob) -> None:
+    from modelyard.cli.durations import spoken
+    from modelyard.cli.live import figures, state_name
+    from modelyard.cli.output import print_facts
+    from modelyard.client import last_part, short
+
+    facts = {
+        "training job": last_part(job.name),
+        "state": " ".join(filter(None, (state_name(job.status.state), job.status.reason))),
+        "dataset version": short(job.dataset_version),
+        "recipe": job.resolved_recipe.recipe_id or job.recipe.recipe_id,
+        "model version": short(job.model_version),
+        "trained": spoken(job.train_duration.seconds + job.train_duration.nanos / 1e9) if job.HasField("train_duration") else "",
+        "last": figures(job.latest_point) if job.HasField("latest_point") else "",
+        "error": " ".join(job.status.error.message.split()),
+    }
+    print_facts(facts)
+    for checkpoint in job.checkpoints:
+        scores = "  ".join(f"{name} {value:.4g}" for name, value in sorted(checkpoint.metrics.items()))
+        print(
+            f"checkpoint {'best' if checkpoint.kind == 2 else 'last'}: epoch {checkpoint.epoch}, step {checkpoint.step}  {scores}"
+        )

@@ -1,0 +1,130 @@
+"""Exit codes, and what a user sees of an error: one line that says what is wrong and what would be right, and a hint."""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from typing import Any, Final
+
+from modelyard.client.errors import ModelyardClientError
+
+DONE, FAILED, WRONG, REFUSED, UNAVAILABLE, INTERRUPTED = 0, 1, 2, 3, 4, 130
+
+# The option that sets a field of the contracts.
+OPTIONS: Final = {
+    "train_ratio": "--train-ratio",
+    "max_inference_duration_ms": "--max-latency-ms",
+    "max_latency_ms": "--max-latency-ms",
+    "max_training_time": "--max-train-time",
+    "label_column": "--label",
+    "usage_column": "--usage-column",
+    "excluded_columns": "--exclude",
+    "dataset_id": "--name",
+    "dataset_version_id": "--version-name",
+    "incremental_model_version": "--incremental",
+    "warm_start_model_version": "--warm-start",
+    "recipe_id": "--recipe",
+    "target": "--target",
+    "task": "--task",
+    "format": "--format",
+    "floors": "--floor",
+    "seed": "--seed",
+    "base_lr": "--base-lr",
+    "max_epochs": "--max-epochs",
+    "max_steps": "--max-steps",
+    "batch_size": "--batch-size",
+    "weight_decay": "--weight-decay",
+    "resume_from": "--resume",
+}
+HINTS: Final = {
+    "NO_CONNECTION": "start a server with `modelyard up`, or leave out --server and one is started for the command",
+    "PORT_TAKEN": "give another --port, or use the server that has it with --server",
+    "NO_SERVICES": "install it with `pip install 'modelyard[all]'`, or name a running server with --server HOST:PORT",
+    "WAIT_TIMEOUT": "see `modelyard runs list`",
+}
+
+
+class Refused(ModelyardClientError):
+    """The gate said no."""
+
+    code = "FAILED_PRECONDITION"
+
+
+def exit_code(error: BaseException) -> int:
+    """The status a command ends with after an error."""
+    code = _code(error)
+    if isinstance(error, Refused):
+        return REFUSED
+    return {"INVALID_ARGUMENT": WRONG, "UNAVAILABLE": UNAVAILABLE}.get(code, FAILED)
+
+
+def report(error: Exception, debug: bool, as_json: bool) -> int:
+    """Tells of an error on stderr (with --json also as one object on stdout). Gives the exit status."""
+    known = _known(error)
+    sys.stderr.write(f"error: {_line(known)}\n")
+    hint = _hint(known)
+    if hint:
+        sys.stderr.write(f"hint: {hint}\n")
+    if debug:
+        sys.stderr.write(_details(error, known))
+    if as_json:
+        print(json.dumps({"state": "FAILED", "error": error_document(known)}))
+    return exit_code(error)
+
+
+def error_document(error: Any) -> dict[str, Any]:
+    """An error as JSON: code, reason, message, values, violations, request_id."""
+    return {
+        "code": _code(error),
+        "reason": error.reason,
+        "message": error.message,
+        "values": dict(error.values),
+        "violations": [{"field": found.field, "description": found.description} for found in error.violations],
+        "request_id": getattr(error, "request_id", ""),
+    }
+
+
+def _code(error: Any) -> str:
+    """The status code's name. Errors of a server in this process are the domain's own: their class says it."""
+    code = getattr(error, "code", "")
+    if isinstance(code, str) and code:
+        return code
+    name = type(error).__name__
+    return "".join("_" + letter if letter.isupper() and at else letter for at, letter in enumerate(name)).upper()
+
+
+def _known(error: Exception) -> Any:
+    """The error itself when it carries reason and message; else one that says what little is known."""
+    if hasattr(error, "reason") and hasattr(error, "message") and hasattr(error, "violations"):
+        return error
+    if isinstance(error, OSError):
+        named = f": {error.filename}" if error.filename else ""
+        return ModelyardClientError(f"{error.strerror or error}{named}", reason="SYSTEM_ERROR", code="UNKNOWN")
+    return ModelyardClientError(f"unexpected {type(error).__name__}: {error}", reason="UNEXPECTED", code="INTERNAL")
+
+
+def _line(error: Any) -> str:
+    """The message, with the field in front when the message does not name it."""
+    message = " ".join(str(error.message).split())
+    for violation in error.violations:
+        name = violation.field.rpartition(".")[2]
+        if name and name not in message:
+            return f"{name}: {message}"
+    return message
+
+
+def _hint(error: Any) -> str:
+    if error.reason in HINTS:
+        return HINTS[error.reason]
+    if error.reason == "UNEXPECTED" or _code(error) == "INTERNAL":
+        return "this is a fault of ours; run again with --debug and report what it says"
+    named = [OPTIONS[part] for violation in error.violations for part in violation.field.split(".") if part in OPTIONS]
+    return f"set it with {named[-1]}" if named else ""
+
+
+def _details(error: Exception, known: Any) -> str:
+    values = "".join(f"  {key} = {value}\n" for key, value in known.values.items())
+    request = f"  request id {known.request_id}\n" if getattr(known, "request_id", "") else ""
+    trace = "".join(traceback.format_exception(error))
+    return f"{_code(known)} {known.reason}\n{values}{request}{trace}"

@@ -1,0 +1,76 @@
+"""The options every command has, and the decorator that adds them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final, get_type_hints
+
+import typer
+
+Server = Annotated[
+    str,
+    typer.Option(
+        "--server", metavar="HOST:PORT", envvar="MODELYARD_SERVER", help="Server to use, instead of one for this command."
+    ),
+]
+DataDir = Annotated[
+    Path,
+    typer.Option("--data-dir", metavar="FOLDER", envvar="MODELYARD_DATA_DIR", help="Where Modelyard keeps its data."),
+]
+Project = Annotated[str, typer.Option("--project", envvar="MODELYARD_PROJECT", help="Project that short names belong to.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object; everything else goes to stderr.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the details of an error and the server's log.")]
+
+DEFAULT_DATA_DIR: Final = Path("~/.modelyard")
+
+
+@dataclass(frozen=True)
+class Common:
+    """What the shared options say."""
+
+    server: str
+    data_dir: Path
+    project: str
+    json: bool
+    debug: bool
+
+
+def with_common(command: Callable[..., None]) -> Callable[..., None]:
+    """Adds the shared options to a command, whose first parameter gets them as a Common."""
+    hints = get_type_hints(command, include_extras=True)
+    own = [
+        parameter.replace(annotation=hints[parameter.name])
+        for parameter in list(inspect.signature(command).parameters.values())[1:]
+    ]
+    shared = [
+        _option("server", Server, ""),
+        _option("data_dir", DataDir, DEFAULT_DATA_DIR),
+        _option("project", Project, "default"),
+        _option("json", Json, False),
+        _option("debug", Debug, False),
+    ]
+
+    def run(**values: Any) -> None:
+        given = {parameter.name: values.pop(parameter.name) for parameter in shared}
+        given["data_dir"] = given["data_dir"].expanduser()
+        command(Common(**given), **values)
+
+    everything = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in (*own, *shared)]
+    run.__name__, run.__doc__ = command.__name__, command.__doc__
+    run.__signature__ = inspect.Signature(everything)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in everything}
+    return run
+
+
+def new_app(help: str = "") -> typer.Typer:
+    """An app in our style: plain help texts, no completion options."""
+    return typer.Typer(
+        help=help, rich_markup_mode=None, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False
+    )
+
+
+def _option(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)

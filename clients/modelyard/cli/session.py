@@ -1,0 +1,93 @@
+"""A client for a command: of the named server, of the one that has the data folder, or of one started for the command."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from modelyard.cli.options import Common
+from modelyard.client import Client, FailedPrecondition
+
+# A server that is there answers at once; one that restarts gets this long.
+PATIENCE_S: Final = 5.0
+# Watching a job outlasts a restart of the server.
+WATCH_PATIENCE_S: Final = 120.0
+
+
+@dataclass(frozen=True)
+class Session:
+    """An open client. `embedded` says that its server ends with the command."""
+
+    client: Client
+    common: Common
+    embedded: bool
+
+    def watch_command(self, name: str) -> str:
+        """The command that watches a run again."""
+        where = f"--server {self.common.server}" if self.common.server else f"--data-dir {self.common.data_dir}"
+        return f"modelyard runs watch {name} {where}"
+
+
+@contextmanager
+def session(common: Common, *, long: bool = False) -> Iterator[Session]:
+    """Opens a session and closes what it opened. long: the command watches a job, so it outlasts a restart of the server."""
+    running = None
+    address = common.server
+    if not address:
+        address, running = _own_server(common)
+    try:
+        with Client(
+            address, project=common.project, patience_s=WATCH_PATIENCE_S if long and running is None else PATIENCE_S
+        ) as client:
+            yield Session(client, common, embedded=running is not None)
+    finally:
+        if running is not None:
+            _stop(running)
+
+
+def _own_server(common: Common) -> tuple[str, Any]:
+    """The address of the server on the data folder; started, and given too, when there is none."""
+    embedded = services()
+    found = embedded.find(common.data_dir)
+    if found is not None:
+        return found, None
+    _quiet(common)
+    sys.stderr.write(f"no server has {common.data_dir}; one is started for this command\n")
+    try:
+        running = embedded.start(common.data_dir)
+    except Exception as error:
+        if getattr(error, "reason", "") == "DATA_DIR_IN_USE" and (found := embedded.find(common.data_dir)):
+            return found, None
+        raise
+    return running.address, running
+
+
+def services() -> Any:
+    """The package that starts all services in this process. FailedPrecondition when they are not installed."""
+    try:
+        import modelyard.embedded
+    except ImportError as error:
+        message = f"this installation has no services ({error.name} is missing), and no --server was given"
+        raise FailedPrecondition(message, reason="NO_SERVICES", values={"module": error.name or ""}) from None
+    return modelyard.embedded
+
+
+def _quiet(common: Common) -> None:
+    """The log of a server inside a command: errors only, all of it with --debug; always on stderr."""
+    logging.getLogger().setLevel(logging.ERROR)
+    try:
+        from modelyard.core.rpc.logs import configure_logs
+    except ImportError:
+        return
+    configure_logs("console" if sys.stderr.isatty() else "json", "info" if common.debug else "error")
+
+
+def _stop(running: Any) -> None:
+    try:
+        running.stop()
+    except Exception as error:
+        sys.stderr.write(f"warning: the server did not stop cleanly: {error}\n")
