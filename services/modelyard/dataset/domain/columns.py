@@ -105,7 +105,9 @@ def choose_target(names: Sequence[str], wanted: str) -> tuple[str, str]:
         if wanted not in names:
             listed = ", ".join(names[:100])
             message = f"the data have no column {wanted!r} to predict; label_column is one of: {listed}"
-            raise InvalidArgument("TARGET_COLUMN_MISSING", message, field="import.label_column", column=wanted, columns=listed)
+            raise InvalidArgument(
+                "TARGET_COLUMN_MISSING", message, field="dataset_import.label_column", column=wanted, columns=listed
+            )
         return wanted, ""
     for candidate in _TARGET_NAMES:
         for name in names:
@@ -121,14 +123,14 @@ def choose_task(target: TypedColumn, wanted: str) -> tuple[str, str]:
     """
     if target.missing_count == len(target.values):
         message = f"the target column {target.name!r} has no value in any of its {len(target.values)} rows"
-        raise InvalidArgument("TARGET_ALL_MISSING", message, field="import.label_column", column=target.name)
+        raise InvalidArgument("TARGET_ALL_MISSING", message, field="dataset_import.label_column", column=target.name)
     if wanted == TABULAR_REGRESSION and target.type != NUMERIC:
         message = f"the target column {target.name!r} holds text, such as {_first(target)!r}; regression needs numbers"
-        raise InvalidArgument("TARGET_NOT_NUMERIC", message, field="import.task", column=target.name)
+        raise InvalidArgument("TARGET_NOT_NUMERIC", message, field="dataset_import.task", column=target.name)
     distinct = target.distinct_count
     if wanted == TABULAR_REGRESSION and distinct == 1:
         message = f"the target column {target.name!r} holds {_first(target)} in every row; there is nothing to predict"
-        raise InvalidArgument("TARGET_CONSTANT", message, field="import.label_column", column=target.name)
+        raise InvalidArgument("TARGET_CONSTANT", message, field="dataset_import.label_column", column=target.name)
     if wanted:
         return wanted, ""
     if target.type == NUMERIC and distinct > REGRESSION_DISTINCT:
@@ -174,7 +176,9 @@ def check_classes(names: Sequence[str]) -> None:
         raise InvalidArgument("ONE_CLASS", message, class_name=names[0])
     if len(names) > MAX_CLASSES:
         message = f"the target has {len(names)} classes; at most {MAX_CLASSES} are supported. Was another column meant?"
-        raise InvalidArgument("TOO_MANY_CLASSES", message, field="import.label_column", classes=len(names), limit=MAX_CLASSES)
+        raise InvalidArgument(
+            "TOO_MANY_CLASSES", message, field="dataset_import.label_column", classes=len(names), limit=MAX_CLASSES
+        )
 
 
 def is_identifier(column: TypedColumn) -> bool:

@@ -175,7 +175,7 @@ def _leak_finding(leak: Leak, measure: str) -> Finding:
 def _table_task(task: str) -> str:
     if task and task not in (TABULAR_CLASSIFICATION, TABULAR_REGRESSION):
         message = f"the source is a table; task is {task!r}, but {TABULAR_CLASSIFICATION} or {TABULAR_REGRESSION} fits a table"
-        raise InvalidArgument("BAD_TASK", message, field="import.task", task=task)
+        raise InvalidArgument("BAD_TASK", message, field="dataset_import.task", task=task)
     return task
 
 
@@ -194,7 +194,7 @@ def _type_all(raw: RawTable) -> tuple[dict[str, TypedColumn], list[tuple[str, st
 def _target_of(typed: Mapping[str, TypedColumn], name: str) -> TypedColumn:
     if name not in typed:
         message = f"the target column {name!r} holds lists or bytes; a number or a text per row is needed"
-        raise InvalidArgument("TARGET_NOT_READABLE", message, field="import.label_column", column=name)
+        raise InvalidArgument("TARGET_NOT_READABLE", message, field="dataset_import.label_column", column=name)
     return typed[name]
 
 
@@ -205,10 +205,10 @@ def _usages(typed: Mapping[str, TypedColumn], wanted: str, target: str) -> tuple
     if wanted and wanted not in typed:
         listed = ", ".join(list(typed)[:100])
         message = f"the data have no column {wanted!r}; usage_column is one of: {listed}"
-        raise InvalidArgument("USAGE_COLUMN_MISSING", message, field="import.usage_column", column=wanted, columns=listed)
+        raise InvalidArgument("USAGE_COLUMN_MISSING", message, field="dataset_import.usage_column", column=wanted, columns=listed)
     if wanted and wanted == target:
         raise InvalidArgument(
-            "USAGE_COLUMN_MISSING", f"column {wanted!r} is the target", field="import.usage_column", column=wanted
+            "USAGE_COLUMN_MISSING", f"column {wanted!r} is the target", field="dataset_import.usage_column", column=wanted
         )
     name = wanted or next((each for each in typed if each.strip().lower() == "usage" and each != target), "")
     if not name:
@@ -219,7 +219,9 @@ def _usages(typed: Mapping[str, TypedColumn], wanted: str, target: str) -> tuple
     if unknown and wanted:
         shown = ", ".join(repr(value) for value in unknown[:5])
         message = f"the usage column {name!r} holds {shown}; its values are train, validation or test"
-        raise InvalidArgument("USAGE_VALUE_UNKNOWN", message, field="import.usage_column", column=name, values_found=shown)
+        raise InvalidArgument(
+            "USAGE_VALUE_UNKNOWN", message, field="dataset_import.usage_column", column=name, values_found=shown
+        )
     if unknown or lowered.null_count == len(lowered):
         return none
     usages = pc.take(pa.array(list(USAGE_NAMES.values())), known)

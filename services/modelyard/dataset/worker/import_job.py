@@ -34,14 +34,14 @@ def run(spec: ImportSpec, store: ArtifactStore, folder: Path, work: Work) -> Imp
     with source.open("rb") as file:
         head = file.read(4096)
     if not head:
-        raise InvalidArgument("NO_EXAMPLES", f"{name} is empty (0 bytes)", field="import.source", file=name)
+        raise InvalidArgument("NO_EXAMPLES", f"{name} is empty (0 bytes)", field="dataset_import.source", file=name)
     if is_zip(head):
         return _run_zip(spec, source, name, store, folder, work)
     if is_gzip(head):
         return _run_gzip(spec, source, name, store, folder, work)
     if idx.is_idx(head):
         message = f"{name} is one IDX file; pictures and labels come in two, so send a zip of the folder that holds both"
-        raise InvalidArgument("IDX_LABELS_MISSING", message, field="import.source", file=name)
+        raise InvalidArgument("IDX_LABELS_MISSING", message, field="dataset_import.source", file=name)
     return _run_table(spec, source, name, store, folder, work)
 
 
@@ -118,18 +118,20 @@ def _detect(kinds: dict[str, list[Entry]]) -> str:
 def _nothing_in(archive: SafeZip, rejected: Rejections) -> InvalidArgument:
     why = f"; {rejected.count} files were left out, the first: {rejected.listed[0].message}" if rejected.count else ""
     found = f"{len(archive.entries)} files, none of them a picture, a table or an IDX file" if archive.entries else "no files"
-    return InvalidArgument("NO_EXAMPLES", f"{archive.name} holds {found}{why}", field="import.source", file=archive.name)
+    return InvalidArgument("NO_EXAMPLES", f"{archive.name} holds {found}{why}", field="dataset_import.source", file=archive.name)
 
 
 def _only_table(entries: Sequence[Entry], name: str) -> Entry:
     if not entries:
-        raise InvalidArgument("NO_EXAMPLES", f"{name} holds no table (.csv, .tsv, .parquet)", field="import.source", file=name)
+        raise InvalidArgument(
+            "NO_EXAMPLES", f"{name} holds no table (.csv, .tsv, .parquet)", field="dataset_import.source", file=name
+        )
     if len(entries) > 1:
         listed = ", ".join(entry.path for entry in entries[:20])
         message = (
             f"{name} holds {len(entries)} tables: {listed}; send the one to import (with a column usage to say which row is what)"
         )
-        raise InvalidArgument("SEVERAL_TABLES", message, field="import.source", file=name, tables=listed)
+        raise InvalidArgument("SEVERAL_TABLES", message, field="dataset_import.source", file=name, tables=listed)
     return entries[0]
 
 
@@ -153,7 +155,7 @@ def _read_idx(found: _Contents, content: PictureContent, work: Work) -> Sequence
     pairs, alone = idx.find_pairs([entry.path for entry in found.archive.entries])
     if not pairs:
         message = f"{found.archive.name} holds no pair of IDX files such as train-images-idx3-ubyte and train-labels-idx1-ubyte"
-        raise InvalidArgument("IDX_LABELS_MISSING", message, field="import.source", file=found.archive.name)
+        raise InvalidArgument("IDX_LABELS_MISSING", message, field="dataset_import.source", file=found.archive.name)
     for path in alone:
         found.rejected.add(path, "NO_PARTNER", f"{path} is not one of a pair of picture and label files that were read")
     read_pictures.read_idx(found.archive, pairs, content, found.rejected, work)
@@ -165,7 +167,7 @@ def _run_pictures(
 ) -> ImportResult:
     if spec.task not in ("", files.IMAGE_CLASSIFICATION):
         message = f"the source holds pictures; task is {spec.task!r}, but {files.IMAGE_CLASSIFICATION} fits pictures"
-        raise InvalidArgument("BAD_TASK", message, field="import.task", task=spec.task)
+        raise InvalidArgument("BAD_TASK", message, field="dataset_import.task", task=spec.task)
     content = PictureContent(folder)
     assumptions = list(read(found, content, work))
     manifest, packs = content.finish()
@@ -200,7 +202,7 @@ def _run_gzip(spec: ImportSpec, source: Path, name: str, store: ArtifactStore, f
         head = file.read(4)
     if idx.is_idx(head):
         message = f"{name} is one IDX file; pictures and labels come in two, so send a zip of the folder that holds both"
-        raise InvalidArgument("IDX_LABELS_MISSING", message, field="import.source", file=name)
+        raise InvalidArgument("IDX_LABELS_MISSING", message, field="dataset_import.source", file=name)
     return _run_table(spec, unpacked, name.removesuffix(".gz"), store, folder, work)
 
 
@@ -254,10 +256,10 @@ def _table_format(wanted: str, source: Path, name: str) -> str:
         is_parquet = file.read(4) == b"PAR1"
     if wanted in (IMAGE_FOLDERS, IDX):
         message = f"{name} is one file; format {wanted} is a zip of a folder"
-        raise InvalidArgument("FORMAT_MISMATCH", message, field="import.format", file=name, format=wanted)
+        raise InvalidArgument("FORMAT_MISMATCH", message, field="dataset_import.format", file=name, format=wanted)
     if is_picture_name(name):
         message = f"{name} is one picture; send a zip of a folder that holds one folder of pictures per class"
-        raise InvalidArgument("NO_EXAMPLES", message, field="import.source", file=name)
+        raise InvalidArgument("NO_EXAMPLES", message, field="dataset_import.source", file=name)
     return wanted or (PARQUET if is_parquet else CSV)
 
 

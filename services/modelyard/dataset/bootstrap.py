@@ -1,0 +1,53 @@
+"""Where the dataset service's ports meet their adapters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from modelyard.core.jobs.job import Job, JobKind
+from modelyard.core.platform import Platform
+from modelyard.core.rpc.server import Mount, Service
+from modelyard.dataset.adapters.examples_parquet import ParquetExamples
+from modelyard.dataset.handlers import kinds
+from modelyard.dataset.handlers.imports import keep_import
+from modelyard.dataset.handlers.versions import keep_version
+from modelyard.dataset.ports import Examples
+from modelyard.dataset.rpc.servicer import DatasetServicer
+from modelyard.dataset.settings import DatasetSettings
+from modelyard.dataset.v1 import dataset_service_pb2_grpc
+
+SERVICE = "dataset"
+WORKER = "modelyard.dataset.worker"
+
+
+def build(platform: Platform, *, examples: Examples | None = None, worker_module: str = WORKER) -> Service:
+    """The service over a platform. Tests replace the worker's module."""
+    settings = platform.settings if isinstance(platform.settings, DatasetSettings) else DatasetSettings()
+    own = platform if platform.name == SERVICE else platform.for_service(SERVICE)
+
+    def imported(job: Job) -> None:
+        keep_import(own.resources, job)
+
+    def published(job: Job) -> None:
+        keep_version(own.jobs, own.resources, job)
+
+    for kind, follow in ((kinds.IMPORT, imported), (kinds.QUALITY_REPORT, None), (kinds.DATASET_VERSION, published)):
+        platform.jobs.register(_kind(kind, settings, worker_module, follow))
+    servicer = DatasetServicer(own.jobs, own.resources, own.artifacts, examples or ParquetExamples(own.artifacts))
+
+    def add(server: Any) -> None:
+        dataset_service_pb2_grpc.add_DatasetServiceServicer_to_server(servicer, server)
+
+    return Service(SERVICE, [Mount("modelyard.dataset.v1.DatasetService", add)])
+
+
+def _kind(kind: str, settings: DatasetSettings, worker_module: str, follow: Callable[[Job], None] | None) -> JobKind:
+    return JobKind(
+        kind=kind,
+        service=SERVICE,
+        worker_module=worker_module,
+        slots=settings.dataset_slots,
+        max_attempts=settings.dataset_attempts,
+        on_success=follow,
+    )

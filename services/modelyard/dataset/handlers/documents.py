@@ -1,0 +1,64 @@
+"""The service's values as JSON documents, and back."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, TypeVar
+
+from cattrs import Converter
+from cattrs.preconf.json import make_converter
+
+from modelyard.core.errors import NotFound
+from modelyard.core.jobs.job import Job
+from modelyard.dataset.domain.dataset import Dataset
+from modelyard.dataset.domain.records import ImportResult, ReportResult, VersionResult
+from modelyard.dataset.ports import Jobs, Resources
+
+T = TypeVar("T")
+
+
+def to_document(value: Any) -> dict[str, Any]:
+    """A dataclass as JSON."""
+    document: dict[str, Any] = _converter().unstructure(value)
+    return document
+
+
+def from_document(document: dict[str, Any], kind: type[T]) -> T:
+    """The dataclass of such a document."""
+    return _converter().structure(document, kind)
+
+
+def import_result(job: Job) -> ImportResult | None:
+    """What an import found; None before it came to a result."""
+    return from_document(job.result, ImportResult) if job.result and "content" in job.result else None
+
+
+def report_result(job: Job) -> ReportResult | None:
+    """What a report found; None before it came to a result."""
+    return from_document(job.result, ReportResult) if job.result and "findings" in job.result else None
+
+
+def version_result(job: Job) -> VersionResult | None:
+    """What a publication made; None before it came to a result."""
+    return from_document(job.result, VersionResult) if job.result and "descriptor" in job.result else None
+
+
+def read_dataset(resources: Resources, name: str) -> Dataset:
+    """A dataset. Raises NotFound DATASET_NOT_FOUND."""
+    try:
+        return from_document(resources.get(name).document, Dataset)
+    except NotFound as error:
+        raise NotFound("DATASET_NOT_FOUND", f"{name} does not exist", name=name) from error
+
+
+def read_job(jobs: Jobs, name: str, reason: str) -> Job:
+    """A job. Raises NotFound with this reason."""
+    try:
+        return jobs.get(name)
+    except NotFound as error:
+        raise NotFound(reason, f"{name} does not exist", name=name) from error
+
+
+@cache
+def _converter() -> Converter:
+    return make_converter()

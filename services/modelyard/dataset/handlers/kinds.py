@@ -1,0 +1,8 @@
+"""Names of the kinds of jobs that the dataset service runs."""
+
+from __future__ import annotations
+
+IMPORT = "Import"
+QUALITY_REPORT = "QualityReport"
+DATASET_VERSION = "DatasetVersion"
+KINDS = (IMPORT, QUALITY_REPORT, DATASET_VERSION)

@@ -1,0 +1,208 @@
+"""Dataset versions: publish, read, list, cancel, delete, list their examples."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from modelyard.core.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
+from modelyard.core.jobs.job import Job, JobPage, JobState
+from modelyard.core.names import DATASET, DATASET_VERSION, LATEST, choose_version, id_of, parent_of
+from modelyard.core.resources import check_page_size
+from modelyard.dataset.domain.dataset import Dataset
+from modelyard.dataset.domain.records import ImportResult, SplitPolicy, VersionSpec
+from modelyard.dataset.domain.split import parse_ratio
+from modelyard.dataset.handlers import kinds
+from modelyard.dataset.handlers.documents import from_document, read_dataset, read_job, to_document, version_result
+from modelyard.dataset.handlers.imports import earlier_name
+from modelyard.dataset.handlers.quality_reports import present_content
+from modelyard.dataset.ports import ExampleRow, Examples, Jobs, Request, Resources
+
+LARGEST_SEED = 2**53
+
+_numbering = threading.Lock()
+
+
+@dataclass(frozen=True)
+class NewVersion:
+    """What a request asks for."""
+
+    parent: str
+    version_id: str = ""
+    split: SplitPolicy = SplitPolicy()
+    excluded_columns: tuple[str, ...] = ()
+    keep_leaking_columns: bool = False
+
+
+def create_version(jobs: Jobs, resources: Resources, new: NewVersion, request: Request) -> Job:
+    """Starts the publication of the dataset's present content.
+
+    A version that failed or was cancelled gives its number back. Raises InvalidArgument (names the field), NotFound,
+    FailedPrecondition NO_CONTENT, AlreadyExists.
+    """
+    ids = DATASET.parse(new.parent, "parent")
+    dataset = read_dataset(resources, new.parent)
+    parse_ratio(new.split.train_ratio)
+    _check_seed(new.split.seed)
+    import_name, imported = present_content(jobs, resources, new.parent)
+    _check_columns(imported, new.excluded_columns)
+    spec = VersionSpec(new.parent, import_name, _lean(imported), new.split, new.excluded_columns, new.keep_leaking_columns)
+    with _numbering:
+        name = earlier_name(jobs, kinds.DATASET_VERSION, new.parent, request)
+        if not name:
+            version = _free_id(jobs, dataset, new)
+            name = DATASET_VERSION.format(ids["project"], ids["dataset"], version)
+            _clear_failed(jobs, name)
+        return jobs.submit(
+            name,
+            kinds.DATASET_VERSION,
+            parent=new.parent,
+            spec=to_document(spec),
+            labels={"request_id": request.id},
+            request_id=request.id,
+            method=request.method,
+            fingerprint=request.fingerprint,
+        )
+
+
+def get_version(jobs: Jobs, resources: Resources, name: str) -> Job:
+    """Reads a version; "latest" is the newest that succeeded. Raises NotFound."""
+    return read_job(jobs, exact_name(resources, name, "name"), "DATASET_VERSION_NOT_FOUND")
+
+
+def list_versions(jobs: Jobs, resources: Resources, parent: str, page_size: int, page_token: str) -> JobPage:
+    """The versions of a dataset, newest first. Raises NotFound DATASET_NOT_FOUND."""
+    DATASET.parse(parent, "parent")
+    read_dataset(resources, parent)
+    return jobs.list(kinds.DATASET_VERSION, parent, page_size, page_token)
+
+
+def cancel_version(jobs: Jobs, resources: Resources, name: str) -> Job:
+    """Cancels a running publication; one that has ended stays as it is."""
+    return jobs.cancel(get_version(jobs, resources, name).name)
+
+
+def delete_version(jobs: Jobs, resources: Resources, name: str) -> None:
+    """Deletes a version; its number is not given again. Raises NotFound, FailedPrecondition JOB_RUNNING."""
+    job = get_version(jobs, resources, name)
+    jobs.delete(job.name)
+    _renew_latest(jobs, resources, job.parent, succeeded=None)
+
+
+def keep_version(jobs: Jobs, resources: Resources, job: Job) -> None:
+    """Makes a version that was published well the dataset's latest, unless a newer one is. Idempotent."""
+    _renew_latest(jobs, resources, job.parent, succeeded=job)
+
+
+def exact_name(resources: Resources, name: str, field: str) -> str:
+    """The name with "latest" replaced by the newest version's id. Raises NotFound NO_DATASET_VERSION when there is none yet."""
+    DATASET_VERSION.parse(name, field)
+    if id_of(name).lower() != LATEST:
+        return name
+    latest = read_dataset(resources, parent_of(name)).latest_version
+    if not latest:
+        message = f"{parent_of(name)} has no version yet"
+        raise NotFound("NO_DATASET_VERSION", message, field=field, name=parent_of(name))
+    return latest
+
+
+def list_examples(
+    jobs: Jobs, resources: Resources, examples: Examples, parent: str, usage: str, page_size: int, page_token: str
+) -> tuple[Sequence[ExampleRow], str]:
+    """A page of the examples of a version, in the order of their ids, and the next page's token.
+
+    Raises NotFound, FailedPrecondition DATASET_VERSION_NOT_READY, InvalidArgument BAD_PAGE_SIZE, BAD_PAGE_TOKEN.
+    """
+    size = check_page_size(page_size)
+    job = read_job(jobs, exact_name(resources, parent, "parent"), "DATASET_VERSION_NOT_FOUND")
+    result = version_result(job)
+    if result is None or job.state is not JobState.SUCCEEDED:
+        message = f"{job.name} is {job.state}; only a version that SUCCEEDED has examples to list"
+        raise FailedPrecondition("DATASET_VERSION_NOT_READY", message, name=job.name, state=job.state)
+    query = f"{job.name} {usage}"
+    start = _start_of(page_token, query)
+    rows, more = examples.rows(result.descriptor, usage, start, size)
+    token = base64.urlsafe_b64encode(json.dumps([query, start + len(rows)]).encode()).decode() if more else ""
+    return rows, token
+
+
+def _check_seed(seed: int) -> None:
+    if abs(seed) > LARGEST_SEED:
+        message = f"split.seed is {seed}; it is between -2^53 and 2^53"
+        raise InvalidArgument("BAD_SEED", message, field="split.seed", value=seed)
+
+
+def _check_columns(imported: ImportResult, excluded: Sequence[str]) -> None:
+    content = imported.content
+    names = [column.name for column in content.columns]
+    for number, name in enumerate(excluded):
+        field = f"dataset_version.excluded_columns[{number}]"
+        if name not in names:
+            listed = ", ".join(names[:100]) or "none: the dataset holds pictures"
+            message = f"{field} is {name!r}; the columns are {listed}"
+            raise InvalidArgument("UNKNOWN_COLUMN", message, field=field, column=name)
+        if name == content.target:
+            message = f"{field} is {name!r}, the target, which cannot be left out"
+            raise InvalidArgument("TARGET_EXCLUDED", message, field=field, column=name)
+
+
+def _lean(imported: ImportResult) -> ImportResult:
+    """Without the lists that a publication does not need."""
+    return replace(imported, summary=replace(imported.summary, rejected=(), assumptions=()), findings=())
+
+
+def _free_id(jobs: Jobs, dataset: Dataset, new: NewVersion) -> str:
+    taken = [id_of(job.name) for job in jobs.find(kinds.DATASET_VERSION, parent=new.parent) if not _gave_up(job)]
+    last = [f"V{dataset.last_number:03d}"] if dataset.last_number else []
+    chosen = choose_version(new.version_id, [*taken, *last], "dataset_version_id")
+    if chosen in taken or chosen in last:
+        message = f"dataset_version_id is {chosen!r}; {new.parent} has, or had, a version of this name"
+        raise AlreadyExists("RESOURCE_EXISTS", message, name=f"{new.parent}/versions/{chosen}")
+    return chosen
+
+
+def _clear_failed(jobs: Jobs, name: str) -> None:
+    with suppress(NotFound):
+        if _gave_up(jobs.get(name)):
+            jobs.delete(name)
+
+
+def _gave_up(job: Job) -> bool:
+    return job.state in (JobState.FAILED, JobState.CANCELLED)
+
+
+def _renew_latest(jobs: Jobs, resources: Resources, parent: str, succeeded: Job | None) -> None:
+    known = {job.name: job for job in jobs.find(kinds.DATASET_VERSION, parent=parent, states=(JobState.SUCCEEDED,))}
+    if succeeded is not None:
+        known[succeeded.name] = succeeded
+    newest = max(known.values(), key=lambda job: (job.create_time, job.name)).name if known else ""
+    number = _number(id_of(succeeded.name)) if succeeded else 0
+
+    def change(document: dict[str, object]) -> dict[str, object]:
+        dataset = from_document(document, Dataset)
+        return to_document(replace(dataset, latest_version=newest, last_number=max(number, dataset.last_number)))
+
+    resources.update(parent, change)
+
+
+def _number(version_id: str) -> int:
+    return int(version_id[1:]) if version_id.startswith("V") and version_id[1:].isdecimal() else 0
+
+
+def _start_of(page_token: str, query: str) -> int:
+    if not page_token:
+        return 0
+    try:
+        found, start = json.loads(base64.b64decode(page_token, altchars=b"-_", validate=True))
+    except (ValueError, TypeError, binascii.Error, RecursionError):
+        found, start = None, -1
+    if found != query or not isinstance(start, int) or start < 0:
+        shown = page_token[:200]
+        message = f"page_token is {shown!r}; it must be the next_page_token of an answer to the same list with the same usage"
+        raise InvalidArgument("BAD_PAGE_TOKEN", message, field="page_token", value=shown)
+    return start

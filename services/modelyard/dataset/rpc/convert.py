@@ -1,0 +1,224 @@
+"""Contract messages to the service's values and back."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from modelyard.core.errors import InvalidArgument
+from modelyard.core.jobs.convert import blob_from, blob_message, status_message, timestamp
+from modelyard.core.jobs.job import Job
+from modelyard.core.resources import Resource
+from modelyard.dataset.domain import records, split
+from modelyard.dataset.domain.dataset import Dataset
+from modelyard.dataset.handlers.documents import from_document, import_result, report_result, version_result
+from modelyard.dataset.handlers.versions import NewVersion
+from modelyard.dataset.ports import ExampleRow
+from modelyard.dataset.v1 import dataset_pb2 as pb
+from modelyard.dataset.v1 import dataset_service_pb2 as service_pb
+from modelyard.formats import dataset as files
+from modelyard.type.v1 import learning_pb2
+
+_TASKS: Final = {
+    files.IMAGE_CLASSIFICATION: learning_pb2.TASK_IMAGE_CLASSIFICATION,
+    files.TABULAR_CLASSIFICATION: learning_pb2.TASK_TABULAR_CLASSIFICATION,
+    files.TABULAR_REGRESSION: learning_pb2.TASK_TABULAR_REGRESSION,
+}
+_USAGES: Final = {
+    files.TRAIN: learning_pb2.USAGE_TRAIN,
+    files.VALIDATION: learning_pb2.USAGE_VALIDATION,
+    files.TEST: learning_pb2.USAGE_TEST,
+}
+_FORMATS: Final = {
+    records.IMAGE_FOLDERS: pb.SOURCE_FORMAT_IMAGE_FOLDERS,
+    records.CSV: pb.SOURCE_FORMAT_CSV,
+    records.PARQUET: pb.SOURCE_FORMAT_PARQUET,
+    records.IDX: pb.SOURCE_FORMAT_IDX,
+}
+_SPLITS: Final = {
+    split.AUTO: pb.SplitPolicy.SOURCE_AUTO,
+    split.RATIO: pb.SplitPolicy.SOURCE_RATIO,
+    split.GIVEN: pb.SplitPolicy.SOURCE_GIVEN,
+}
+_TYPES: Final = {files.NUMERIC: pb.Column.TYPE_NUMERIC, files.CATEGORICAL: pb.Column.TYPE_CATEGORICAL}
+_ROLES: Final = {
+    files.FEATURE: pb.Column.ROLE_FEATURE,
+    files.TARGET: pb.Column.ROLE_TARGET,
+    files.USAGE: pb.Column.ROLE_USAGE,
+    files.SET_ASIDE: pb.Column.ROLE_SET_ASIDE,
+}
+_SEVERITIES: Final = {
+    "info": pb.Finding.SEVERITY_INFO,
+    "warning": pb.Finding.SEVERITY_WARNING,
+    "error": pb.Finding.SEVERITY_ERROR,
+}
+
+
+# Requests
+
+
+def import_spec(request: service_pb.CreateImportRequest) -> records.ImportSpec:
+    """What a request asks for."""
+    wanted = request.dataset_import
+    return records.ImportSpec(
+        dataset=request.parent,
+        source=blob_from(wanted.source),
+        file_name=wanted.file_name,
+        format=_name(_FORMATS, wanted.format, "dataset_import.format"),
+        task=_name(_TASKS, wanted.task, "dataset_import.task"),
+        label_column=wanted.label_column,
+        usage_column=wanted.usage_column,
+    )
+
+
+def new_version(request: service_pb.CreateDatasetVersionRequest) -> NewVersion:
+    """What a request asks for."""
+    wanted = request.dataset_version
+    source = _name(_SPLITS, wanted.split.source, "dataset_version.split.source") or split.AUTO
+    return NewVersion(
+        parent=request.parent,
+        version_id=request.dataset_version_id,
+        split=records.SplitPolicy(wanted.split.train_ratio or "0.8", source, wanted.split.seed),
+        excluded_columns=tuple(wanted.excluded_columns),
+        keep_leaking_columns=wanted.keep_leaking_columns,
+    )
+
+
+def usage_name(usage: learning_pb2.Usage.ValueType) -> str:
+    """ "train", "validation" or "test"; empty when unset. Raises InvalidArgument UNKNOWN_ENUM_VALUE."""
+    return _name(_USAGES, usage, "usage")
+
+
+def _name(known: dict[str, Any], value: int, field: str) -> str:
+    """The domain's word for a value of an enumeration; "" for 0."""
+    if value == 0:
+        return ""
+    for name, number in known.items():
+        if number == value:
+            return name
+    message = f"{field} is {value}, which is not one of its values: {', '.join(known)}"
+    raise InvalidArgument("UNKNOWN_ENUM_VALUE", message, field=field, value=value)
+
+
+# Answers
+
+
+def dataset_message(resource: Resource) -> pb.Dataset:
+    """A dataset."""
+    kept = from_document(resource.document, Dataset)
+    return pb.Dataset(
+        name=resource.name,
+        display_name=kept.display_name,
+        description=kept.description,
+        task=_TASKS.get(kept.task, learning_pb2.TASK_UNSPECIFIED),
+        current_import=kept.current_import,
+        latest_version=kept.latest_version,
+        create_time=timestamp(resource.create_time),
+        update_time=timestamp(resource.update_time),
+        etag=resource.etag,
+    )
+
+
+def import_message(job: Job) -> pb.Import:
+    """An import; once it has a result, with what was used instead of what was asked."""
+    spec = from_document(job.spec, records.ImportSpec)
+    message = pb.Import(
+        name=job.name,
+        source=blob_message(spec.source),
+        file_name=spec.file_name,
+        format=_FORMATS.get(spec.format, pb.SOURCE_FORMAT_UNSPECIFIED),
+        task=_TASKS.get(spec.task, learning_pb2.TASK_UNSPECIFIED),
+        label_column=spec.label_column,
+        usage_column=spec.usage_column,
+        status=status_message(job),
+    )
+    result = import_result(job)
+    if result is not None:
+        message.format = _FORMATS[result.format]
+        message.task = _TASKS[result.content.task]
+        message.label_column = result.content.target
+        message.usage_column = next((column.name for column in result.content.columns if column.role == files.USAGE), "")
+        message.summary.CopyFrom(_summary(result.summary))
+    return message
+
+
+def report_message(job: Job) -> pb.QualityReport:
+    """A quality report."""
+    result = report_result(job)
+    return pb.QualityReport(
+        name=job.name,
+        dataset_import=str(job.spec["import_name"]),
+        status=status_message(job),
+        findings=[_finding(finding) for finding in result.findings] if result else (),
+    )
+
+
+def version_message(job: Job) -> pb.DatasetVersion:
+    """A dataset version."""
+    spec = from_document(job.spec, records.VersionSpec)
+    message = pb.DatasetVersion(
+        name=job.name,
+        split=pb.SplitPolicy(train_ratio=spec.split.train_ratio, source=_SPLITS[spec.split.source], seed=spec.split.seed),
+        excluded_columns=spec.excluded_columns,
+        keep_leaking_columns=spec.keep_leaking_columns,
+        status=status_message(job),
+        task=_TASKS[spec.imported.content.task],
+        dataset_import=spec.import_name,
+        classes=spec.imported.content.classes,
+    )
+    result = version_result(job)
+    if result is not None:
+        message.digest = result.descriptor.digest
+        message.counts.extend(_counts(result.descriptor))
+        message.columns.extend(_column(column) for column in result.descriptor.columns)
+        message.descriptor_blob.CopyFrom(blob_message(result.descriptor_blob) or message.descriptor_blob)
+        message.notes.extend(result.notes)
+    return message
+
+
+def example_message(row: ExampleRow) -> pb.Example:
+    """An example."""
+    return pb.Example(example_id=row.example_id, usage=_USAGES[row.usage], label=row.label, path=row.path, sha256=row.sha256)
+
+
+def _summary(summary: records.ImportSummary) -> pb.ImportSummary:
+    return pb.ImportSummary(
+        example_count=summary.example_count,
+        rejected=[pb.RejectedInput(path=each.path, reason=each.reason, message=each.message) for each in summary.rejected],
+        rejected_count=summary.rejected_count,
+        classes=summary.classes,
+        class_counts=summary.class_counts,
+        columns=[_column(column) for column in summary.columns],
+        assumptions=summary.assumptions,
+        digest=summary.digest,
+        examples_with_usage=summary.examples_with_usage,
+    )
+
+
+def _column(column: files.Column) -> pb.Column:
+    return pb.Column(
+        name=column.name,
+        type=_TYPES[column.type],
+        role=_ROLES[column.role],
+        set_aside_reason=column.set_aside_reason,
+        missing_count=column.missing_count,
+        distinct_count=column.distinct_count,
+    )
+
+
+def _finding(finding: records.Finding) -> pb.Finding:
+    return pb.Finding(
+        kind=finding.kind,
+        severity=_SEVERITIES[finding.severity],
+        message=finding.message,
+        examples=finding.examples,
+        example_count=finding.example_count,
+        column=finding.column,
+        action=finding.action,
+    )
+
+
+def _counts(descriptor: files.DatasetDescriptor) -> list[pb.UsageCount]:
+    return [
+        pb.UsageCount(usage=_USAGES[usage], example_count=count.examples, class_counts=count.classes)
+        for usage, count in descriptor.counts.items()
+    ]

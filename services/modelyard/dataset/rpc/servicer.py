@@ -1,0 +1,145 @@
+"""modelyard.dataset.v1.DatasetService: convert, call, convert."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from google.protobuf import empty_pb2
+
+from modelyard.core.rpc.requests import fingerprint, mask_paths
+from modelyard.dataset.domain.dataset import Dataset
+from modelyard.dataset.handlers import datasets, imports, quality_reports, versions
+from modelyard.dataset.ports import Examples, Jobs, Request, Resources, Sources
+from modelyard.dataset.rpc import convert
+from modelyard.dataset.v1 import dataset_pb2 as pb
+from modelyard.dataset.v1 import dataset_service_pb2 as messages
+from modelyard.dataset.v1 import dataset_service_pb2_grpc as rpc
+
+_FIELDS = {"display_name", "description"}
+
+
+class DatasetServicer(rpc.DatasetServiceServicer):
+    """The servicer over its handlers."""
+
+    def __init__(self, jobs: Jobs, resources: Resources, sources: Sources, examples: Examples) -> None:
+        self._jobs = jobs
+        self._resources = resources
+        self._sources = sources
+        self._examples = examples
+
+    def CreateDataset(self, request: messages.CreateDatasetRequest, context: Any) -> pb.Dataset:
+        wanted = Dataset(display_name=request.dataset.display_name, description=request.dataset.description)
+        made = datasets.create_dataset(self._resources, request.parent, request.dataset_id, wanted, _request(request))
+        return convert.dataset_message(made)
+
+    def GetDataset(self, request: messages.GetDatasetRequest, context: Any) -> pb.Dataset:
+        return convert.dataset_message(datasets.get_dataset(self._resources, request.name))
+
+    def ListDatasets(self, request: messages.ListDatasetsRequest, context: Any) -> messages.ListDatasetsResponse:
+        page = datasets.list_datasets(self._resources, request.parent, request.page_size, request.page_token)
+        found = [convert.dataset_message(item) for item in page.items]
+        return messages.ListDatasetsResponse(datasets=found, next_page_token=page.next_page_token)
+
+    def UpdateDataset(self, request: messages.UpdateDatasetRequest, context: Any) -> pb.Dataset:
+        wanted = request.dataset
+        paths = mask_paths(request.update_mask, _FIELDS)
+        named = bool(request.update_mask.paths)
+        values = {path: getattr(wanted, path) for path in paths if named or getattr(wanted, path)}
+        return convert.dataset_message(datasets.update_dataset(self._resources, wanted.name, values, wanted.etag))
+
+    def DeleteDataset(self, request: messages.DeleteDatasetRequest, context: Any) -> empty_pb2.Empty:
+        datasets.delete_dataset(self._resources, self._jobs, request.name, request.etag)
+        return empty_pb2.Empty()
+
+    def CreateImport(self, request: messages.CreateImportRequest, context: Any) -> pb.Import:
+        spec = convert.import_spec(request)
+        job = imports.create_import(self._jobs, self._resources, self._sources, request.parent, spec, _request(request))
+        return convert.import_message(job)
+
+    def GetImport(self, request: messages.GetImportRequest, context: Any) -> pb.Import:
+        return convert.import_message(imports.get_import(self._jobs, request.name))
+
+    def ListImports(self, request: messages.ListImportsRequest, context: Any) -> messages.ListImportsResponse:
+        page = imports.list_imports(self._jobs, self._resources, request.parent, request.page_size, request.page_token)
+        found = [convert.import_message(job) for job in page.items]
+        return messages.ListImportsResponse(imports=found, next_page_token=page.next_page_token)
+
+    async def WatchImport(
+        self, request: messages.WatchImportRequest, context: Any
+    ) -> AsyncIterator[messages.WatchImportResponse]:
+        imports.get_import(self._jobs, request.name)
+        async for change in self._jobs.watch(request.name, request.after_sequence):
+            message = convert.import_message(change.job)
+            yield messages.WatchImportResponse(sequence=change.sequence, dataset_import=message)
+
+    def CancelImport(self, request: messages.CancelImportRequest, context: Any) -> pb.Import:
+        return convert.import_message(imports.cancel_import(self._jobs, request.name))
+
+    def CreateQualityReport(self, request: messages.CreateQualityReportRequest, context: Any) -> pb.QualityReport:
+        job = quality_reports.create_quality_report(self._jobs, self._resources, request.parent, _request(request))
+        return convert.report_message(job)
+
+    def GetQualityReport(self, request: messages.GetQualityReportRequest, context: Any) -> pb.QualityReport:
+        return convert.report_message(quality_reports.get_quality_report(self._jobs, request.name))
+
+    def ListQualityReports(
+        self, request: messages.ListQualityReportsRequest, context: Any
+    ) -> messages.ListQualityReportsResponse:
+        page = quality_reports.list_quality_reports(
+            self._jobs, self._resources, request.parent, request.page_size, request.page_token
+        )
+        found = [convert.report_message(job) for job in page.items]
+        return messages.ListQualityReportsResponse(quality_reports=found, next_page_token=page.next_page_token)
+
+    async def WatchQualityReport(
+        self, request: messages.WatchQualityReportRequest, context: Any
+    ) -> AsyncIterator[messages.WatchQualityReportResponse]:
+        quality_reports.get_quality_report(self._jobs, request.name)
+        async for change in self._jobs.watch(request.name, request.after_sequence):
+            message = convert.report_message(change.job)
+            yield messages.WatchQualityReportResponse(sequence=change.sequence, quality_report=message)
+
+    def CancelQualityReport(self, request: messages.CancelQualityReportRequest, context: Any) -> pb.QualityReport:
+        return convert.report_message(quality_reports.cancel_quality_report(self._jobs, request.name))
+
+    def CreateDatasetVersion(self, request: messages.CreateDatasetVersionRequest, context: Any) -> pb.DatasetVersion:
+        new = convert.new_version(request)
+        return convert.version_message(versions.create_version(self._jobs, self._resources, new, _request(request)))
+
+    def GetDatasetVersion(self, request: messages.GetDatasetVersionRequest, context: Any) -> pb.DatasetVersion:
+        return convert.version_message(versions.get_version(self._jobs, self._resources, request.name))
+
+    def ListDatasetVersions(
+        self, request: messages.ListDatasetVersionsRequest, context: Any
+    ) -> messages.ListDatasetVersionsResponse:
+        page = versions.list_versions(self._jobs, self._resources, request.parent, request.page_size, request.page_token)
+        found = [convert.version_message(job) for job in page.items]
+        return messages.ListDatasetVersionsResponse(dataset_versions=found, next_page_token=page.next_page_token)
+
+    async def WatchDatasetVersion(
+        self, request: messages.WatchDatasetVersionRequest, context: Any
+    ) -> AsyncIterator[messages.WatchDatasetVersionResponse]:
+        name = versions.get_version(self._jobs, self._resources, request.name).name
+        async for change in self._jobs.watch(name, request.after_sequence):
+            message = convert.version_message(change.job)
+            yield messages.WatchDatasetVersionResponse(sequence=change.sequence, dataset_version=message)
+
+    def CancelDatasetVersion(self, request: messages.CancelDatasetVersionRequest, context: Any) -> pb.DatasetVersion:
+        return convert.version_message(versions.cancel_version(self._jobs, self._resources, request.name))
+
+    def DeleteDatasetVersion(self, request: messages.DeleteDatasetVersionRequest, context: Any) -> empty_pb2.Empty:
+        versions.delete_version(self._jobs, self._resources, request.name)
+        return empty_pb2.Empty()
+
+    def ListExamples(self, request: messages.ListExamplesRequest, context: Any) -> messages.ListExamplesResponse:
+        usage = convert.usage_name(request.usage)
+        rows, token = versions.list_examples(
+            self._jobs, self._resources, self._examples, request.parent, usage, request.page_size, request.page_token
+        )
+        return messages.ListExamplesResponse(examples=[convert.example_message(row) for row in rows], next_page_token=token)
+
+
+def _request(request: Any) -> Request:
+    method = type(request).__name__.removesuffix("Request")
+    return Request(request.request_id, method, fingerprint(request))

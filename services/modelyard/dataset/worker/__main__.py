@@ -1,0 +1,50 @@
+"""python -m modelyard.dataset.worker: one import, quality report or publication."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from modelyard.core import errors
+from modelyard.core.jobs.worker_link import Assignment, Cancelled, Completion, WorkerLink, run_worker
+from modelyard.dataset.domain.work import Work
+from modelyard.dataset.handlers import kinds
+from modelyard.dataset.handlers.documents import from_document, to_document
+
+
+def work(assignment: Assignment, link: WorkerLink) -> Completion:
+    """Does what the assignment says."""
+    try:
+        return Completion(_run(assignment, link, _wires(link)))
+    except errors.Cancelled as error:
+        raise Cancelled from error
+
+
+def _run(assignment: Assignment, link: WorkerLink, wires: Work) -> dict[str, object]:
+    from modelyard.dataset.domain.records import ImportSpec, ReportSpec, VersionSpec
+    from modelyard.dataset.worker import import_job, publish_job, report_job
+
+    if assignment.kind == kinds.IMPORT:
+        spec = from_document(assignment.spec, ImportSpec)
+        return to_document(import_job.run(spec, link.artifacts, link.workdir, wires))
+    if assignment.kind == kinds.QUALITY_REPORT:
+        return to_document(report_job.run(from_document(assignment.spec, ReportSpec), link.artifacts, wires))
+    if assignment.kind == kinds.DATASET_VERSION:
+        version = from_document(assignment.spec, VersionSpec)
+        return to_document(publish_job.run(version, link.artifacts, link.workdir, wires))
+    raise errors.Unimplemented("UNKNOWN_KIND", f"this worker does not do {assignment.kind!r}", kind=assignment.kind)
+
+
+def _wires(link: WorkerLink) -> Work:
+    start = time.monotonic()
+
+    def report(stage: str, done: int, total: int, unit: str, fraction: float) -> None:
+        elapsed = time.monotonic() - start
+        eta_s = elapsed * (1 - fraction) / fraction if fraction > 0.02 else None
+        link.report(stage=stage, fraction=fraction, done=done, total=total, unit=unit, eta_s=eta_s)
+
+    return Work(report, lambda: link.instruction() == "cancel")
+
+
+if __name__ == "__main__":
+    sys.exit(run_worker(work))
