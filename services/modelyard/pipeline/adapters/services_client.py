@@ -1,4 +1,4 @@
-"""The other services, through modelyard.client. Messages become JSON in the form of their contracts (field names as in the proto)."""
+"""The other services, through modelyard.client. Messages become JSON in the form of their contracts."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from modelyard.core.errors import AlreadyExists, FailedPrecondition, NotFound
 from modelyard.core.jobs import convert
 from modelyard.core.jobs.job import Document
 from modelyard.dataset.v1 import dataset_pb2
+from modelyard.evaluator.v1 import evaluator_pb2
 from modelyard.exporter.v1 import exporter_pb2
 from modelyard.pipeline.adapters.errors import error_in, named_errors
 from modelyard.pipeline.domain.choice import Candidate
@@ -23,7 +24,6 @@ from modelyard.type.v1 import job_pb2, learning_pb2
 
 if TYPE_CHECKING:
     from modelyard.client import Client
-    from modelyard.evaluator.v1 import evaluator_pb2
 
 M = TypeVar("M", bound=Message)
 NO_FINDINGS_BEYOND = 20
@@ -186,8 +186,9 @@ class ClientTraining:
             model=model,
             recipe=from_json(recipe, trainer_pb2.Recipe),
             max_training_time=convert.duration(max_s),
-            warm_start_model_version=warm_start or None,
         )
+        if warm_start:
+            job.warm_start_model_version = warm_start
         with named_errors():
             return self._client.create_training_job(job, request_id=request_id).name
 
@@ -292,5 +293,4 @@ def _usage_name(usage: learning_pb2.Usage.ValueType) -> str:
 
 
 def _verdict(decision: evaluator_pb2.GateDecision) -> str:
-    name: str = type(decision).DESCRIPTOR.fields_by_name["verdict"].enum_type.values_by_number[decision.verdict].name
-    return name.removeprefix("VERDICT_")
+    return evaluator_pb2.Verdict.Name(decision.verdict).removeprefix("VERDICT_")
