@@ -29,6 +29,9 @@ MAX_CLASSES = 1000
 
 LISTED_CATEGORIES = 1000
 
+LABEL_COLUMN = "dataset_import.label_column"
+"""The request field that names the target."""
+
 _DOT_NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 _COMMA_NUMBER = r"^[+-]?([0-9]+,?[0-9]*|,[0-9]+)([eE][+-]?[0-9]+)?$"
 _ID_NAME = re.compile(r"^(id|.*[_ ]id|.*[a-z]ID|uuid|guid|index|row[_ ]?(id|number|no)|unnamed: 0)$|^$", re.IGNORECASE)
@@ -105,9 +108,7 @@ def choose_target(names: Sequence[str], wanted: str) -> tuple[str, str]:
         if wanted not in names:
             listed = ", ".join(names[:100])
             message = f"the data have no column {wanted!r} to predict; label_column is one of: {listed}"
-            raise InvalidArgument(
-                "TARGET_COLUMN_MISSING", message, field="dataset_import.label_column", column=wanted, columns=listed
-            )
+            raise InvalidArgument("TARGET_COLUMN_MISSING", message, field=LABEL_COLUMN, column=wanted, columns=listed)
         return wanted, ""
     for candidate in _TARGET_NAMES:
         for name in names:
@@ -123,14 +124,14 @@ def choose_task(target: TypedColumn, wanted: str) -> tuple[str, str]:
     """
     if target.missing_count == len(target.values):
         message = f"the target column {target.name!r} has no value in any of its {len(target.values)} rows"
-        raise InvalidArgument("TARGET_ALL_MISSING", message, field="dataset_import.label_column", column=target.name)
+        raise InvalidArgument("TARGET_ALL_MISSING", message, field=LABEL_COLUMN, column=target.name)
     if wanted == TABULAR_REGRESSION and target.type != NUMERIC:
         message = f"the target column {target.name!r} holds text, such as {_first(target)!r}; regression needs numbers"
         raise InvalidArgument("TARGET_NOT_NUMERIC", message, field="dataset_import.task", column=target.name)
     distinct = target.distinct_count
     if wanted == TABULAR_REGRESSION and distinct == 1:
         message = f"the target column {target.name!r} holds {_first(target)} in every row; there is nothing to predict"
-        raise InvalidArgument("TARGET_CONSTANT", message, field="dataset_import.label_column", column=target.name)
+        raise InvalidArgument("TARGET_CONSTANT", message, field=LABEL_COLUMN, column=target.name)
     if wanted:
         return wanted, ""
     if target.type == NUMERIC and distinct > REGRESSION_DISTINCT:
@@ -176,9 +177,7 @@ def check_classes(names: Sequence[str]) -> None:
         raise InvalidArgument("ONE_CLASS", message, class_name=names[0])
     if len(names) > MAX_CLASSES:
         message = f"the target has {len(names)} classes; at most {MAX_CLASSES} are supported. Was another column meant?"
-        raise InvalidArgument(
-            "TOO_MANY_CLASSES", message, field="dataset_import.label_column", classes=len(names), limit=MAX_CLASSES
-        )
+        raise InvalidArgument("TOO_MANY_CLASSES", message, field=LABEL_COLUMN, classes=len(names), limit=MAX_CLASSES)
 
 
 def is_identifier(column: TypedColumn) -> bool:

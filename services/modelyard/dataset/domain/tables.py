@@ -29,6 +29,9 @@ from modelyard.formats.dataset import (
     Column,
 )
 
+USAGE_COLUMN = "dataset_import.usage_column"
+"""The request field that names the usage column."""
+
 
 @dataclass(frozen=True)
 class RawTable:
@@ -205,11 +208,9 @@ def _usages(typed: Mapping[str, TypedColumn], wanted: str, target: str) -> tuple
     if wanted and wanted not in typed:
         listed = ", ".join(list(typed)[:100])
         message = f"the data have no column {wanted!r}; usage_column is one of: {listed}"
-        raise InvalidArgument("USAGE_COLUMN_MISSING", message, field="dataset_import.usage_column", column=wanted, columns=listed)
+        raise InvalidArgument("USAGE_COLUMN_MISSING", message, field=USAGE_COLUMN, column=wanted, columns=listed)
     if wanted and wanted == target:
-        raise InvalidArgument(
-            "USAGE_COLUMN_MISSING", f"column {wanted!r} is the target", field="dataset_import.usage_column", column=wanted
-        )
+        raise InvalidArgument("USAGE_COLUMN_MISSING", f"column {wanted!r} is the target", field=USAGE_COLUMN, column=wanted)
     name = wanted or next((each for each in typed if each.strip().lower() == "usage" and each != target), "")
     if not name:
         return none
@@ -219,9 +220,7 @@ def _usages(typed: Mapping[str, TypedColumn], wanted: str, target: str) -> tuple
     if unknown and wanted:
         shown = ", ".join(repr(value) for value in unknown[:5])
         message = f"the usage column {name!r} holds {shown}; its values are train, validation or test"
-        raise InvalidArgument(
-            "USAGE_VALUE_UNKNOWN", message, field="dataset_import.usage_column", column=name, values_found=shown
-        )
+        raise InvalidArgument("USAGE_VALUE_UNKNOWN", message, field=USAGE_COLUMN, column=name, values_found=shown)
     if unknown or lowered.null_count == len(lowered):
         return none
     usages = pc.take(pa.array(list(USAGE_NAMES.values())), known)

@@ -51,8 +51,13 @@ def update_dataset(resources: Resources, name: str, values: Mapping[str, str], e
     DATASET.parse(name, "dataset.name")
     read_dataset(resources, name)
     check_words(values.get("display_name", ""), values.get("description", ""))
-    changes = {key: values[key] for key in ("display_name", "description") if key in values}
-    return resources.update(name, lambda document: to_document(replace(from_document(document, Dataset), **changes)), etag)
+
+    def change(document: dict[str, object]) -> dict[str, object]:
+        known = from_document(document, Dataset)
+        display_name = values.get("display_name", known.display_name)
+        return to_document(replace(known, display_name=display_name, description=values.get("description", known.description)))
+
+    return resources.update(name, change, etag)
 
 
 def delete_dataset(resources: Resources, jobs: Jobs, name: str, etag: str) -> None:

@@ -8,7 +8,7 @@ import json
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from modelyard.core.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from modelyard.core.jobs.job import Job, JobPage, JobState
@@ -34,7 +34,7 @@ class NewVersion:
 
     parent: str
     version_id: str = ""
-    split: SplitPolicy = SplitPolicy()
+    split: SplitPolicy = field(default_factory=SplitPolicy)
     excluded_columns: tuple[str, ...] = ()
     keep_leaking_columns: bool = False
 
@@ -99,15 +99,15 @@ def keep_version(jobs: Jobs, resources: Resources, job: Job) -> None:
     _renew_latest(jobs, resources, job.parent, succeeded=job)
 
 
-def exact_name(resources: Resources, name: str, field: str) -> str:
+def exact_name(resources: Resources, name: str, path: str) -> str:
     """The name with "latest" replaced by the newest version's id. Raises NotFound NO_DATASET_VERSION when there is none yet."""
-    DATASET_VERSION.parse(name, field)
+    DATASET_VERSION.parse(name, path)
     if id_of(name).lower() != LATEST:
         return name
     latest = read_dataset(resources, parent_of(name)).latest_version
     if not latest:
         message = f"{parent_of(name)} has no version yet"
-        raise NotFound("NO_DATASET_VERSION", message, field=field, name=parent_of(name))
+        raise NotFound("NO_DATASET_VERSION", message, field=path, name=parent_of(name))
     return latest
 
 
@@ -141,14 +141,14 @@ def _check_columns(imported: ImportResult, excluded: Sequence[str]) -> None:
     content = imported.content
     names = [column.name for column in content.columns]
     for number, name in enumerate(excluded):
-        field = f"dataset_version.excluded_columns[{number}]"
+        path = f"dataset_version.excluded_columns[{number}]"
         if name not in names:
             listed = ", ".join(names[:100]) or "none: the dataset holds pictures"
-            message = f"{field} is {name!r}; the columns are {listed}"
-            raise InvalidArgument("UNKNOWN_COLUMN", message, field=field, column=name)
+            message = f"{path} is {name!r}; the columns are {listed}"
+            raise InvalidArgument("UNKNOWN_COLUMN", message, field=path, column=name)
         if name == content.target:
-            message = f"{field} is {name!r}, the target, which cannot be left out"
-            raise InvalidArgument("TARGET_EXCLUDED", message, field=field, column=name)
+            message = f"{path} is {name!r}, the target, which cannot be left out"
+            raise InvalidArgument("TARGET_EXCLUDED", message, field=path, column=name)
 
 
 def _lean(imported: ImportResult) -> ImportResult:

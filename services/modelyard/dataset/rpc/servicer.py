@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -68,7 +69,7 @@ class DatasetServicer(rpc.DatasetServiceServicer):
     async def WatchImport(
         self, request: messages.WatchImportRequest, context: Any
     ) -> AsyncIterator[messages.WatchImportResponse]:
-        imports.get_import(self._jobs, request.name)
+        await asyncio.to_thread(imports.get_import, self._jobs, request.name)
         async for change in self._jobs.watch(request.name, request.after_sequence):
             message = convert.import_message(change.job)
             yield messages.WatchImportResponse(sequence=change.sequence, dataset_import=message)
@@ -95,7 +96,7 @@ class DatasetServicer(rpc.DatasetServiceServicer):
     async def WatchQualityReport(
         self, request: messages.WatchQualityReportRequest, context: Any
     ) -> AsyncIterator[messages.WatchQualityReportResponse]:
-        quality_reports.get_quality_report(self._jobs, request.name)
+        await asyncio.to_thread(quality_reports.get_quality_report, self._jobs, request.name)
         async for change in self._jobs.watch(request.name, request.after_sequence):
             message = convert.report_message(change.job)
             yield messages.WatchQualityReportResponse(sequence=change.sequence, quality_report=message)
@@ -120,7 +121,7 @@ class DatasetServicer(rpc.DatasetServiceServicer):
     async def WatchDatasetVersion(
         self, request: messages.WatchDatasetVersionRequest, context: Any
     ) -> AsyncIterator[messages.WatchDatasetVersionResponse]:
-        name = versions.get_version(self._jobs, self._resources, request.name).name
+        name = (await asyncio.to_thread(versions.get_version, self._jobs, self._resources, request.name)).name
         async for change in self._jobs.watch(name, request.after_sequence):
             message = convert.version_message(change.job)
             yield messages.WatchDatasetVersionResponse(sequence=change.sequence, dataset_version=message)

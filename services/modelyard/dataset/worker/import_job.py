@@ -23,6 +23,9 @@ from modelyard.formats import dataset as files
 from modelyard.formats.archive import Entry, SafeZip, file_chunks, gunzip, is_gzip, is_zip
 from modelyard.formats.pictures import is_picture_name
 
+SOURCE = "dataset_import.source"
+"""The request field that names the source."""
+
 _TABLE_NAMES = (".csv", ".tsv", ".txt", ".parquet", ".pq", ".csv.gz", ".tsv.gz")
 
 
@@ -34,14 +37,14 @@ def run(spec: ImportSpec, store: ArtifactStore, folder: Path, work: Work) -> Imp
     with source.open("rb") as file:
         head = file.read(4096)
     if not head:
-        raise InvalidArgument("NO_EXAMPLES", f"{name} is empty (0 bytes)", field="dataset_import.source", file=name)
+        raise InvalidArgument("NO_EXAMPLES", f"{name} is empty (0 bytes)", field=SOURCE, file=name)
     if is_zip(head):
         return _run_zip(spec, source, name, store, folder, work)
     if is_gzip(head):
         return _run_gzip(spec, source, name, store, folder, work)
     if idx.is_idx(head):
         message = f"{name} is one IDX file; pictures and labels come in two, so send a zip of the folder that holds both"
-        raise InvalidArgument("IDX_LABELS_MISSING", message, field="dataset_import.source", file=name)
+        raise InvalidArgument("IDX_LABELS_MISSING", message, field=SOURCE, file=name)
     return _run_table(spec, source, name, store, folder, work)
 
 
@@ -118,20 +121,18 @@ def _detect(kinds: dict[str, list[Entry]]) -> str:
 def _nothing_in(archive: SafeZip, rejected: Rejections) -> InvalidArgument:
     why = f"; {rejected.count} files were left out, the first: {rejected.listed[0].message}" if rejected.count else ""
     found = f"{len(archive.entries)} files, none of them a picture, a table or an IDX file" if archive.entries else "no files"
-    return InvalidArgument("NO_EXAMPLES", f"{archive.name} holds {found}{why}", field="dataset_import.source", file=archive.name)
+    return InvalidArgument("NO_EXAMPLES", f"{archive.name} holds {found}{why}", field=SOURCE, file=archive.name)
 
 
 def _only_table(entries: Sequence[Entry], name: str) -> Entry:
     if not entries:
-        raise InvalidArgument(
-            "NO_EXAMPLES", f"{name} holds no table (.csv, .tsv, .parquet)", field="dataset_import.source", file=name
-        )
+        raise InvalidArgument("NO_EXAMPLES", f"{name} holds no table (.csv, .tsv, .parquet)", field=SOURCE, file=name)
     if len(entries) > 1:
         listed = ", ".join(entry.path for entry in entries[:20])
         message = (
             f"{name} holds {len(entries)} tables: {listed}; send the one to import (with a column usage to say which row is what)"
         )
-        raise InvalidArgument("SEVERAL_TABLES", message, field="dataset_import.source", file=name, tables=listed)
+        raise InvalidArgument("SEVERAL_TABLES", message, field=SOURCE, file=name, tables=listed)
     return entries[0]
 
 
@@ -155,7 +156,7 @@ def _read_idx(found: _Contents, content: PictureContent, work: Work) -> Sequence
     pairs, alone = idx.find_pairs([entry.path for entry in found.archive.entries])
     if not pairs:
         message = f"{found.archive.name} holds no pair of IDX files such as train-images-idx3-ubyte and train-labels-idx1-ubyte"
-        raise InvalidArgument("IDX_LABELS_MISSING", message, field="dataset_import.source", file=found.archive.name)
+        raise InvalidArgument("IDX_LABELS_MISSING", message, field=SOURCE, file=found.archive.name)
     for path in alone:
         found.rejected.add(path, "NO_PARTNER", f"{path} is not one of a pair of picture and label files that were read")
     read_pictures.read_idx(found.archive, pairs, content, found.rejected, work)
@@ -202,7 +203,7 @@ def _run_gzip(spec: ImportSpec, source: Path, name: str, store: ArtifactStore, f
         head = file.read(4)
     if idx.is_idx(head):
         message = f"{name} is one IDX file; pictures and labels come in two, so send a zip of the folder that holds both"
-        raise InvalidArgument("IDX_LABELS_MISSING", message, field="dataset_import.source", file=name)
+        raise InvalidArgument("IDX_LABELS_MISSING", message, field=SOURCE, file=name)
     return _run_table(spec, unpacked, name.removesuffix(".gz"), store, folder, work)
 
 
@@ -259,7 +260,7 @@ def _table_format(wanted: str, source: Path, name: str) -> str:
         raise InvalidArgument("FORMAT_MISMATCH", message, field="dataset_import.format", file=name, format=wanted)
     if is_picture_name(name):
         message = f"{name} is one picture; send a zip of a folder that holds one folder of pictures per class"
-        raise InvalidArgument("NO_EXAMPLES", message, field="dataset_import.source", file=name)
+        raise InvalidArgument("NO_EXAMPLES", message, field=SOURCE, file=name)
     return wanted or (PARQUET if is_parquet else CSV)
 
 
