@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.datasets import file_store, publish_pictures, publish_table
-from tests.support.hosted import hosted
 
 from modelyard.client import Client
 from modelyard.core.artifacts import Blob
@@ -26,6 +24,8 @@ from modelyard.trainer.bootstrap import build
 from modelyard.trainer.settings import TrainerSettings
 from modelyard.trainer.v1 import trainer_pb2 as pb
 from modelyard.type.v1 import job_pb2, learning_pb2
+from tests.support.datasets import file_store, publish_pictures, publish_table
+from tests.support.hosted import hosted
 
 PARENT = "projects/default"
 DIGITS = f"{PARENT}/datasets/digits/versions/V001"
@@ -50,7 +50,7 @@ class DatasetStandIn(dataset_service_pb2_grpc.DatasetServiceServicer):
             status=job_pb2.JobStatus(state=job_pb2.JobState.Value(f"JOB_STATE_{state}")),
         )
 
-    def GetDatasetVersion(self, request: Any, context: Any) -> dataset_pb2.DatasetVersion:
+    def GetDatasetVersion(self, request: Any, context: Any) -> dataset_pb2.DatasetVersion:  # noqa: N802
         if request.name not in self.versions:
             raise NotFound("DATASET_VERSION_NOT_FOUND", f"{request.name} does not exist", name=request.name)
         return self.versions[request.name]
@@ -130,6 +130,15 @@ def trainer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trainer]:
     stand_in = published(folder)
     with hosted(platform, [stand_in.service(), build(platform)]) as address, Client(address) as client:
         yield Trainer(client, platform)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_running(trainer: Trainer) -> Iterator[None]:
+    """A test that fails leaves no run behind that takes a slot."""
+    yield
+    for job in trainer.client.training.list_training_jobs():
+        if job.status.state in (job_pb2.JOB_STATE_QUEUED, job_pb2.JOB_STATE_RUNNING):
+            trainer.client.training.cancel_training_job(job.name)
 
 
 def published(folder: Path) -> DatasetStandIn:

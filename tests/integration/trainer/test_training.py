@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -19,7 +20,9 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def trained(trainer: Trainer) -> pb.TrainingJob:
     """A short run to its end."""
-    job = trainer.create("short", hyperparameters=pb.Hyperparameters(max_epochs=4, batch_size=32, seed=3), display_name="Short run")
+    job = trainer.create(
+        "short", hyperparameters=pb.Hyperparameters(max_epochs=4, batch_size=32, seed=3), display_name="Short run"
+    )
     return trainer.wait(job)
 
 
@@ -31,7 +34,12 @@ def test_create_answers_at_once_with_the_whole_recipe(trainer: Trainer, trained:
     recipe = trained.resolved_recipe
     assert trained.recipe.recipe_id == "micronet"
     assert not trained.recipe.architecture
-    assert (recipe.architecture, recipe.input_height, recipe.input_width, recipe.input_channels) == ("modelyard:micronet", 16, 16, 1)
+    assert (recipe.architecture, recipe.input_height, recipe.input_width, recipe.input_channels) == (
+        "modelyard:micronet",
+        16,
+        16,
+        1,
+    )
     settings = recipe.hyperparameters
     assert (settings.max_epochs, settings.batch_size, settings.seed) == (4, 32, 3)
     assert settings.optimizer == pb.OPTIMIZER_ADAMW
@@ -127,7 +135,7 @@ def test_a_worker_killed_in_the_middle_is_started_again_and_goes_on_from_its_che
     assert [version.name for version in trainer.client.models.list_model_versions("killed")] == [ended.model_version]
     points = last_points(list(trainer.client.training.watch_training_job(job.name)))
     saved = max(each.step for each in before.checkpoints)
-    went_back_to = min(point.step for earlier, point in zip(points, points[1:], strict=False) if point.step <= earlier.step)
+    went_back_to = min(point.step for earlier, point in pairwise(points) if point.step <= earlier.step)
     assert went_back_to > 1
     assert went_back_to >= saved
     assert ended.latest_point.epoch == 60
@@ -140,7 +148,9 @@ def test_the_time_limit_ends_the_run_with_its_model(trainer: Trainer) -> None:
     assert ended.model_version
 
 
-def test_starting_from_an_earlier_version_takes_its_model_and_names_it_as_parent(trainer: Trainer, trained: pb.TrainingJob) -> None:
+def test_starting_from_an_earlier_version_takes_its_model_and_names_it_as_parent(
+    trainer: Trainer, trained: pb.TrainingJob
+) -> None:
     job = trainer.create(
         "warm",
         recipe="",
