@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +185,14 @@ def test_pages_hold_everything_once_in_order(store: ResourceStore, size: int) ->
     store.create(f"{PARENT}/models/m", "models", PARENT, {})
     assert all_pages(store, size) == names[::-1]
     assert all_pages(store, size, newest_first=False) == names
+
+
+def test_a_last_page_that_is_full_says_that_it_is_the_last(store: ResourceStore) -> None:
+    for number in range(4):
+        create(store, f"d{number}")
+    first = store.list("datasets", PARENT, 2)
+    assert first.next_page_token
+    assert store.list("datasets", PARENT, 2, first.next_page_token).next_page_token == ""
 
 
 def test_resources_made_at_the_same_moment_are_all_listed(engine: Engine, store: ResourceStore) -> None:
@@ -391,18 +400,23 @@ def test_one_reading_sees_one_moment(engine: Engine, store: ResourceStore) -> No
         assert connection.scalar(count) == 2
 
 
-def test_migrating_from_several_threads_and_processes(urls: tuple[str, str]) -> None:
+def test_migrating_from_several_processes_and_threads(urls: tuple[str, str]) -> None:
     context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=_migrate, args=urls) for _ in range(2)]
+    barrier = context.Barrier(2)
+    processes = [context.Process(target=_migrate_together, args=(*urls, barrier)) for _ in range(2)]
     for process in processes:
         process.start()
-    assert [outcome for outcome in at_once(3, lambda _: _migrate(*urls)) if isinstance(outcome, Exception)] == []
     for process in processes:
-        process.join(60)
+        process.join(120)
     assert [process.exitcode for process in processes] == [0, 0]
+    assert at_once(3, lambda _: _migrate(*urls)) == [None] * 3
     engine = open_database(*urls)
     assert create(ResourceStore(engine), "flowers").revision == 1
     engine.dispose()
+
+
+def test_migrating_several_databases_at_once_in_one_process(tmp_path: Path) -> None:
+    assert at_once(6, lambda number: _migrate(f"sqlite:///{tmp_path / f'{number}.db'}", "")) == [None] * 6
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -472,6 +486,13 @@ def test_a_wrong_database_url_is_refused_without_its_password(url: str) -> None:
 def test_a_wrong_schema_is_refused(schema: str) -> None:
     with pytest.raises(InvalidArgument, match="database_schema is"):
         open_database("postgresql://localhost/db", schema)
+
+
+def _migrate_together(url: str, schema: str, barrier: Barrier) -> None:
+    import alembic.command  # noqa: F401  before the barrier, so that both are at the tables at the same moment
+
+    barrier.wait(100)
+    _migrate(url, schema)
 
 
 def _migrate(url: str, schema: str) -> None:
