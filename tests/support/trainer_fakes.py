@@ -122,7 +122,7 @@ class FakeResources:
         ordered = sorted(found, key=lambda item: item.create_time, reverse=True)
         size, start = page_size or 50, int(page_token or 0)
         more = str(start + size) if start + size < len(ordered) else ""
-        return Page(ordered[start : start + size], more)
+        return Page(tuple(ordered[start : start + size]), more)
 
     def update(self, name: str, change: Callable[[dict[str, Any]], dict[str, Any]], etag: str = "") -> Resource:
         current = self.get(name)
@@ -151,7 +151,8 @@ def facts_of_pictures(**more: Any) -> DatasetFacts:
 
 def facts_of_rows(**more: Any) -> DatasetFacts:
     """Facts of a table."""
-    return DatasetFacts(**{"task": "tabular_classification", "examples": 800, "classes": 2} | more)
+    values: dict[str, Any] = {"task": "tabular_classification", "examples": 800, "classes": 2}
+    return DatasetFacts(**values | more)
 
 
 @dataclass

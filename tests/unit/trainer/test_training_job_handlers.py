@@ -139,8 +139,13 @@ def test_going_on_needs_the_same_data(world: World) -> None:
 def test_going_on_needs_a_checkpoint_of_that_kind(world: World) -> None:
     error = world.refuse(resume_from=world.trained(kinds=("last",)).name, checkpoint="best")
     assert (error.reason, error.values["available"]) == ("NO_CHECKPOINT", "last")
-    fresh = world.create("fresh")
-    assert world.refuse(resume_from=fresh.name).reason == "NO_CHECKPOINT"
+    assert world.refuse(resume_from=world.trained("fresh", kinds=()).name).reason == "NO_CHECKPOINT"
+
+
+def test_going_on_waits_for_the_end_of_the_other_run(world: World) -> None:
+    source = world.jobs.put(replace(world.trained(), state=JobState.RUNNING))
+    error = world.refuse(resume_from=source.name)
+    assert (error.reason, error.values["state"]) == ("TRAINING_JOB_RUNNING", "RUNNING")
 
 
 def test_going_on_needs_something_left_to_do(world: World) -> None:

@@ -98,14 +98,15 @@ def test_a_note_stays_in_the_stage(link: FakeLink) -> None:
 
 def test_a_checkpoint_is_stored_known_and_sent_before_training_goes_on(link: FakeLink, tmp_path: Path) -> None:
     tell = reporter(link)
+    path = tmp_path / "last.checkpoint"
     for step in (3, 7):
-        path = tmp_path / "last.checkpoint"
         weights = {"weights/a": np.full(2, step, np.float32)}
         write_checkpoint(path, Contents(weights, {"step": step, "epoch": 1, "metrics": {"val_loss": 1}}))
         tell.save_checkpoint("last", path)
     kept = state_from(link.flushed).checkpoints["last"]
     assert (kept.step, kept.epoch, kept.metrics) == (7, 1, {"val_loss": 1.0})
     assert link.artifacts.read_bytes(kept.blob) == path.read_bytes()
+    assert [stored.uri for stored in link.artifacts.list()] == [kept.blob.uri], "the replaced checkpoint is gone"
 
 
 def test_an_attempt_keeps_what_earlier_ones_left(link: FakeLink) -> None:

@@ -59,7 +59,7 @@ class ClientDatasets:
 
 
 def read_facts(artifacts: ArtifactStore, descriptor: Blob) -> DatasetFacts:
-    """What the choice of a recipe depends on. Sizes are medians over the training pictures; a sample says whether they are grey."""
+    """What the choice of a recipe depends on. Sizes are medians over training pictures; a sample says whether all are grey."""
     described = from_json(artifacts.read_bytes(descriptor))
     where = ["pack", "offset", "length", "width", "height"] if described.kind == IMAGE else []
     manifest = read_parquet(artifacts.path(described.manifest), ["usage", *where])

@@ -91,16 +91,26 @@ class Reporter:
 
         told = read_state(path)
         metrics = {name: float(value) for name, value in dict(told.get("metrics") or {}).items()}
+        replaced = self.state.checkpoints.get(kind)
         self.keep(kind, path, step=int(told["step"]), epoch=int(told["epoch"]), metrics=metrics)
+        self._drop(replaced)
 
     def keep(self, kind: str, path: Path, *, step: int, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Stores a file as the job's checkpoint of this kind. The blob it replaces is left to the collector: a run that was
-        started from it a moment ago may need it."""
+        """Stores a file as the job's checkpoint of this kind. The blob it replaces is left to the collector."""
         blob = self._link.artifacts.put_file(path)
         kept = Checkpoint(kind, step, epoch, finite(metrics), blob)
         self.state = replace(self.state, checkpoints={**self.state.checkpoints, kind: kept})
         self._link.report(saved=state_document(self.state))
         self._link.flush()
+
+    def _drop(self, replaced: Checkpoint | None) -> None:
+        """Deletes a checkpoint that a newer one replaced, now that the service knows the newer: a long run would fill the disk.
+
+        Nobody else names it: other jobs start only from jobs that have ended, and no two checkpoints of the torch loop have the
+        same bytes (they hold the time spent). The trees of a table could be another job's too, so those are never deleted here.
+        """
+        if replaced is not None and replaced.blob not in [kept.blob for kept in self.state.checkpoints.values()]:
+            self._link.artifacts.delete(replaced.blob)
 
     def _point(self, event: Mapping[str, Any]) -> dict[str, Any]:
         names = ("step", "epoch", "loss", "learning_rate", "examples_per_second", "eta_s")
