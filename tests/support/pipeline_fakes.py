@@ -98,7 +98,7 @@ class FakeDatasets:
         return VersionFound(self._world.task, self._world.state_of_version, {"train": 80})
 
     def job(self, name: str) -> JobView:
-        found = {
+        found: dict[str, Document] = {
             "imports": {"summary": {"example_count": "100", "classes": ["a", "b"], "rejected_count": "3"}},
             "qualityReports": {"findings": [{"kind": "CLASS_IMBALANCE", "message": "a has 90 of 100"}]},
             "versions": {"counts": [{"usage": "USAGE_TRAIN", "example_count": "80"}], "notes": ["Stratified."]},

@@ -249,8 +249,9 @@ class JobEngine:
         return silence > self._limits.heartbeat_timeout_s
 
     def _run_inline(self, kind: JobKind, name: str) -> None:
+        """Takes the steps. Also of a job that has failed or is cancelled: a replay must take the recorded steps before the end."""
         job = self._store.started(name)
-        if job.outcome != "open" or kind.run is None:
+        if kind.run is None:
             return
         try:
             result = kind.run(job, _InlineSteps(self, name))

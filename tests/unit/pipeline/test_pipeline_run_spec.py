@@ -117,7 +117,7 @@ def test_the_share_rises_from_0_to_1() -> None:
     steps = steps_of(GOOD)
     shares = [share_done(steps, step, within) for step in steps for within in (0.0, 0.5, 1.0)]
     assert shares == sorted(shares)
-    assert (shares[0], shares[-1]) == (0.0, pytest.approx(1.0))
+    assert [shares[0], shares[-1]] == pytest.approx([0.0, 1.0])
 
 
 def test_time_left() -> None:
