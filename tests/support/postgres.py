@@ -33,10 +33,10 @@ def postgres_server() -> Iterator[str]:
 
 
 @contextmanager
-def fresh_database(server_url: str) -> Iterator[str]:
-    """The URL (postgresql+psycopg://) of a new, empty database; dropped at the end, whoever is still connected."""
+def fresh_database(server_url: str, template: str = "template0") -> Iterator[str]:
+    """The URL (postgresql+psycopg://) of a new database, a copy of `template`; dropped at the end, whoever is still connected."""
     name = f"test_{secrets.token_hex(6)}"
-    _execute(server_url, f"CREATE DATABASE {name}")
+    _execute(server_url, f"CREATE DATABASE {name} TEMPLATE {template}")
     try:
         yield make_url(server_url).set(drivername="postgresql+psycopg", database=name).render_as_string(hide_password=False)
     finally:
