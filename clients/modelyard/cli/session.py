@@ -14,8 +14,6 @@ from modelyard.client import Client, FailedPrecondition
 
 # A server that is there answers at once; one that restarts gets this long.
 PATIENCE_S: Final = 5.0
-# Watching a job outlasts a restart of the server.
-WATCH_PATIENCE_S: Final = 120.0
 
 
 @dataclass(frozen=True)
@@ -33,16 +31,14 @@ class Session:
 
 
 @contextmanager
-def session(common: Common, *, long: bool = False) -> Iterator[Session]:
-    """Opens a session and closes what it opened. long: the command watches a job, so it outlasts a restart of the server."""
+def session(common: Common) -> Iterator[Session]:
+    """Opens a session and closes what it opened."""
     running = None
     address = common.server
     if not address:
         address, running = _own_server(common)
     try:
-        with Client(
-            address, project=common.project, patience_s=WATCH_PATIENCE_S if long and running is None else PATIENCE_S
-        ) as client:
+        with Client(address, project=common.project, patience_s=PATIENCE_S) as client:
             yield Session(client, common, embedded=running is not None)
     finally:
         if running is not None:

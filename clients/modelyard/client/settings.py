@@ -44,11 +44,13 @@ class CallSettings:
     """How calls are made.
 
     timeout_s: deadline of a call that is not a stream, all its retries together.
-    patience_s: how long an UNAVAILABLE call is tried again, and how long a stream that broke is reconnected without an answer.
+    patience_s: how long an UNAVAILABLE call is tried again.
+    watch_patience_s: how long a Watch stream that broke is reconnected without an answer.
     """
 
     timeout_s: float = 30.0
     patience_s: float = 30.0
+    watch_patience_s: float = 120.0
     first_backoff_s: float = 0.1
     max_backoff_s: float = 3.0
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import grpc
 import pytest
-from tests.support.client_fakes import Blocking, Connect, Server
 
 from modelyard.client import AsyncClient, Client
+from tests.support.client_fakes import Blocking, Connect, Server
 
 
 @pytest.fixture(scope="session")

@@ -11,12 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.support.client_fakes import Connect, FakeArtifacts, Server
 
 from modelyard.artifact.v1 import artifact_service_pb2_grpc
 from modelyard.client import Addresses, DataLoss, InvalidArgument, NotFound
 from modelyard.client._archive import chunks, open_source
 from modelyard.type.v1 import blob_pb2
+from tests.support.client_fakes import Connect, FakeArtifacts, Server
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from typing import Any
 
 import grpc
 import pytest
-from tests.support.client_fakes import Connect, Server, abort, status_of
 
 from modelyard.client import (
     Addresses,
@@ -25,6 +24,7 @@ from modelyard.client import (
 from modelyard.dataset.v1 import dataset_pb2, dataset_service_pb2, dataset_service_pb2_grpc
 from modelyard.trainer.v1 import trainer_pb2, trainer_service_pb2, trainer_service_pb2_grpc
 from modelyard.type.v1 import job_pb2
+from tests.support.client_fakes import Connect, Server, abort, status_of
 
 RUNNING, SUCCEEDED = job_pb2.JOB_STATE_RUNNING, job_pb2.JOB_STATE_SUCCEEDED
 
@@ -199,7 +199,7 @@ def test_a_watch_survives_a_restart_of_the_server(connect: Connect, server: Serv
 
 
 def test_a_watch_gives_up_when_nobody_comes_back(connect: Connect, server: Server, datasets: FakeDatasets) -> None:
-    client = connect(server.address, patience_s=0.5)
+    client = connect(server.address, watch_patience_s=0.5)
     datasets.states = [RUNNING] * 1000
     datasets.pause_s = 0.01
     watch = client.datasets.watch_import("flowers/i1")

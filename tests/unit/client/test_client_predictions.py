@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.client_fakes import Connect, Server, abort
 
 from inference import grpc_service_pb2 as oip
 from inference import grpc_service_pb2_grpc as oip_grpc
 from modelyard.client import DataLoss, InvalidArgument, NotFound
 from modelyard.client.tensors import array_tensor, pack_bytes, prediction, unpack_bytes
+from tests.support.client_fakes import Connect, Server, abort
 
 TensorMetadata = oip.ModelMetadataResponse.TensorMetadata
 

@@ -24,7 +24,10 @@ def auto(
     common: Common,
     source: Annotated[
         str,
-        typer.Argument(help="Folder, CSV, Parquet, IDX or zip; or an artifact:// URI; or a dataset (version) by its full name."),
+        typer.Argument(
+            metavar="SOURCE",
+            help="Folder, CSV, Parquet, IDX or zip; or an artifact:// URI; or a dataset (version) by its full name.",
+        ),
     ],
     name: Annotated[str, typer.Option("--name", help="Name of the dataset, the model and the endpoint.")],
     task: Annotated[
@@ -57,8 +60,10 @@ def auto(
 
     Ends with exit code 3, the reasons, and nothing deployed when the gate says no.
 
+    \b
     Example: modelyard auto flowers/ --name flowers --max-train-time 10m --min-accuracy 0.85
 
+    \b
     Example: modelyard auto houses.csv --name houses --label price --floor rmse=50000 --json
     """
     from modelyard.cli.asking import floors_of, whole_number
@@ -71,7 +76,7 @@ def auto(
     floors = floors_of(floor, min_accuracy)
     train_s = seconds_of(max_train_time, "max_training_time") if max_train_time else None
     policy = split_policy(train_ratio, split, seed)
-    with session(common, long=True) as here:
+    with session(common) as here:
         names = here.client.names
         run = _data(here, source, name, task, format, label, usage_column)
         run.split.CopyFrom(policy)

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from modelyard.cli.session import Session
     from modelyard.dataset.v1 import dataset_pb2
 
-app = new_app("Import, check, publish, list, show, examples.\n\nExample: modelyard dataset import flowers/ --name flowers")
+app = new_app("Import, check, publish, list, show, examples.\n\n\b\nExample: modelyard dataset import flowers/ --name flowers")
 
 
 @app.command("import")
 @with_common
 def import_(
     common: Common,
-    source: Annotated[str, typer.Argument(help="Folder, CSV, Parquet, IDX or zip; or an artifact:// URI.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Folder, CSV, Parquet, IDX or zip; or an artifact:// URI.")],
     name: Annotated[str, typer.Option("--name", help="Name of the dataset; made when it does not exist.")],
     task: Annotated[
         str, typer.Option(help="image_classification, tabular_classification or tabular_regression. Default: detected.")
@@ -32,6 +32,7 @@ def import_(
 ) -> None:
     """Read data into a dataset.
 
+    \b
     Example: modelyard dataset import houses.csv --name houses --label price
     """
     from modelyard.cli.asking import uploaded
@@ -42,7 +43,7 @@ def import_(
     from modelyard.client import AlreadyExists
 
     checked_name(name)
-    with session(common, long=True) as here:
+    with session(common) as here:
         blob, file_name = uploaded(here, source)
         datasets = here.client.datasets
         with contextlib.suppress(AlreadyExists):
@@ -79,16 +80,17 @@ def _print_import(name: str, done: dataset_pb2.Import) -> None:
 
 @app.command("check")
 @with_common
-def check(common: Common, dataset: Annotated[str, typer.Argument(help="The dataset's name.")]) -> None:
+def check(common: Common, dataset: Annotated[str, typer.Argument(metavar="DATASET", help="The dataset's name.")]) -> None:
     """Look for what spoils a model: duplicates, wrong labels, missing values, outliers, imbalance, columns that leak the target.
 
+    \b
     Example: modelyard dataset check flowers
     """
     from modelyard.cli.live import job_bar
     from modelyard.cli.output import plain, print_json
     from modelyard.cli.session import session
 
-    with session(common, long=True) as here:
+    with session(common) as here:
         started = here.client.datasets.create_quality_report(dataset)
         with job_bar("check", "quality_report") as show:
             report = here.client.datasets.wait_quality_report(started.name, on_change=show)
@@ -113,7 +115,7 @@ def print_findings(findings: Any) -> None:
 @with_common
 def publish(
     common: Common,
-    dataset: Annotated[str, typer.Argument(help="The dataset's name.")],
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="The dataset's name.")],
     train_ratio: Annotated[str, typer.Option(help="Share to train on, above 0 and below 1, one to five decimals.")] = "0.8",
     split: Annotated[str, typer.Option(help="auto, ratio, or given (only the usage that came with the data).")] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
@@ -123,12 +125,13 @@ def publish(
 ) -> None:
     """Split a dataset's content and freeze it as a version.
 
+    \b
     Example: modelyard dataset publish flowers --train-ratio 0.7
     """
     from modelyard.cli.live import job_bar
     from modelyard.cli.session import session
 
-    with session(common, long=True) as here:
+    with session(common) as here:
         started = here.client.datasets.create_dataset_version(
             dataset,
             dataset_version_id=version_name,
@@ -148,6 +151,7 @@ def publish(
 def list_(common: Common) -> None:
     """List the datasets, newest first.
 
+    \b
     Example: modelyard dataset list
     """
     from modelyard.cli.output import date, enum_name, plain, print_json, print_table
@@ -176,10 +180,13 @@ def list_(common: Common) -> None:
 @with_common
 def show(
     common: Common,
-    dataset: Annotated[str, typer.Argument(help="A dataset (flowers) or a version of it (flowers/V001, flowers/latest).")],
+    dataset: Annotated[
+        str, typer.Argument(metavar="DATASET", help="A dataset (flowers) or a version of it (flowers/V001, flowers/latest).")
+    ],
 ) -> None:
     """Show a dataset with its versions, or a version with its counts, columns and notes.
 
+    \b
     Example: modelyard dataset show flowers/V001
     """
     from modelyard.cli.session import session
@@ -262,12 +269,13 @@ def _show_version(common: Common, version: dataset_pb2.DatasetVersion) -> None:
 @with_common
 def examples(
     common: Common,
-    version: Annotated[str, typer.Argument(help="A dataset version: flowers/V001.")],
+    version: Annotated[str, typer.Argument(metavar="VERSION", help="A dataset version: flowers/V001.")],
     usage: Annotated[str, typer.Option(help="Only train, validation or test.")] = "",
     limit: Annotated[int, typer.Option(min=1, help="Most examples to list.")] = 20,
 ) -> None:
     """List examples of a version with their usage and label.
 
+    \b
     Example: modelyard dataset examples flowers/V001 --usage test --limit 5
     """
     from modelyard.cli import results

@@ -20,7 +20,7 @@ app = new_app()
 @with_common
 def deploy(
     common: Common,
-    export: Annotated[str, typer.Argument(help="The export, see `modelyard export`.")],
+    export: Annotated[str, typer.Argument(metavar="EXPORT", help="The export, see `modelyard export`.")],
     endpoint: Annotated[
         str, typer.Option(help="Endpoint to deploy to; made when it does not exist. Default: named as the model.")
     ] = "",
@@ -37,6 +37,7 @@ def deploy(
 
     Exit code 3 when the gate says no.
 
+    \b
     Example: modelyard deploy EXPORT --endpoint flowers --min-accuracy 0.85
     """
     from modelyard.cli.asking import floors_of, whole_number
@@ -45,7 +46,7 @@ def deploy(
 
     floors = floors_of(floor, min_accuracy)
     whole_number(max_latency_ms, 1, 20_000, "max_latency_ms", "milliseconds")
-    with session(common, long=True) as here:
+    with session(common) as here:
         found = here.client.exports.get_export(export)
         decision = (
             here.client.gate.get_gate_decision(gate_decision) if gate_decision else _decide(here, found, floors, max_latency_ms)

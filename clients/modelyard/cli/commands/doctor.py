@@ -18,6 +18,7 @@ def doctor(
 ) -> None:
     """Look at this machine: what is wrong for Modelyard, and the cure. Exit code 1 when something must be cured.
 
+    \b
     Example: modelyard doctor
     """
     from modelyard.cli.checkup import FAIL, check_all

@@ -8,9 +8,9 @@ import typer
 
 from modelyard.cli.options import Common, new_app, with_common
 
-app = new_app("List, show, delete, events.\n\nExample: modelyard endpoint list")
+app = new_app("List, show, delete, events.\n\n\b\nExample: modelyard endpoint list")
 
-Name = Annotated[str, typer.Argument(help="The endpoint's name.")]
+Name = Annotated[str, typer.Argument(metavar="ENDPOINT", help="The endpoint's name.")]
 
 
 def _state(number: int) -> str:
@@ -25,6 +25,7 @@ def _state(number: int) -> str:
 def list_(common: Common) -> None:
     """List the endpoints, newest first.
 
+    \b
     Example: modelyard endpoint list
     """
     from modelyard.cli.output import date, plain, print_json, print_table
@@ -45,6 +46,7 @@ def list_(common: Common) -> None:
 def show(common: Common, endpoint: Name) -> None:
     """Show an endpoint with the versions it serves.
 
+    \b
     Example: modelyard endpoint show flowers
     """
     from modelyard.cli.output import date, plain, print_facts, print_json, print_table
@@ -75,10 +77,14 @@ def show(common: Common, endpoint: Name) -> None:
 @app.command("delete")
 @with_common
 def delete(
-    common: Common, endpoint: Annotated[str, typer.Argument(help="An endpoint (flowers), or one version of it (flowers/V001).")]
+    common: Common,
+    endpoint: Annotated[
+        str, typer.Argument(metavar="ENDPOINT", help="An endpoint (flowers), or one version of it (flowers/V001).")
+    ],
 ) -> None:
     """Delete an endpoint, or take one version off it. The record of events stays.
 
+    \b
     Example: modelyard endpoint delete flowers/V001
     """
     from modelyard.cli.output import note, print_json
@@ -101,6 +107,7 @@ def delete(
 def events(common: Common, endpoint: Name) -> None:
     """List what served when, newest first.
 
+    \b
     Example: modelyard endpoint events flowers
     """
     from modelyard.cli.output import date, enum_name, plain, print_json, print_table

@@ -15,7 +15,7 @@ app = new_app()
 @with_common
 def evaluate(
     common: Common,
-    export: Annotated[str, typer.Argument(help="The export, see `modelyard export`.")],
+    export: Annotated[str, typer.Argument(metavar="EXPORT", help="The export, see `modelyard export`.")],
     dataset_version: Annotated[
         str, typer.Option(help="Score it on this version. Default: the one the model was trained on.")
     ] = "",
@@ -23,6 +23,7 @@ def evaluate(
 ) -> None:
     """Score an export's bytes through the runtime that serves them, with 95% intervals.
 
+    \b
     Example: modelyard evaluate EXPORT --usage test
     """
     from modelyard.cli.live import job_bar
@@ -31,7 +32,7 @@ def evaluate(
     from modelyard.cli.session import session
     from modelyard.client import last_part, short
 
-    with session(common, long=True) as here:
+    with session(common) as here:
         version = here.client.datasets.get_dataset_version(dataset_version).name if dataset_version else ""
         started = here.client.evaluations.create_evaluation(export, dataset_version=version, usages=usage)
         with job_bar("evaluate", "evaluation") as show:

@@ -20,7 +20,9 @@ app = new_app()
 @with_common
 def export(
     common: Common,
-    model_version: Annotated[str, typer.Argument(help="Model version: flowers/V001 (flowers: its newest).")],
+    model_version: Annotated[
+        str, typer.Argument(metavar="MODEL_VERSION", help="Model version: flowers/V001 (flowers: its newest).")
+    ],
     format: Annotated[str, typer.Option(help="onnx.")] = "onnx",
     precision: Annotated[str, typer.Option(help="fp32.")] = "fp32",
     target: Annotated[str, typer.Option(help="Where its latency is measured: cpu or cpu-1core.")] = "cpu",
@@ -28,13 +30,14 @@ def export(
 ) -> None:
     """Turn a model version into a bundle: the model with its pre-processing, labels and test vectors; measure its latency.
 
+    \b
     Example: modelyard export flowers/V001 --output flowers-bundle
     """
     from modelyard.cli.live import job_bar
     from modelyard.cli.output import plain, print_json
     from modelyard.cli.session import session
 
-    with session(common, long=True) as here:
+    with session(common) as here:
         resolved = here.client.models.get_model_version(model_version).name
         started = here.client.exports.create_export(resolved, format=format, precision=precision, target=target)
         with job_bar("export", "export") as show:

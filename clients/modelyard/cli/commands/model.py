@@ -11,7 +11,7 @@ from modelyard.cli.options import Common, new_app, with_common
 if TYPE_CHECKING:
     from modelyard.cli.session import Session
 
-app = new_app("List, show.\n\nExample: modelyard model show flowers/V001")
+app = new_app("List, show.\n\n\b\nExample: modelyard model show flowers/V001")
 
 
 @app.command("list")
@@ -19,6 +19,7 @@ app = new_app("List, show.\n\nExample: modelyard model show flowers/V001")
 def list_(common: Common) -> None:
     """List the models, newest first.
 
+    \b
     Example: modelyard model list
     """
     from modelyard.cli.output import date, plain, print_json, print_table
@@ -40,10 +41,13 @@ def list_(common: Common) -> None:
 @with_common
 def show(
     common: Common,
-    model: Annotated[str, typer.Argument(help="A model (flowers) or a version of it (flowers/V001, flowers/latest).")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A model (flowers) or a version of it (flowers/V001, flowers/latest).")
+    ],
 ) -> None:
     """Show a model with its versions, or a version with how it was trained.
 
+    \b
     Example: modelyard model show flowers/V001
     """
     from modelyard.cli.session import session

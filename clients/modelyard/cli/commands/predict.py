@@ -26,8 +26,8 @@ REQUEST_BYTES: Final = 32 << 20
 @with_common
 def predict(
     common: Common,
-    endpoint: Annotated[str, typer.Argument(help="The endpoint's name.")],
-    files: Annotated[list[Path] | None, typer.Argument(metavar="[FILE]...", help="JPEG or PNG pictures.")] = None,
+    endpoint: Annotated[str, typer.Argument(metavar="ENDPOINT", help="The endpoint's name.")],
+    files: Annotated[list[Path] | None, typer.Argument(metavar="FILE", help="JPEG or PNG pictures.")] = None,
     row: Annotated[
         list[str], typer.Option(metavar="JSON", help="A row of a table: column to value, null where missing; may be given again.")
     ] = [],  # noqa: B006
@@ -36,8 +36,10 @@ def predict(
 ) -> None:
     """Ask an endpoint about pictures or rows.
 
+    \b
     Example: modelyard predict flowers some-flower.jpg
 
+    \b
     Example: modelyard predict titanic --row '{"age": 22, "sex": "female", "pclass": 3}'
     """
     from modelyard.cli.asking import wrong

@@ -12,9 +12,9 @@ from modelyard.cli.options import Common, new_app, with_common
 if TYPE_CHECKING:
     from modelyard.cli.session import Session
 
-app = new_app("List, show, watch, cancel, stop pipeline runs and training jobs.\n\nExample: modelyard runs watch RUN")
+app = new_app("List, show, watch, cancel, stop pipeline runs and training jobs.\n\n\b\nExample: modelyard runs watch RUN")
 
-Name = Annotated[str, typer.Argument(help="A pipeline run or a training job.")]
+Name = Annotated[str, typer.Argument(metavar="RUN", help="A pipeline run or a training job.")]
 
 
 @app.command("list")
@@ -22,6 +22,7 @@ Name = Annotated[str, typer.Argument(help="A pipeline run or a training job.")]
 def list_(common: Common, limit: Annotated[int, typer.Option(min=1, help="Most of each kind.")] = 20) -> None:
     """List pipeline runs and training jobs, newest first.
 
+    \b
     Example: modelyard runs list --limit 5
     """
     from modelyard.cli.live import state_name
@@ -58,6 +59,7 @@ def list_(common: Common, limit: Annotated[int, typer.Option(min=1, help="Most o
 def show(common: Common, name: Name) -> None:
     """Show a pipeline run or a training job.
 
+    \b
     Example: modelyard runs show RUN
     """
     from modelyard.cli.commands.train import print_job
@@ -78,13 +80,14 @@ def show(common: Common, name: Name) -> None:
 def watch(common: Common, name: Name) -> None:
     """Watch a pipeline run or a training job to its end. Exit code 3 when a run's gate said no.
 
+    \b
     Example: modelyard runs watch RUN
     """
     from modelyard.cli.commands.auto import follow
     from modelyard.cli.commands.train import follow_training
     from modelyard.cli.session import session
 
-    with session(common, long=True) as here:
+    with session(common) as here:
         kind, found = find(here, name)
         if kind == "pipeline run":
             follow(here, found.name)
@@ -97,6 +100,7 @@ def watch(common: Common, name: Name) -> None:
 def cancel(common: Common, name: Name) -> None:
     """Cancel a pipeline run or a training job; it makes no model version.
 
+    \b
     Example: modelyard runs cancel RUN
     """
     from modelyard.cli.session import session
@@ -114,6 +118,7 @@ def cancel(common: Common, name: Name) -> None:
 def stop(common: Common, name: Name) -> None:
     """Stop a training early and keep its best model; a pipeline run goes on with it.
 
+    \b
     Example: modelyard runs stop RUN
     """
     from modelyard.cli.session import session

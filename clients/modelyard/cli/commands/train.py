@@ -20,7 +20,10 @@ app = new_app()
 def train(
     common: Common,
     dataset_version: Annotated[
-        str, typer.Argument(help="Dataset version: flowers/V001 (flowers: its newest). With --resume: the job's own.")
+        str,
+        typer.Argument(
+            metavar="DATASET_VERSION", help="Dataset version: flowers/V001 (flowers: its newest). With --resume: the job's own."
+        ),
     ] = "",
     model: Annotated[str, typer.Option(help="Model that gets the new version. Default: named as the dataset.")] = "",
     recipe: Annotated[str, typer.Option(help="Recipe, see --recipes. Default: the service chooses.")] = "",
@@ -53,8 +56,10 @@ def train(
 ) -> None:
     """Train a model on a dataset version. The job goes on when this command is interrupted and a server runs.
 
+    \b
     Example: modelyard train flowers/V001 --recipe tinynet --max-train-time 5m
 
+    \b
     Example: modelyard train --resume JOB --from best --base-lr 0.0003 --max-epochs 20
     """
     from modelyard.cli.asking import wrong
@@ -81,7 +86,7 @@ def train(
     train_s = seconds_of(max_train_time, "max_training_time") if max_train_time else None
     if not (dataset_version or resume or recipes):
         raise wrong("dataset_version", "", "dataset_version is missing; give one such as flowers/V001, or --resume JOB")
-    with session(common, long=True) as here:
+    with session(common) as here:
         if recipes:
             _print_recipes(here, dataset_version)
             return

@@ -25,6 +25,7 @@ def up(
 
     Other commands with the same --data-dir find it. Jobs that had not ended go on.
 
+    \b
     Example: modelyard up --port 8970
     """
     from modelyard.cli.session import services

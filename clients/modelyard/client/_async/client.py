@@ -25,7 +25,8 @@ class AsyncClient:
     address: `host:port` of a server that holds them all, or Addresses.
     project: completes short names.
     timeout_s: deadline of a call that is no stream.
-    patience_s: how long UNAVAILABLE is tried again.
+    patience_s: how long a call that is UNAVAILABLE is tried again.
+    watch_patience_s: how long a Watch stream that broke is reconnected without an answer.
     credentials: for TLS; without, connections are plain text.
 
     Methods raise the named errors of `modelyard.client`. Close it, or use it in a `with` block.
@@ -38,11 +39,14 @@ class AsyncClient:
         project: str = "default",
         timeout_s: float = 30.0,
         patience_s: float = 30.0,
+        watch_patience_s: float = 120.0,
         credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
         addresses = Addresses.same(address) if isinstance(address, str) else address
         self.names = Names(project)
-        self._transport = transport = AsyncTransport(addresses, CallSettings(timeout_s, patience_s), credentials)
+        self._transport = transport = AsyncTransport(
+            addresses, CallSettings(timeout_s, patience_s, watch_patience_s), credentials
+        )
         self.datasets = AsyncDatasets(transport, self.names)
         self.training = AsyncTraining(transport, self.names)
         self.models = AsyncModels(transport, self.names)

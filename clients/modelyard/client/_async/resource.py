@@ -84,7 +84,7 @@ class AsyncResource:
                     return
             except (Unavailable, Cancelled) as error:
                 asked_s = error.retry_after_s
-                if time.monotonic() - heard > settings.patience_s:
+                if time.monotonic() - heard > settings.watch_patience_s:
                     raise
             failures += 1
             await self._transport.sleep(backoff_s(failures, settings, asked_s))

@@ -82,7 +82,7 @@ class Resource:
                     return
             except (Unavailable, Cancelled) as error:
                 asked_s = error.retry_after_s
-                if time.monotonic() - heard > settings.patience_s:
+                if time.monotonic() - heard > settings.watch_patience_s:
                     raise
             failures += 1
             self._transport.sleep(backoff_s(failures, settings, asked_s))

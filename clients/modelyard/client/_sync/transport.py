@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import grpc
 from google.protobuf.message import Message
@@ -13,6 +13,9 @@ from google.protobuf.message import Message
 from modelyard.client._channels import channel_options, method_path, serialize
 from modelyard.client._status import from_rpc_error
 from modelyard.client.settings import Addresses, CallSettings
+
+# grpc's close waits for ever for a call whose start was interrupted by Ctrl-C: it gets this long.
+CLOSE_S: Final = 2.0
 
 M = TypeVar("M", bound=Message)
 T = TypeVar("T")
@@ -75,7 +78,9 @@ class Transport:
         with self._lock:
             channels, self._channels = list(self._channels.values()), {}
         for channel in channels:
-            channel.close()
+            closing = threading.Thread(target=channel.close, name="modelyard-client-close", daemon=True)
+            closing.start()
+            closing.join(CLOSE_S)
 
     def _channel(self, address: str) -> Any:
         with self._lock:
