@@ -186,7 +186,7 @@ def test_a_run_that_failed_just_before_the_server_died_ends_after_the_restart(tm
 
     world = World(errors={"versions": errors.InvalidArgument("NO_TARGET", "no target")})
     dying = Pipeline(tmp_path, world)
-    dying.platform.jobs._end = die  # type: ignore[method-assign]  # as kill -9 between the error and the end would
+    dying.platform.jobs._end = die  # type: ignore[assignment, method-assign]  # as kill -9 between the error and the end would
     with dying as client:
         name = client.pipelines.create_pipeline_run(_run()).name
         _until(lambda: client.pipelines.get_pipeline_run(name).steps[2].state == job_pb2.JOB_STATE_FAILED)
