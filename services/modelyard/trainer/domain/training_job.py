@@ -9,7 +9,6 @@ from typing import Any, Final, TypeVar
 
 from modelyard.core.artifacts import Blob
 from modelyard.core.errors import FailedPrecondition, InvalidArgument
-from modelyard.core.jobs.job import JobState
 from modelyard.recipes.recipe import Recipe, recipe_document
 from modelyard.trainer.domain.recipe import recipe_from
 
@@ -147,9 +146,9 @@ def check_same_dataset(source: str, source_version: str, version: str) -> None:
         )
 
 
-def check_ended(source: str, state: JobState) -> None:
+def check_ended(source: str, state: str, ended: bool) -> None:
     """Raises FailedPrecondition TRAINING_JOB_RUNNING while the job to go on from still moves its checkpoints."""
-    if not state.terminal:
+    if not ended:
         path = "training_job.resume_from.training_job"
         message = f"{path} is {source}, which is {state}; stop or cancel it first, or wait for its end"
         raise FailedPrecondition("TRAINING_JOB_RUNNING", message, field=path, value=source, state=state)

@@ -153,7 +153,7 @@ def _check_names(new: NewTrainingJob) -> None:
 def _resumed(jobs: Jobs, new: NewTrainingJob, source_name: str, base: TrainingSpec) -> TrainingSpec:
     """From a checkpoint of another job. What that one started from stays known as the new model version's parent."""
     source = get_training_job(jobs, source_name, "training_job.resume_from.training_job")
-    check_ended(source.name, source.state)
+    check_ended(source.name, source.state.value, source.state.terminal)
     earlier = spec_from(source.spec)
     check_same_dataset(source.name, earlier.dataset_version, base.dataset_version)
     checkpoint = chosen_checkpoint(source.name, state_from(state_of(source)), new.checkpoint)
