@@ -7,7 +7,9 @@ bytes come out of the decompressor, so a header that lies changes nothing.
 
 from __future__ import annotations
 
+import errno
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -23,6 +25,8 @@ _GZIP_WINDOW = 31
 _UTF8_FLAG = 0x800
 _ENCRYPTED_FLAG = 0x1
 _SYMLINK = 0o120000
+# What zipfile raises on bytes that are no zip, or no longer one.
+_BROKEN = (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError, OverflowError, IndexError, struct.error)
 _DRIVE = re.compile(r"^[A-Za-z]:")
 
 _SYSTEM_PARTS = frozenset(
@@ -97,8 +101,8 @@ class SafeZip:
         try:
             with self._zip.open(info) as file:
                 yield from self._guarded(file, entry.path, compressed, limit)
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, RuntimeError, ValueError) as error:
-            if isinstance(error, OSError) and error.errno is not None:  # the disk, not the archive
+        except (*_BROKEN, zlib.error, RuntimeError, OSError) as error:
+            if _of_the_disk(error):
                 raise
             message = f"{entry.path} in {self.name} cannot be read: {error}"
             raise InvalidArgument("CORRUPT_ENTRY", message, file=entry.path, archive=self.name) from error
@@ -230,8 +234,15 @@ def _open_zip(path: Path, name: str) -> zipfile.ZipFile:
         return zipfile.ZipFile(path)
     except MemoryError as error:
         raise ResourceExhausted("OUT_OF_MEMORY", f"the directory of {name} does not fit into memory", file=name) from error
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError) as error:
+    except (*_BROKEN, OSError) as error:
+        if _of_the_disk(error):
+            raise
         raise InvalidArgument("NOT_A_ZIP", f"{name} is not a zip file that can be read: {error}", file=name) from error
+
+
+def _of_the_disk(error: Exception) -> bool:
+    """Whether an error is the machine's and not the archive's (a negative offset in a header shows as EINVAL)."""
+    return isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
 
 
 def _true_name(info: zipfile.ZipInfo) -> str:
