@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import structlog
@@ -16,13 +17,13 @@ from sqlalchemy import Engine
 
 from modelyard.artifact.v1 import artifact_service_pb2_grpc
 from modelyard.core.artifacts import ArtifactStore, collect, open_store
-from modelyard.core.database import migrate, open_database
+from modelyard.core.database import migrate, now, open_database
 from modelyard.core.errors import ModelyardError
 from modelyard.core.jobs.durable import Durable
 from modelyard.core.jobs.engine import JobEngine, JobLimits
 from modelyard.core.jobs.store import JobStore
 from modelyard.core.jobs.worker_servicer import WorkerServicer
-from modelyard.core.resources import ResourceStore, referenced_uris
+from modelyard.core.resources import ResourceStore, forget_requests, referenced_uris
 from modelyard.core.rpc.artifact_servicer import ArtifactServicer
 from modelyard.core.rpc.logs import configure_logs
 from modelyard.core.rpc.server import Mount, RpcServer, Service
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 COLLECT_EVERY_S = 3600.0
+REMEMBER_REQUESTS = timedelta(days=7)
 EVERY_INTERFACE = ("0.0.0.0", "::", "")  # noqa: S104  compared with, not bound to
 
 
@@ -163,6 +165,7 @@ class Host:
 
     def _collect_now_and_then(self) -> None:
         while not self._stopped.wait(COLLECT_EVERY_S):
+            forget_requests(self._platform.engine, now() - REMEMBER_REQUESTS)
             for platform in self._platforms:
                 try:
                     removed = platform.collect()
