@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import lru_cache
 from typing import Any, Final, TypeVar
 
 from modelyard.core.artifacts import Blob
@@ -197,6 +198,7 @@ def _structure(document: Mapping[str, Any], cls: type[Kind]) -> Kind:
     return kind
 
 
+@lru_cache(maxsize=1)
 def _converter() -> Any:
     from cattrs.preconf.json import make_converter
 
