@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from modelyard.core.rpc.server import RpcServer
-from modelyard.serving.bootstrap import inference_mount, inference_threads, onnx_loader
+from modelyard.serving.data_plane import inference_mount, inference_threads, onnx_loader
 from modelyard.serving.domain.endpoint import Condition, DeploymentState
 from modelyard.serving.domain.names import check_model_name
 from modelyard.serving.handlers.registry import Entry, Registry

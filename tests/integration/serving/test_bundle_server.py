@@ -1,0 +1,96 @@
+"""`python -m modelyard.serving --bundle`: one exported model on an edge device, with nothing else around it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.support.bundles import mlp_bundle, picture_bundle, spoil_vectors
+from tests.support.triton import triton
+
+NOT_NEEDED = ["torch", "torchvision", "pyarrow", "sklearn", "scipy", "pandas", "onnx", "lightgbm", "timm"]
+NOT_FOR_A_BUNDLE = [*NOT_NEEDED, "sqlalchemy", "alembic", "dbos", "minio", "psycopg"]
+
+
+@contextmanager
+def bundle_server(*arguments: str) -> Iterator[str]:
+    command = [sys.executable, "-m", "modelyard.serving", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            process.terminate()
+            assert process.wait(20) == 0
+
+
+def test_one_bundle_is_served_without_anything_else(tmp_path: Path) -> None:
+    bundle = mlp_bundle(tmp_path / "net.zip")
+    before = set(tmp_path.iterdir())
+    with bundle_server("--bundle", str(bundle), "--port", "0") as line:
+        assert line.startswith("serving net on 127.0.0.1:")
+        with triton.InferenceServerClient(line.rsplit(" ", 1)[1]) as client:
+            assert client.is_server_ready()
+            assert client.is_model_ready("net", "1")
+            x = triton.InferInput("x", [2, 4], "FP32")
+            x.set_data_from_numpy(np.ones((2, 4), np.float32))
+            assert client.infer("net", [x]).as_numpy("label").shape == (2,)
+    assert set(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--bundle", "{missing}"], "NO_SUCH_FILE"),
+        (["--bundle", "{text}"], "INVALID_BUNDLE"),
+        (["--bundle", "{wrong}"], "TEST_VECTORS_DIFFER"),
+        (["--bundle", "{good}", "--name", "../net"], "BAD_MODEL_NAME"),
+        (["--bundle", "{good}", "--port", "70000"], "port"),
+        (["--name", "net"], "--bundle"),
+    ],
+)
+def test_what_cannot_be_served_is_said_in_a_line(tmp_path: Path, arguments: list[str], said: str) -> None:
+    files = {name: tmp_path / f"{name}.zip" for name in ("missing", "text", "wrong", "good")}
+    files["text"].write_text("no bundle")
+    spoil_vectors(files["wrong"], mlp_bundle(files["good"]))
+    command = [sys.executable, "-m", "modelyard.serving", *(argument.format(**files) for argument in arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def imported(code: str) -> set[str]:
+    """Top-level packages that a fresh interpreter holds after running the code."""
+    script = f"{code}\nimport json, sys\nprint(json.dumps(sorted({{name.split('.')[0] for name in sys.modules}})))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True)
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+PREDICT = """
+from pathlib import Path
+import io, numpy, PIL.Image
+from modelyard.serving.bundle_server import single_model
+from modelyard.serving.settings import ServingSettings
+registry = single_model(Path({bundle!r}), "m", ServingSettings())
+out = io.BytesIO()
+PIL.Image.new("RGB", (20, 20)).save(out, "JPEG")
+files = numpy.array([out.getvalue()], dtype=object)
+assert registry.find("m", "")[1].run({{"image": files}})["label"].tolist() == ["dark"]
+"""
+
+
+def test_a_bundle_needs_no_training_library_and_no_database(tmp_path: Path) -> None:
+    bundle = picture_bundle(tmp_path / "p.zip")
+    assert imported(PREDICT.format(bundle=str(bundle))).isdisjoint(NOT_FOR_A_BUNDLE)
+
+
+def test_the_service_needs_no_training_library() -> None:
+    assert imported("import modelyard.serving.bootstrap, modelyard.serving.__main__").isdisjoint(NOT_NEEDED)
