@@ -1,19 +1,17 @@
 """Entry point of `modelyard`.
 
-Importing this module loads typer and nothing heavier; a command's own module is imported when it runs.
+Importing this module loads nothing but the error classes: `modelyard --help` is answered at once. typer is imported for
+everything else, and a command's own module when that command runs.
 """
 
 from __future__ import annotations
 
-import importlib
+import shutil
 import sys
-from typing import Any, Final
+import textwrap
+from typing import Final
 
-import typer
-import typer.core
-import typer.main
-
-from modelyard.cli.exits import INTERRUPTED, report
+from modelyard.cli.exits import report
 
 # What each command is, for `modelyard --help`; modelyard.cli.commands.<name> holds it as `app`.
 COMMANDS: Final = {
@@ -42,55 +40,41 @@ Exit codes: 0 done; 1 a job failed, or something is missing or in the way; 2 wro
 4 no server answers; 130 interrupted."""
 
 
-class LazyGroup(typer.core.TyperGroup):
-    """The commands by name, each imported when it is asked for."""
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name not in COMMANDS:
-            return None
-        module = importlib.import_module(f"modelyard.cli.commands.{cmd_name}")
-        return typer.main.get_command(module.app)
-
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            sys.stderr.write("interrupted\n")
-            raise SystemExit(INTERRUPTED) from None
+OPTIONS: Final = {"--version": "Print the version and exit.", "--help": "Show this message and exit."}
 
 
-def _version(value: bool) -> None:
-    if value:
-        from importlib.metadata import version
+def help_text() -> str:
+    """What `modelyard --help` prints."""
+    width = max(min(shutil.get_terminal_size().columns, 80) - 2, 50)
+    parts = [
+        "Usage: modelyard [OPTIONS] COMMAND [ARGS]...",
+        *(_paragraph(text, width) for text in HELP.split("\n\n")),
+        _listed("Options", OPTIONS),
+        _listed("Commands", COMMANDS),
+        *(_paragraph(text, width) for text in EPILOG.split("\n\n")),
+    ]
+    return "\n\n".join(parts)
 
-        print(f"modelyard {version('modelyard')}")
-        raise typer.Exit
+
+def _paragraph(text: str, width: int) -> str:
+    return textwrap.fill(text, width, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
 
 
-def _root(
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version and exit."),
-) -> None:
-    """Holds the help text and --version."""
-
-
-def _command() -> Any:
-    app = typer.Typer(cls=LazyGroup, rich_markup_mode=None, add_completion=False, no_args_is_help=True)
-    app.callback(help=HELP, epilog=EPILOG)(_root)
-    return typer.main.get_command(app)
+def _listed(title: str, entries: dict[str, str]) -> str:
+    longest = max(map(len, entries))
+    return "\n".join([f"{title}:", *(f"  {name.ljust(longest)}  {text}" for name, text in entries.items())])
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs a command line and exits with its status."""
     given = sys.argv[1:] if arguments is None else arguments
+    if given == ["--help"]:
+        print(help_text())
+        sys.exit(0)
+    from modelyard.cli.group import root_command
+
     try:
-        _command().main(args=given, prog_name="modelyard")
+        root_command().main(args=given, prog_name="modelyard")
     except Exception as error:
         sys.exit(report(error, debug="--debug" in given, as_json="--json" in given))
 

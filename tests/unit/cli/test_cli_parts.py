@@ -39,7 +39,7 @@ LEAVES = [(name, *([sub] if sub else [])) for name in COMMANDS for sub in GROUPS
 
 
 def test_starting_loads_nothing_heavy() -> None:
-    heavy = "{'grpc', 'google.protobuf', 'numpy', 'sqlalchemy', 'rich', 'torch', 'modelyard.core'}"
+    heavy = "{'typer', 'grpc', 'google.protobuf', 'numpy', 'sqlalchemy', 'rich', 'torch', 'modelyard.core'}"
     code = f"import sys, modelyard.cli.main; sys.exit(bool({heavy} & set(sys.modules)))"
     subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -68,6 +68,20 @@ def test_every_command_has_help_with_an_example(command: tuple[str, ...], capsys
     assert not caught.value.code
     assert f"Example: modelyard {' '.join(command)}" in said
     assert ("--json" in said) == (command != ("up",))
+
+
+def test_a_command_that_is_nearly_right_is_suggested(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["predct"])
+    assert "there is no command 'predct'; did you mean 'predict'?" in capsys.readouterr().err
+
+
+def test_without_arguments_it_says_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in ([], ["--help"]):
+        with pytest.raises(SystemExit):
+            main(arguments)
+        shown = capsys.readouterr()
+        assert all(f"  {name} " in shown.out + shown.err for name in COMMANDS)
 
 
 def test_wrong_usage_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:
