@@ -95,7 +95,7 @@ class FakeDatasets:
         return self._world.make(request_id, dataset, "versions", split=split, excluded=excluded, version_id=version_id)
 
     def version(self, name: str) -> VersionFound:
-        return VersionFound(self._world.task, self._world.state_of_version, {"train": 80})
+        return VersionFound(name.replace("latest", "V007"), self._world.task, self._world.state_of_version)
 
     def job(self, name: str) -> JobView:
         found: dict[str, Document] = {
@@ -118,10 +118,10 @@ class FakeTraining:
     def suggest(self, dataset_version: str) -> list[Document]:
         return [{"recipe_id": name, "hyperparameters": {"max_epochs": 9, "base_lr": 0.1}} for name in self._world.latencies]
 
-    def recipe_of(self, model_version: str) -> Document:
+    def version(self, model_version: str) -> tuple[str, Document]:
         if model_version.endswith("V404"):
             raise NotFound("RESOURCE_NOT_FOUND", f"{model_version} does not exist", name=model_version)
-        return {"recipe_id": "middle"}
+        return model_version.replace("latest", "V009"), {"recipe_id": "middle"}
 
     def start(
         self, dataset_version: str, model: str, recipe: Document, max_s: float | None, warm_start: str, request_id: str

@@ -50,11 +50,11 @@ class JobPort(Protocol):
 
 @dataclass(frozen=True)
 class VersionFound:
-    """A dataset version that is there: its task ("tabular_regression"), whether it is ready, and its counts by usage."""
+    """A dataset version that is there: its name ("latest" resolved), task ("tabular_regression") and state."""
 
+    name: str
     task: str
     state: str
-    counts: Mapping[str, int] = field(default_factory=dict)
 
 
 class Datasets(JobPort, Protocol):
@@ -88,8 +88,8 @@ class Training(JobPort, Protocol):
     def suggest(self, dataset_version: str) -> list[Document]:
         """The recipes that fit the dataset version, the most accurate first."""
 
-    def recipe_of(self, model_version: str) -> Document:
-        """The recipe a model version was trained with. Raises NotFound."""
+    def version(self, model_version: str) -> tuple[str, Document]:
+        """Name of a model version ("latest" resolved), and the recipe it was trained with. Raises NotFound."""
 
     def start(
         self, dataset_version: str, model: str, recipe: Document, max_s: float | None, warm_start: str, request_id: str

@@ -11,7 +11,16 @@ from pathlib import Path
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from modelyard.client import Addresses, AlreadyExists, Client, InvalidArgument, JobCancelled, JobFailed, NotFound
+from modelyard.client import (
+    Addresses,
+    AlreadyExists,
+    Client,
+    FailedPrecondition,
+    InvalidArgument,
+    JobCancelled,
+    JobFailed,
+    NotFound,
+)
 from modelyard.core import errors
 from modelyard.core.jobs.durable import ServerStopping
 from modelyard.core.platform import open_platform
@@ -112,6 +121,23 @@ def test_a_wrong_run_is_refused_at_once_and_makes_nothing(client: Client, world:
     with pytest.raises(NotFound):
         client.pipelines.create_pipeline_run(_run(incremental_model_version=f"{PARENT}/models/m/versions/V404"))
     assert world.created == before
+
+
+def test_latest_versions_are_named_as_they_are_at_the_start(client: Client) -> None:
+    wanted = pb.PipelineRun(
+        dataset_version=f"{PARENT}/datasets/flowers/versions/latest",
+        incremental_model_version=f"{PARENT}/models/flowers/versions/latest",
+    )
+    run = client.pipelines.create_pipeline_run(wanted)
+    assert run.dataset_version == f"{PARENT}/datasets/flowers/versions/V007"
+    assert run.incremental_model_version == f"{PARENT}/models/flowers/versions/V009"
+    client.pipelines.cancel_pipeline_run(run.name)
+
+
+def test_a_dataset_version_that_is_not_ready_is_refused(tmp_path: Path) -> None:
+    with Pipeline(tmp_path, World(state_of_version="RUNNING")) as client, pytest.raises(FailedPrecondition) as caught:
+        client.pipelines.create_pipeline_run(pb.PipelineRun(dataset_version=f"{PARENT}/datasets/flowers/versions/V001"))
+    assert caught.value.reason == "DATASET_VERSION_NOT_READY"
 
 
 def test_a_failed_step_gives_the_run_its_error(tmp_path: Path) -> None:

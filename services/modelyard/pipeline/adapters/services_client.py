@@ -132,9 +132,9 @@ class ClientDatasets:
         with named_errors():
             found = self._client.get_dataset_version(name)
         return VersionFound(
+            name=found.name,
             task=learning_pb2.Task.Name(found.task).removeprefix("TASK_").lower(),
             state=job_pb2.JobState.Name(found.status.state).removeprefix("JOB_STATE_"),
-            counts={_usage_name(count.usage): count.example_count for count in found.counts},
         )
 
     def job(self, name: str) -> JobView:
@@ -174,9 +174,10 @@ class ClientTraining:
         with named_errors():
             return [to_json(recipe) for recipe in self._client.suggest_recipes(dataset_version)]
 
-    def recipe_of(self, model_version: str) -> Document:
+    def version(self, model_version: str) -> tuple[str, Document]:
         with named_errors():
-            return to_json(self._models.get_model_version(model_version).recipe)
+            found = self._models.get_model_version(model_version)
+        return found.name, to_json(found.recipe)
 
     def start(
         self, dataset_version: str, model: str, recipe: Document, max_s: float | None, warm_start: str, request_id: str
@@ -286,10 +287,6 @@ class ClientEndpoints:
     def deploy(self, endpoint: str, export: str, decision: str, request_id: str) -> str:
         with named_errors():
             return self._client.create_deployment(endpoint, export=export, gate_decision=decision, request_id=request_id).name
-
-
-def _usage_name(usage: learning_pb2.Usage.ValueType) -> str:
-    return learning_pb2.Usage.Name(usage).removeprefix("USAGE_").lower()
 
 
 def _verdict(decision: evaluator_pb2.GateDecision) -> str:

@@ -208,7 +208,7 @@ def _recipes(journey: Journey, version: str) -> tuple[list[Document], bool]:
     """The recipes in question, and whether they are complete, so that they can be measured before any is trained."""
     spec, training = journey.spec, journey.services.training
     if spec.recipe is None and spec.incremental_model_version:
-        return [training.recipe_of(spec.incremental_model_version)], True
+        return [training.version(spec.incremental_model_version)[1]], True
     suggested = training.suggest(version)
     if spec.recipe is not None:
         wanted = spec.recipe.get("recipe_id", "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from modelyard.core import names
@@ -34,7 +34,7 @@ def create_run(jobs: Jobs, services_of: ServicesOf, *, parent: str, run_id: str,
     if run_id:
         names.check_id(run_id, "pipeline_run_id")
     completed = complete(spec, parent)
-    _check_what_it_names(services_of(project), completed)
+    completed = _resolved(services_of(project), completed)
     return jobs.submit(
         names.PIPELINE_RUN.format(project, run_id or names.new_id()),
         KIND,
@@ -46,16 +46,25 @@ def create_run(jobs: Jobs, services_of: ServicesOf, *, parent: str, run_id: str,
     )
 
 
-def _check_what_it_names(services: Services, spec: RunSpec) -> None:
+def _resolved(services: Services, spec: RunSpec) -> RunSpec:
+    """The spec with "latest" versions by their own names, once all it names has been found to be there."""
     if spec.dataset:
         services.datasets.check(spec.dataset)
-    if spec.dataset_version and (state := services.datasets.version(spec.dataset_version).state) != SUCCEEDED:
-        message = f"{spec.dataset_version} is {state}; it must have SUCCEEDED before a model can be trained on it"
-        raise FailedPrecondition(
-            "DATASET_VERSION_NOT_READY", message, field="pipeline_run.dataset_version", name=spec.dataset_version, state=state
-        )
+    if spec.dataset_version:
+        spec = replace(spec, dataset_version=_ready(services, spec.dataset_version))
     if spec.incremental_model_version:
-        services.training.recipe_of(spec.incremental_model_version)
+        spec = replace(spec, incremental_model_version=services.training.version(spec.incremental_model_version)[0])
+    return spec
+
+
+def _ready(services: Services, dataset_version: str) -> str:
+    found = services.datasets.version(dataset_version)
+    if found.state != SUCCEEDED:
+        message = f"{found.name} is {found.state}; it must have SUCCEEDED before a model can be trained on it"
+        raise FailedPrecondition(
+            "DATASET_VERSION_NOT_READY", message, field="pipeline_run.dataset_version", name=found.name, state=found.state
+        )
+    return found.name
 
 
 def spec_of(job: Job) -> RunSpec:
