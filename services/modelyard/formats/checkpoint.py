@@ -54,7 +54,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Writes it, visible only when it is whole (temporary name, fsync, rename)."""
     from safetensors.numpy import save
 
-    tensors = {name: np.ascontiguousarray(value) for name, value in sorted(checkpoint.tensors.items())}
+    tensors = {name: np.asarray(value, order="C") for name, value in sorted(checkpoint.tensors.items())}
     text = json.dumps({"format": FORMAT, "state": dict(checkpoint.state)}, sort_keys=True)
     data = save(tensors, metadata={_METADATA: text})
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

@@ -144,7 +144,7 @@ def dump_tensors(tensors: Tensors) -> bytes:
     """A safetensors file of arrays, the same bytes for the same arrays."""
     from safetensors.numpy import save
 
-    return save({name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)})
+    return save({name: np.asarray(tensors[name], order="C") for name in sorted(tensors)})
 
 
 def load_tensors(data: bytes, name: str = "file") -> dict[str, npt.NDArray[Any]]:

@@ -27,6 +27,7 @@ from modelyard.trainer.worker.run import (
     EARLY_STOPPED,
     STOPPED,
     STRETCH,
+    STRETCH_S,
     TIME_LIMIT,
     Best,
     Hooks,
@@ -113,7 +114,7 @@ def _train_epoch(run: Run) -> str:
         if reason:
             return reason
         _step_or_halve(run, order)
-        if run.window.steps >= STRETCH or run.remaining_s < 3 * run.pace.step_s:
+        if run.window.steps >= STRETCH or run.setup.clock() - run.window.started >= STRETCH_S:
             _look(run)
     return "" if _look(run) else DIVERGED
 
@@ -124,7 +125,7 @@ def _reason_to_end(run: Run) -> str:
         return CANCELLED
     if wish == "stop":
         return STOPPED
-    if run.remaining_s <= 0:
+    if run.remaining_s <= 0 and run.step:  # one step is always made: a limit gives a model, however short it is
         return TIME_LIMIT
     if run.step >= run.progress.planned:
         return TIME_LIMIT if run.progress.shortened else COMPLETED
@@ -263,7 +264,7 @@ def _validate(run: Run) -> None:
     began = run.setup.clock()
     metrics = evaluate(run.module, run.setup.validation, run.scaling)
     run.pace.validation_s = run.setup.clock() - began if metrics else 0.0
-    run.validated_step = run.step
+    run.validated_step, run.metrics = run.step, metrics
     better = run.best is None or _merit(metrics) > _merit(run.best.metrics) or not metrics
     run.waited_epochs = 0 if better else run.waited_epochs + 1
     if metrics:
@@ -280,16 +281,16 @@ def _merit(metrics: dict[str, float]) -> tuple[float, float]:
 
 def _finish(run: Run, reason: str) -> Outcome:
     """The last validation and checkpoints, and what came out."""
+    if not _look(run) and reason != CANCELLED:
+        reason = DIVERGED
+    if run.step == 0 and reason != CANCELLED:
+        raise FailedPrecondition("NOTHING_TO_TRAIN", f"the run ended ({reason}) before its first step", ended=reason)
     if reason == DIVERGED:
         note(run, DIVERGED, f"the loss was not a finite number after step {run.step}; the best weights before it are kept")
-    else:
-        _look(run)
-    if reason not in (DIVERGED, CANCELLED) and run.validated_step != run.step and run.step:
+        return _outcome(run, reason)
+    if reason != CANCELLED and run.validated_step != run.step:
         _validate(run)
-    if run.step == 0 and reason != CANCELLED:
-        raise FailedPrecondition("NOTHING_TO_TRAIN", "the run ended before its first step; allow more time", steps=0)
-    if reason != DIVERGED:
-        save(run)
+    save(run)
     return _outcome(run, reason)
 
 

@@ -49,6 +49,11 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[int, dict[st
     document = optimizer.state_dict()
     document["state"] = state
     optimizer.load_state_dict(document)
+    for parameter, values in optimizer.state.items():
+        for key, value in values.items():
+            if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
+                # Fused optimizers walk parameter and moments in memory order, so these must lie as the parameter does.
+                values[key] = torch.empty_like(parameter).copy_(value)
 
 
 def _group(settings: Hyperparameters, in_head: bool, decays: bool, parameters: list[nn.Parameter]) -> dict[str, Any]:

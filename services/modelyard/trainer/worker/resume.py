@@ -40,7 +40,7 @@ def save(run: Run) -> None:
     if run.best and not run.best.saved:
         _write(run, "best", run.best.checkpoint)
         run.best.saved = True
-    _write(run, "last", _with_best(snapshot(run, run.best.metrics if run.best else {}), run))
+    _write(run, "last", _with_best(snapshot(run, run.metrics), run))
     run.checkpoint_at = run.setup.clock()
 
 
@@ -94,11 +94,11 @@ def go_on(run: Run, resume: Checkpoint) -> None:
     before = Hyperparameters(**state["settings"])
     if before.optimizer == run.settings.optimizer and before.frozen == run.settings.frozen:
         restore_optimizer(run.optimizer, unpack_optimizer_torch(resume))
-    run.best = _best_of(resume)
-    if before == run.setup.settings:
-        _go_on_exactly(run, resume)
-    else:
-        _go_on_with_changes(run, before)
+    run.best, run.metrics = _best_of(resume), dict(state["metrics"])
+    if before == run.setup.settings and state["limit_s"] == run.setup.limit_s:
+        _go_on_exactly(run, resume)  # and when it had ended already, it ends again: its worker was lost before it could say so
+        return
+    _go_on_with_changes(run, before)
     if run.step >= run.progress.requested:
         raise _nothing_left(run)
 
@@ -108,8 +108,6 @@ def _go_on_exactly(run: Run, resume: Checkpoint) -> None:
     run.batch_size = int(state["batch_size"])
     run.settings = replace(run.settings, batch_size=run.batch_size)
     run.progress = Progress(**state["progress"])
-    if state["limit_s"] != run.setup.limit_s:
-        run.progress.planned = run.progress.requested
     plateau = state["plateau"]
     run.plateau = Plateau(plateau["factor"], -math.inf if plateau["best"] is None else plateau["best"], plateau["waited"])
     restore_random_state_torch(resume)

@@ -20,8 +20,8 @@ from modelyard.trainer.worker.schedule import Pace, Plateau, Progress, rate_fact
 COMPLETED, TIME_LIMIT, EARLY_STOPPED = "COMPLETED", "TIME_LIMIT", "EARLY_STOPPED"
 STOPPED, CANCELLED, DIVERGED = "STOPPED", "CANCELLED", "DIVERGED"
 
-STRETCH = 20
-"""Steps between two looks at the clock, the loss and the plan."""
+STRETCH, STRETCH_S = 20, 2.0
+"""Steps, or seconds, between two looks at the speed, the loss and the plan."""
 
 Instruction = Literal["continue", "stop", "cancel"]
 
@@ -134,6 +134,7 @@ class Run:
     waited_epochs: int = 0
     validated_step: int = -1
     best: Best | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
     points: list[tuple[float, int]] = field(default_factory=list)
     trained_s: float = 0.0
     trained_examples: int = 0

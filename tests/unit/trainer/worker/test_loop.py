@@ -1,0 +1,325 @@
+"""The training loop: what it learns, how it ends, what it keeps, and that it goes on exactly."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from modelyard.core.errors import FailedPrecondition, InvalidArgument, ResourceExhausted
+from modelyard.formats.checkpoint import read_checkpoint, read_state
+from modelyard.recipes.recipe import OPTIMIZERS, SCHEDULES, Hyperparameters
+from modelyard.trainer.worker.loop import train
+from modelyard.trainer.worker.run import Instruction
+from tests.support.small_training import SMALL, KeptHooks, Ticks, examples, small_setup
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def restored(path: Path, data: bytes) -> Any:
+    path.write_bytes(data)
+    return read_checkpoint(path)
+
+
+def stop_after(steps: int, how: Instruction) -> Any:
+    return lambda asked: how if asked > steps else "continue"
+
+
+def test_it_learns_and_says_how_far_it_is(tmp_path: Path) -> None:
+    hooks = KeptHooks()
+    outcome = train(small_setup(tmp_path, replace(SMALL, max_epochs=8)), hooks)
+    assert (outcome.reason, outcome.step, outcome.epochs) == ("COMPLETED", 48, 8)
+    assert outcome.metrics["val_accuracy"] > 0.9
+    validations = [event for event in hooks.events if event["metrics"]]
+    assert [event["step"] for event in validations] == [6, 12, 18, 24, 30, 36, 42, 48]
+    assert validations[-1]["loss"] < validations[0]["loss"]
+    assert validations[-1]["eta_s"] == 0
+    assert all(event["examples_per_second"] > 0 for event in validations)
+    assert max(event["metrics"]["val_accuracy"] for event in validations) == outcome.metrics["val_accuracy"]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_every_optimizer_under_every_schedule_lowers_the_loss(tmp_path: Path, optimizer: str, schedule: str) -> None:
+    rate = 0.05 if optimizer == "sgd" else 2e-3
+    settings = replace(SMALL, optimizer=optimizer, schedule=schedule, base_lr=rate, step_size=12, gamma=0.5)
+    hooks = KeptHooks()
+    outcome = train(small_setup(tmp_path, settings), hooks)
+    losses = [event["metrics"]["val_loss"] for event in hooks.events if event["metrics"]]
+    assert outcome.metrics["val_accuracy"] > 0.6
+    assert min(losses) < 0.95 * math.log(3)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_run_that_was_interrupted_ends_bit_equal(tmp_path: Path, optimizer: str) -> None:
+    """Cancelled in the middle of the third epoch and gone on in a new process's stead: same weights, same best, same rate."""
+    settings = replace(SMALL, optimizer=optimizer, base_lr=1e-3, schedule="reduce_on_plateau", plateau_patience=1)
+    whole = train(small_setup(tmp_path, settings), KeptHooks())
+    first = KeptHooks(stop_after(15, "cancel"))
+    assert train(small_setup(tmp_path, settings), first).reason == "CANCELLED"
+    torch.rand(7)
+    np.random.rand(3)
+    resume = restored(tmp_path / "kept", first.checkpoints["last"][-1])
+    assert 12 < resume.state["step"] < 18
+    again = train(small_setup(tmp_path, settings), KeptHooks(), resume)
+    assert (again.reason, again.step, again.best_step, again.metrics) == ("COMPLETED", 24, whole.best_step, whole.metrics)
+    assert all(np.array_equal(whole.weights[name], again.weights[name]) for name in whole.weights)
+
+
+def test_dropout_too_goes_on_where_it_was(tmp_path: Path) -> None:
+    def setup() -> Any:
+        made = small_setup(tmp_path)
+        cast(Any, made.module).head = nn.Sequential(nn.Dropout(0.5), cast(Any, made.module).head)
+        return made
+
+    whole = train(setup(), KeptHooks())
+    first = KeptHooks(stop_after(9, "cancel"))
+    train(setup(), first)
+    torch.manual_seed(99)
+    again = train(setup(), KeptHooks(), restored(tmp_path / "kept", first.checkpoints["last"][-1]))
+    assert all(np.array_equal(whole.weights[name], again.weights[name]) for name in whole.weights)
+
+
+def test_the_same_seed_gives_the_same_model_and_another_seed_another(tmp_path: Path) -> None:
+    one, two, other = (
+        train(small_setup(tmp_path, replace(SMALL, seed=seed, max_epochs=1)), KeptHooks()) for seed in (3, 3, 4)
+    )
+    assert all(np.array_equal(one.weights[name], two.weights[name]) for name in one.weights)
+    assert not np.array_equal(one.weights["head.weight"], other.weights["head.weight"])
+
+
+def test_a_run_that_had_ended_ends_again_when_its_worker_was_lost(tmp_path: Path) -> None:
+    whole = train(small_setup(tmp_path), KeptHooks())
+    resume = read_checkpoint(whole.checkpoints["last"])
+    again = train(small_setup(tmp_path), KeptHooks(), resume)
+    assert (again.reason, again.step, again.metrics) == ("COMPLETED", 24, whole.metrics)
+    assert all(np.array_equal(whole.weights[name], again.weights[name]) for name in whole.weights)
+
+
+def test_more_epochs_and_another_rate_go_on_from_the_last(tmp_path: Path) -> None:
+    whole = train(small_setup(tmp_path), KeptHooks())
+    resume = read_checkpoint(whole.checkpoints["last"])
+    hooks = KeptHooks()
+    again = train(small_setup(tmp_path, replace(SMALL, max_epochs=8, base_lr=1e-3)), hooks, resume)
+    assert (again.reason, again.step, again.epochs) == ("COMPLETED", 48, 8)
+    assert hooks.events[0]["step"] > 24
+    assert 0.2e-3 < hooks.events[0]["learning_rate"] < 0.5e-3  # more than half of the new cosine is behind it
+
+
+def test_another_optimizer_goes_on_from_the_best(tmp_path: Path) -> None:
+    whole = train(small_setup(tmp_path), KeptHooks())
+    resume = read_checkpoint(whole.checkpoints["best"])
+    assert resume.state["step"] == whole.best_step
+    again = train(small_setup(tmp_path, replace(SMALL, max_epochs=6, optimizer="sgd", base_lr=0.01)), KeptHooks(), resume)
+    assert again.reason == "COMPLETED"
+    assert again.metrics["val_accuracy"] >= whole.metrics["val_accuracy"]
+
+
+def test_going_on_with_nothing_left_says_so(tmp_path: Path) -> None:
+    whole = train(small_setup(tmp_path), KeptHooks())
+    resume = read_checkpoint(whole.checkpoints["last"])
+    with pytest.raises(FailedPrecondition) as caught:
+        train(small_setup(tmp_path, replace(SMALL, max_epochs=3)), KeptHooks(), resume)
+    assert caught.value.reason == "NOTHING_TO_TRAIN"
+    assert caught.value.violations[0].field == "hyperparameters.max_epochs"
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
+    whole = train(small_setup(tmp_path, replace(SMALL, max_epochs=1)), KeptHooks())
+    resume = read_checkpoint(whole.checkpoints["last"])
+    with pytest.raises(FailedPrecondition) as caught:
+        train(_other_network(tmp_path), KeptHooks(), resume)
+    assert caught.value.reason == "CHECKPOINT_MISMATCH"
+
+
+def _other_network(tmp_path: Path) -> Any:
+    from modelyard.recipes.build_image import build
+
+    return small_setup(tmp_path, module=build("modelyard:tinynet", classes=3, channels=1, height=16, width=16))
+
+
+def test_the_time_limit_gives_an_annealed_model(tmp_path: Path) -> None:
+    """Each look at the clock takes 0.1 s: far too slow for 100 epochs in 60 s, so the schedule is fitted to the limit."""
+    settings = replace(SMALL, max_epochs=100, base_lr=1e-3)
+    hooks = KeptHooks()
+    outcome = train(small_setup(tmp_path, settings, limit_s=60.0, clock=Ticks(0.1), report_every_s=0.0), hooks)
+    assert outcome.reason == "TIME_LIMIT"
+    assert 50 < outcome.train_seconds < 63
+    assert 0 < outcome.step < 600
+    assert hooks.events[-1]["learning_rate"] < 0.05 * settings.base_lr
+    assert hooks.events[-1]["metrics"]
+    assert outcome.checkpoints["last"].is_file()
+
+
+def test_a_limit_that_is_over_still_gives_a_model(tmp_path: Path) -> None:
+    outcome = train(small_setup(tmp_path, limit_s=10.0, elapsed_s=20.0), KeptHooks())
+    assert (outcome.reason, outcome.step) == ("TIME_LIMIT", 1)
+    assert outcome.weights
+    assert outcome.train_seconds > 20
+
+
+def test_a_limit_that_does_not_bind_changes_nothing(tmp_path: Path) -> None:
+    free, limited = (train(small_setup(tmp_path, limit_s=limit), KeptHooks()) for limit in (None, 3600.0))
+    assert limited.reason == "COMPLETED"
+    assert all(np.array_equal(free.weights[name], limited.weights[name]) for name in free.weights)
+
+
+def test_max_steps_ends_it(tmp_path: Path) -> None:
+    outcome = train(small_setup(tmp_path, replace(SMALL, max_steps=8)), KeptHooks())
+    assert (outcome.reason, outcome.step) == ("COMPLETED", 8)
+    assert outcome.metrics
+
+
+def test_stop_keeps_the_model_and_cancel_only_a_checkpoint(tmp_path: Path) -> None:
+    stopped = train(small_setup(tmp_path), KeptHooks(stop_after(10, "stop")))
+    assert (stopped.reason, stopped.step) == ("STOPPED", 9)  # asked once more at the end of the first epoch
+    assert stopped.metrics
+    hooks = KeptHooks(stop_after(3, "cancel"))
+    cancelled = train(small_setup(tmp_path), hooks)
+    assert (cancelled.reason, cancelled.weights) == ("CANCELLED", {})
+    assert restored(tmp_path / "kept", hooks.checkpoints["last"][-1]).state["step"] == 3
+
+
+def test_early_stopping_waits_for_patience(tmp_path: Path) -> None:
+    settings = replace(SMALL, max_epochs=50, early_stopping_patience=2, base_lr=1e-9, weight_decay=0.0, augmentation="none")
+    hooks = KeptHooks()
+    outcome = train(small_setup(tmp_path, settings, train=16), hooks)
+    assert outcome.reason == "EARLY_STOPPED"
+    scores = [(event["metrics"]["val_accuracy"], -event["metrics"]["val_loss"]) for event in hooks.events if event["metrics"]]
+    assert len(scores) < 50
+    assert scores.index(max(scores)) == len(scores) - 3
+
+
+def test_a_loss_that_is_no_number_before_anything_was_kept_fails(tmp_path: Path) -> None:
+    with pytest.raises(FailedPrecondition) as caught:
+        train(small_setup(tmp_path, replace(SMALL, base_lr=100.0, optimizer="sgd", warmup_steps=0), module=Exploding(0)), KeptHooks())
+    assert caught.value.reason == "DIVERGED"
+    assert caught.value.violations[0].field == "hyperparameters.base_lr"
+
+
+def test_a_loss_that_is_no_number_later_keeps_the_best(tmp_path: Path) -> None:
+    hooks = KeptHooks()
+    outcome = train(small_setup(tmp_path, module=Exploding(8)), hooks)
+    assert (outcome.reason, outcome.best_step) == ("DIVERGED", 6)
+    assert all(np.isfinite(value).all() for value in outcome.weights.values())
+    assert hooks.notes == ["DIVERGED"]
+
+
+class Exploding(nn.Module):
+    """Gives numbers for some training steps, then none."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.head = nn.Linear(256, 3)
+        self.left = steps
+
+    def get_classifier(self) -> nn.Module:
+        return self.head
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.left -= self.training
+        logits: Tensor = self.head(x.flatten(1))
+        return logits * (math.nan if self.left < 0 else 1.0)
+
+
+class Greedy(Exploding):
+    """Has memory for a few examples at a time."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(10**6)
+        self.most = most
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and len(x) > self.most:
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
+        return super().forward(x)
+
+
+def test_memory_that_runs_out_halves_the_batch(tmp_path: Path) -> None:
+    hooks = KeptHooks()
+    outcome = train(small_setup(tmp_path, module=Greedy(5)), hooks)
+    assert hooks.notes == ["BATCH_HALVED", "BATCH_HALVED"]
+    assert (outcome.reason, outcome.batch_size, outcome.step, outcome.epochs) == ("COMPLETED", 4, 96, 4)
+
+
+def test_memory_that_holds_not_even_two_examples_fails(tmp_path: Path) -> None:
+    with pytest.raises(ResourceExhausted) as caught:
+        train(small_setup(tmp_path, module=Greedy(0)), KeptHooks())
+    assert caught.value.reason == "OUT_OF_MEMORY"
+
+
+def test_a_batch_of_one_that_a_norm_cannot_learn_from_is_named(tmp_path: Path) -> None:
+    module = Exploding(99)
+    module.head = nn.Sequential(nn.Linear(256, 3), nn.BatchNorm1d(3))  # type: ignore[assignment]
+    with pytest.raises(InvalidArgument) as caught:
+        train(small_setup(tmp_path, replace(SMALL, batch_size=1), module=module), KeptHooks())
+    assert (caught.value.reason, caught.value.violations[0].field) == ("BATCH_TOO_SMALL", "hyperparameters.batch_size")
+
+
+def test_no_training_examples_and_wrong_settings_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(FailedPrecondition) as caught:
+        train(small_setup(tmp_path, train=0), KeptHooks())
+    assert caught.value.reason == "NO_TRAINING_EXAMPLES"
+    with pytest.raises(InvalidArgument) as wrong:
+        train(small_setup(tmp_path, replace(SMALL, base_lr=0.0)), KeptHooks())
+    assert wrong.value.violations[0].field == "hyperparameters.base_lr"
+
+
+def test_without_validation_examples_the_newest_weights_are_kept(tmp_path: Path) -> None:
+    outcome = train(small_setup(tmp_path, validation=examples(0)), KeptHooks())
+    assert (outcome.reason, outcome.best_step, outcome.metrics) == ("COMPLETED", 24, {})
+
+
+def test_checkpoints_come_in_time_and_hold_what_they_say(tmp_path: Path) -> None:
+    hooks = KeptHooks()
+    setup = small_setup(tmp_path, checkpoint_every_s=0.0)
+    outcome = train(setup, hooks)
+    assert len(hooks.checkpoints["last"]) >= 4
+    assert 1 <= len(hooks.checkpoints["best"]) <= 5
+    state = read_state(outcome.checkpoints["last"])
+    assert (state["step"], state["epoch"], state["position"]) == (24, 4, 0)
+    assert Hyperparameters(**state["settings"]) == setup.settings
+    assert asdict(setup.normalization) == {name: tuple(value) for name, value in state["normalization"].items()}
+    quiet = KeptHooks()
+    train(small_setup(tmp_path), quiet)
+    assert [len(each) for each in quiet.checkpoints.values()] == [1, 1]
+
+
+def test_frozen_layers_stay_as_loaded_and_the_head_moves(tmp_path: Path) -> None:
+    settings = replace(SMALL, max_epochs=1, frozen=0.5, backbone_lr=0.1)
+    setup = small_setup(tmp_path, settings, pretrained=True)
+    before = {name: value.clone() for name, value in setup.module.state_dict().items()}
+    outcome = train(setup, KeptHooks())
+    moved = [name for name, value in outcome.weights.items() if not np.array_equal(value, before[name].numpy())]
+    assert "head.weight" in moved
+    assert "features.0.0.weight" not in moved
+    assert "features.0.1.running_mean" not in moved
+    fresh = train(small_setup(tmp_path, settings), KeptHooks())
+    assert not np.array_equal(fresh.weights["features.0.0.weight"], before["features.0.0.weight"].numpy())
+
+
+def test_class_weights_raise_the_rare_class(tmp_path: Path) -> None:
+    """With 2 of 3 classes rare, unweighted training on pure noise answers the frequent one; weights bring the others back."""
+    rare = examples(96)
+    keep = torch.cat([torch.nonzero(rare.labels == 0)[:, 0], torch.nonzero(rare.labels > 0)[:4, 0]])
+    few = type(rare)(torch.randint(0, 256, (len(keep), 16, 16, 1), dtype=torch.uint8), rare.labels[keep])
+    answers = []
+    for weighted in (False, True):
+        settings = replace(SMALL, class_weights=weighted, max_epochs=2, augmentation="none")
+        setup = small_setup(tmp_path, settings, train=1)
+        outcome = train(replace(setup, train=few, validation=few), KeptHooks())
+        answers.append(outcome.metrics["val_loss"])
+    assert answers[1] > answers[0]
