@@ -2,10 +2,10 @@
 
     python tests/bench/serving.py [--seconds 4] [--json FILE]
 
-Each model is served by `python -m modelyard.serving --bundle` (one process), called by 8 concurrent callers (another process; bytes
-made beforehand, raw tensors, one example a request), and run by onnxruntime with no server (a third process; one caller and eight,
-the better counts). Rounds alternate, so that both meet the same machine; the median round counts. On a machine with few cores the
-callers take their share of them: the ratio is what a user of that machine gets, not what the server alone could do.
+Each model is served by `python -m modelyard.serving --bundle` (one process), called by 8 concurrent callers (another process;
+bytes made beforehand, raw tensors, one example a request), and run by onnxruntime with no server (a third process; one caller and
+eight, the better counts). Rounds alternate, so that both meet the same machine; the median round counts. On a machine with few
+cores the callers take their share of them: the ratio is what a user of that machine gets, not what the server alone could do.
 """
 
 from __future__ import annotations

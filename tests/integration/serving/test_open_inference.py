@@ -92,8 +92,9 @@ def refusal(call: Any) -> tuple[grpc.StatusCode, str, str]:
 
 
 def raw_request(shape: list[int], raw: bytes, **changes: Any) -> oip.ModelInferRequest:
-    values = {"name": "x", "datatype": "FP32", "shape": shape} | changes
-    request = oip.ModelInferRequest(model_name="mlp", inputs=[values])
+    values = {"name": "x", "datatype": "FP32"} | changes
+    request = oip.ModelInferRequest(model_name="mlp")
+    request.inputs.add(**values, shape=shape)
     request.raw_input_contents.append(raw)
     return request
 
@@ -192,7 +193,8 @@ def test_a_batch_answers_as_single_examples_do(client: triton.InferenceServerCli
 
 
 def test_typed_contents_answer_as_raw_ones_do(stub: Any, client: triton.InferenceServerClient) -> None:
-    request = oip.ModelInferRequest(model_name="mlp", inputs=[{"name": "x", "datatype": "FP32", "shape": [5, 4]}])
+    request = oip.ModelInferRequest(model_name="mlp")
+    request.inputs.add(name="x", datatype="FP32", shape=[5, 4])
     request.inputs[0].contents.fp32_contents.extend(X.ravel().tolist())
     typed = np.frombuffer(stub.ModelInfer(request).raw_output_contents[0], np.float32).reshape(5, 3)
     np.testing.assert_array_equal(typed, client.infer("mlp", [tensor("x", X)]).as_numpy("probabilities"))
@@ -242,7 +244,8 @@ def test_picture_files_may_come_as_a_column(client: triton.InferenceServerClient
 )
 def test_what_is_no_picture_is_refused_by_its_place(stub: Any, data: bytes, reason: str) -> None:
     good = png((255, 0, 0))
-    request = oip.ModelInferRequest(model_name="picture", inputs=[{"name": "image", "datatype": "BYTES", "shape": [2]}])
+    request = oip.ModelInferRequest(model_name="picture")
+    request.inputs.add(name="image", datatype="BYTES", shape=[2])
     request.raw_input_contents.append(b"".join(struct.pack("<I", len(item)) + item for item in (good, data)))
     code, found, message = refusal(lambda: stub.ModelInfer(request))
     assert (code, found) == (grpc.StatusCode.INVALID_ARGUMENT, reason)
@@ -293,7 +296,8 @@ def test_raw_and_typed_contents_are_not_mixed(stub: Any) -> None:
 
 
 def test_contents_in_the_wrong_field_are_refused(stub: Any) -> None:
-    request = oip.ModelInferRequest(model_name="mlp", inputs=[{"name": "x", "datatype": "FP32", "shape": [1, 4]}])
+    request = oip.ModelInferRequest(model_name="mlp")
+    request.inputs.add(name="x", datatype="FP32", shape=[1, 4])
     request.inputs[0].contents.fp64_contents.extend([1, 2, 3, 4])
     assert refusal(lambda: stub.ModelInfer(request))[1] == "WRONG_CONTENTS"
     request.inputs[0].contents.fp32_contents.extend([1, 2, 3])
@@ -370,6 +374,14 @@ def test_a_deadline_that_is_over_is_answered_so(stub: Any) -> None:
 
 
 def test_modelyards_own_client_predicts(world: ServingWorld) -> None:
+    with Client(world.address) as client:
+        assert client.predictions.predict("picture", image=[png((255, 0, 0)), png((0, 0, 255))]).labels == ["red", "blue"]
+        rows = [{"sex": "male", "age": 20}, {"sex": "female", "age": 30}]
+        assert client.predictions.predict("person", rows=rows).rows("prediction") == [120, 30]
+        assert client.predictions.predict("mlp", tensors={"x": X}, version="V001").model_version == "V001"
+
+
+def test_endpoints_tell_what_they_serve(world: ServingWorld) -> None:
     with Client(world.address) as client:
         got = client.endpoints.get_endpoint("mlp")
         assert got.default_version == "V002"

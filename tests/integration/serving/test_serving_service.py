@@ -167,8 +167,8 @@ def test_taking_off_and_deleting(tmp_path: Path) -> None:
 def test_beyond_the_queue_callers_are_told_when_to_come_back(tmp_path: Path) -> None:
     """One thread, no queue, and a model that takes a while: of many at once some are refused, and none is answered wrongly."""
     bundle = mlp_bundle(tmp_path / "1.zip", features=512, hidden=2048, layers=3)
-    limits = {"inference_threads": 1, "inference_queue": 0, "inline_ms": 0}
-    with serving(tmp_path / "data", **limits) as world, Client(world.address, patience_s=0) as client:
+    server = serving(tmp_path / "data", inference_threads=1, inference_queue=0, inline_ms=0)
+    with server as world, Client(world.address, patience_s=0) as client:
         client.endpoints.create_endpoint("mlp")
         deploy(client, world, bundle)
         tensors = {"x": np.ones((64, 512), np.float32)}

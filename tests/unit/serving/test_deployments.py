@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gc
+import threading
+import time
 from typing import Any
 
 import pytest
 
 from modelyard.core.errors import AlreadyExists, FailedPrecondition, InvalidArgument, ModelyardError, NotFound, Unavailable
 from modelyard.serving.domain.endpoint import Deployment, DeploymentState, EventKind
+from modelyard.serving.handlers.deployer import OneAtATime
 from modelyard.serving.handlers.deployments import create_deployment, delete_deployment, get_deployment, list_events
 from modelyard.serving.handlers.endpoints import create_endpoint, delete_endpoint, get_endpoint, list_endpoints
 from modelyard.serving.handlers.reconcile import reconcile
@@ -39,6 +43,30 @@ def deploy(world: World, number: int, request: Request = NO_REQUEST) -> Deployme
 
 def answering(world: World, version: str = "") -> str:
     return world.registry.find("flowers", version)[0].version
+
+
+def test_turns_about_one_endpoint_never_overlap_and_leave_nothing_behind() -> None:
+    turns = OneAtATime()
+    inside: list[str] = []
+    most: list[int] = []
+
+    def call() -> None:
+        with turns.hold("a"):
+            inside.append("a")
+            most.append(len(inside))
+            time.sleep(0.001)
+            inside.pop()
+
+    threads = [threading.Thread(target=call) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] * 20
+    with turns.hold("a"), turns.hold("b"):
+        assert len(turns._locks) == 2
+    gc.collect()
+    assert len(turns._locks) == 0
 
 
 def never(*_: Any) -> None:

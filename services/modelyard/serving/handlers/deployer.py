@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from weakref import WeakValueDictionary
 
 from modelyard.serving.handlers.registry import Registry
 from modelyard.serving.ports import EndpointStore, Exports, Gates, ModelLoader
@@ -13,10 +14,10 @@ from modelyard.serving.ports import EndpointStore, Exports, Gates, ModelLoader
 
 @dataclass
 class OneAtATime:
-    """Locks by name: two calls about the same endpoint never overlap, others do."""
+    """Locks by name: two calls about the same endpoint never overlap, others do. A lock is gone when nobody holds or awaits it."""
 
     _guard: threading.Lock = field(default_factory=threading.Lock)
-    _locks: dict[str, threading.Lock] = field(default_factory=dict)
+    _locks: WeakValueDictionary[str, threading.Lock] = field(default_factory=WeakValueDictionary)
 
     @contextmanager
     def hold(self, name: str) -> Iterator[None]:

@@ -9,6 +9,8 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
+from prometheus_client import Counter
+
 from inference import grpc_service_pb2 as oip
 from inference.grpc_service_pb2_grpc import GRPCInferenceServiceServicer
 from modelyard.formats.bundle import TensorSpec
@@ -18,6 +20,7 @@ from modelyard.serving.handlers.registry import Entry, Registry
 from modelyard.serving.ports import InferenceThreads, LoadedModel
 from modelyard.serving.rpc.tensors import read_inputs, response, wanted_outputs
 
+EXAMPLES = Counter("modelyard_examples_total", "Examples that predictions were made for.", ["model", "version"])
 PLATFORM: Final = "onnxruntime_onnx"
 BACKEND: Final = "onnxruntime"
 EXTENSIONS: Final = ("model_configuration", "model_repository_index")
@@ -82,6 +85,7 @@ class InferenceServicer(GRPCInferenceServiceServicer):
     def _answer(self, request: oip.ModelInferRequest, entry: Entry, loaded: LoadedModel) -> oip.ModelInferResponse:
         wanted = wanted_outputs(request, loaded.card.served_outputs)
         answers = loaded.run(read_inputs(request, loaded.card, self.max_batch))
+        EXAMPLES.labels(entry.model, entry.version).inc(len(answers[wanted[0].name]))
         return response(request, entry.version, wanted, answers)
 
 
