@@ -115,8 +115,16 @@ def _positions(categories: Sequence[str], values: NDArray[Any]) -> NDArray[np.in
     return np.array([known.get(value, len(categories)) for value in values], dtype=np.int64)
 
 
+def target_matrix(y: NDArray[Any], classes: int) -> Floats:
+    """What category means are taken of, [N, outputs]: one-hot classes (of two only the second), or the values (classes 0)."""
+    if classes == 0:
+        return y[:, None].astype(np.float64)
+    hot: Floats = np.eye(classes)[y]
+    return hot[:, 1:] if classes == 2 else hot
+
+
 def fit_encoding(columns: Columns, target: Floats, *, linear: bool) -> TableEncoding:
-    """Learns the encoding from training rows. `target` is [N, outputs]: one-hot classes, or the value for regression."""
+    """Learns the encoding from training rows; `target` as `target_matrix` gives it."""
     numeric = [name for name, values in columns.items() if values.dtype != object]
     fit_numeric = _fit_scaled if linear else _fit_plain
     return TableEncoding(

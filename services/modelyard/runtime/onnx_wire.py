@@ -22,6 +22,7 @@ _CHILDREN: Final[dict[str, dict[int, str]]] = {
     "sparse": {1: "tensor", 2: "tensor"},
     "tensor": {},
 }
+_LOCATION: Final = b"location"
 _EXTERNAL_DATA, _DATA_LOCATION, _IS_EXTERNAL = 13, 14, 1
 
 
@@ -31,7 +32,14 @@ class NotOnnxError(ValueError):
 
 def has_external_data(model: bytes) -> bool:
     """Whether any tensor of the model keeps its values in another file. Raises NotOnnxError when `model` is not protobuf."""
+    if _LOCATION not in model:  # the key that every reference carries; spares the walk through large trees
+        _first_field(model)
+        return False
     return _searches(memoryview(model), "model", 0)
+
+
+def _first_field(model: bytes) -> None:
+    next(_fields(memoryview(model)), None)
 
 
 def _searches(data: memoryview, kind: str, depth: int) -> bool:

@@ -224,7 +224,9 @@ def floor32(values: Sequence[float]) -> NDArray[np.float32]:
     exact = np.array(values, dtype=np.float64)
     limit = np.finfo(np.float32).max
     rounded = np.clip(exact, -limit, limit).astype(np.float32)
-    down: NDArray[np.float32] = np.where(rounded > exact, np.nextafter(rounded, np.float32(-np.inf)), rounded)
+    with np.errstate(over="ignore"):
+        below = np.nextafter(rounded, np.float32(-np.inf))
+    down: NDArray[np.float32] = np.where(rounded > exact, below, rounded)
     return down
 
 

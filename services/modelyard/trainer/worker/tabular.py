@@ -32,6 +32,7 @@ from modelyard.recipes.build_tabular import (
     columns_of,
     fit_encoding,
     payload_of,
+    target_matrix,
 )
 from modelyard.recipes.recipe import Recipe, recipe_document
 from modelyard.recipes.tabular import AUTO, LIGHTGBM, LINEAR, TabularHyperparameters
@@ -64,11 +65,8 @@ class Rows:
 
     @property
     def target(self) -> Floats:
-        """[N, outputs] for category means: one-hot classes (of two, only the second), or the values."""
-        if self.classes == 0:
-            return self.y[:, None].astype(np.float64)
-        hot: Floats = np.eye(self.classes)[self.y]
-        return hot[:, 1:] if self.classes == 2 else hot
+        """[N, outputs]; see target_matrix."""
+        return target_matrix(self.y, self.classes)
 
     def take(self, rows: NDArray[Any]) -> Rows:
         """Some of the rows, by position or by mask."""
@@ -80,7 +78,10 @@ class Rows:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to fit: the kind of model and its settings. `score`: its loss by selection, lower is better; `rounds`: trees."""
+    """One way to fit: the kind of model and its settings. score: its loss by selection, lower is better.
+
+    rounds: how many cross-validation found best for trees; 0: the validation examples decide.
+    """
 
     kind: str
     settings: Settings
@@ -149,8 +150,9 @@ def run_tabular_training(
     train, validation = load_rows(reader, TRAIN), load_rows(reader, VALIDATION)
     check_learnable(train, reader.descriptor)
     settings = recipe.tabular or TabularHyperparameters()
-    if start is not None and start.trees:
-        best = Candidate(LIGHTGBM, _with_user(_TREES[0], settings), settings.max_steps)
+    if start is not None and start.trees and recipe.architecture != LINEAR:
+        check_same_inputs(start, train, reader.descriptor.classes)
+        best = Candidate(LIGHTGBM, _with_user(_TREES[0], settings))
         tried: tuple[Candidate, ...] = (best,)
     else:
         start = None
@@ -219,6 +221,16 @@ def check_learnable(train: Rows, descriptor: DatasetDescriptor) -> None:
         only = descriptor.classes[int(train.y[0])]
         message = f"every training example has the class {only!r}; at least 2 classes are needed"
         raise InvalidArgument("ONE_CLASS", message, field="dataset_version", only_class=only)
+
+
+def check_same_inputs(start: TableModel, train: Rows, classes: tuple[str, ...]) -> None:
+    """Raises InvalidArgument WARM_START_MISMATCH unless trees can go on with these columns and classes."""
+    numeric = {name for name, values in train.columns.items() if values.dtype != object}
+    known = {column.name for column in start.encoding.numeric}
+    fits = set(start.encoding.names) <= set(train.columns) and known == numeric & set(start.encoding.names)
+    if not fits or start.classes != classes:
+        message = "the model to start from has other columns or classes than the dataset version; train without it"
+        raise InvalidArgument("WARM_START_MISMATCH", message, field="warm_start_model_version")
 
 
 # Candidates and their selection
@@ -375,7 +387,7 @@ def _score_candidate(
         return candidate
     mean = _mean_curve(curves)
     best = int(np.argmin(mean))
-    return replace(candidate, score=float(mean[best]), rounds=best + 1 if cross else settings.max_steps)
+    return replace(candidate, score=float(mean[best]), rounds=best + 1 if cross else 0)
 
 
 def _mean_curve(curves: Sequence[Sequence[float]]) -> Floats:
@@ -502,10 +514,7 @@ class TrainRun:
 
     def _patience(self, candidate: Candidate) -> int:
         """Cross-validation has already said how many rounds; else the validation examples do."""
-        return 0 if np.isfinite(candidate.score) and candidate.rounds < self.settings.max_steps else self._user_patience()
-
-    def _user_patience(self) -> int:
-        return self.settings.early_stopping_patience if len(self.validation) else 0
+        return 0 if candidate.rounds or not len(self.validation) else self.settings.early_stopping_patience
 
 
 class BoostingWatch:

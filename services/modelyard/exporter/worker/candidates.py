@@ -1,0 +1,136 @@
+"""Measures recipes before any is trained: the untrained export of each, on the target, through the runtime that will serve it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelyard.core.errors import InvalidArgument, ModelyardError
+from modelyard.exporter.worker.export import Graph, example_pictures, picture_card, table_graph_of, write_proven
+from modelyard.formats.bundle import Source
+from modelyard.formats.dataset import TRAIN, DatasetReader
+from modelyard.formats.model import ModelCard
+from modelyard.recipes.recipe import Recipe
+from modelyard.recipes.tabular import LINEAR
+from modelyard.runtime.latency import LatencyResult, measure
+
+if TYPE_CHECKING:
+    from modelyard.recipes.build_tabular import Matrix, TableModel
+
+log = logging.getLogger(__name__)
+
+STAND_IN_ROWS: Final = 2000
+STAND_IN_ROUNDS: Final = 400
+STAND_IN_LEAVES: Final = 31
+
+
+@dataclass(frozen=True)
+class CandidateResult:
+    """What one recipe takes. `latency` is None and `error` says why when it could not be measured."""
+
+    recipe: str
+    latency: LatencyResult | None
+    size_bytes: int
+    error: str = ""
+
+
+def measure_candidates(
+    recipes: Sequence[Recipe],
+    reader: DatasetReader,
+    workdir: Path,
+    *,
+    target: str,
+    seconds: float = 1.0,
+    on_measured: Callable[[int, CandidateResult], None] = lambda number, result: None,
+) -> tuple[CandidateResult, ...]:
+    """The latency of each recipe's untrained export for the inputs and classes of a dataset version, in the order given.
+
+    A recipe that cannot be exported or measured has its reason in `error`; the others are measured all the same. `seconds` is the
+    time spent measuring each. on_measured(number from 1, result) is called after each.
+    """
+    results = []
+    for number, recipe in enumerate(recipes, 1):
+        results.append(_measure_one(recipe, reader, workdir / f"candidate-{number}.bundle", target, seconds))
+        on_measured(number, results[-1])
+    return tuple(results)
+
+
+def _measure_one(recipe: Recipe, reader: DatasetReader, path: Path, target: str, seconds: float) -> CandidateResult:
+    try:
+        write_proven(untrained_graph(recipe, reader), path)
+        return CandidateResult(recipe.name, measure(path, target, seconds=seconds), path.stat().st_size)
+    except ModelyardError as error:
+        return CandidateResult(recipe.name, None, 0, error.message)
+    except Exception as error:  # one network that torch cannot build must not hide what the others take
+        log.exception("%s could not be measured", recipe.name)
+        return CandidateResult(recipe.name, None, 0, f"{type(error).__name__}: {error}"[:500])
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def untrained_graph(recipe: Recipe, reader: DatasetReader) -> Graph:
+    """The export of a recipe whose weights mean nothing yet."""
+    return _untrained_table(recipe, reader) if recipe.tabular is not None else _untrained_picture(recipe, reader)
+
+
+def _untrained_picture(recipe: Recipe, reader: DatasetReader) -> Graph:
+    from modelyard.exporter.worker.picture_graph import image_graph, predict, untrained_model
+
+    if recipe.input is None:
+        message = f"the recipe {recipe.name} has no input size; give input_height, input_width and input_channels"
+        raise InvalidArgument("INVALID_RECIPE", message, field="recipes.input_height")
+    classes = reader.descriptor.classes
+    model = untrained_model(recipe.architecture, recipe.input, len(classes))
+    images = example_pictures(reader, recipe.input)
+    card = picture_card(recipe.input, classes, Source(), recipe.name)
+    return Graph(image_graph(model, recipe.input), {"image": images}, predict(model, images), card, "torch")
+
+
+def _untrained_table(recipe: Recipe, reader: DatasetReader) -> Graph:
+    """A model of usual size, fitted to a few rows with nothing chosen: its answers mean little, its work is the same."""
+    model = _stand_in(recipe, reader)
+    described = reader.descriptor
+    columns = [(column.name, column.type) for column in described.features]
+    kind = ModelCard(model.kind, described.task, model.kind, described.classes, target=described.target)
+    return table_graph_of(model, columns, reader, Source(), kind)
+
+
+def _stand_in(recipe: Recipe, reader: DatasetReader) -> TableModel:
+    """A model fitted to the first rows. `auto` is measured as trees, the slower of its two outcomes."""
+    from modelyard.recipes.build_tabular import LinearMap, TableModel, columns_of, fit_encoding, target_matrix
+
+    classes = reader.descriptor.classes
+    names = [column.name for column in reader.descriptor.features]
+    columns = {name: values[:STAND_IN_ROWS] for name, values in columns_of(reader.table(TRAIN, columns=names), names).items()}
+    y = reader.labels(TRAIN)[:STAND_IN_ROWS]
+    encoding = fit_encoding(columns, target_matrix(y, len(classes)), linear=recipe.architecture == LINEAR)
+    encoded = encoding.apply(columns)
+    if recipe.architecture != LINEAR:
+        return TableModel(encoding, classes, trees=_stand_in_trees(encoded, y, len(classes)))
+    outputs = len(classes) if len(classes) > 2 else 1
+    weight = np.random.default_rng(0).normal(size=(outputs, encoded.shape[1])).astype(np.float32)
+    return TableModel(encoding, classes, linear=LinearMap(weight, np.zeros(outputs, np.float32)))
+
+
+def _stand_in_trees(encoded: Matrix, y: NDArray[Any], classes: int) -> str:
+    import lightgbm
+
+    objective = {0: "regression", 2: "binary"}.get(classes, "multiclass")
+    parameters = {
+        "objective": objective,
+        **({"num_class": classes} if classes > 2 else {}),
+        "num_leaves": STAND_IN_LEAVES,
+        "min_data_in_leaf": max(1, min(20, len(y) // 20)),
+        "verbosity": -1,
+        "num_threads": 1,
+        "seed": 0,
+    }
+    rounds = STAND_IN_ROUNDS if classes <= 2 else max(50, STAND_IN_ROUNDS // classes)
+    text: str = lightgbm.train(parameters, lightgbm.Dataset(encoded, y), rounds).model_to_string()
+    return text

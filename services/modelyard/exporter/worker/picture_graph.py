@@ -1,0 +1,122 @@
+"""Writes a picture classifier as one ONNX graph: uint8 [N, H, W, C] in, float32 probabilities [N, classes] out.
+
+torch's TorchScript exporter is tried first: for these networks it takes a second where the torch.export one takes ten to twenty.
+A network it cannot trace goes through torch.export. Whichever wrote the graph, its answers are compared with the network's
+before anything is kept. See docs/decisions/0008-onnx-export.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+
+from modelyard.core.errors import InvalidArgument
+from modelyard.formats.checkpoint import unpack_torch
+from modelyard.formats.model import ModelFile, Normalization, PictureInput
+from modelyard.recipes.build_image import ServedImageModel, build
+
+OPSET: Final = 18
+IMAGE: Final = "image"
+PROBABILITIES: Final = "probabilities"
+
+
+def served_model(file: ModelFile) -> ServedImageModel:
+    """The network of a model file with its pre- and post-processing, ready to answer. Raises InvalidArgument BAD_MODEL."""
+    card = file.card
+    if card.input is None or card.normalization is None:
+        raise InvalidArgument("BAD_MODEL", "the model card has no picture input", field="card.input")
+    model = untrained_model(card.architecture, card.input, len(card.classes), card.normalization)
+    try:
+        model.module.load_state_dict(unpack_torch(file.tensors()), strict=True)
+    except RuntimeError as error:
+        message = f"the weights do not fit {card.architecture}: {str(error)[:300]}"
+        raise InvalidArgument("BAD_MODEL", message, field="weights.safetensors", architecture=card.architecture) from error
+    return model
+
+
+def untrained_model(
+    architecture: str, picture: PictureInput, classes: int, norm: Normalization | None = None
+) -> ServedImageModel:
+    """A network with random weights in its served form, for measuring."""
+    height, width, channels = picture.height, picture.width, picture.channels
+    module = build(architecture, classes=classes, height=height, width=width, channels=channels)
+    norm = norm or Normalization((0.5,) * picture.channels, (0.25,) * picture.channels)
+    return ServedImageModel(module, norm.mean, norm.std).eval()
+
+
+def image_graph(model: ServedImageModel, picture: PictureInput) -> bytes:
+    """The ONNX file of a served network, batch size open. Raises InvalidArgument NOT_EXPORTABLE."""
+    example = torch.zeros((2, picture.height, picture.width, picture.channels), dtype=torch.uint8)
+    with _quiet():
+        try:
+            data = _trace(model, example)
+        except Exception:  # the tracer raises whatever the network raises
+            data = _export(model, example)
+    onnx.checker.check_model(data)
+    return data
+
+
+def predict(model: ServedImageModel, pictures: NDArray[np.uint8], batch: int = 32) -> NDArray[np.float32]:
+    """Probabilities of uint8 [N, H, W, C], as torch computes them."""
+    with torch.inference_mode():
+        parts = [model(torch.from_numpy(pictures[start : start + batch])).numpy() for start in range(0, len(pictures), batch)]
+    return np.concatenate(parts)
+
+
+def _trace(model: ServedImageModel, example: torch.Tensor) -> bytes:
+    buffer = io.BytesIO()
+    torch.onnx.export(
+        model,
+        (example,),
+        buffer,  # type: ignore[arg-type]  # this exporter writes to any binary file
+        dynamo=False,
+        input_names=[IMAGE],
+        output_names=[PROBABILITIES],
+        dynamic_axes={IMAGE: {0: "N"}, PROBABILITIES: {0: "N"}},
+        opset_version=OPSET,
+        verbose=False,
+    )
+    return buffer.getvalue()
+
+
+def _export(model: ServedImageModel, example: torch.Tensor) -> bytes:
+    try:
+        program = torch.onnx.export(
+            model,
+            (example,),
+            dynamo=True,
+            input_names=[IMAGE],
+            output_names=[PROBABILITIES],
+            dynamic_shapes={IMAGE: {0: torch.export.Dim("N")}},
+            opset_version=OPSET,
+            verbose=False,
+        )
+    except Exception as error:
+        message = f"torch cannot write this network as ONNX: {str(error)[:300]}"
+        raise InvalidArgument("NOT_EXPORTABLE", message, field="architecture") from error
+    if program is None:
+        raise InvalidArgument("NOT_EXPORTABLE", "torch gave no ONNX program", field="architecture")
+    data: bytes = program.model_proto.SerializeToString(deterministic=True)
+    return data
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """torch.onnx prints and warns a lot; none of it is for whoever reads the worker's log."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
