@@ -73,7 +73,7 @@ def probe_with_thumbnail(data: Bytes | BinaryIO, *, size: int, name: str = "pict
     """`probe`, and the picture as grey uint8 [size, size, 1] from the same reading ([0, 0, 1] for size 0)."""
     image = _open(_read(data), name)
     file_format, mode, (width, height) = image.format or "", image.mode, image.size
-    image.draft(None, (max(2 * size, 1), max(2 * size, 1)))  # every byte of the stream is still read; fewer pixels are made
+    image.draft(None, (max(4 * size, 1), max(4 * size, 1)))  # every byte of the stream is still read; fewer pixels are made
     loaded_shape = image.size
     upright = _load(image, name)
     if upright.size != loaded_shape and upright.size == loaded_shape[::-1]:

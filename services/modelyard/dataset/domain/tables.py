@@ -94,7 +94,7 @@ def build(raw: RawTable, *, task: str, label_column: str, usage_column: str) -> 
         target_note,
         task_note,
         usage_note,
-        *(f"Column {name!r} holds {kind}, left out." for name, kind in nested),
+        *(f'Column "{name}" holds {kind}, which is not read; it was left out.' for name, kind in nested),
     )
     return TableContent(
         table=table,
