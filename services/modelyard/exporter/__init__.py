@@ -1,0 +1,1 @@
+"""The exporter service: model versions become artifacts for their hardware."""

@@ -1,0 +1,29 @@
+"""Where the exporter's ports meet their adapters."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from modelyard.core.jobs.job import JobKind
+from modelyard.core.platform import Platform
+from modelyard.core.rpc.server import Mount, Service
+from modelyard.exporter.adapters.services_client import ClientDatasetVersions, ClientModelVersions
+from modelyard.exporter.handlers import exports, profiles
+from modelyard.exporter.ports import DatasetVersions, ModelVersions
+from modelyard.exporter.rpc.servicer import ExporterServicer
+from modelyard.exporter.settings import ExporterSettings
+from modelyard.exporter.v1.exporter_service_pb2_grpc import add_ExporterServiceServicer_to_server
+
+NAME = "exporter"
+WORKER = "modelyard.exporter.worker"
+
+
+def build(platform: Platform, *, models: ModelVersions | None = None, versions: DatasetVersions | None = None) -> Service:
+    """The exporter over a platform. Replacements are for tests."""
+    client = cache(platform.client)
+    servicer = ExporterServicer(platform.jobs, models or ClientModelVersions(client), versions or ClientDatasetVersions(client))
+    settings = platform.settings if isinstance(platform.settings, ExporterSettings) else ExporterSettings()
+    for kind in (exports.KIND, profiles.KIND):
+        platform.jobs.register(JobKind(kind, service=NAME, worker_module=WORKER, slots=settings.exporter_slots))
+    mount = Mount("modelyard.exporter.v1.ExporterService", lambda server: add_ExporterServiceServicer_to_server(servicer, server))
+    return Service(NAME, [mount])

@@ -1,0 +1,1 @@
+"""What an export and a latency profile are."""
