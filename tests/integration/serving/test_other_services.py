@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from modelyard.client import Client, NotFound
+from modelyard.client import Client, FailedPrecondition, NotFound
 from modelyard.core import errors
 from modelyard.core.artifacts import Blob, open_store
 from modelyard.core.jobs.convert import blob_message
@@ -117,6 +117,15 @@ def test_what_another_service_refuses_keeps_its_reason(beside: Beside) -> None:
             client.endpoints.create_deployment("net", export=f"{PROJECT}/exports/other", gate_decision=GATE)
         assert refused.value.reason == "RESOURCE_NOT_FOUND"
         assert refused.value.values["name"] == f"{PROJECT}/exports/other"
+
+
+def test_a_missing_service_is_named_with_the_setting_that_helps(beside: Beside) -> None:
+    alone = [service for service in beside.services() if service.name == "serving"]
+    with hosted(beside.platform, alone) as address, Client(address) as client:
+        client.endpoints.create_endpoint("net")
+        with pytest.raises(FailedPrecondition, match="set MODELYARD_EXPORTER_ADDRESS") as refused:
+            client.endpoints.create_deployment("net", export=EXPORT, gate_decision=GATE)
+        assert refused.value.reason == "NO_SUCH_SERVICE"
 
 
 def test_servings_own_settings_are_read_beside_the_platforms(beside: Beside, monkeypatch: pytest.MonkeyPatch) -> None:

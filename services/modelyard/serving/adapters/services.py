@@ -28,7 +28,7 @@ class ClientExports:
 
     def get(self, name: str) -> Export:
         """See ports.Exports."""
-        with named_errors():
+        with named_errors("exporter"):
             found = self._client().exports.get_export(name)
         state = job_pb2.JobState.Name(found.status.state).removeprefix("JOB_STATE_")
         artifact = blob_from(found.artifact) if found.artifact.uri else None
@@ -47,7 +47,7 @@ class ClientExports:
         return self._artifacts.path(artifact)
 
     def _download(self, artifact: Blob) -> Blob:
-        with tempfile.TemporaryDirectory(prefix="modelyard-serving-") as folder, named_errors():
+        with tempfile.TemporaryDirectory(prefix="modelyard-serving-") as folder, named_errors("exporter"):
             path = self._client().artifacts.download(_message(artifact), Path(folder) / "bundle.zip")
             with path.open("rb") as stream:
                 return self._artifacts.put(stream, sha256=artifact.sha256, size_bytes=artifact.size_bytes)
@@ -61,7 +61,7 @@ class ClientGates:
 
     def get(self, name: str) -> GateDecision:
         """See ports.Gates."""
-        with named_errors():
+        with named_errors("evaluator"):
             found = self._client().gate.get_gate_decision(name)
         verdict = evaluator_pb2.Verdict.Name(found.verdict).removeprefix("VERDICT_")
         return GateDecision(found.name, verdict, tuple(found.reasons), found.artifact_sha256)
@@ -72,12 +72,15 @@ def _message(artifact: Blob) -> blob_pb2.Blob:
 
 
 @contextmanager
-def named_errors() -> Iterator[None]:
+def named_errors(service: str) -> Iterator[None]:
     """What another service said no to, as an error of this one: with the same reason, message and values."""
-    from modelyard.client.errors import ModelyardClientError
+    from modelyard.client.errors import ModelyardClientError, Unimplemented
 
     try:
         yield
+    except Unimplemented as error:
+        message = f"there is no {service} service at its address; set MODELYARD_{service.upper()}_ADDRESS to its host:port"
+        raise errors.FailedPrecondition("NO_SUCH_SERVICE", message, service=service) from error
     except ModelyardClientError as error:
         kind = getattr(errors, type(error).__name__, errors.Unavailable)
         violations = tuple(errors.FieldViolation(item.field, item.description) for item in error.violations)

@@ -14,7 +14,7 @@ from modelyard.serving.ports import EndpointStore, Exports, Gates, ModelLoader
 
 @dataclass
 class OneAtATime:
-    """Locks by name: two calls about the same endpoint never overlap, others do. A lock is gone when nobody holds or awaits it."""
+    """Locks by name: two calls about the same endpoint never overlap, others do. A lock goes when nobody needs it."""
 
     _guard: threading.Lock = field(default_factory=threading.Lock)
     _locks: WeakValueDictionary[str, threading.Lock] = field(default_factory=WeakValueDictionary)
