@@ -39,7 +39,7 @@ class JobLimits:
 
 
 class JobEngine:
-    """Everything that runs in the background in this process. `launch` it once the server listens, `shut_down` before it closes."""
+    """What runs in the background in this process. `launch` it once the server listens, `shut_down` before it closes."""
 
     def __init__(
         self,
@@ -305,7 +305,7 @@ class JobEngine:
             log.exception("on_failure failed")
 
     def _with_patience(self, function: Callable[[], Any]) -> Any:
-        """Tries again what fails because something is unavailable (another service restarts), for about two minutes."""
+        """Tries again what fails because something is unavailable (a service restarts), for about two minutes."""
         for wait_s in (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 15.0, 15.0, 30.0, 30.0):
             try:
                 return function()

@@ -8,7 +8,7 @@ from modelyard.exporter.domain.export import Candidate, Latency
 from modelyard.exporter.handlers import exports, profiles
 from modelyard.exporter.v1 import exporter_pb2 as pb
 from modelyard.trainer.v1 import trainer_pb2
-from modelyard.type.v1 import learning_pb2
+from modelyard.type.v1 import blob_pb2, learning_pb2
 
 
 def format_name(number: int) -> str:
@@ -50,7 +50,7 @@ def export_message(job: Job) -> pb.Export:
     )
     if result is not None:
         parity = result.parity
-        message.artifact.CopyFrom(convert.blob_message(result.artifact))
+        message.artifact.MergeFrom(convert.blob_message(result.artifact) or blob_pb2.Blob())
         message.latency.CopyFrom(_latency(result.latency))
         message.parity.CopyFrom(
             pb.Parity(
