@@ -107,9 +107,12 @@ def _known(error: Exception) -> Any:
 def _line(error: Any) -> str:
     """The message, with the field in front when the message does not name it."""
     message = " ".join(str(error.message).split())
+    request_id = getattr(error, "request_id", "")
+    if request_id and _code(error) == "INTERNAL":
+        return f"{message} Request id: {request_id}"
     for violation in error.violations:
         name = violation.field.rpartition(".")[2]
-        if name and name not in message:
+        if name not in ("", "name", "parent") and name not in message:
             return f"{name}: {message}"
     return message
 

@@ -28,7 +28,7 @@ def state_name(state: int) -> str:
 def bar(title: str) -> Iterator[Callable[[int, int], None]]:
     """A bar over bytes: call it with (done, total)."""
     if not sys.stderr.isatty():
-        yield _every_tenth(title)
+        yield _byte_lines(title)
         return
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
@@ -39,14 +39,14 @@ def bar(title: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
-def _every_tenth(title: str) -> Callable[[int, int], None]:
-    shown = -1
+def _byte_lines(title: str) -> Callable[[int, int], None]:
+    """A line now and then, and none for what is done at once."""
+    shown = time.monotonic()
 
     def tell(done: int, total: int) -> None:
         nonlocal shown
-        tenth = 10 * done // max(total, 1)
-        if tenth > shown and total > 1 << 20:
-            shown = tenth
+        if time.monotonic() - shown > QUIET_S / 2:
+            shown = time.monotonic()
             sys.stderr.write(f"{title}: {done / 1e6:.1f} of {total / 1e6:.1f} MB\n")
 
     return tell
@@ -64,10 +64,12 @@ def job_bar(title: str, field: str) -> Iterator[Callable[[Any], None]]:
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[what]}"))
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(title, total=1.0, what="")
+        point: Any = None
 
         def tell(change: Any) -> None:
-            status = getattr(change, field).status
-            progress.update(task, completed=status.progress.fraction, what=_what(status, _last_point(change)))
+            nonlocal point
+            status, point = getattr(change, field).status, _last_point(change) or point
+            progress.update(task, completed=status.progress.fraction, what=_what(status, point))
 
         yield tell
 
@@ -86,10 +88,9 @@ class _JobLines:
         if key == self._shown and time.monotonic() - self._at < QUIET_S:
             return
         self._shown, self._at = key, time.monotonic()
-        percent = f"{100 * status.progress.fraction:.0f}%"
-        sys.stderr.write(
-            f"{self._title}: {state_name(status.state)} {percent} {_what(status, _last_point(change))}".rstrip() + "\n"
-        )
+        percent = f"{100 * status.progress.fraction:.0f}%" if status.state == job_pb2.JOB_STATE_RUNNING else ""
+        words = (state_name(status.state).lower(), percent, _what(status, _last_point(change)))
+        sys.stderr.write(f"{self._title}: {' '.join(filter(None, words))}\n")
 
 
 def _last_point(change: Any) -> Any:
@@ -98,7 +99,9 @@ def _last_point(change: Any) -> Any:
 
 
 def _what(status: Any, point: Any) -> str:
-    """Stage, count, figures of training, and the time left."""
+    """Stage, count, figures of training, and the time left; of a job that ended, why it did."""
+    if status.state > job_pb2.JOB_STATE_RUNNING:
+        return "  ".join(filter(None, (status.reason, figures(point) if point is not None else "")))
     progress = status.progress
     words = [progress.stage]
     if progress.total:

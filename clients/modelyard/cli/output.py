@@ -106,6 +106,11 @@ def date(time: Timestamp) -> str:
     return time.ToDatetime(datetime.UTC).astimezone().strftime("%Y-%m-%d %H:%M") if time.seconds else ""
 
 
+def changed(resource: Any) -> str:
+    """When it last changed; when it was made, if it never did."""
+    return date(resource.update_time) or date(resource.create_time)
+
+
 def number(value: float) -> str:
     """Four significant digits."""
     return f"{value:.4g}"

@@ -127,7 +127,7 @@ def print_scores(scores: Any) -> None:
             number(metric.value),
             f"{number(metric.lower)} to {number(metric.upper)}",
         )
-        for score in scores
+        for score in sorted(scores, key=lambda one: one.usage)
         for metric in score.metrics
     ]
     if rows:

@@ -154,7 +154,7 @@ def list_(common: Common) -> None:
     \b
     Example: modelyard dataset list
     """
-    from modelyard.cli.output import date, enum_name, plain, print_json, print_table
+    from modelyard.cli.output import changed, enum_name, plain, print_json, print_table
     from modelyard.cli.session import session
     from modelyard.client import last_part
     from modelyard.type.v1 import learning_pb2
@@ -169,7 +169,7 @@ def list_(common: Common) -> None:
             last_part(one.name),
             enum_name(learning_pb2.Task.DESCRIPTOR, one.task).lower(),
             last_part(one.latest_version),
-            date(one.update_time),
+            changed(one),
         )
         for one in datasets
     ]
@@ -246,7 +246,10 @@ def _show_version(common: Common, version: dataset_pb2.DatasetVersion) -> None:
     for text in version.notes:
         print(f"- {text}")
     print()
-    rows = [(usage(count.usage), count.example_count, *count.class_counts) for count in version.counts]
+    rows = [
+        (usage(count.usage), count.example_count, *count.class_counts)
+        for count in sorted(version.counts, key=lambda one: one.usage)
+    ]
     print_table(("usage", "examples", *version.classes), rows)
     if version.columns:
         role = dataset_pb2.Column.Role.DESCRIPTOR

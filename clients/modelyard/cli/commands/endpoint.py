@@ -28,7 +28,7 @@ def list_(common: Common) -> None:
     \b
     Example: modelyard endpoint list
     """
-    from modelyard.cli.output import date, plain, print_json, print_table
+    from modelyard.cli.output import changed, plain, print_json, print_table
     from modelyard.cli.session import session
     from modelyard.client import last_part
 
@@ -37,7 +37,7 @@ def list_(common: Common) -> None:
     if common.json:
         print_json({"endpoints": [plain(endpoint) for endpoint in endpoints]})
         return
-    rows = [(last_part(one.name), one.default_version, len(one.deployments), date(one.update_time)) for one in endpoints]
+    rows = [(last_part(one.name), one.default_version, len(one.deployments), changed(one)) for one in endpoints]
     print_table(("endpoint", "answers with", "versions", "changed"), rows)
 
 

@@ -22,7 +22,7 @@ def list_(common: Common) -> None:
     \b
     Example: modelyard model list
     """
-    from modelyard.cli.output import date, plain, print_json, print_table
+    from modelyard.cli.output import changed, plain, print_json, print_table
     from modelyard.cli.session import session
     from modelyard.client import last_part
 
@@ -33,7 +33,7 @@ def list_(common: Common) -> None:
         return
     print_table(
         ("model", "latest version", "changed"),
-        [(last_part(one.name), last_part(one.latest_version), date(one.update_time)) for one in models],
+        [(last_part(one.name), last_part(one.latest_version), changed(one)) for one in models],
     )
 
 
