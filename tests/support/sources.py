@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import csv
 from pathlib import Path
+from typing import Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -22,13 +26,20 @@ def digits_folder(folder: Path, per_class: int = 60, size: int = 28) -> Path:
 
 def breast_cancer_csv(path: Path) -> Path:
     """569 rows, 30 numeric columns, column `target` with two classes."""
-    table = load_breast_cancer(as_frame=True).frame
-    table["target"] = np.where(table["target"] == 1, "benign", "malignant")
-    table.to_csv(path, index=False)
-    return path
+    data = load_breast_cancer()
+    return _write(path, data, np.where(data.target == 1, "benign", "malignant").tolist())
 
 
 def diabetes_csv(path: Path) -> Path:
     """442 rows, 10 numeric columns, column `target` with a number."""
-    load_diabetes(as_frame=True).frame.to_csv(path, index=False)
+    data = load_diabetes()
+    return _write(path, data, data.target.tolist())
+
+
+def _write(path: Path, data: Any, target: list[Any]) -> Path:
+    """A table of scikit-learn's as CSV (without pandas, which is not installed here)."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([*data.feature_names, "target"])
+        writer.writerows([*row, label] for row, label in zip(data.data.tolist(), target, strict=True))
     return path
