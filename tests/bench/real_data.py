@@ -53,6 +53,7 @@ def default_lightgbm_rmse(data_dir: Path) -> float:
 
     from modelyard.client import Client
     from modelyard.core.artifacts import open_store
+    from modelyard.core.jobs.convert import blob_from
     from modelyard.embedded import start
     from modelyard.formats.dataset import open_dataset
 
@@ -60,16 +61,20 @@ def default_lightgbm_rmse(data_dir: Path) -> float:
     with Client(running.address) as client:
         blob = client.datasets.get_dataset_version("california-housing/latest").descriptor_blob
     running.stop()
-    reader = open_dataset(open_store(f"file://{data_dir / 'artifacts'}", "bench"), blob.uri)
-    tables = {usage: reader.table(usage).to_pandas() for usage in ("train", "test")}
-    target = reader.descriptor.target
-    for table in tables.values():
-        for column in table.columns:
-            if table[column].dtype == object:
-                table[column] = table[column].astype("category")
-    model = lightgbm.LGBMRegressor(verbose=-1).fit(tables["train"].drop(columns=target), tables["train"][target])
-    error = model.predict(tables["test"].drop(columns=target)) - tables["test"][target]
-    return float(np.sqrt(np.mean(np.square(error))))
+    reader = open_dataset(open_store(f"file://{data_dir / 'artifacts'}", "bench"), blob_from(blob))
+    names = [column.name for column in reader.descriptor.features]
+    text = [number for number, column in enumerate(reader.descriptor.features) if column.type == "categorical"]
+    codes: dict[str, int] = {}
+
+    def matrix(usage: str) -> Any:
+        table = reader.table(usage, columns=names)
+        columns = [table.column(name).to_pylist() for name in names]
+        for number in text:
+            columns[number] = [codes.setdefault(str(value), len(codes)) for value in columns[number]]
+        return np.array(columns, dtype=np.float64).T
+
+    model = lightgbm.LGBMRegressor(verbose=-1).fit(matrix("train"), reader.labels("train"), categorical_feature=text or "auto")
+    return float(np.sqrt(np.mean(np.square(model.predict(matrix("test")) - reader.labels("test")))))
 
 
 def row(name: str, figure: str, answer: dict[str, Any]) -> str:
