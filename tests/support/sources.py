@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import csv
 from pathlib import Path
-from typing import Any
 from typing import Any
 
 import numpy as np

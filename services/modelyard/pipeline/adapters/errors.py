@@ -13,7 +13,7 @@ from modelyard.type.v1 import job_pb2
 
 @contextmanager
 def named_errors() -> Iterator[None]:
-    """The client's errors as the domain's, with reason, message and values kept."""
+    """The client's errors as the domain's, with reason, message, values and the request id kept."""
     from modelyard.client.errors import ModelyardClientError
 
     try:
@@ -22,7 +22,7 @@ def named_errors() -> Iterator[None]:
         kind = getattr(errors, type(error).__name__, errors.ModelyardError)
         violations = tuple(errors.FieldViolation(item.field, item.description) for item in error.violations)
         named = kind(error.reason, error.message, violations=violations, retry_after_s=error.retry_after_s)
-        named.values = dict(error.values)
+        named.values = {**error.values, **({"request_id": error.request_id} if error.request_id else {})}
         raise named from error
 
 

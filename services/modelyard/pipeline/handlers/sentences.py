@@ -40,7 +40,7 @@ def trained_sentence(view: JobView) -> str:
     point = view.found.get("latest_point", {})
     metrics = ", ".join(f"{name} {value:.4g}" for name, value in sorted(point.get("metrics", {}).items()))
     version = str(view.found.get("model_version", "")).rpartition("/")[2]
-    text = version + (f" after {point['epoch']:.3g} epochs" if point.get("epoch") else "")
+    text = version + (f" after {point['epoch']:.3g} epochs" if point.get("epoch", 0) > 1 else "")
     return text + (f": {metrics} on validation" if metrics else "") + (f" ({view.reason})" if view.reason else "")
 
 
