@@ -77,10 +77,10 @@ class Trainer:
         """A run that does not end by itself."""
         return self.create(job_id, hyperparameters=pb.Hyperparameters(max_epochs=10_000), **more)
 
-    def wait(self, job: pb.TrainingJob, seconds: float = 120) -> pb.TrainingJob:
+    def wait(self, job: pb.TrainingJob, seconds: float = 240) -> pb.TrainingJob:
         return self.client.training.wait_training_job(job.name, timeout_s=seconds)
 
-    def until(self, job: pb.TrainingJob, ready: Callable[[pb.TrainingJob], Any], seconds: float = 60) -> pb.TrainingJob:
+    def until(self, job: pb.TrainingJob, ready: Callable[[pb.TrainingJob], Any], seconds: float = 200) -> pb.TrainingJob:
         """The job once it is as wished; fails when it ends before."""
         deadline = time.monotonic() + seconds
         while True:
