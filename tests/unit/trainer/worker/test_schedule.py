@@ -1,0 +1,95 @@
+"""Learning rates and the plan, as arithmetic."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelyard.recipes.recipe import Hyperparameters
+from modelyard.trainer.worker.schedule import (
+    Pace,
+    Plateau,
+    Progress,
+    rate_factor,
+    requested_steps,
+    steps_that_fit,
+)
+
+
+def factors(settings: Hyperparameters, steps: int) -> list[float]:
+    progress, plateau, seen = Progress(steps, steps), Plateau(), []
+    for step in range(steps):
+        seen.append(rate_factor(settings, progress, plateau, step))
+        progress.advance(step)
+    return seen
+
+
+def test_cosine_rises_then_falls_to_almost_nothing() -> None:
+    seen = factors(Hyperparameters(schedule="cosine", warmup_steps=10), 200)
+    assert seen[0] == pytest.approx(1 / 11, abs=1e-3)
+    assert max(seen) == pytest.approx(1.0, abs=0.02)
+    assert seen[100] == pytest.approx(0.5, abs=0.01)
+    assert seen[-1] < 0.001
+    assert all(earlier >= later for earlier, later in zip(seen[20:], seen[21:], strict=False))
+
+
+def test_warm_up_takes_at_most_a_tenth_of_the_run() -> None:
+    seen = factors(Hyperparameters(schedule="constant", warmup_steps=1000), 100)
+    assert seen[9] < 1.0
+    assert seen[10:] == [1.0] * 90
+
+
+def test_step_cuts_every_step_size() -> None:
+    seen = factors(Hyperparameters(schedule="step", step_size=5, gamma=0.5, warmup_steps=0), 12)
+    assert seen == [1.0] * 5 + [0.5] * 5 + [0.25] * 2
+
+
+def test_plateau_cuts_after_patience() -> None:
+    settings, plateau = Hyperparameters(schedule="reduce_on_plateau", gamma=0.1, plateau_patience=2), Plateau()
+    seen = []
+    for metric in (0.5, 0.6, 0.6, 0.59, 0.61, 0.6, 0.6):
+        plateau.observe(metric, settings)
+        seen.append(plateau.factor)
+    assert seen == pytest.approx([1, 1, 1, 0.1, 0.1, 0.1, 0.01])
+
+
+@given(plans=st.lists(st.integers(1, 300), min_size=1, max_size=20), requested=st.integers(1, 300))
+def test_progress_rises_to_one_however_the_plan_moves(plans: list[int], requested: int) -> None:
+    """The plan is set anew every seven steps to anything at all; progress never falls, and is 1 when the plan is done."""
+    progress, step, before = Progress(requested, requested), 0, 0.0
+    while step < progress.planned:
+        if step % 7 == 0:
+            progress.plan(step, plans[(step // 7) % len(plans)])
+            if step >= progress.planned:
+                break
+        progress.advance(step)
+        step += 1
+        assert before <= progress.value <= 1.0 + 1e-9
+        before = progress.value
+    assert step <= requested
+    if step and progress.planned > step - 1 and step == progress.planned and progress.value < 1:
+        assert step % 7 == 0  # cut off by a plan that ended here and now
+
+
+def test_the_plan_leaves_time_for_validation() -> None:
+    pace = Pace(step_s=0.1, validation_s=2.0)
+    assert steps_that_fit(pace, remaining_s=102.0, steps_per_epoch=100) == pytest.approx(825, abs=10)
+    assert steps_that_fit(pace, remaining_s=1.0, steps_per_epoch=100) == 0
+
+
+def test_pace_follows_recent_stretches() -> None:
+    pace = Pace()
+    pace.observe(2.0, 20)
+    assert pace.step_s == pytest.approx(0.1)
+    for _ in range(20):
+        pace.observe(4.0, 20)
+    assert pace.step_s == pytest.approx(0.2, abs=0.001)
+
+
+@pytest.mark.parametrize(
+    ("examples", "batch", "epochs", "most", "steps"),
+    [(100, 10, 3, 0, 30), (105, 10, 3, 0, 30), (5, 10, 3, 0, 3), (100, 10, 3, 12, 12), (100, 10, 3, 99, 30)],
+)
+def test_requested_steps(examples: int, batch: int, epochs: int, most: int, steps: int) -> None:
+    assert requested_steps(Hyperparameters(batch_size=batch, max_epochs=epochs, max_steps=most), examples) == steps
