@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,7 +33,7 @@ def test_cosine_rises_then_falls_to_almost_nothing() -> None:
     assert max(seen) == pytest.approx(1.0, abs=0.02)
     assert seen[100] == pytest.approx(0.5, abs=0.01)
     assert seen[-1] < 0.001
-    assert all(earlier >= later for earlier, later in zip(seen[20:], seen[21:], strict=False))
+    assert all(earlier >= later for earlier, later in pairwise(seen[20:]))
 
 
 def test_warm_up_takes_at_most_a_tenth_of_the_run() -> None:
