@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from modelyard.core.errors import FailedPrecondition
 from modelyard.core.jobs.worker_link import Assignment, Cancelled
 from modelyard.formats.checkpoint import Checkpoint as Contents
 from modelyard.formats.checkpoint import write_checkpoint
+from modelyard.formats.dataset import open_dataset
 from modelyard.formats.model import read_card
 from modelyard.trainer.domain.recipe import RecipeRequest, resolve_recipe
 from modelyard.trainer.domain.training_job import (
@@ -21,10 +23,11 @@ from modelyard.trainer.domain.training_job import (
     TrainingState,
     result_from,
     spec_document,
+    spec_from,
     state_document,
     state_from,
 )
-from modelyard.trainer.worker.dispatch import work
+from modelyard.trainer.worker.dispatch import check_same_table, work
 from modelyard.trainer.worker.reporter import Reporter, finite, share_done
 from tests.support.datasets import file_store, publish_table
 from tests.support.trainer_fakes import MODEL, ROWS, FakeLink, facts_of_rows
@@ -149,3 +152,15 @@ def test_cancelling_ends_a_table_without_a_result(link: FakeLink) -> None:
     with pytest.raises(Cancelled):
         work(table_assignment(link), link)  # type: ignore[arg-type]
     assert not state_from(link.saved).checkpoints
+
+
+def test_trees_go_on_from_an_earlier_model_of_the_same_columns_only(link: FakeLink) -> None:
+    made = work(table_assignment(link), link)  # type: ignore[arg-type]
+    file = result_from(made.result).model_file
+    with open_dataset(link.artifacts, spec_from(table_assignment(link).spec).descriptor) as reader:
+        card = read_card(link.artifacts.path(file))
+        check_same_table(card, reader.descriptor)
+        for other in (replace(card, columns=({"name": "z"},)), replace(card, classes=("no", "perhaps"))):
+            with pytest.raises(FailedPrecondition) as caught:
+                check_same_table(other, reader.descriptor)
+            assert caught.value.reason == "WARM_START_MISMATCH"

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelyard.core.artifacts import ArtifactStore
+from modelyard.core.errors import FailedPrecondition
 from modelyard.core.jobs.worker_link import Assignment, Cancelled, Completion, WorkerLink
-from modelyard.formats.dataset import DatasetReader, open_dataset
+from modelyard.formats.dataset import DatasetDescriptor, DatasetReader, open_dataset
+from modelyard.formats.model import ModelCard
 from modelyard.recipes.recipe import Recipe
 from modelyard.trainer.domain.training_job import (
     BEST,
@@ -161,7 +163,21 @@ def _trees_to_start_from(attempt: Attempt) -> TableModel | None:
 
     spent = attempt.limit_s is not None and attempt.before.train_seconds >= attempt.limit_s
     path = (attempt.start if spent else attempt.resumed) or attempt.warm
-    return model_from(read_model(path)) if path else None
+    if path is None:
+        return None
+    file = read_model(path)
+    check_same_table(file.card, attempt.reader.descriptor)
+    return model_from(file)
+
+
+def check_same_table(card: ModelCard, described: DatasetDescriptor) -> None:
+    """Raises FailedPrecondition WARM_START_MISMATCH unless a model's columns and classes are those of the data."""
+    wanted = sorted(column.name for column in described.features), described.classes
+    held = sorted(str(column["name"]) for column in card.columns), card.classes
+    for what, has, needs in zip(("columns", "classes"), held, wanted, strict=True):
+        if list(has) != list(needs):
+            message = f"the model to start from has the {what} {', '.join(has)}; the data have {', '.join(needs)}"
+            raise FailedPrecondition("WARM_START_MISMATCH", message, field="warm_start_model_version", what=what)
 
 
 def _unfinished(model: TableModel, metrics: Mapping[str, float], step: int) -> TabularResult:
