@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Container
+from dataclasses import dataclass, replace
 from typing import Final
 
 from modelyard.core.artifacts import Blob
@@ -12,6 +13,7 @@ TARGETS: Final = ("cpu", "cpu-1core")
 FORMATS: Final = ("onnx",)
 PRECISIONS: Final = ("fp32",)
 MOST_CANDIDATES: Final = 32
+UNSPECIFIED: Final = "unspecified"
 SUCCEEDED: Final = "SUCCEEDED"
 
 
@@ -130,16 +132,34 @@ def check_target(target: str, field: str) -> str:
     return target or "cpu"
 
 
-def check_candidates(candidates: tuple[Candidate, ...]) -> None:
-    """Raises InvalidArgument BAD_RECIPE_COUNT, RECIPE_WITHOUT_ARCHITECTURE."""
+def check_candidates(candidates: tuple[Candidate, ...], task: str) -> tuple[Candidate, ...]:
+    """The candidates, each with the dataset version's task.
+
+    Raises InvalidArgument BAD_RECIPE_COUNT, RECIPE_WITHOUT_ARCHITECTURE, TASK_MISMATCH, INVALID_RECIPE, naming the field.
+    """
     if not 1 <= len(candidates) <= MOST_CANDIDATES:
         message = f"latency_profile.recipes holds {len(candidates)} recipes; it must hold 1 to {MOST_CANDIDATES}"
         raise InvalidArgument("BAD_RECIPE_COUNT", message, field="latency_profile.recipes", value=len(candidates))
-    for number, candidate in enumerate(candidates):
-        if not candidate.architecture:
-            field = f"latency_profile.recipes[{number}].architecture"
-            message = f"{field} is empty; take recipes as TrainerService.SuggestRecipes fills them in"
-            raise InvalidArgument("RECIPE_WITHOUT_ARCHITECTURE", message, field=field, value="")
+    return tuple(_checked(each, task, f"latency_profile.recipes[{number}]") for number, each in enumerate(candidates))
+
+
+def _checked(candidate: Candidate, task: str, path: str) -> Candidate:
+    if not candidate.architecture:
+        message = f"{path}.architecture is empty; take recipes as TrainerService.SuggestRecipes fills them in"
+        raise InvalidArgument("RECIPE_WITHOUT_ARCHITECTURE", message, field=f"{path}.architecture", value="")
+    if candidate.task not in (task, UNSPECIFIED):
+        message = f"{path}.task is {candidate.task}; the dataset version is for {task}"
+        raise InvalidArgument("TASK_MISMATCH", message, field=f"{path}.task", value=candidate.task, expected=task)
+    if task == "image_classification":
+        for name, right in (("input_height", range(8, 1025)), ("input_width", range(8, 1025)), ("input_channels", (1, 3))):
+            _check_size(getattr(candidate, name), right, f"{path}.{name}")
+    return replace(candidate, task=task)
+
+
+def _check_size(value: int, right: Container[int], field: str) -> None:
+    if value not in right:
+        allowed = "8 to 1024 pixels" if isinstance(right, range) else "1 (grey) or 3 (RGB)"
+        raise InvalidArgument("INVALID_RECIPE", f"{field} is {value}; it must be {allowed}", field=field, value=value)
 
 
 def ready_descriptor(version: DatasetVersionRef) -> Blob:

@@ -33,10 +33,9 @@ def create_profile(
     """Starts measuring candidate recipes. Raises InvalidArgument, NotFound, FailedPrecondition DATASET_VERSION_NOT_READY."""
     project = names.PROJECT.parse(parent, "parent")["project"]
     names.DATASET_VERSION.parse(dataset_version, "latency_profile.dataset_version")
-    check_candidates(candidates)
     target = check_target(target, "latency_profile.target")
     version = versions.get(dataset_version)
-    spec = ProfileSpec(version.name, ready_descriptor(version), candidates, target)
+    spec = ProfileSpec(version.name, ready_descriptor(version), check_candidates(candidates, version.task), target)
     return jobs.submit(
         names.LATENCY_PROFILE.format(project, names.new_id()),
         KIND,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from modelyard.core.errors import InvalidArgument, ModelyardError
 from modelyard.exporter.worker.export import Graph, example_pictures, picture_card, table_graph_of, write_proven
 from modelyard.formats.bundle import Source
-from modelyard.formats.dataset import TRAIN, DatasetReader
+from modelyard.formats.dataset import IMAGE, TRAIN, DatasetReader
 from modelyard.formats.model import ModelCard
 from modelyard.recipes.recipe import Recipe
 from modelyard.recipes.tabular import LINEAR
@@ -76,7 +76,7 @@ def _measure_one(recipe: Recipe, reader: DatasetReader, path: Path, target: str,
 
 def untrained_graph(recipe: Recipe, reader: DatasetReader) -> Graph:
     """The export of a recipe whose weights mean nothing yet."""
-    return _untrained_table(recipe, reader) if recipe.tabular is not None else _untrained_picture(recipe, reader)
+    return _untrained_picture(recipe, reader) if reader.descriptor.kind == IMAGE else _untrained_table(recipe, reader)
 
 
 def _untrained_picture(recipe: Recipe, reader: DatasetReader) -> Graph:
