@@ -9,9 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support import small_bundles
-from tests.support.datasets import file_store, publish_table
-from tests.support.hosted import hosted
 
 from modelyard.client import Addresses, Client, FailedPrecondition, InvalidArgument, JobFailed, NotFound
 from modelyard.core import errors
@@ -22,6 +19,9 @@ from modelyard.evaluator.domain.evaluation import DatasetVersionRef, ExportRef, 
 from modelyard.evaluator.settings import EvaluatorSettings
 from modelyard.evaluator.v1 import evaluator_pb2 as pb
 from modelyard.type.v1 import job_pb2, learning_pb2
+from tests.support import small_bundles
+from tests.support.datasets import file_store, publish_table
+from tests.support.hosted import hosted
 
 PARENT = "projects/default"
 EXPORT = f"{PARENT}/exports/good"

@@ -85,16 +85,30 @@ def test_many_examples_without_a_measurable_gain_go_back_to_data() -> None:
     assert decision.verdict is Verdict.BACK_TO_DATA
 
 
-def test_a_model_that_ranks_well_beats_a_large_majority_by_its_probabilities() -> None:
-    rng = np.random.default_rng(4)
-    labels = (rng.random(200) < 0.1).astype(np.int64)
-    rare = np.clip(0.06 + 0.38 * labels + rng.normal(0, 0.02, 200), 0.01, 0.49)
+def _imbalanced(found: int, false_alarms: int) -> UsageResult:
+    """300 examples, 30 of them rare: a model that is surer of the rare ones, names some of them, and some others too."""
+    labels = (np.arange(300) < 30).astype(np.int64)
+    rare = np.where(labels == 1, 0.4, 0.05)
+    rare[:found] = 0.6
+    rare[300 - false_alarms :] = 0.55
     probabilities = np.stack([1 - rare, rare], axis=1)
-    result = metrics.against_majority("test", labels, probabilities, ["common", "rare"], np.array([0.9, 0.1]))
+    return metrics.against_majority("test", labels, probabilities, ["common", "rare"], np.array([0.9, 0.1]))
+
+
+def test_a_model_that_finds_the_rare_class_beats_a_large_majority_by_its_probabilities() -> None:
+    result = _imbalanced(found=15, false_alarms=15)
     assert result.paired[0].gain == 0
     decision = gate.decide(result, Demands(), None)
     assert decision.verdict is Verdict.DEPLOY
     assert _test(decision, "baseline:brier_score").passed
+
+
+def test_a_model_that_always_answers_with_the_majority_is_refused_however_well_it_ranks() -> None:
+    result = _imbalanced(found=0, false_alarms=0)
+    assert result.paired[1].p_value < 1e-6
+    decision = gate.decide(result, Demands((Floor("roc_auc", 0.9),)), None)
+    assert decision.verdict is Verdict.BACK_TO_DATA
+    assert "no better" in decision.reasons[0]
 
 
 def test_a_slow_artifact_is_refused() -> None:

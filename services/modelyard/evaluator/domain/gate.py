@@ -169,7 +169,7 @@ def _baseline(result: UsageResult) -> list[GateTest]:
     level = SIGNIFICANCE / len(result.paired)
     proven = [paired for paired in result.paired if paired.gain > 0 and paired.p_value < level]
     main = result.paired[0]
-    harmed = main.gain < 0 and main.p_value < level
+    harmed = (main.gain < 0 and main.p_value < level) or not _answers_better(result)
     if proven and not harmed:
         return [_baseline_test(proven[0], result, Outcome.PASSED, "better", "")]
     best = max(result.paired, key=lambda paired: (paired.gain > 0, -paired.p_value))
@@ -179,6 +179,14 @@ def _baseline(result: UsageResult) -> list[GateTest]:
         ending = "; a gain worth having would have shown on so many"
         return [_baseline_test(best, result, Outcome.FAILED, "hardly better", ending)]
     return [_baseline_test(best, result, Outcome.UNSURE, "better", "; on so few examples that may be chance")]
+
+
+def _answers_better(result: UsageResult) -> bool:
+    """Whether the answers, not only their probabilities, are better: more are right, or the rarer classes are found too."""
+    if not result.score.classes or result.paired[0].gain > 0:
+        return True
+    found, bound = result.score.metric("recall_macro"), result.baseline.metric("recall_macro")
+    return found is not None and bound is not None and found.lower > bound.value
 
 
 def _baseline_test(paired: Paired, result: UsageResult, outcome: Outcome, what: str, ending: str) -> GateTest:
