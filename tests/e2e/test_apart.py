@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tritonclient.grpc as triton
 
 from modelyard.client import Client
 from modelyard.dataset.v1 import dataset_pb2
@@ -18,6 +17,7 @@ from modelyard.type.v1 import job_pb2, learning_pb2
 from tests.support.postgres import fresh_database
 from tests.support.servers import Apart
 from tests.support.sources import breast_cancer_csv, digits_folder
+from tests.support.triton import triton
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

@@ -80,9 +80,9 @@ def test_the_serving_extra_alone_serves_a_bundle_without_torch(tmp_path: Path) -
 
 def serve_once(python: Path, bundle: Path, folder: Path) -> None:
     import numpy as np
-    import tritonclient.grpc as triton
 
     from tests.support.servers import free_port
+    from tests.support.triton import triton
 
     port = free_port()
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
@@ -104,7 +104,7 @@ def serve_once(python: Path, bundle: Path, folder: Path) -> None:
 
 
 def ready(client: object) -> bool:
-    from tritonclient.utils import InferenceServerException
+    from tests.support.triton import InferenceServerException
 
     try:
         return bool(client.is_model_ready("mlp"))  # type: ignore[attr-defined]
