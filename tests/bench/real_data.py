@@ -83,8 +83,8 @@ def row(name: str, figure: str, answer: dict[str, Any]) -> str:
     recipe = answer.get("recipe", answer.get("recipe_id", ""))
     latency = (answer.get("latency_ms") or {}).get("p95", float("nan"))
     verdict = (answer.get("gate") or {}).get("verdict", answer.get("state"))
-    train = answer.get("train_seconds") or 0.0
-    return f"| {name} | {recipe} | {figure} {value:.4f} | {train:.0f} s | {answer['wall_seconds']:.0f} s | {latency:.2f} ms | {verdict} |"
+    seconds = f"{answer.get('train_seconds') or 0.0:.0f} s | {answer['wall_seconds']:.0f} s"
+    return f"| {name} | {recipe} | {figure} {value:.4f} | {seconds} | {latency:.2f} ms | {verdict} |"
 
 
 def main() -> int:

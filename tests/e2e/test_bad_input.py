@@ -194,7 +194,7 @@ def test_bad_files_are_listed_and_the_good_ones_imported(server: Process, tmp_pa
     for name, data in bad.items():
         (folder / "chat noir" / name).write_bytes(data)
     shutil.copy(next((folder / "chat noir").glob("1.png")), folder / "Größe" / "same.png")
-    status, answer, stderr = modelyard(server, "dataset", "import", str(folder), "--name", "mixed")
+    status, _, stderr = modelyard(server, "dataset", "import", str(folder), "--name", "mixed")
     assert status == 0, stderr
     with Client(server.address) as client:
         found = next(iter(client.datasets.list_imports("mixed"))).summary
