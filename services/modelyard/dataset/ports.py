@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from modelyard.core.artifacts import Blob
 from modelyard.core.jobs.job import Document, Job, JobChange, JobPage, JobState
-from modelyard.core.resources import Page, Resource
 from modelyard.formats.dataset import DatasetDescriptor
+
+if TYPE_CHECKING:  # the database behind it is not needed in workers, which read documents only
+    from modelyard.core.resources import Page, Resource
 
 
 @dataclass(frozen=True)

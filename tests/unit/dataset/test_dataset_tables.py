@@ -92,6 +92,12 @@ def test_newlines_and_quotes_inside_values(tmp_path: Path) -> None:
     assert content.table["t"].to_pylist() == ['two\nlines, "quoted"', "b"]
 
 
+def test_blank_lines_before_the_header_and_a_line_break_in_a_name(tmp_path: Path) -> None:
+    content = built(tmp_path, '\n\n"the\nsize",y\n1,a\n2,b\n')
+    assert content.table.column_names == ["the\nsize", "y"]
+    assert content.table["the\nsize"].to_pylist() == [1.0, 2.0]
+
+
 def test_repeated_and_empty_names_get_names_of_their_own(tmp_path: Path) -> None:
     content = built(tmp_path, "x,x,,y\n1,2,3,a\n4,5,6,b\n")
     assert content.table.column_names == ["x", "x.2", "column_3", "y"]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import time
 
 from modelyard.core import errors
+from modelyard.core.artifacts import disk_full
 from modelyard.core.jobs.worker_link import Assignment, Cancelled, Completion, WorkerLink, run_worker
 from modelyard.dataset.domain.work import Work
 from modelyard.dataset.handlers import kinds
@@ -18,6 +20,10 @@ def work(assignment: Assignment, link: WorkerLink) -> Completion:
         return Completion(_run(assignment, link, _wires(link)))
     except errors.Cancelled as error:
         raise Cancelled from error
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise disk_full("the folder for temporary files") from error
 
 
 def _run(assignment: Assignment, link: WorkerLink, wires: Work) -> dict[str, object]:

@@ -175,6 +175,8 @@ def _run_pictures(
     if not content.count:
         raise _nothing_in(archive, found.rejected)
     typing_.check_classes(list(content.class_counts))
+    if spec.label_column or spec.usage_column:
+        assumptions.append("label_column and usage_column were ignored: they are for tables, and the source holds pictures.")
     if archive.ignored:
         assumptions.append(f"{archive.ignored} files that systems leave behind (such as .DS_Store, Thumbs.db) were ignored.")
     classes = typing_.sorted_classes(list(content.class_counts))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -55,10 +56,10 @@ def read_csv(path: Path, *, name: str) -> RawTable:
     if "\x00" in text:
         raise InvalidArgument("NOT_A_TABLE", f"{name} is neither text nor a format that is known", file=name)
     delimiter = sniff_delimiter(text)
-    header = next(csv.reader(text.splitlines()[_first_line(text) :], delimiter=delimiter))
+    header, header_lines = _header(text, delimiter)
     names, rename_note = _unique(header)
     bad = _BadLines()
-    table = _parse(path, name, delimiter, encoding, names, _first_line(text), bad)
+    table = _parse(path, name, delimiter, encoding, names, header_lines, bad)
     kept = np.setdiff1d(np.arange(1, table.num_rows + len(bad.rows) + 1), np.asarray(bad.rows, dtype=np.int64))
     delimiter_note = f"{name} was read as text separated by {_DELIMITER_NAMES[delimiter]}."
     number_note = "The first line was taken as the header, though all its fields are numbers." if _all_numbers(header) else ""
@@ -127,7 +128,7 @@ def _parse(path: Path, name: str, delimiter: str, encoding: str, names: list[str
         return pcsv.read_csv(
             path,
             read_options=pcsv.ReadOptions(
-                column_names=names, skip_rows=skip + 1, use_threads=False, encoding=text_encoding, block_size=16 * 1024**2
+                column_names=names, skip_rows=skip, use_threads=False, encoding=text_encoding, block_size=16 * 1024**2
             ),
             parse_options=pcsv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=bad.note),
             convert_options=pcsv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False),
@@ -162,12 +163,13 @@ def _is_utf8(path: Path) -> bool:
     return True
 
 
-def _first_line(text: str) -> int:
-    """Blank lines before the header."""
-    for number, line in enumerate(text.splitlines()):
-        if line.strip():
-            return number
-    return 0
+def _header(text: str, delimiter: str) -> tuple[list[str], int]:
+    """The names in the header, and the lines up to its end: blank lines may come first, a quoted name may hold a line break."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    for row in reader:
+        if any(name.strip() for name in row):
+            return row, reader.line_num
+    return [], reader.line_num
 
 
 def _unique(header: Sequence[str]) -> tuple[list[str], str]:
