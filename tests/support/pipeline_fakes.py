@@ -199,10 +199,18 @@ class FakeEndpoints:
     def __init__(self, world: World) -> None:
         self._world = world
 
-    def ensure(self, endpoint: str, request_id: str) -> None:
+    def ensure(self, endpoint: str, request_id: str) -> bool:
+        made = endpoint not in self._world.existing
         self._world.existing.add(endpoint)
+        return made
+
+    def discard_if_empty(self, endpoint: str) -> None:
+        self._world.existing.discard(endpoint)
+        self._world.deleted.append(endpoint)
 
     def deploy(self, endpoint: str, export: str, decision: str, request_id: str) -> str:
+        if "deployments" in self._world.errors:
+            raise self._world.errors["deployments"]
         return self._world.make(request_id, endpoint, "deployments", export=export, decision=decision)
 
 

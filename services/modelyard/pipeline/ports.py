@@ -135,8 +135,11 @@ class Evaluations(JobPort, Protocol):
 class Endpoints(Protocol):
     """The serving service."""
 
-    def ensure(self, endpoint: str, request_id: str) -> None:
-        """Makes the endpoint unless it is there."""
+    def ensure(self, endpoint: str, request_id: str) -> bool:
+        """Makes the endpoint unless it is there. True when this very request (or its first sending) made it."""
+
+    def discard_if_empty(self, endpoint: str) -> None:
+        """Deletes the endpoint when it serves nothing."""
 
     def deploy(self, endpoint: str, export: str, decision: str, request_id: str) -> str:
         """Serves the export; gives the deployment's name once it answers."""

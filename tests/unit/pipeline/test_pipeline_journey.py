@@ -165,6 +165,15 @@ def test_a_failed_import_leaves_a_dataset_that_was_there() -> None:
     assert world.deleted == []
 
 
+def test_an_export_that_cannot_be_loaded_leaves_no_empty_endpoint() -> None:
+    endpoint, error = f"{PARENT}/endpoints/flowers", FailedPrecondition("CANNOT_LOAD", "its test vectors come out wrong")
+    for there, deleted in ((set(), [endpoint]), ({endpoint}, [])):
+        world = World(errors={"deployments": error}, existing=there)
+        with pytest.raises(FailedPrecondition, match="test vectors"):
+            _run(world, FakeSteps(a_job(FROM_SOURCE)))
+        assert world.deleted == deleted
+
+
 def test_a_floor_of_another_task_is_refused_before_training() -> None:
     world = World(task="tabular_regression")
     with pytest.raises(InvalidArgument, match="must be one of mae, rmse, r2") as caught:

@@ -277,12 +277,18 @@ class ClientEndpoints:
     def __init__(self, client: Client) -> None:
         self._client = client.endpoints
 
-    def ensure(self, endpoint: str, request_id: str) -> None:
+    def ensure(self, endpoint: str, request_id: str) -> bool:
         try:
             with named_errors():
                 self._client.create_endpoint(names.id_of(endpoint), request_id=request_id)
         except AlreadyExists:
-            return
+            return False
+        return True
+
+    def discard_if_empty(self, endpoint: str) -> None:
+        with named_errors():
+            if not self._client.get_endpoint(endpoint).deployments:
+                self._client.delete_endpoint(endpoint)
 
     def deploy(self, endpoint: str, export: str, decision: str, request_id: str) -> str:
         with named_errors():

@@ -7,9 +7,9 @@ waits on; a step that had ended is not taken again. Errors end the run, with the
 
 from __future__ import annotations
 
-import contextlib
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -28,6 +28,7 @@ from modelyard.pipeline.handlers.sentences import (
     exported_sentence,
     imported_sentence,
     published_sentence,
+    running_sentence,
     scored_sentence,
     trained_sentence,
 )
@@ -129,20 +130,26 @@ class Journey:
         seen = (view.state, view.stage, round(view.fraction, 3), round(view.eta_s or 0.0))
         if events or seen != self._last_report:
             self._last_report = seen
-            self._put(replace(self._states[step], message=view.stage), view.fraction, view.eta_s, events)
+            said = running_sentence(view)
+            self._put(replace(self._states[step], message=said), view.fraction, view.eta_s, events, view.stage)
 
     def _put(
-        self, state: StepState, within: float = 0.0, eta_s: float | None = None, events: list[Document] | None = None
+        self,
+        state: StepState,
+        within: float = 0.0,
+        eta_s: float | None = None,
+        events: Sequence[Document] = (),
+        stage: str = "",
     ) -> None:
         """Notes the state of a step, and tells those who watch."""
         self._states[state.step_id] = state
         self._fraction = max(self._fraction, share_done(self._order, state.step_id, within))
         elapsed_s = (now() - (self._job.start_time or self._job.create_time)).total_seconds()
         left_s = time_left(self._order, state.step_id, within, elapsed_s, eta_s)
-        stage = f"{state.step_id}: {state.message}" if state.message and state.state == progress.RUNNING else state.step_id
+        stage = f"{state.step_id}: {stage}" if stage else state.step_id
         shown = {"stage": stage[:200], "fraction": self._fraction, "done": 0, "total": 0, "unit": "", "eta_s": left_s}
         saved = {"steps": [to_document(self._states[step]) for step in self._order], "point_step": self._point_step}
-        self._steps.report(shown, events=events or (), saved=saved, result={"result": self.result})
+        self._steps.report(shown, events=events, saved=saved, result={"result": self.result})
 
 
 def _import(journey: Journey) -> Outcome:
@@ -150,17 +157,23 @@ def _import(journey: Journey) -> Outcome:
     if source is None:
         raise AssertionError("only runs with a source import")
     made = datasets.ensure(source.dataset, journey.request_id("dataset"))
-    try:
+    with _undone(lambda: datasets.discard_if_empty(source.dataset) if made else None):
         name = datasets.start_import(source, journey.request_id("import"))
         view = journey.follow(progress.IMPORT, datasets, name)
+    return Outcome(name, imported_sentence(view.found))
+
+
+@contextmanager
+def _undone(undo: Callable[[], None]) -> Iterator[None]:
+    """Undoes what was made for what then failed. Not where a service is merely away: then the step is tried again."""
+    try:
+        yield
     except Unavailable:
         raise
     except ModelyardError:
-        if made:
-            with contextlib.suppress(ModelyardError):
-                datasets.discard_if_empty(source.dataset)
+        with suppress(ModelyardError):
+            undo()
         raise
-    return Outcome(name, imported_sentence(view.found))
 
 
 def _check(journey: Journey) -> Outcome:
@@ -271,8 +284,9 @@ def _gate(journey: Journey) -> Outcome:
 
 def _deploy(journey: Journey) -> Outcome:
     endpoints, endpoint, values = journey.services.endpoints, journey.spec.endpoint, journey.values
-    endpoints.ensure(endpoint, journey.request_id("endpoint"))
-    name = endpoints.deploy(endpoint, values["export"], values["decision"], journey.request_id("deploy"))
+    made = endpoints.ensure(endpoint, journey.request_id("endpoint"))
+    with _undone(lambda: endpoints.discard_if_empty(endpoint) if made else None):
+        name = endpoints.deploy(endpoint, values["export"], values["decision"], journey.request_id("deploy"))
     return Outcome(name, f"answers as {name}", {"deployment": name, "endpoint": endpoint})
 
 
