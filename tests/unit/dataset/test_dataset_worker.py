@@ -45,8 +45,8 @@ def assignment(kind: str, blob: Blob) -> Assignment:
     return Assignment("projects/p/datasets/d/imports/i", kind, 1, spec, {}, 0.0)
 
 
-def link(folder: Path, **more: Any) -> Any:
-    return Link(**({"artifacts": file_store(folder / "artifacts"), "workdir": folder} | more))
+def link(folder: Path, artifacts: Any = None, said: str = "continue") -> Any:
+    return Link(artifacts or file_store(folder / "artifacts"), folder, said)
 
 
 def test_an_import(tmp_path: Path) -> None:
