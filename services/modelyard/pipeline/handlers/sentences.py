@@ -14,7 +14,7 @@ def running_sentence(view: JobView) -> str:
     parts = [view.stage, *(f"{name} {float(point[name]):.4g}" for name in ("loss",) if name in point)]
     parts += [f"{name} {float(value):.4g}" for name, value in sorted(point.get("metrics", {}).items())]
     if "examples_per_second" in point:
-        parts.append(f"{float(point["examples_per_second"]):.0f} examples/s")
+        parts.append(f"{float(point['examples_per_second']):.0f} examples/s")
     return ", ".join(part for part in parts if part)
 
 
@@ -67,7 +67,7 @@ def exported_sentence(found: Document) -> str:
 def scored_sentence(scores: Sequence[Document]) -> str:
     """ "test: accuracy 0.96, f1_macro 0.95, ..."."""
     test = next((score for score in scores if score.get("usage") == "USAGE_TEST"), {})
-    metrics = ", ".join(f"{metric['name']} {float(metric.get("value", 0.0)):.4g}" for metric in test.get("metrics", []))
+    metrics = ", ".join(f"{metric['name']} {float(metric.get('value', 0.0)):.4g}" for metric in test.get("metrics", []))
     return f"test: {metrics or 'no examples'}"
 
 
