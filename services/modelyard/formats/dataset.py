@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-from modelyard.core.artifacts import ArtifactStore, Blob
 
+from modelyard.core.artifacts import ArtifactStore, Blob
 from modelyard.core.errors import Cancelled, DataLoss, InvalidArgument
 from modelyard.formats import pictures
 
