@@ -82,6 +82,7 @@ def open_platform(settings: CoreSettings, name: str, limits: JobLimits | None = 
         store,
         lambda life: Durable(_durable_url(settings, url, name), f"{schema}_durable", life),
         log_dir=settings.data_dir / "logs",
+        work_dir=settings.data_dir.absolute() / "work",
         worker_environment=_worker_environment(settings),
         limits=limits,
     )

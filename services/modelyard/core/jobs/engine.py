@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import shutil
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -19,7 +20,7 @@ from modelyard.core.database import now
 from modelyard.core.errors import InvalidArgument, ModelyardError, Unavailable
 from modelyard.core.jobs.durable import Durable, ServerStopping
 from modelyard.core.jobs.job import Document, Instruction, Job, JobChange, JobKind, JobPage, JobState
-from modelyard.core.jobs.process_runner import WorkerProcess, start_worker
+from modelyard.core.jobs.process_runner import WORK_FOLDER, WorkerProcess, start_worker
 from modelyard.core.jobs.store import EVENTS_AT_ONCE, JobStore
 from modelyard.core.jobs.worker_servicer import hash_token
 from modelyard.core.rpc.status import error_of, exception_of
@@ -47,12 +48,14 @@ class JobEngine:
         make_durable: Callable[[Callable[[str], Any]], Durable],
         *,
         log_dir: Path,
+        work_dir: Path,
         worker_environment: Mapping[str, str],
         limits: JobLimits | None = None,
     ) -> None:
         self._store = store
         self._durable = make_durable(self._live)
         self._log_dir = log_dir
+        self._work_dir = work_dir
         self._environment = dict(worker_environment)
         self._limits = limits or JobLimits()
         self._kinds: dict[str, JobKind] = {}
@@ -140,6 +143,7 @@ class JobEngine:
     def launch(self, address: str) -> None:
         """Start: workers reach this process at `address`. Every job without an end goes on."""
         self._address = address
+        shutil.rmtree(self._work_dir, ignore_errors=True)  # what attempts left that were killed together with their server
         self._durable.launch()
         for job in self._store.find(self._kinds, states=(JobState.QUEUED, JobState.RUNNING)):
             self._start(job.name)
@@ -223,6 +227,7 @@ class JobEngine:
             self._follow(name, worker)
         finally:
             worker.end(self._limits.shutdown_grace_s)
+            shutil.rmtree(self._work_folder(job), ignore_errors=True)
         outcome = self._store.get(name).outcome
         log.info("attempt ended", attempt=job.attempt, outcome=outcome, exit_status=worker.process.returncode)
         return "lost" if outcome == "open" else outcome
@@ -323,7 +328,11 @@ class JobEngine:
 
     def _environment_of(self, kind: JobKind, job: Job, token: str) -> dict[str, str]:
         identity = {"job": job.name, "attempt": job.attempt, "token": token, "address": self._address, "service": kind.service}
-        return {**self._environment, **kind.environment, "MODELYARD_JOB": json.dumps(identity)}
+        own = {"MODELYARD_JOB": json.dumps(identity), WORK_FOLDER: str(self._work_folder(job))}
+        return {**self._environment, **kind.environment, **own}
+
+    def _work_folder(self, job: Job) -> Path:
+        return self._work_dir / f"{job.name.replace('/', '_')}.{job.attempt}"
 
     def _log_file(self, job: Job) -> Path:
         return self._log_dir / f"{job.name.replace('/', '_')}.log"

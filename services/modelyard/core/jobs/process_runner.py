@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 LIFELINE = "MODELYARD_LIFELINE_FD"
+WORK_FOLDER = "MODELYARD_WORK_FOLDER"
 
 
 @dataclass

@@ -34,7 +34,7 @@ import grpc
 from modelyard.core.artifacts import ArtifactStore, open_store
 from modelyard.core.errors import ModelyardError
 from modelyard.core.jobs import convert
-from modelyard.core.jobs.process_runner import LIFELINE
+from modelyard.core.jobs.process_runner import LIFELINE, WORK_FOLDER
 from modelyard.core.rpc.status import error_of
 from modelyard.core.settings import CoreSettings
 from modelyard.worker.v1 import worker_service_pb2 as pb
@@ -90,7 +90,7 @@ class WorkerLink:
         self._wake = threading.Event()
         self._closed = False
         self._last_sent = time.monotonic()
-        self.workdir = Path(tempfile.mkdtemp(prefix="modelyard-"))
+        self.workdir = _work_folder()
 
     @cached_property
     def artifacts(self) -> ArtifactStore:
@@ -198,6 +198,16 @@ class WorkerLink:
                     raise
                 time.sleep(wait_s)
                 wait_s = min(5.0, wait_s * 2)
+
+
+def _work_folder() -> Path:
+    """The folder that the engine gives an attempt and removes after it; in a pod, which has none, one of its own."""
+    given = os.environ.get(WORK_FOLDER, "")
+    if not given:
+        return Path(tempfile.mkdtemp(prefix="modelyard-"))
+    folder = Path(given)
+    folder.mkdir(parents=True, mode=0o700)
+    return folder
 
 
 def run_worker(work: Callable[[Assignment, WorkerLink], Completion]) -> int:
