@@ -171,3 +171,5 @@ def test_tabular_candidates(tmp_path: Path, target: str) -> None:
     assert [result.error for result in results] == ["", "", ""]
     assert all(result.latency is not None for result in results)
     assert results[2].size_bytes < results[1].size_bytes
+    assert [result.recipe for result in results] == ["tabular-auto", "lightgbm", "linear"]
+    assert results[0].latency == results[1].latency, "the same graph is measured once"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,7 +17,7 @@ from modelyard.formats.bundle import Source
 from modelyard.formats.dataset import IMAGE, TRAIN, DatasetReader
 from modelyard.formats.model import ModelCard
 from modelyard.recipes.recipe import Recipe
-from modelyard.recipes.tabular import LINEAR
+from modelyard.recipes.tabular import AUTO, LIGHTGBM, LINEAR
 from modelyard.runtime.latency import LatencyResult, measure
 
 if TYPE_CHECKING:
@@ -54,11 +54,20 @@ def measure_candidates(
     A recipe that cannot be exported or measured has its reason in `error`; the others are measured all the same. `seconds` is the
     time spent measuring each. on_measured(number from 1, result) is called after each.
     """
-    results = []
+    results: list[CandidateResult] = []
+    by_graph: dict[object, CandidateResult] = {}
     for number, recipe in enumerate(recipes, 1):
-        results.append(_measure_one(recipe, reader, workdir / f"candidate-{number}.bundle", target, seconds))
+        same = (_family(recipe), recipe.input)
+        if same not in by_graph:
+            by_graph[same] = _measure_one(recipe, reader, workdir / f"candidate-{number}.bundle", target, seconds)
+        results.append(replace(by_graph[same], recipe=recipe.name))
         on_measured(number, results[-1])
     return tuple(results)
+
+
+def _family(recipe: Recipe) -> str:
+    """What decides the graph: `auto` is measured as trees, the slower of its two outcomes."""
+    return LIGHTGBM if recipe.architecture == AUTO else recipe.architecture
 
 
 def _measure_one(recipe: Recipe, reader: DatasetReader, path: Path, target: str, seconds: float) -> CandidateResult:
@@ -102,7 +111,7 @@ def _untrained_table(recipe: Recipe, reader: DatasetReader) -> Graph:
 
 
 def _stand_in(recipe: Recipe, reader: DatasetReader) -> TableModel:
-    """A model fitted to the first rows. `auto` is measured as trees, the slower of its two outcomes."""
+    """A model fitted to the first rows."""
     from modelyard.recipes.build_tabular import LinearMap, TableModel, columns_of, fit_encoding, target_matrix
 
     classes = reader.descriptor.classes

@@ -28,6 +28,8 @@ OnStage = Callable[[str], None]
 MOST_EXAMPLES: Final = 64
 LEAST_EXAMPLES: Final = 16
 KEPT_EXAMPLES: Final = 32
+KEPT_BYTES: Final = 8 << 20
+"""Test vectors are at most this large, unless LEAST_EXAMPLES already are."""
 UNKNOWN: Final = "\u2047 not seen in training"
 
 
@@ -59,7 +61,7 @@ def write_proven(graph: Graph, path: Path) -> BundleCard:
     """Proves the graph, writes the bundle, reads it back and asks it the test vectors through the serving runtime."""
     classes = len(graph.card.classes)
     parity, answers = prove(graph.model, graph.inputs, graph.expected, classes=classes, against=graph.against)
-    kept = _evenly(len(answers), KEPT_EXAMPLES)
+    kept = _evenly(len(answers), kept_examples(graph.inputs))
     vectors = TestVectors(
         {name: values[kept] for name, values in graph.inputs.items()}, {graph.card.outputs[0].name: answers[kept]}
     )
@@ -70,6 +72,12 @@ def write_proven(graph: Graph, path: Path) -> BundleCard:
         path.unlink(missing_ok=True)
         raise
     return written
+
+
+def kept_examples(inputs: Inputs) -> int:
+    """How many examples go into the bundle: 16 to 32, fewer for large pictures."""
+    one = sum(values[:1].nbytes for values in inputs.values())
+    return max(LEAST_EXAMPLES, min(KEPT_EXAMPLES, KEPT_BYTES // max(one, 1)))
 
 
 def _ask_again(path: Path, vectors: TestVectors, tolerance: float) -> None:
