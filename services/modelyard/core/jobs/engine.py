@@ -254,7 +254,7 @@ class JobEngine:
         return silence > self._limits.heartbeat_timeout_s
 
     def _run_inline(self, kind: JobKind, name: str) -> None:
-        """Takes the steps. Also of a job that has failed or is cancelled: a replay must take the recorded steps before the end."""
+        """Takes the steps, also of a job that has failed or is cancelled: a replay must take the recorded ones before the end."""
         job = self._store.started(name)
         if kind.run is None:
             return
