@@ -103,7 +103,7 @@ class SmallDataset:
         self._counts = {"train": 96, "validation": 30, "test": 30} | counts
 
     def pictures(self, usage: str, height: int, width: int, channels: int) -> npt.NDArray[np.uint8]:
-        pictures, _ = self._made(usage, height)
+        pictures: npt.NDArray[np.uint8] = self._made(usage, height)[0]
         assert pictures.shape[1:] == (height, width, channels)
         return pictures
 

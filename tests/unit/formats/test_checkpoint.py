@@ -43,7 +43,7 @@ def test_an_optimizer_comes_back_as_it_was(tmp_path: Path, kind: str) -> None:
         "sgd": lambda: torch.optim.SGD(layer.parameters(), lr=0.1, momentum=0.9),
         "adam": lambda: torch.optim.Adam(layer.parameters()),
     }
-    optimizer = create[kind]()
+    optimizer: torch.optim.Optimizer = create[kind]()  # type: ignore[no-untyped-call]
     layer(torch.ones(1, 3)).sum().backward()
     optimizer.step()
     arrays, rest = subject.pack_optimizer_torch(optimizer.state_dict())

@@ -39,7 +39,7 @@ CARD = ModelCard(
     recipe={"name": "tinynet", "hyperparameters": {"seed": 3}},
     dataset={"version": "projects/p/datasets/d/versions/V001"},
 )
-WEIGHTS = {"b.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "a.count": np.array(7, np.int64)}
+WEIGHTS: dict[str, Any] = {"b.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "a.count": np.array(7, np.int64)}
 
 
 def members_of(path: Path) -> dict[str, bytes]:
