@@ -112,7 +112,7 @@ def _line(error: Any) -> str:
         return f"{message} Request id: {request_id}"
     for violation in error.violations:
         name = violation.field.rpartition(".")[2]
-        if name not in ("", "name", "parent") and name not in message:
+        if name not in ("", "name", "parent", "model_name") and name not in message:
             return f"{name}: {message}"
     return message
 
@@ -121,7 +121,7 @@ def _hint(error: Any) -> str:
     if error.reason in HINTS:
         return HINTS[error.reason]
     if error.reason == "UNEXPECTED" or _code(error) == "INTERNAL":
-        return "this is a fault of ours; run again with --debug and report what it says"
+        return "this is a fault of ours; the server's log (logs/ in the data folder) and --debug say more; please report it"
     named = [OPTIONS[part] for violation in error.violations for part in violation.field.split(".") if part in OPTIONS]
     return f"set it with {named[-1]}" if named else ""
 

@@ -14,6 +14,8 @@ from modelyard.client import Client, FailedPrecondition
 
 # A server that is there answers at once; one that restarts gets this long.
 PATIENCE_S: Final = 5.0
+# Log of the servers that commands start, under logs/ in the data folder.
+LOG_FILE: Final = "commands.log"
 
 
 @dataclass(frozen=True)
@@ -73,13 +75,21 @@ def services() -> Any:
 
 
 def _quiet(common: Common) -> None:
-    """The log of a server inside a command: errors only, all of it with --debug; always on stderr."""
-    logging.getLogger().setLevel(logging.ERROR)
+    """The log of a server inside a command goes to a file in the data folder; with --debug to stderr."""
     try:
+        import structlog
+
         from modelyard.core.rpc.logs import configure_logs
     except ImportError:
         return
-    configure_logs("console" if sys.stderr.isatty() else "json", "info" if common.debug else "error")
+    if common.debug:
+        configure_logs("console" if sys.stderr.isatty() else "json", "info")
+        return
+    configure_logs("json", "info")
+    (common.data_dir / "logs").mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(common.data_dir / "logs" / LOG_FILE, encoding="utf-8")
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(handler.stream))
 
 
 def _stop(running: Any) -> None:
