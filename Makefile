@@ -50,7 +50,7 @@ proto: $(STAMP)
 proto-check: $(STAMP)
 	@echo "==> Generated code equals the contracts"
 	@$(BIN)/python protos/generate.py --check
-	@$(BIN)/python clients/generate_async.py --check
+	@$(BIN)/python clients/generate_sync.py --check
 
 # The contracts as of the last release: `buf breaking` compares with them. Run it when a version is released, and commit the file.
 proto-release: $(STAMP)

@@ -54,7 +54,8 @@ def main() -> int:
         run = modelyard(
             "auto", str(folder / "digits"), "--name", "digits", "--max-train-time", "60s", "--min-accuracy", "0.95", *where
         )
-        print(json.dumps({key: run[key] for key in ("state", "model_version", "endpoint", "metrics", "gate", "latency_ms")}, indent=2))
+        shown = ("state", "model_version", "endpoint", "metrics", "gate", "latency_ms")
+        print(json.dumps({key: run[key] for key in shown}, indent=2))
         print("==> A picture the data set never had, sent to the endpoint", flush=True)
         picture, label = unseen[0]
         answer = modelyard("predict", "digits", str(picture), *where)

@@ -92,7 +92,9 @@ def own(data_dir: Path) -> Iterator[None]:
     with (data_dir / LOCK_FILE).open("w") as lock:
         if not _take(lock):
             address = find(data_dir) or "unknown"
-            message = f"{data_dir} is in use by the Modelyard server at {address}; use that one (--server {address}), or another folder"
+            message = (
+                f"{data_dir} is in use by the Modelyard server at {address}; use that (--server {address}), or another folder"
+            )
             raise FailedPrecondition("DATA_DIR_IN_USE", message, data_dir=data_dir, address=address)
         try:
             yield
