@@ -28,13 +28,13 @@ def augment_generator(seed: int, step: int) -> torch.Generator:
 
 
 def shift_and_flip(batch: Tensor, generator: torch.Generator, *, flip: bool) -> Tensor:
-    """Moves each picture by up to a fourteenth of its size, its edge pixels repeated, and mirrors half of them when `flip`.
+    """Moves each picture by up to a twentieth of its size, its edge pixels repeated, and mirrors half of them when `flip`.
 
     uint8 [N, H, W, C] in and out: one gather.
     """
     count, height, width, _ = batch.shape
-    down = _offsets(count, max(1, round(height / 14)), generator)
-    right = _offsets(count, max(1, round(width / 14)), generator)
+    down = _offsets(count, max(1, round(height / 20)), generator)
+    right = _offsets(count, max(1, round(width / 20)), generator)
     rows = (torch.arange(height) + down).clamp_(0, height - 1)
     columns = (torch.arange(width) + right).clamp_(0, width - 1)
     if flip:
@@ -95,7 +95,8 @@ def mirror_is_safe(pictures: npt.NDArray[np.uint8], labels: npt.NDArray[Any]) ->
 
 def _thumbnails(pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
     """Grey means over an 8 x 8 grid, [N, 8, 8]; pictures smaller than 8 pixels keep their size."""
-    grey = pictures.mean(3)
+    step = max(1, min(pictures.shape[1:3]) // 32)
+    grey = pictures[:, ::step, ::step].mean(3)
     rows, columns = (np.array_split(np.arange(size), min(8, size)) for size in grey.shape[1:])
     bands = np.stack([grey[:, each].mean(1) for each in rows], 1)
     return np.stack([bands[:, :, each].mean(2) for each in columns], 2)
