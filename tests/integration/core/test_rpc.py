@@ -144,9 +144,9 @@ def test_a_bug_shows_a_fixed_text_and_a_request_id_only(datasets: Any) -> None:
 @pytest.mark.parametrize(("name", "code"), [("invalid", grpc.StatusCode.INVALID_ARGUMENT), ("bug", grpc.StatusCode.INTERNAL)])
 def test_an_error_in_the_middle_of_a_stream_is_mapped_too(datasets: Any, name: str, code: grpc.StatusCode) -> None:
     seen = []
-    with pytest.raises(grpc.RpcError) as caught:
+    with pytest.raises(grpc.RpcError) as caught:  # noqa: PT012  what came before the error counts
         for message in datasets.WatchImport(dataset_service_pb2.WatchImportRequest(name=name), timeout=10):
-            seen.append(message.sequence)  # noqa: PERF401  what came before the error counts
+            seen.append(message.sequence)  # noqa: PERF401
     assert seen == [1, 2]
     assert caught.value.code() is code
     assert details(caught.value)[1]["ErrorInfo"].reason == ("BAD_NAME" if name == "invalid" else "INTERNAL")
