@@ -241,7 +241,8 @@ def _report(run: Run, metrics: dict[str, float] | None = None) -> None:
 def _eta(run: Run) -> float:
     steps = max(0, run.progress.planned - run.step)
     per_epoch = steps_per_epoch(len(run.setup.train), run.batch_size)
-    return min(run.remaining_s, steps * run.pace.step_s + math.ceil(steps / per_epoch) * run.pace.validation_s)
+    left = steps * run.pace.step_s + math.ceil(steps / per_epoch) * run.pace.validation_s
+    return max(0.0, min(run.remaining_s, left))
 
 
 # The end of an epoch
