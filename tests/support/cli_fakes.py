@@ -44,19 +44,19 @@ class Datasets(dataset_service_pb2_grpc.DatasetServiceServicer):
     def __init__(self) -> None:
         self.requests: list[Any] = []
 
-    def CreateDataset(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def CreateDataset(self, request: Any, context: Any) -> Any:
         self.requests.append(request)
         if request.dataset_id == "taken":
             abort(context, grpc.StatusCode.ALREADY_EXISTS, "ALREADY_EXISTS", "exists")
         return dataset_pb2.Dataset(name=f"{request.parent}/datasets/{request.dataset_id}")
 
-    def GetDataset(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def GetDataset(self, request: Any, context: Any) -> Any:
         return dataset_pb2.Dataset(name=request.name, task=learning_pb2.TASK_IMAGE_CLASSIFICATION)
 
-    def ListDatasets(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def ListDatasets(self, request: Any, context: Any) -> Any:
         return dataset_service_pb2.ListDatasetsResponse(datasets=[dataset_pb2.Dataset(name=f"{P}/datasets/flowers")])
 
-    def CreateImport(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def CreateImport(self, request: Any, context: Any) -> Any:
         self.requests.append(request)
         if request.dataset_import.label_column == "missing":
             message = "label_column is 'missing'; the table has a, b"
@@ -73,13 +73,13 @@ class Datasets(dataset_service_pb2_grpc.DatasetServiceServicer):
         )
         return dataset_pb2.Import(name=name, status=DONE, summary=summary)
 
-    def GetImport(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def GetImport(self, request: Any, context: Any) -> Any:
         return self._import(request.name)
 
-    def WatchImport(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802
+    def WatchImport(self, request: Any, context: Any) -> Iterator[Any]:
         yield dataset_service_pb2.WatchImportResponse(sequence=2, dataset_import=self._import(request.name))
 
-    def CreateQualityReport(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def CreateQualityReport(self, request: Any, context: Any) -> Any:
         return self._report(request.parent + "/qualityReports/q1")
 
     def _report(self, name: str) -> Any:
@@ -91,13 +91,13 @@ class Datasets(dataset_service_pb2_grpc.DatasetServiceServicer):
         )
         return dataset_pb2.QualityReport(name=name, status=DONE, findings=[finding])
 
-    def GetQualityReport(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def GetQualityReport(self, request: Any, context: Any) -> Any:
         return self._report(request.name)
 
-    def WatchQualityReport(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802
+    def WatchQualityReport(self, request: Any, context: Any) -> Iterator[Any]:
         yield dataset_service_pb2.WatchQualityReportResponse(sequence=2, quality_report=self._report(request.name))
 
-    def CreateDatasetVersion(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def CreateDatasetVersion(self, request: Any, context: Any) -> Any:
         self.requests.append(request)
         return self._version(f"{request.parent}/versions/{request.dataset_version_id or 'V001'}")
 
@@ -107,20 +107,20 @@ class Datasets(dataset_service_pb2_grpc.DatasetServiceServicer):
             name=name.replace("latest", "V001"), status=DONE, classes=["rose", "tulip"], counts=counts, digest="d" * 64
         )
 
-    def GetDatasetVersion(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def GetDatasetVersion(self, request: Any, context: Any) -> Any:
         if "/none/" in request.name:
             abort(context, grpc.StatusCode.NOT_FOUND, "NOT_FOUND", f"there is no {request.name}", name=request.name)
         return self._version(request.name)
 
-    def ListDatasetVersions(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def ListDatasetVersions(self, request: Any, context: Any) -> Any:
         return dataset_service_pb2.ListDatasetVersionsResponse(
             dataset_versions=[self._version(f"{request.parent}/versions/V001")]
         )
 
-    def WatchDatasetVersion(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802
+    def WatchDatasetVersion(self, request: Any, context: Any) -> Iterator[Any]:
         yield dataset_service_pb2.WatchDatasetVersionResponse(sequence=2, dataset_version=self._version(request.name))
 
-    def ListExamples(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def ListExamples(self, request: Any, context: Any) -> Any:
         self.requests.append(request)
         start = int(request.page_token or 0)
         examples = [dataset_pb2.Example(example_id=f"e{n}", label="rose") for n in range(start, start + request.page_size)]
@@ -134,7 +134,7 @@ class Trainer(trainer_service_pb2_grpc.TrainerServiceServicer):
         self.stopped: list[str] = []
         self.cancelled: list[str] = []
 
-    def CreateTrainingJob(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def CreateTrainingJob(self, request: Any, context: Any) -> Any:
         self.requests.append(request)
         job = request.training_job
         job.name = f"{request.parent}/trainingJobs/job-{len(self.jobs) + 1}"
@@ -144,40 +144,40 @@ class Trainer(trainer_service_pb2_grpc.TrainerServiceServicer):
         self.jobs[job.name] = job
         return job
 
-    def GetTrainingJob(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def GetTrainingJob(self, request: Any, context: Any) -> Any:
         if request.name not in self.jobs:
             abort(context, grpc.StatusCode.NOT_FOUND, "NOT_FOUND", f"there is no {request.name}")
         return self.jobs[request.name]
 
-    def ListTrainingJobs(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def ListTrainingJobs(self, request: Any, context: Any) -> Any:
         return trainer_service_pb2.ListTrainingJobsResponse(training_jobs=self.jobs.values())
 
-    def WatchTrainingJob(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802
+    def WatchTrainingJob(self, request: Any, context: Any) -> Iterator[Any]:
         point = trainer_pb2.TrainingPoint(step=10, epoch=0.5, loss=1.5, learning_rate=0.01, metrics={"accuracy": 0.5})
         answer = trainer_service_pb2.WatchTrainingJobResponse(sequence=2, training_job=self.jobs[request.name], points=[point])
         yield answer
 
-    def StopTrainingJob(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def StopTrainingJob(self, request: Any, context: Any) -> Any:
         self.stopped.append(request.name)
         return trainer_pb2.TrainingJob(name=request.name, status=DONE)
 
-    def CancelTrainingJob(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def CancelTrainingJob(self, request: Any, context: Any) -> Any:
         self.cancelled.append(request.name)
         return trainer_pb2.TrainingJob(name=request.name, status=DONE)
 
-    def ListRecipes(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def ListRecipes(self, request: Any, context: Any) -> Any:
         return trainer_service_pb2.ListRecipesResponse(recipes=[trainer_pb2.Recipe(recipe_id="linear", summary="quick")])
 
-    def GetModel(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def GetModel(self, request: Any, context: Any) -> Any:
         return trainer_pb2.Model(name=request.name, latest_version=f"{request.name}/versions/V001")
 
-    def ListModels(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def ListModels(self, request: Any, context: Any) -> Any:
         return trainer_service_pb2.ListModelsResponse(models=[trainer_pb2.Model(name=f"{P}/models/flowers")])
 
-    def GetModelVersion(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def GetModelVersion(self, request: Any, context: Any) -> Any:
         return trainer_pb2.ModelVersion(name=request.name.replace("latest", "V001"), training_metrics={"accuracy": 0.9})
 
-    def ListModelVersions(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def ListModelVersions(self, request: Any, context: Any) -> Any:
         version = trainer_pb2.ModelVersion(name=f"{request.parent}/versions/V001", training_metrics={"accuracy": 0.9})
         return trainer_service_pb2.ListModelVersionsResponse(model_versions=[version])
 
@@ -187,7 +187,7 @@ class Evaluator(evaluator_service_pb2_grpc.EvaluatorServiceServicer):
         self.evaluations: list[Any] = []
         self.decisions: list[Any] = []
 
-    def CreateEvaluation(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def CreateEvaluation(self, request: Any, context: Any) -> Any:
         made = request.evaluation
         made.name = f"{request.parent}/evaluations/e{len(self.evaluations) + 1}"
         made.status.CopyFrom(DONE)
@@ -195,16 +195,16 @@ class Evaluator(evaluator_service_pb2_grpc.EvaluatorServiceServicer):
         self.evaluations.append(made)
         return made
 
-    def GetEvaluation(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def GetEvaluation(self, request: Any, context: Any) -> Any:
         return next(one for one in self.evaluations if one.name == request.name)
 
-    def ListEvaluations(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def ListEvaluations(self, request: Any, context: Any) -> Any:
         return evaluator_service_pb2.ListEvaluationsResponse(evaluations=self.evaluations)
 
-    def WatchEvaluation(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802
+    def WatchEvaluation(self, request: Any, context: Any) -> Iterator[Any]:
         yield evaluator_service_pb2.WatchEvaluationResponse(sequence=2, evaluation=self.GetEvaluation(request, context))
 
-    def CreateGateDecision(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def CreateGateDecision(self, request: Any, context: Any) -> Any:
         made = request.gate_decision
         made.name = f"{request.parent}/gateDecisions/g{len(self.decisions) + 1}"
         low = any(floor.value > 0.91 for floor in made.floors)
@@ -228,13 +228,13 @@ class Exporter(exporter_service_pb2_grpc.ExporterServiceServicer):
             name=name, model_version=f"{P}/models/flowers/versions/V001", status=DONE, artifact=self.blob, latency=latency
         )
 
-    def CreateExport(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def CreateExport(self, request: Any, context: Any) -> Any:
         return self._export(f"{request.parent}/exports/x1")
 
-    def GetExport(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def GetExport(self, request: Any, context: Any) -> Any:
         return self._export(request.name)
 
-    def WatchExport(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802
+    def WatchExport(self, request: Any, context: Any) -> Iterator[Any]:
         yield exporter_service_pb2.WatchExportResponse(sequence=2, export=self._export(request.name))
 
 
@@ -242,29 +242,29 @@ class Serving(serving_service_pb2_grpc.ServingServiceServicer):
     def __init__(self) -> None:
         self.requests: list[Any] = []
 
-    def CreateEndpoint(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def CreateEndpoint(self, request: Any, context: Any) -> Any:
         return serving_pb2.Endpoint(name=f"{request.parent}/endpoints/{request.endpoint_id}")
 
-    def CreateDeployment(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def CreateDeployment(self, request: Any, context: Any) -> Any:
         self.requests.append(request)
         deployment = request.deployment
         deployment.name = f"{request.parent}/deployments/V001"
         return deployment
 
-    def GetEndpoint(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def GetEndpoint(self, request: Any, context: Any) -> Any:
         deployment = serving_pb2.Deployment(name=f"{request.name}/deployments/V001", state=serving_pb2.Deployment.STATE_READY)
         return serving_pb2.Endpoint(name=request.name, default_version="V001", deployments=[deployment])
 
-    def ListEndpoints(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def ListEndpoints(self, request: Any, context: Any) -> Any:
         return serving_service_pb2.ListEndpointsResponse(endpoints=[serving_pb2.Endpoint(name=f"{P}/endpoints/flowers")])
 
-    def DeleteEndpoint(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def DeleteEndpoint(self, request: Any, context: Any) -> Any:
         self.requests.append(request)
         return Empty()
 
     DeleteDeployment = DeleteEndpoint
 
-    def ListDeploymentEvents(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def ListDeploymentEvents(self, request: Any, context: Any) -> Any:
         event = serving_pb2.DeploymentEvent(
             sequence=1, kind=serving_pb2.DeploymentEvent.KIND_DEPLOYED, deployment=f"{request.parent}/deployments/V001"
         )
@@ -277,11 +277,11 @@ class Inference(oip_grpc.GRPCInferenceServiceServicer):
     def __init__(self) -> None:
         self.batches: list[int] = []
 
-    def ModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def ModelMetadata(self, request: Any, context: Any) -> Any:
         column = oip.ModelMetadataResponse.TensorMetadata(name="age", datatype="FP32", shape=[-1, 1])
         return oip.ModelMetadataResponse(name=request.name, inputs=[column])
 
-    def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def ModelInfer(self, request: Any, context: Any) -> Any:
         count = request.inputs[0].shape[0]
         self.batches.append(count)
         output = oip.ModelInferResponse.InferOutputTensor
@@ -302,7 +302,7 @@ class Pipelines(pipeline_service_pb2_grpc.PipelineServiceServicer):
         self.ending = "deploy"
         self.watched = threading.Event()
 
-    def CreatePipelineRun(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def CreatePipelineRun(self, request: Any, context: Any) -> Any:
         self.requests.append(request)
         run = request.pipeline_run
         if run.split.train_ratio == "1.5":
@@ -314,20 +314,20 @@ class Pipelines(pipeline_service_pb2_grpc.PipelineServiceServicer):
         self.runs[run.name] = run
         return run
 
-    def GetPipelineRun(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def GetPipelineRun(self, request: Any, context: Any) -> Any:
         if request.name not in self.runs:
             abort(context, grpc.StatusCode.NOT_FOUND, "NOT_FOUND", f"there is no {request.name}")
         return self.runs[request.name]
 
-    def ListPipelineRuns(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def ListPipelineRuns(self, request: Any, context: Any) -> Any:
         return pipeline_service_pb2.ListPipelineRunsResponse(pipeline_runs=self.runs.values())
 
-    def CancelPipelineRun(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def CancelPipelineRun(self, request: Any, context: Any) -> Any:
         self.cancelled.append(request.name)
         self.runs[request.name].status.state = job_pb2.JOB_STATE_CANCELLED
         return self.runs[request.name]
 
-    def WatchPipelineRun(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802
+    def WatchPipelineRun(self, request: Any, context: Any) -> Iterator[Any]:
         run = self.runs[request.name]
         run.status.state = RUNNING
         step = pipeline_pb2.PipelineStep(step_id="train", state=RUNNING, message="tinynet", resource=f"{P}/trainingJobs/job-9")

@@ -84,7 +84,7 @@ class FakeArtifacts(artifact_service_pb2_grpc.ArtifactServiceServicer):
         self.break_after: list[int] = []
         self.lie = False
 
-    def UploadArtifact(self, request_iterator: Iterator[Any], context: Any) -> blob_pb2.Blob:  # noqa: N802
+    def UploadArtifact(self, request_iterator: Iterator[Any], context: Any) -> blob_pb2.Blob:
         self.headers.append(next(request_iterator).header)
         chunks = [message.chunk for message in request_iterator]
         self.chunk_sizes = [len(chunk) for chunk in chunks]
@@ -96,7 +96,7 @@ class FakeArtifacts(artifact_service_pb2_grpc.ArtifactServiceServicer):
         self.blobs[uri] = content
         return blob_pb2.Blob(uri=uri, sha256="0" * 64 if self.lie else digest, size_bytes=len(content))
 
-    def DownloadArtifact(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802
+    def DownloadArtifact(self, request: Any, context: Any) -> Iterator[Any]:
         self.offsets.append(request.offset)
         content = self.blobs.get(request.uri)
         if content is None:

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from modelyard.core.documents import to_document
 from modelyard.core.errors import ModelyardError, NotFound
 from modelyard.core.jobs.job import Document, Instruction, Job, JobState
 from modelyard.core.rpc.status import error_of, exception_of
 from modelyard.pipeline.domain.choice import Candidate
 from modelyard.pipeline.domain.spec import Floor, RunSpec, Source, Split, complete
-from modelyard.pipeline.handlers.documents import to_document
 from modelyard.pipeline.ports import Decided, JobView, Services, VersionFound
 
 PARENT = "projects/default"

@@ -14,15 +14,6 @@ if TYPE_CHECKING:  # the database behind it is not needed in workers, which read
     from modelyard.core.resources import Page, Resource
 
 
-@dataclass(frozen=True)
-class Request:
-    """What makes a create safe to repeat: the caller's id, the method, and a fingerprint of the body."""
-
-    id: str = ""
-    method: str = ""
-    fingerprint: str = ""
-
-
 class Jobs(Protocol):
     """Everything that runs in the background (core.jobs.engine.JobEngine)."""
 

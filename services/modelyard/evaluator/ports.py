@@ -3,21 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from modelyard.core.jobs.job import Document, Job, JobChange
 from modelyard.core.resources import Page, Resource
 from modelyard.evaluator.domain.evaluation import DatasetVersionRef, ExportRef
-
-
-@dataclass(frozen=True)
-class Request:
-    """What makes a create safe to repeat: the caller's id, the method, and a fingerprint of the body."""
-
-    id: str = ""
-    method: str = ""
-    fingerprint: str = ""
 
 
 class Exports(Protocol):

@@ -3,20 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from modelyard.core.jobs.job import Document, Job, JobChange
 from modelyard.exporter.domain.export import DatasetVersionRef, ModelVersionRef
-
-
-@dataclass(frozen=True)
-class Request:
-    """What makes a create safe to repeat: the caller's id, the method, and a fingerprint of the body."""
-
-    id: str = ""
-    method: str = ""
-    fingerprint: str = ""
 
 
 class ModelVersions(Protocol):

@@ -36,7 +36,7 @@ class Exporter(ExporterServiceServicer):
 
     artifact: Blob | None = None
 
-    def GetExport(self, request: Any, context: Any) -> exporter_pb2.Export:  # noqa: N802
+    def GetExport(self, request: Any, context: Any) -> exporter_pb2.Export:
         if request.name != EXPORT or self.artifact is None:
             raise errors.NotFound("RESOURCE_NOT_FOUND", f"{request.name} does not exist.", name=request.name)
         return exporter_pb2.Export(
@@ -53,7 +53,7 @@ class Evaluator(EvaluatorServiceServicer):
 
     exporter: Exporter
 
-    def GetGateDecision(self, request: Any, context: Any) -> evaluator_pb2.GateDecision:  # noqa: N802
+    def GetGateDecision(self, request: Any, context: Any) -> evaluator_pb2.GateDecision:
         assert self.exporter.artifact is not None
         sha256 = self.exporter.artifact.sha256
         return evaluator_pb2.GateDecision(name=request.name, verdict=evaluator_pb2.VERDICT_DEPLOY, artifact_sha256=sha256)

@@ -50,7 +50,7 @@ class DatasetStandIn(dataset_service_pb2_grpc.DatasetServiceServicer):
             status=job_pb2.JobStatus(state=job_pb2.JobState.Value(f"JOB_STATE_{state}")),
         )
 
-    def GetDatasetVersion(self, request: Any, context: Any) -> dataset_pb2.DatasetVersion:  # noqa: N802
+    def GetDatasetVersion(self, request: Any, context: Any) -> dataset_pb2.DatasetVersion:
         if request.name not in self.versions:
             raise NotFound("DATASET_VERSION_NOT_FOUND", f"{request.name} does not exist", name=request.name)
         return self.versions[request.name]

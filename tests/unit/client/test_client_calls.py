@@ -41,7 +41,7 @@ class FakeDatasets(dataset_service_pb2_grpc.DatasetServiceServicer):
         self.error = status_of(grpc.StatusCode.FAILED_PRECONDITION, "NO_TARGET", "column x is missing", column="x")
         self.pause_s = 0.0
 
-    def CreateDataset(self, request: Any, context: Any) -> dataset_pb2.Dataset:  # noqa: N802
+    def CreateDataset(self, request: Any, context: Any) -> dataset_pb2.Dataset:
         self.requests.append(request)
         if self.refusals:
             self.refusals -= 1
@@ -51,12 +51,12 @@ class FakeDatasets(dataset_service_pb2_grpc.DatasetServiceServicer):
             abort(context, grpc.StatusCode.ALREADY_EXISTS, "ALREADY_EXISTS", f"{name} exists", "dataset_id", name=name)
         return dataset_pb2.Dataset(name=f"{request.parent}/datasets/{request.dataset_id}")
 
-    def GetDataset(self, request: Any, context: Any) -> dataset_pb2.Dataset:  # noqa: N802
+    def GetDataset(self, request: Any, context: Any) -> dataset_pb2.Dataset:
         time.sleep(self.pause_s)
         self.requests.append(request)
         return dataset_pb2.Dataset(name=request.name)
 
-    def ListDatasets(self, request: Any, context: Any) -> dataset_service_pb2.ListDatasetsResponse:  # noqa: N802
+    def ListDatasets(self, request: Any, context: Any) -> dataset_service_pb2.ListDatasetsResponse:
         self.requests.append(request)
         start = int(request.page_token or 0)
         datasets = [dataset_pb2.Dataset(name=f"projects/p/datasets/d{n}") for n in range(start, min(start + 2, 5))]
@@ -71,10 +71,10 @@ class FakeDatasets(dataset_service_pb2_grpc.DatasetServiceServicer):
             status.error.CopyFrom(self.error)
         return dataset_pb2.Import(name=name, status=status)
 
-    def GetImport(self, request: Any, context: Any) -> dataset_pb2.Import:  # noqa: N802
+    def GetImport(self, request: Any, context: Any) -> dataset_pb2.Import:
         return self._import(request.name, len(self.states))
 
-    def WatchImport(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802
+    def WatchImport(self, request: Any, context: Any) -> Iterator[Any]:
         self.requests.append(request)
         for sequence in range(request.after_sequence + 1, len(self.states) + 1):
             if sequence in self.break_at:
@@ -91,13 +91,13 @@ class FakeTrainer(trainer_service_pb2_grpc.TrainerServiceServicer):
     def __init__(self) -> None:
         self.requests: list[Any] = []
 
-    def CreateTrainingJob(self, request: Any, context: Any) -> trainer_pb2.TrainingJob:  # noqa: N802
+    def CreateTrainingJob(self, request: Any, context: Any) -> trainer_pb2.TrainingJob:
         self.requests.append(request)
         job: trainer_pb2.TrainingJob = request.training_job
         job.name = f"{request.parent}/trainingJobs/{request.training_job_id or 'job-1'}"
         return job
 
-    def ListRecipes(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def ListRecipes(self, request: Any, context: Any) -> Any:
         self.requests.append(request)
         return trainer_service_pb2.ListRecipesResponse(recipes=[trainer_pb2.Recipe(recipe_id="linear")])
 

@@ -27,15 +27,15 @@ class Echo(oip_grpc.GRPCInferenceServiceServicer):
     def __init__(self) -> None:
         self.requests: list[Any] = []
 
-    def ModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def ModelMetadata(self, request: Any, context: Any) -> Any:
         columns = [("age", "FP32"), ("sex", "BYTES"), ("alone", "BOOL"), ("count", "INT64")]
         inputs = [TensorMetadata(name=name, datatype=datatype, shape=[-1, 1]) for name, datatype in columns]
         return oip.ModelMetadataResponse(name=request.name, inputs=inputs)
 
-    def ModelReady(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def ModelReady(self, request: Any, context: Any) -> Any:
         return oip.ModelReadyResponse(ready=request.name == "titanic")
 
-    def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def ModelInfer(self, request: Any, context: Any) -> Any:
         self.requests.append(request)
         if request.model_version == "V404":
             abort(context, grpc.StatusCode.NOT_FOUND, "NO_SUCH_VERSION", "there is no V404", version="V404")

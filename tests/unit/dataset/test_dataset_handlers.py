@@ -7,8 +7,10 @@ from dataclasses import replace
 import pytest
 
 from modelyard.core.artifacts import Blob
+from modelyard.core.documents import from_document, to_document
 from modelyard.core.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from modelyard.core.jobs.job import Job, JobState
+from modelyard.core.requests import Request
 from modelyard.dataset.domain.dataset import Dataset
 from modelyard.dataset.domain.records import (
     ImportResult,
@@ -19,9 +21,8 @@ from modelyard.dataset.domain.records import (
     VersionSpec,
 )
 from modelyard.dataset.handlers import datasets, imports, quality_reports, versions
-from modelyard.dataset.handlers.documents import from_document, read_dataset, to_document
+from modelyard.dataset.handlers.documents import read_dataset
 from modelyard.dataset.handlers.versions import NewVersion
-from modelyard.dataset.ports import Request
 from modelyard.formats import dataset as files
 from tests.unit.dataset.fakes import FakeExamples, FakeJobs, FakeResources, FakeSources
 

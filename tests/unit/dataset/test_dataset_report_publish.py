@@ -9,6 +9,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from modelyard.core.artifacts import ArtifactStore
+from modelyard.core.documents import from_document, to_document
 from modelyard.core.errors import Cancelled, FailedPrecondition
 from modelyard.dataset.domain.records import (
     Finding,
@@ -21,7 +22,6 @@ from modelyard.dataset.domain.records import (
 )
 from modelyard.dataset.domain.table_checks import outliers
 from modelyard.dataset.domain.work import Work
-from modelyard.dataset.handlers.documents import from_document, to_document
 from modelyard.dataset.worker import import_job, publish_job, report_job
 from modelyard.formats import dataset as files
 from modelyard.formats.pictures import encode_png

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from modelyard.core.artifacts import Blob
+from modelyard.core.documents import to_document
 from modelyard.core.errors import ResourceExhausted, Unimplemented
 from modelyard.core.jobs.worker_link import Assignment, Cancelled
 from modelyard.dataset.domain.records import ImportSpec
-from modelyard.dataset.handlers.documents import to_document
 from modelyard.dataset.worker.__main__ import work
 from tests.support.datasets import file_store
 

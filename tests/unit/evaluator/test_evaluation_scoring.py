@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from modelyard.core.artifacts import ArtifactStore, Blob
+from modelyard.core.documents import from_document, to_document
 from modelyard.core.errors import FailedPrecondition
 from modelyard.evaluator.domain.evaluation import EvaluationResult, EvaluationSpec
-from modelyard.evaluator.handlers.documents import from_document, to_document
 from modelyard.evaluator.worker import scoring
 from tests.support import small_bundles as bundles
 from tests.support.datasets import file_store, publish_pictures, publish_table

@@ -11,6 +11,7 @@ from modelyard.core.artifacts import Blob
 from modelyard.core.documents import to_document
 from modelyard.core.errors import FailedPrecondition, InvalidArgument, NotFound
 from modelyard.core.jobs.job import JobState
+from modelyard.core.requests import Request
 from modelyard.exporter.domain.export import (
     Candidate,
     DatasetVersionRef,
@@ -25,7 +26,6 @@ from modelyard.exporter.domain.export import (
 from modelyard.exporter.handlers.exports import create_export, spec_of
 from modelyard.exporter.handlers.profiles import create_profile
 from modelyard.exporter.handlers.profiles import spec_of as profile_spec_of
-from modelyard.exporter.ports import Request
 from modelyard.exporter.rpc import convert
 from modelyard.exporter.v1 import exporter_pb2 as pb
 from tests.support.trainer_fakes import FakeJobs

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelyard.core.artifacts import Blob
+from modelyard.core.documents import from_document, to_document
 from modelyard.core.errors import InvalidArgument
 from modelyard.evaluator.domain import metrics
 from modelyard.pipeline.domain import spec as spec_module
 from modelyard.pipeline.domain.progress import WEIGHTS, share_done, steps_of, time_left
 from modelyard.pipeline.domain.spec import Floor, RunSpec, Source, Split, check_floors, complete
-from modelyard.pipeline.handlers.documents import from_document, to_document
 
 PARENT = "projects/default"
 BLOB = Blob(f"artifact://dataset/{'ab' * 32}", "ab" * 32, 1000)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from modelyard.core.documents import from_document, to_document
 from modelyard.core.errors import FailedPrecondition, NotFound
 from modelyard.core.names import DATASET, PROJECT, check_id
+from modelyard.core.requests import Request
 from modelyard.core.resources import Page, Resource
 from modelyard.dataset.domain.dataset import Dataset, check_words
-from modelyard.dataset.handlers.documents import from_document, read_dataset, to_document
+from modelyard.dataset.handlers.documents import read_dataset
 from modelyard.dataset.handlers.kinds import KINDS
-from modelyard.dataset.ports import Jobs, Request, Resources
+from modelyard.dataset.ports import Jobs, Resources
 
 
 def create_dataset(resources: Resources, parent: str, dataset_id: str, dataset: Dataset, request: Request) -> Resource:

@@ -1,31 +1,13 @@
-"""The service's values as JSON documents, and back."""
+"""The service's values as they lie in resources and jobs."""
 
 from __future__ import annotations
 
-from functools import cache
-from typing import Any, TypeVar
-
-from cattrs import Converter
-from cattrs.preconf.json import make_converter
-
+from modelyard.core.documents import from_document
 from modelyard.core.errors import NotFound
 from modelyard.core.jobs.job import Job
 from modelyard.dataset.domain.dataset import Dataset
 from modelyard.dataset.domain.records import ImportResult, ReportResult, VersionResult
 from modelyard.dataset.ports import Jobs, Resources
-
-T = TypeVar("T")
-
-
-def to_document(value: Any) -> dict[str, Any]:
-    """A dataclass as JSON."""
-    document: dict[str, Any] = _converter().unstructure(value)
-    return document
-
-
-def from_document(document: dict[str, Any], kind: type[T]) -> T:
-    """The dataclass of such a document."""
-    return _converter().structure(document, kind)
 
 
 def import_result(job: Job) -> ImportResult | None:
@@ -57,8 +39,3 @@ def read_job(jobs: Jobs, name: str, reason: str) -> Job:
         return jobs.get(name)
     except NotFound as error:
         raise NotFound(reason, f"{name} does not exist", name=name) from error
-
-
-@cache
-def _converter() -> Converter:
-    return make_converter()

@@ -6,14 +6,16 @@ import threading
 from dataclasses import replace
 
 from modelyard.core.artifacts import Blob, parse_uri
+from modelyard.core.documents import from_document, to_document
 from modelyard.core.errors import FailedPrecondition, InvalidArgument, NotFound
 from modelyard.core.jobs.job import Job, JobPage
 from modelyard.core.names import DATASET, IMPORT, new_id
+from modelyard.core.requests import Request
 from modelyard.dataset.domain.dataset import Dataset, clean_file_name
 from modelyard.dataset.domain.records import ImportSpec
 from modelyard.dataset.handlers import kinds
-from modelyard.dataset.handlers.documents import from_document, import_result, read_dataset, read_job, to_document
-from modelyard.dataset.ports import Jobs, Request, Resources, Sources
+from modelyard.dataset.handlers.documents import import_result, read_dataset, read_job
+from modelyard.dataset.ports import Jobs, Resources, Sources
 
 _claiming = threading.Lock()
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from modelyard.core.documents import to_document
 from modelyard.core.errors import FailedPrecondition
 from modelyard.core.jobs.job import Job, JobPage
 from modelyard.core.names import DATASET, QUALITY_REPORT, new_id
+from modelyard.core.requests import Request
 from modelyard.dataset.domain.records import ImportResult, ReportSpec
 from modelyard.dataset.handlers import kinds
-from modelyard.dataset.handlers.documents import import_result, read_dataset, read_job, to_document
-from modelyard.dataset.ports import Jobs, Request, Resources
+from modelyard.dataset.handlers.documents import import_result, read_dataset, read_job
+from modelyard.dataset.ports import Jobs, Resources
 
 
 def create_quality_report(jobs: Jobs, resources: Resources, parent: str, request: Request) -> Job:

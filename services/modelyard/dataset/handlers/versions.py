@@ -10,18 +10,20 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
+from modelyard.core.documents import from_document, to_document
 from modelyard.core.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from modelyard.core.jobs.job import Job, JobPage, JobState
 from modelyard.core.names import DATASET, DATASET_VERSION, LATEST, choose_version, id_of, parent_of
+from modelyard.core.requests import Request
 from modelyard.core.resources import check_page_size
 from modelyard.dataset.domain.dataset import Dataset
 from modelyard.dataset.domain.records import ImportResult, SplitPolicy, VersionSpec
 from modelyard.dataset.domain.split import parse_ratio
 from modelyard.dataset.handlers import kinds
-from modelyard.dataset.handlers.documents import from_document, read_dataset, read_job, to_document, version_result
+from modelyard.dataset.handlers.documents import read_dataset, read_job, version_result
 from modelyard.dataset.handlers.imports import earlier_name
 from modelyard.dataset.handlers.quality_reports import present_content
-from modelyard.dataset.ports import ExampleRow, Examples, Jobs, Request, Resources
+from modelyard.dataset.ports import ExampleRow, Examples, Jobs, Resources
 
 LARGEST_SEED = 2**53
 

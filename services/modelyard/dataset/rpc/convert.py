@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from modelyard.core.documents import from_document
 from modelyard.core.errors import InvalidArgument
 from modelyard.core.jobs.convert import blob_from, blob_message, status_message, timestamp
 from modelyard.core.jobs.job import Job
 from modelyard.core.resources import Resource
 from modelyard.dataset.domain import records, split
 from modelyard.dataset.domain.dataset import Dataset
-from modelyard.dataset.handlers.documents import from_document, import_result, report_result, version_result
+from modelyard.dataset.handlers.documents import import_result, report_result, version_result
 from modelyard.dataset.handlers.versions import NewVersion
 from modelyard.dataset.ports import ExampleRow
 from modelyard.dataset.v1 import dataset_pb2 as pb

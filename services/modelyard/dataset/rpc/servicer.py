@@ -8,10 +8,11 @@ from typing import Any
 
 from google.protobuf import empty_pb2
 
+from modelyard.core.requests import Request
 from modelyard.core.rpc.requests import fingerprint, mask_paths
 from modelyard.dataset.domain.dataset import Dataset
 from modelyard.dataset.handlers import datasets, imports, quality_reports, versions
-from modelyard.dataset.ports import Examples, Jobs, Request, Resources, Sources
+from modelyard.dataset.ports import Examples, Jobs, Resources, Sources
 from modelyard.dataset.rpc import convert
 from modelyard.dataset.v1 import dataset_pb2 as pb
 from modelyard.dataset.v1 import dataset_service_pb2 as messages

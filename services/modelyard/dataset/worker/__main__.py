@@ -8,10 +8,10 @@ import time
 
 from modelyard.core import errors
 from modelyard.core.artifacts import disk_full
+from modelyard.core.documents import from_document, to_document
 from modelyard.core.jobs.worker_link import Assignment, Cancelled, Completion, WorkerLink, run_worker
 from modelyard.dataset.domain.work import Work
 from modelyard.dataset.handlers import kinds
-from modelyard.dataset.handlers.documents import from_document, to_document
 
 
 def work(assignment: Assignment, link: WorkerLink) -> Completion:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from modelyard.core import errors
+from modelyard.core.client_errors import named_errors
 from modelyard.core.jobs import convert
 from modelyard.evaluator.domain.evaluation import DatasetVersionRef, ExportRef, Latency
 from modelyard.type.v1 import job_pb2, learning_pb2
@@ -52,21 +51,6 @@ class ClientDatasetVersions:
             digest=version.digest,
             task=_task(version.task),
         )
-
-
-@contextmanager
-def named_errors() -> Iterator[None]:
-    """The client's errors as the domain's, with reason, message and values kept."""
-    from modelyard.client.errors import ModelyardClientError
-
-    try:
-        yield
-    except ModelyardClientError as error:
-        kind = getattr(errors, type(error).__name__, errors.ModelyardError)
-        violations = tuple(errors.FieldViolation(item.field, item.description) for item in error.violations)
-        named = kind(error.reason, error.message, violations=violations, retry_after_s=error.retry_after_s)
-        named.values = dict(error.values)
-        raise named from error
 
 
 def _state(state: job_pb2.JobState.ValueType) -> str:

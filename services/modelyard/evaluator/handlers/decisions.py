@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from modelyard.core import names
+from modelyard.core.documents import from_document, to_document
 from modelyard.core.errors import FailedPrecondition, InvalidArgument
 from modelyard.core.jobs.job import Job, JobState
+from modelyard.core.requests import Request
 from modelyard.core.resources import Resource
 from modelyard.evaluator.domain.evaluation import TEST, EvaluationSpec, Latency, metric_names
 from modelyard.evaluator.domain.gate import Decision, Demands, check_demands, decide
-from modelyard.evaluator.handlers.documents import from_document, to_document
 from modelyard.evaluator.handlers.evaluations import result_of, spec_of
-from modelyard.evaluator.ports import Jobs, Request, Resources
+from modelyard.evaluator.ports import Jobs, Resources
 
 COLLECTION: Final = "gateDecisions"
 

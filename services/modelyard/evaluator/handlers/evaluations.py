@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 from modelyard.core import names
+from modelyard.core.documents import from_document, to_document
 from modelyard.core.jobs.job import Job
+from modelyard.core.requests import Request
 from modelyard.evaluator.domain.evaluation import EvaluationResult, EvaluationSpec, choose_usages, plan
-from modelyard.evaluator.handlers.documents import from_document, to_document
-from modelyard.evaluator.ports import DatasetVersions, Exports, Jobs, Request
+from modelyard.evaluator.ports import DatasetVersions, Exports, Jobs
 
 KIND: Final = "Evaluation"
 

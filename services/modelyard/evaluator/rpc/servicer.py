@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from modelyard.core import names
+from modelyard.core.requests import Request
 from modelyard.core.rpc.requests import fingerprint
 from modelyard.evaluator.handlers.decisions import COLLECTION, create_decision
 from modelyard.evaluator.handlers.evaluations import KIND, create_evaluation
-from modelyard.evaluator.ports import DatasetVersions, Exports, Jobs, Request, Resources
+from modelyard.evaluator.ports import DatasetVersions, Exports, Jobs, Resources
 from modelyard.evaluator.rpc import convert
 from modelyard.evaluator.v1 import evaluator_pb2 as pb
 from modelyard.evaluator.v1 import evaluator_service_pb2 as messages

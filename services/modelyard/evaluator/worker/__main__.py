@@ -9,8 +9,8 @@ from modelyard.core.jobs.worker_link import Assignment, Cancelled, Completion, W
 
 def work(assignment: Assignment, link: WorkerLink) -> Completion:
     """Scores the artifact and stores the predictions."""
+    from modelyard.core.documents import from_document, to_document
     from modelyard.evaluator.domain.evaluation import EvaluationSpec
-    from modelyard.evaluator.handlers.documents import from_document, to_document
     from modelyard.evaluator.worker.scoring import Report, evaluate
 
     def report(stage: str, done: int, total: int) -> None:

@@ -8,8 +8,9 @@ from modelyard.core import names
 from modelyard.core.documents import from_document, to_document
 from modelyard.core.errors import InvalidArgument
 from modelyard.core.jobs.job import Job
+from modelyard.core.requests import Request
 from modelyard.exporter.domain.export import FORMATS, PRECISIONS, ExportResult, ExportSpec, check_target, ready_descriptor
-from modelyard.exporter.ports import DatasetVersions, Jobs, ModelVersions, Request
+from modelyard.exporter.ports import DatasetVersions, Jobs, ModelVersions
 
 KIND: Final = "Export"
 

@@ -7,6 +7,7 @@ from typing import Final
 from modelyard.core import names
 from modelyard.core.documents import from_document, to_document
 from modelyard.core.jobs.job import Job
+from modelyard.core.requests import Request
 from modelyard.exporter.domain.export import (
     Candidate,
     ProfileResult,
@@ -15,7 +16,7 @@ from modelyard.exporter.domain.export import (
     check_target,
     ready_descriptor,
 )
-from modelyard.exporter.ports import DatasetVersions, Jobs, Request
+from modelyard.exporter.ports import DatasetVersions, Jobs
 
 KIND: Final = "LatencyProfile"
 

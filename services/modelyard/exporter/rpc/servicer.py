@@ -8,9 +8,10 @@ from typing import Any
 from google.protobuf import empty_pb2
 
 from modelyard.core import names
+from modelyard.core.requests import Request
 from modelyard.core.rpc.requests import fingerprint
 from modelyard.exporter.handlers import exports, profiles
-from modelyard.exporter.ports import DatasetVersions, Jobs, ModelVersions, Request
+from modelyard.exporter.ports import DatasetVersions, Jobs, ModelVersions
 from modelyard.exporter.rpc import convert
 from modelyard.exporter.v1 import exporter_pb2 as pb
 from modelyard.exporter.v1 import exporter_service_pb2 as messages

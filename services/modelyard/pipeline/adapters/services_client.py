@@ -9,13 +9,14 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 
 from modelyard.core import names
+from modelyard.core.client_errors import named_errors
 from modelyard.core.errors import AlreadyExists, FailedPrecondition, NotFound
 from modelyard.core.jobs import convert
 from modelyard.core.jobs.job import Document
 from modelyard.dataset.v1 import dataset_pb2
 from modelyard.evaluator.v1 import evaluator_pb2
 from modelyard.exporter.v1 import exporter_pb2
-from modelyard.pipeline.adapters.errors import error_in, named_errors
+from modelyard.pipeline.adapters.errors import error_in
 from modelyard.pipeline.domain.choice import Candidate
 from modelyard.pipeline.domain.spec import Floor, Source, Split
 from modelyard.pipeline.ports import Decided, JobView, Services, VersionFound

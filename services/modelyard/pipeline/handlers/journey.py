@@ -14,12 +14,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from modelyard.core.database import now
+from modelyard.core.documents import to_document
 from modelyard.core.errors import Cancelled, FailedPrecondition, ModelyardError, Unavailable
 from modelyard.core.jobs.job import Document, Job, Steps
 from modelyard.pipeline.domain import choice, progress
 from modelyard.pipeline.domain.progress import StepState, share_done, steps_of, time_left
 from modelyard.pipeline.domain.spec import RunSpec, check_floors
-from modelyard.pipeline.handlers.documents import to_document
 from modelyard.pipeline.handlers.follow import follow
 from modelyard.pipeline.handlers.runs import spec_of, step_states
 from modelyard.pipeline.handlers.sentences import (

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from modelyard.core import names
+from modelyard.core.documents import from_document, to_document
 from modelyard.core.errors import FailedPrecondition
 from modelyard.core.jobs.job import Job
+from modelyard.core.requests import Request
 from modelyard.pipeline.domain.progress import SUCCEEDED, StepState, steps_of
 from modelyard.pipeline.domain.spec import RunSpec, complete
-from modelyard.pipeline.handlers.documents import from_document, to_document
 from modelyard.pipeline.ports import Jobs, Services, ServicesOf
 
 KIND: Final = "PipelineRun"
-
-
-@dataclass(frozen=True)
-class Request:
-    """What makes a create safe to repeat: the caller's id, the method, and a fingerprint of the body."""
-
-    id: str = ""
-    method: str = ""
-    fingerprint: str = ""
 
 
 def create_run(jobs: Jobs, services_of: ServicesOf, *, parent: str, run_id: str, spec: RunSpec, request: Request) -> Job:

@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from modelyard.core import names
+from modelyard.core.requests import Request
 from modelyard.core.rpc.requests import fingerprint
-from modelyard.pipeline.handlers.runs import KIND, Request, create_run
+from modelyard.pipeline.handlers.runs import KIND, create_run
 from modelyard.pipeline.ports import Jobs, ServicesOf
 from modelyard.pipeline.rpc import convert
 from modelyard.pipeline.v1 import pipeline_pb2 as pb

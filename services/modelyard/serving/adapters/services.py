@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modelyard.core import errors
 from modelyard.core.artifacts import ArtifactStore, Blob, build_uri
+from modelyard.core.client_errors import named_errors
 from modelyard.core.jobs.convert import blob_from
 from modelyard.evaluator.v1 import evaluator_pb2
 from modelyard.serving.domain.admission import Export, GateDecision
@@ -69,21 +68,3 @@ class ClientGates:
 
 def _message(artifact: Blob) -> blob_pb2.Blob:
     return blob_pb2.Blob(uri=artifact.uri, sha256=artifact.sha256, size_bytes=artifact.size_bytes)
-
-
-@contextmanager
-def named_errors(service: str) -> Iterator[None]:
-    """What another service said no to, as an error of this one: with the same reason, message and values."""
-    from modelyard.client.errors import ModelyardClientError, Unimplemented
-
-    try:
-        yield
-    except Unimplemented as error:
-        message = f"there is no {service} service at its address; set MODELYARD_{service.upper()}_ADDRESS to its host:port"
-        raise errors.FailedPrecondition("NO_SUCH_SERVICE", message, service=service) from error
-    except ModelyardClientError as error:
-        kind = getattr(errors, type(error).__name__, errors.Unavailable)
-        violations = tuple(errors.FieldViolation(item.field, item.description) for item in error.violations)
-        named = kind(error.reason, error.message, violations=violations, retry_after_s=error.retry_after_s)
-        named.values = dict(error.values)
-        raise named from error

@@ -2,6 +2,6 @@
 
 import os
 
-# Threads that wait for each other inside torch sleep instead of spinning. Read when torch's OpenMP library is loaded, so it is set
-# here, before any module of the worker is. Measured on 2 cores with other processes busy: 5 times the examples per second.
+# Threads that wait for each other inside torch sleep instead of spinning. Read when torch's OpenMP library is loaded, so it is
+# set here, before any module of the worker is. Measured on 2 cores with other processes busy: 5 times the examples per second.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -18,7 +18,7 @@ from modelyard.recipes.catalogue import find_recipe
 from modelyard.recipes.recipe import Recipe
 from modelyard.recipes.tabular import TabularHyperparameters
 from modelyard.trainer.worker import tabular
-from modelyard.trainer.worker.tabular import load_rows, run_tabular_training, score, write_tabular_model
+from modelyard.trainer.worker.tabular import Candidate, choose, load_rows, run_tabular_training, score, write_tabular_model
 from tests.support.datasets import file_store, open_reader, publish_table
 from tests.support.tables import TARGETS, credit_table
 
@@ -54,8 +54,28 @@ def test_learns_from_numbers_text_and_gaps(tmp_path: Path, recipe: str, target: 
 def test_auto_takes_the_better_family(tmp_path: Path) -> None:
     result = run_tabular_training(reader_of(tmp_path), recipe_for("tabular-auto"), on_event=ignore)
     assert {candidate.kind for candidate in result.tried} == {"lightgbm", "linear"}
-    assert result.candidate.score == min(candidate.score for candidate in result.tried)
+    assert result.candidate.score == min(candidate.score for candidate in result.tried), "300 rows: the least loss decides"
     assert result.model.kind == result.candidate.kind
+
+
+@pytest.mark.parametrize(
+    ("linear", "rows", "taken"),
+    [
+        ((0.50, 0.30, 0.41), 1000, "lightgbm"),  # better by 0.03, give or take 0.06
+        ((0.40, 0.36, 0.38), 1000, "linear"),  # better by 0.05, give or take 0.006
+        ((0.50, 0.30, 0.41), 499, "linear"),  # few rows: the least loss
+        ((0.60, 0.50, 0.50), 1000, "lightgbm"),
+    ],
+)
+def test_within_the_error_trees_are_taken(linear: tuple[float, ...], rows: int, taken: str) -> None:
+    trees = Candidate("lightgbm", {}, 10, 0.43, (0.45, 0.42, 0.42))
+    tried = (trees, Candidate("linear", {}, 0, float(np.mean(linear)), linear))
+    assert choose(tried, rows).kind == taken
+
+
+def test_without_scores_the_first_is_taken() -> None:
+    tried = (Candidate("lightgbm", {"n": 1}), Candidate("lightgbm", {"n": 2}), Candidate("linear", {}))
+    assert choose(tried, 1000) == tried[0]
 
 
 def test_the_same_seed_gives_the_same_model(tmp_path: Path) -> None:
@@ -67,7 +87,9 @@ def test_the_same_seed_gives_the_same_model(tmp_path: Path) -> None:
 def test_events_tell_of_rounds(tmp_path: Path) -> None:
     events: list[dict[str, Any]] = []
     result = run_tabular_training(reader_of(tmp_path), recipe_for("lightgbm"), on_event=events.append)
-    assert [event["done"] for event in events if event["stage"] == "select"] == [1, 2, 3]
+    selected = [event for event in events if event["stage"] == "select"]
+    assert [event["done"] for event in selected] == [1, 2, 3]
+    assert all(0 < event["score"] < 1 for event in selected)
     points = [event for event in events if event["stage"] == "train"]
     assert [point["step"] for point in points] == sorted({point["step"] for point in points})
     assert points[-1]["step"] == result.step
