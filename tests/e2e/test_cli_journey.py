@@ -1,4 +1,4 @@
-"""The command line on a laptop: no server runs, each command starts one on its data folder and ends it."""
+"""The command line on a laptop: without a server each command starts one on its data folder; with `modelyard up` they find it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,48 +85,59 @@ def test_auto_says_all_it_promises(cancer: Any) -> None:
     assert cancer["train_seconds"] > 0
 
 
-def test_the_endpoint_answers_another_command(cancer: Any, laptop: Laptop) -> None:
+@contextmanager
+def server_of(laptop: Laptop) -> Iterator[str]:
+    """`modelyard up` on the data folder; what it says when it is ready."""
+    server = laptop.start("up", "--port", "0")
+    assert server.stdout is not None
+    yield server.stdout.readline()
+    server.send_signal(signal.SIGINT)
+    _, err = server.communicate(timeout=60)
+    assert server.returncode == 0, err
+
+
+def test_another_command_gets_answers(cancer: Any, laptop: Laptop) -> None:
     ended = laptop.run("predict", "cancer", "--csv", laptop.folder / "cancer.csv", "--json")
     rows = (laptop.folder / "cancer.csv").read_text().splitlines()[1:]
     predictions = ended.document["predictions"]
     right = sum(row.endswith(f",{one['label']}") for row, one in zip(rows, predictions, strict=True))
     assert right / len(rows) > 0.9
-    deployments = laptop.run("endpoint", "show", "cancer", "--json").document["deployments"]
-    assert [(one["name"].rpartition("/")[2], one["error_message"]) for one in deployments] == [("V001", "")]
-    assert laptop.run("endpoint", "events", "cancer", "--json").document["deployment_events"][0]["kind"] == "DEPLOYED"
 
 
-def test_step_by_step(cancer: Any, laptop: Laptop) -> None:
-    published = laptop.run("dataset", "publish", "cancer", "--train-ratio", "0.6", "--json").document
-    assert published["name"].endswith("/V002")
-    job = laptop.run("train", "cancer/V002", "--recipe", "linear", "--json").document
-    assert job["status"]["state"] == "SUCCEEDED"
-    assert job["model_version"].endswith("/models/cancer/versions/V002")
-    exported = laptop.run("export", "cancer/V002", "--output", laptop.folder / "bundle", "--json").document
-    assert {"bundle.json", "model.onnx", "labels.txt"} <= {path.name for path in (laptop.folder / "bundle").iterdir()}
-    export = exported["name"]
-    scored = laptop.run("evaluate", export, "--json").document
-    assert scored["artifact_sha256"] == exported["artifact"]["sha256"]
-    refused = laptop.run("deploy", export, "--endpoint", "cancer", "--floor", "accuracy=1.01")
-    assert refused.status == 3
-    assert "BACK_TO_DATA" in refused.err
-    assert laptop.run("deploy", export, "--endpoint", "cancer").status == 0
-    versions = laptop.run("endpoint", "show", "cancer", "--json").document["deployments"]
-    assert [one["name"].rpartition("/")[2] for one in versions] == ["V001", "V002"]
-    listed = laptop.run("runs", "list").out
-    assert "pipeline run" in listed
-    assert "training job" in listed
+def test_step_by_step_on_a_server_that_stays(cancer: Any, laptop: Laptop) -> None:
+    with server_of(laptop) as ready:
+        assert re.match(r"ready at 127\.0\.0\.1:\d+ after", ready)
+        listed = laptop.run("dataset", "list", "--json")
+        assert [one["name"] for one in listed.document["datasets"]] == ["projects/default/datasets/cancer"]
+        assert "one is started" not in listed.err
+        second = laptop.run("up", "--port", "0")
+        assert second.status == 1
+        assert "is in use by the Modelyard server at 127.0.0.1:" in second.err
+        published = laptop.run("dataset", "publish", "cancer", "--train-ratio", "0.6", "--json").document
+        assert published["name"].endswith("/V002")
+        job = laptop.run("train", "cancer/V002", "--recipe", "linear", "--json").document
+        assert job["model_version"].endswith("/models/cancer/versions/V002")
+        exported = laptop.run("export", "cancer/V002", "--output", laptop.folder / "bundle", "--json").document
+        assert {"bundle.json", "model.onnx", "labels.txt"} <= {path.name for path in (laptop.folder / "bundle").iterdir()}
+        scored = laptop.run("evaluate", exported["name"], "--json").document
+        assert scored["artifact_sha256"] == exported["artifact"]["sha256"]
+        refused = laptop.run("deploy", exported["name"], "--floor", "accuracy=1.01")
+        assert (refused.status, "BACK_TO_DATA" in refused.err) == (3, True)
+        assert laptop.run("deploy", exported["name"]).status == 0
+        found = laptop.run("endpoint", "show", "cancer", "--json").document
+        assert found["default_version"] == "V002"
+        assert [one["name"].rpartition("/")[2] for one in found["deployments"]] == ["V001", "V002"]
 
 
-def test_a_gate_that_says_no_deploys_nothing(laptop: Laptop) -> None:
-    source = breast_cancer_csv(laptop.folder / "strict.csv")
-    options = ["--name", "strict", "--max-train-time", "20s", "--floor", "accuracy=1.01", "--json"]
-    ended = laptop.run("auto", source, *options)
-    assert ended.status == 3, ended.err
-    assert ended.document["gate"]["verdict"] == "BACK_TO_DATA"
-    assert any("1.01" in reason for reason in ended.document["gate"]["reasons"])
-    assert ended.document["endpoint"] == ""
-    assert "strict" not in laptop.run("endpoint", "list").out
+def test_a_gate_that_says_no_deploys_nothing(cancer: Any, laptop: Laptop) -> None:
+    with server_of(laptop):
+        options = ["--name", "strict", "--recipe", "linear", "--floor", "accuracy=1.01", "--json"]
+        ended = laptop.run("auto", "projects/default/datasets/cancer/versions/V001", *options)
+        assert ended.status == 3, ended.err
+        assert ended.document["gate"]["verdict"] == "BACK_TO_DATA"
+        assert any("1.01" in reason for reason in ended.document["gate"]["reasons"])
+        assert ended.document["endpoint"] == ""
+        assert "strict" not in laptop.run("endpoint", "list").out
 
 
 def test_interrupted_it_stops_at_a_checkpoint_and_goes_on_later(laptop: Laptop) -> None:
@@ -148,22 +161,3 @@ def test_interrupted_it_stops_at_a_checkpoint_and_goes_on_later(laptop: Laptop) 
     ended = laptop.run(*again[1].split(), "--json")
     assert ended.document["state"] == "SUCCEEDED", ended.err
     assert ended.document["model_version"].endswith("/models/digits/versions/V001")
-
-
-def test_up_is_found_by_other_commands(tmp_path: Path) -> None:
-    laptop = Laptop(tmp_path)
-    server = laptop.start("up", "--port", "0")
-    assert server.stdout is not None
-    ready = server.stdout.readline()
-    assert re.match(r"ready at 127\.0\.0\.1:\d+ after", ready)
-    listed = laptop.run("dataset", "list", "--json")
-    assert (listed.status, listed.document) == (0, {"datasets": []})
-    assert "one is started" not in listed.err
-    second = laptop.run("up", "--port", "0")
-    assert second.status == 1
-    assert "is in use by the Modelyard server at 127.0.0.1:" in second.err
-    checks = {check["name"]: check for check in laptop.run("doctor", "--json").document["checks"]}
-    assert checks["server"]["found"].startswith("answers at 127.0.0.1:")
-    server.send_signal(signal.SIGINT)
-    server.communicate(timeout=60)
-    assert server.returncode == 0
