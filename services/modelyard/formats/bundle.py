@@ -183,10 +183,17 @@ class Bundle:
         return self._read(MODEL)
 
     def test_vectors(self) -> TestVectors:
-        """The example inputs and expected outputs."""
-        if VECTORS_JSON in self.card.files:
-            return _vectors_from_json(self._read(VECTORS_JSON))
-        return _vectors_from_safetensors(self._read(VECTORS_SAFETENSORS))
+        """The example inputs and expected outputs. Raises InvalidArgument (INVALID_BUNDLE) when they do not fit the card."""
+        name, read = (VECTORS_JSON, _vectors_from_json)
+        if name not in self.card.files:
+            name, read = (VECTORS_SAFETENSORS, _vectors_from_safetensors)
+        data = self._read(name)
+        try:
+            vectors = read(data)
+        except Exception as error:  # safetensors, json and numpy raise many kinds on bytes that are something else
+            raise _refuse(self.path, f"{name} cannot be read ({error!r:.200})", file=name) from error
+        _check_vectors(self.path, self.card, vectors)
+        return vectors
 
     def _read(self, name: str) -> bytes:
         with zipfile.ZipFile(self.path) as archive:
@@ -360,6 +367,8 @@ def _check_vectors(path: Path, card: BundleCard, vectors: TestVectors) -> None:
             array = arrays[spec.name]
             if array.shape != (vectors.count, *spec.shape[1:]) or array.dtype.name != DATATYPES[spec.datatype]:
                 raise _refuse(path, f"test vector {spec.name} is {array.dtype.name} {list(array.shape)}, the card says {spec}")
+            if spec.datatype == "BYTES" and not all(isinstance(value, str) for value in array.ravel()):
+                raise _refuse(path, f"test vector {spec.name} holds values that are no text")
 
 
 def _labels_text(classes: tuple[str, ...]) -> bytes:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import zipfile
+from contextlib import suppress
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -159,6 +161,45 @@ def test_vectors_must_fit_the_card(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument, match="image"):
         bundles.write_bundle(tmp_path / "m.bundle", picture_card(), b"model", wrong)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "vectors",
+    [b"{}", b"[1]", b"{", b'{"inputs": {}, "outputs": {}}', b'{"inputs": {"age": {"dtype": "x", "shape": [1], "values": [1]}}}'],
+)
+def test_vectors_that_do_not_fit_are_refused(tmp_path: Path, vectors: bytes) -> None:
+    path = tmp_path / "m.bundle"
+    card = bundles.write_bundle(path, table_card(), b"model", table_vectors())
+    files = card.files | {bundles.VECTORS_JSON: bundles._entry(vectors)}
+    rewrite(path, {bundles.VECTORS_JSON: vectors, bundles.CARD: bundles.card_json(replace(card, files=files))})
+    with pytest.raises(InvalidArgument) as caught:
+        bundles.open_bundle(path).test_vectors()
+    assert caught.value.reason == "INVALID_BUNDLE"
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 5) | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(st.sampled_from([item.name for item in fields(BundleCard)]), JSON_VALUES)
+def test_any_wrong_value_in_the_card_is_named(field: str, value: object) -> None:
+    """Whatever stands in a field of the card: it is read, or refused with the domain's own error."""
+    files = {name: bundles._entry(b"") for name in (bundles.MODEL, bundles.LABELS, bundles.VECTORS_JSON)}
+    document = json.loads(bundles.card_json(replace(table_card(), files=files))) | {field: value}
+    with suppress(InvalidArgument):
+        card = bundles.parse_card(json.dumps(document).encode(), Path("m.bundle"))
+        assert json.loads(bundles.card_json(card))[field] == value
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_refused(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.bundle"
+    path.write_bytes(data)
+    with pytest.raises(InvalidArgument):
+        bundles.open_bundle(path)
 
 
 @given(st.lists(st.floats(width=32, allow_nan=True, allow_infinity=False), min_size=1), st.lists(st.text(), min_size=1))
