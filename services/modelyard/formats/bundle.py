@@ -22,7 +22,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, get_args
 
 import numpy as np
 from cattrs import BaseValidationError, Converter, transform_error
@@ -278,6 +278,14 @@ def _number(value: object, _: type) -> float:
     return float(value)
 
 
+def _tuple(value: object, kind: Any) -> tuple[Any, ...]:
+    """Only from a list: text and objects can be iterated too."""
+    if type(value) is not list:
+        raise TypeError(f"{value!r:.80} is not a list")
+    return tuple(_CONVERTER.structure(item, get_args(kind)[0]) for item in value)
+
+
+_CONVERTER.register_structure_hook_func(lambda kind: getattr(kind, "__origin__", None) is tuple, _tuple)
 _CONVERTER.register_structure_hook(str, _exactly(str))
 _CONVERTER.register_structure_hook(int, _exactly(int))
 _CONVERTER.register_structure_hook(float, _number)
