@@ -141,7 +141,7 @@ def test_a_gate_that_says_no_deploys_nothing(cancer: Any, laptop: Laptop) -> Non
 
 
 def test_interrupted_it_stops_at_a_checkpoint_and_goes_on_later(laptop: Laptop) -> None:
-    source = digits_folder(laptop.folder / "digits", per_class=30)
+    source = digits_folder(laptop.folder / "digits", per_class=15)
     process = laptop.start("auto", source, "--name", "digits", "--recipe", "micronet", "--max-train-time", "20s")
     assert process.stderr is not None
     said = []

@@ -42,6 +42,15 @@ HINTS: Final = {
     "PORT_TAKEN": "give another --port, or use the server that has it with --server",
     "NO_SERVICES": "install it with `pip install 'modelyard[all]'`, or name a running server with --server HOST:PORT",
     "WAIT_TIMEOUT": "see `modelyard runs list`",
+    "MODEL_NOT_FOUND": "`modelyard endpoint list` lists what answers",
+    "DATASET_NOT_FOUND": "`modelyard dataset list` lists what there is",
+    "NO_DATASET_VERSION": "`modelyard dataset publish DATASET` makes one",
+    "NO_MODEL_VERSION": "`modelyard train DATASET` makes one",
+    "UNKNOWN_RECIPE": "`modelyard train --recipes` lists them",
+    "TARGET_COLUMN_MISSING": "name the column to predict with --label",
+    "NO_RECIPE_FAST_ENOUGH": "allow more with --max-latency-ms, or name a recipe with --recipe",
+    "UNUSABLE_DATA_DIR": "give a folder you may write to with --data-dir, or in MODELYARD_DATA_DIR",
+    "DISK_FULL": "free some space, or give a folder on another disk with --data-dir",
 }
 
 

@@ -171,19 +171,25 @@ class _RunLines:
 
     def __init__(self, picture: RunPicture) -> None:
         self._picture = picture
-        self._states: dict[str, tuple[int, str]] = {}
+        self._states: dict[str, tuple[int, float]] = {}
         self._at = 0.0
 
     def tell(self, change: Any) -> None:
         self._picture.take(change)
         for step in change.pipeline_run.steps:
-            shown = (step.state, step.message)
-            if step.state > job_pb2.JOB_STATE_QUEUED and self._states.get(step.step_id) != shown:
-                self._states[step.step_id] = shown
+            if step.state > job_pb2.JOB_STATE_QUEUED and self._is_news(step):
                 sys.stderr.write(f"{step.step_id}: {state_name(step.state).lower()} {step.message}".rstrip() + "\n")
         if change.points and time.monotonic() - self._at > QUIET_S:
             self._at = time.monotonic()
             sys.stderr.write(f"train: {self._picture.training()}\n")
+
+    def _is_news(self, step: Any) -> bool:
+        """A new state; another message only now and then."""
+        state, told = self._states.get(step.step_id, (0, 0.0))
+        if state == step.state and (step.state != job_pb2.JOB_STATE_RUNNING or time.monotonic() - told < QUIET_S):
+            return False
+        self._states[step.step_id] = (step.state, time.monotonic())
+        return True
 
 
 _MARKS: Final = {
@@ -206,7 +212,11 @@ def _rendered(picture: RunPicture) -> RenderableType:
         if step.step_id == "train" and picture.point is not None:
             table.add_row("", "", "", f"[bold]{escape(picture.training())}[/]")
             table.add_row("", "", "", f"[cyan]{sparkline(picture.losses)}[/] loss")
-    progress = picture.run.status.progress
+    status = picture.run.status
+    if status.state > job_pb2.JOB_STATE_RUNNING:
+        table.add_row(_MARKS.get(status.state, ""), state_name(status.state).lower(), "", escape(status.reason))
+        return table
+    progress = status.progress
     eta = f"{spoken(progress.eta.seconds)} left" if progress.HasField("eta") else ""
     table.add_row("", f"{100 * progress.fraction:.0f}%", "", f"{escape(progress.stage)}  {eta}")
     return table

@@ -6,6 +6,7 @@ everything else, and a command's own module when that command runs.
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import textwrap
@@ -71,6 +72,8 @@ def main(arguments: list[str] | None = None) -> None:
     if given == ["--help"]:
         print(help_text())
         sys.exit(0)
+    if "--debug" not in given:
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its own log lines are not for users
     from modelyard.cli.group import root_command
 
     try:

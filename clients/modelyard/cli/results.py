@@ -7,8 +7,9 @@ from typing import Any
 from modelyard.cli.durations import spoken
 from modelyard.cli.exits import DONE, FAILED, REFUSED, error_document, exit_code
 from modelyard.cli.output import enum_name, number, plain, print_facts, print_table
-from modelyard.client import short
+from modelyard.client import parent_of, short
 from modelyard.client._status import from_status
+from modelyard.dataset.v1 import dataset_pb2
 from modelyard.evaluator.v1 import evaluator_pb2
 from modelyard.pipeline.v1 import pipeline_pb2
 from modelyard.type.v1 import job_pb2, learning_pb2
@@ -92,8 +93,7 @@ def run_exit(run: pipeline_pb2.PipelineRun) -> int:
 def print_run(run: pipeline_pb2.PipelineRun) -> None:
     """The result for people."""
     result = run.result
-    for finding in result.findings:
-        print(f"{enum_name(finding.DESCRIPTOR.enum_types_by_name['Severity'], finding.severity).lower()}: {finding.message}")
+    _print_findings(run)
     facts = {
         "run": short(run.name),
         "state": " ".join(filter(None, (enum_name(job_pb2.JobState.DESCRIPTOR, run.status.state), run.status.reason))),
@@ -110,11 +110,24 @@ def print_run(run: pipeline_pb2.PipelineRun) -> None:
         "endpoint": short(result.endpoint),
     }
     print_facts(facts)
-    print_scores(result.scores)
+    print_scores([score for score in result.scores if score.usage == learning_pb2.USAGE_TEST] or result.scores)
+    print()
     for reason in result.gate_decision.reasons:
         print(f"- {reason}")
     if result.endpoint:
         print(f"\nAsk it: modelyard predict {short(result.endpoint)} FILE")
+
+
+def _print_findings(run: pipeline_pb2.PipelineRun) -> None:
+    """What must be known about the data; the rest is counted."""
+    severity = dataset_pb2.Finding.Severity.DESCRIPTOR
+    told = [finding for finding in run.result.findings if finding.severity > dataset_pb2.Finding.SEVERITY_INFO]
+    for finding in told:
+        print(f"{enum_name(severity, finding.severity).lower()}: {finding.message} {finding.action}".rstrip())
+    rest = len(run.result.findings) - len(told)
+    if rest:
+        dataset = short(parent_of(run.result.dataset_version)) if run.result.dataset_version else "DATASET"
+        print(f"{rest} more findings about the data: modelyard dataset check {dataset}")
 
 
 def print_scores(scores: Any) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from modelyard.cli.options import Common
-from modelyard.client import Client, FailedPrecondition
+from modelyard.client import Client, FailedPrecondition, InvalidArgument, Violation
 
 # A server that is there answers at once; one that restarts gets this long.
 PATIENCE_S: Final = 5.0
@@ -36,8 +38,9 @@ class Session:
 def session(common: Common) -> Iterator[Session]:
     """Opens a session and closes what it opened."""
     running = None
-    address = common.server
-    if not address:
+    if common.server:
+        address = checked_address(common.server)
+    else:
         address, running = _own_server(common)
     try:
         with Client(address, project=common.project, patience_s=PATIENCE_S) as client:
@@ -50,6 +53,7 @@ def session(common: Common) -> Iterator[Session]:
 def _own_server(common: Common) -> tuple[str, Any]:
     """The address of the server on the data folder; started, and given too, when there is none."""
     embedded = services()
+    usable(common.data_dir)
     found = embedded.find(common.data_dir)
     if found is not None:
         return found, None
@@ -62,6 +66,29 @@ def _own_server(common: Common) -> tuple[str, Any]:
             return found, None
         raise
     return running.address, running
+
+
+def usable(data_dir: Path) -> None:
+    """Makes the data folder. InvalidArgument when it cannot be made or written to."""
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.TemporaryFile(dir=data_dir):
+            pass
+    except OSError as error:
+        message = f"data_dir is {str(data_dir)!r}, which cannot be used: {error.strerror}"
+        violations = (Violation("data_dir", message),)
+        raise InvalidArgument(
+            message, reason="UNUSABLE_DATA_DIR", values={"data_dir": str(data_dir)}, violations=violations
+        ) from None
+
+
+def checked_address(server: str) -> str:
+    """InvalidArgument when a server is not given as host and port."""
+    if ":" not in server:
+        message = f"server is {server!r}; give HOST:PORT, such as 127.0.0.1:8970"
+        violations = (Violation("server", message),)
+        raise InvalidArgument(message, reason="INVALID_ADDRESS", values={"server": server}, violations=violations)
+    return server
 
 
 def services() -> Any:

@@ -244,3 +244,17 @@ def test_a_folder_nobody_may_write_to_is_named() -> None:
     check = checkup.folder(Path("/proc/modelyard"))
     assert check.status == checkup.FAIL
     assert "--data-dir" in check.cure
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--server", "nonsense"], "server is 'nonsense'; give HOST:PORT"),
+        (["--data-dir", "/proc/nothing"], "data_dir is '/proc/nothing', which cannot be used"),
+    ],
+)
+def test_a_wrong_place_is_named(options: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["dataset", "list", *options])
+    assert caught.value.code == 2
+    assert said in capsys.readouterr().err

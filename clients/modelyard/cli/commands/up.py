@@ -28,11 +28,12 @@ def up(
     \b
     Example: modelyard up --port 8970
     """
-    from modelyard.cli.session import services
+    from modelyard.cli.session import services, usable
 
     started = time.monotonic()
     folder = data_dir.expanduser()
     embedded = services()
+    usable(folder)
     _logs(debug)
 
     def ready(address: str) -> None:
