@@ -18,6 +18,8 @@ from modelyard.client import Client, FailedPrecondition, InvalidArgument, Violat
 PATIENCE_S: Final = 5.0
 # Log of the servers that commands start, under logs/ in the data folder.
 LOG_FILE: Final = "commands.log"
+# Once it is longer, the next command begins it anew.
+LOG_BYTES: Final = 10 << 20
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,9 @@ def _quiet(common: Common) -> None:
         return
     configure_logs("json", "info")
     (common.data_dir / "logs").mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(common.data_dir / "logs" / LOG_FILE, encoding="utf-8")
+    path = common.data_dir / "logs" / LOG_FILE
+    full = path.exists() and path.stat().st_size > LOG_BYTES
+    handler = logging.FileHandler(path, mode="w" if full else "a", encoding="utf-8")
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(handler.stream))
 

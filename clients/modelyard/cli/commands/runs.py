@@ -29,6 +29,7 @@ def list_(common: Common, limit: Annotated[int, typer.Option(min=1, help="Most o
     from modelyard.cli.output import date, plain, print_json, print_table
     from modelyard.cli.session import session
     from modelyard.client import last_part, short
+    from modelyard.type.v1 import job_pb2
 
     with session(common) as here:
         runs = list(islice(here.client.pipelines.list_pipeline_runs(page_size=min(limit, 1000)), limit))
@@ -38,7 +39,7 @@ def list_(common: Common, limit: Annotated[int, typer.Option(min=1, help="Most o
         return
 
     def row(kind: str, one: Any, made: str) -> tuple[Any, ...]:
-        percent = f"{100 * one.status.progress.fraction:.0f}%"
+        percent = f"{100 * one.status.progress.fraction:.0f}%" if one.status.state == job_pb2.JOB_STATE_RUNNING else ""
         return (
             kind,
             last_part(one.name),
