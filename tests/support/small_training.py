@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from modelyard.core.errors import Cancelled
 from modelyard.formats.model import Normalization
 from modelyard.recipes.build_image import build
 from modelyard.recipes.recipe import Hyperparameters
@@ -102,7 +103,11 @@ class SmallDataset:
         self._channels = channels
         self._counts = {"train": 96, "validation": 30, "test": 30} | counts
 
-    def pictures(self, usage: str, height: int, width: int, channels: int) -> npt.NDArray[np.uint8]:
+    def pictures(
+        self, usage: str, height: int, width: int, channels: int, *, should_stop: Callable[[], bool] | None = None
+    ) -> npt.NDArray[np.uint8]:
+        if should_stop is not None and should_stop():
+            raise Cancelled("CANCELLED", "cancelled")
         pictures: npt.NDArray[np.uint8] = self._made(usage, height)[0]
         assert pictures.shape[1:] == (height, width, channels)
         return pictures

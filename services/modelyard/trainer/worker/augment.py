@@ -44,7 +44,7 @@ def shift_and_flip(batch: Tensor, generator: torch.Generator, *, flip: bool) -> 
     return batch[which, rows[:, :, None].to(batch.device), columns[:, None, :].to(batch.device)]
 
 
-def crop_and_resize(batch: Tensor, generator: torch.Generator, *, flip: bool, smallest: float = 0.4) -> Tensor:
+def crop_and_resize(batch: Tensor, generator: torch.Generator, *, flip: bool, smallest: float = 0.5) -> Tensor:
     """Cuts a random part out of each picture (`smallest` to 1 of its area, aspect 3/4 to 4/3), bilinearly resized to its size.
 
     float [N, C, H, W] in and out, in the memory format of the input; half of them mirrored when `flip`. After the random resized

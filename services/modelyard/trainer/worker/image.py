@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -44,7 +44,9 @@ class Pictures(Protocol):
     @property
     def descriptor(self) -> Descriptor: ...
 
-    def pictures(self, usage: str, height: int, width: int, channels: int) -> npt.NDArray[np.uint8]: ...
+    def pictures(
+        self, usage: str, height: int, width: int, channels: int, *, should_stop: Callable[[], bool] | None = None
+    ) -> npt.NDArray[np.uint8]: ...
 
     def labels(self, usage: str) -> npt.NDArray[Any]: ...
 
@@ -123,12 +125,14 @@ def run_image_training(spec: ImageTrainingSpec, hooks: Hooks, workdir: Path) -> 
 
 
 def load_examples(reader: Pictures, picture: PictureInput, seed: int, hooks: Hooks) -> tuple[Examples, Examples]:
-    """The training and validation examples in memory. Without validation examples a tenth of the training examples validates."""
+    """The training and validation examples in memory; raises Cancelled. Without any to validate, a tenth is held out for it."""
+
+    def cancelled() -> bool:
+        return hooks.should_stop() == "cancel"
+
     loaded = []
     for usage in ("train", "validation"):
-        if hooks.should_stop() == "cancel":
-            raise Cancelled("CANCELLED", "training was cancelled while the pictures were read")
-        pictures = reader.pictures(usage, picture.height, picture.width, picture.channels)
+        pictures = reader.pictures(usage, picture.height, picture.width, picture.channels, should_stop=cancelled)
         loaded.append(Examples(torch.from_numpy(pictures), torch.from_numpy(np.asarray(reader.labels(usage), np.int64))))
     training, validation = loaded
     if not len(training):
