@@ -116,14 +116,14 @@ def not_a_zip(path: Path) -> Path:
 
 WRONG_SOURCES: list[tuple[Callable[[Path], Path], list[str], set[str], str]] = [
     (empty_folder, [], {"EMPTY_FOLDER", "NO_EXAMPLES"}, "empty"),
-    (folder_of_text, [], {"NO_EXAMPLES", "UNKNOWN_FORMAT"}, ""),
+    (folder_of_text, [], {"NO_EXAMPLES", "NOT_A_TABLE"}, ""),
     (one_class, [], {"ONE_CLASS"}, "cat"),
     (header_only, ["--label", "target"], {"NO_EXAMPLES"}, ""),
     (no_target_values, ["--label", "target"], {"TARGET_ALL_MISSING"}, "target"),
     (without_that_column, ["--label", "price"], {"TARGET_COLUMN_MISSING"}, "price"),
     (bomb, [], {"ARCHIVE_BOMB", "ONE_CLASS", "NO_EXAMPLES", "ENTRY_TOO_LARGE", "ARCHIVE_TOO_LARGE"}, ""),
     (escaping, [], {"NO_EXAMPLES", "UNSAFE_NAME", "UNKNOWN_FORMAT"}, ""),
-    (not_a_zip, [], {"BAD_ARCHIVE", "NOT_AN_ARCHIVE", "UNKNOWN_FORMAT", "BROKEN_ARCHIVE"}, ""),
+    (not_a_zip, [], {"NOT_A_ZIP"}, ""),
 ]
 
 

@@ -23,7 +23,7 @@ def pictures(examples: int, side: int, channels: int = 3, classes: int = 5) -> D
         (28, 28, 1, PictureInput(28, 28, 1)),
         (32, 32, 3, PictureInput(32, 32, 3)),
         (30, 34, 3, PictureInput(32, 32, 3)),
-        (128, 128, 3, PictureInput(128, 128, 3)),
+        (128, 128, 3, PictureInput(96, 96, 3)),
         (100, 60, 3, PictureInput(64, 64, 3)),
         (480, 640, 3, PictureInput(160, 160, 3)),
         (0, 0, 0, PictureInput(16, 16, 3)),
@@ -67,8 +67,8 @@ def test_few_examples_get_small_batches_and_more_epochs() -> None:
 def test_a_fixed_input_stays() -> None:
     recipe = find_recipe("tinynet")
     fixed = fit_to_dataset(recipe, pictures(1000, 128))
-    assert fixed.input == PictureInput(128, 128, 3)
-    assert fit_to_dataset(fixed, pictures(1000, 28)).input == PictureInput(128, 128, 3)
+    assert fixed.input == PictureInput(96, 96, 3)
+    assert fit_to_dataset(fixed, pictures(1000, 28)).input == PictureInput(96, 96, 3)
 
 
 def test_the_catalogue_spans_small_to_large() -> None:
