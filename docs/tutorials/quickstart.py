@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -33,15 +34,24 @@ def write_digits(folder: Path) -> list[tuple[Path, str]]:
     return held_back
 
 
-def modelyard(*arguments: str) -> dict[str, object]:
+def modelyard(*arguments: str) -> dict[str, Any]:
     """Run a command of the CLI with --json; what it shows goes to the terminal, its last line is given back."""
     print(f"\n$ modelyard {shlex.join(arguments)}", flush=True)
     command = [str(Path(sys.executable).with_name("modelyard")), *arguments, "--json"]
     output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if output.returncode != 0:
         sys.exit(f"modelyard ended with status {output.returncode}\n{output.stdout}")
-    answer: dict[str, object] = json.loads(output.stdout.strip().splitlines()[-1])
+    answer: dict[str, Any] = json.loads(output.stdout.strip().splitlines()[-1])
     return answer
+
+
+def print_summary(run: dict[str, Any]) -> None:
+    """The few lines that matter of what `auto` says."""
+    latency, test = run["latency_ms"], run["metrics"]["test"]
+    print(f"\nmodel version  {run['model_version']}\nexport sha256  {run['export_sha256']}")
+    print(f"test accuracy  {test['accuracy']:.4f} of the exported bytes\nlatency        {latency['p50']} ms (median)")
+    print(f"gate           {run['gate']['verdict']}", *run["gate"]["reasons"], sep="\n                 ")
+    print(f"endpoint       {run['endpoint']}\n")
 
 
 def main() -> int:
@@ -54,12 +64,12 @@ def main() -> int:
         run = modelyard(
             "auto", str(folder / "digits"), "--name", "digits", "--max-train-time", "60s", "--min-accuracy", "0.95", *where
         )
-        shown = ("state", "model_version", "endpoint", "metrics", "gate", "latency_ms")
-        print(json.dumps({key: run[key] for key in shown}, indent=2))
+        print_summary(run)
         print("==> A picture the data set never had, sent to the endpoint", flush=True)
         picture, label = unseen[0]
         answer = modelyard("predict", "digits", str(picture), *where)
-        print(f"\nThe endpoint answers {json.dumps(answer)}; the picture shows a {label}.")
+        said = answer["predictions"][0]
+        print(f"\nThe endpoint ({said['model_version']}) answers {said['label']}; the picture shows a {label}.")
     return 0
 
 
