@@ -16,6 +16,8 @@ from modelyard.client import Addresses, Client
 
 SERVICES = ("dataset", "trainer", "exporter", "evaluator", "serving", "pipeline")
 READY_S = 60.0
+# On a new PostgreSQL the services make DBOS's tables one after the other (core/jobs/durable.py).
+FIRST_READY_S = 300.0
 
 
 def free_port() -> int:
@@ -57,7 +59,7 @@ class Process:
     def log_tail(self) -> str:
         return self._log.read_text(errors="replace")[-4000:]
 
-    def wait_ready(self) -> float:
+    def wait_ready(self, within_s: float = READY_S) -> float:
         """Wait until health says SERVING; gives the seconds it took."""
         import grpc
         from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -65,13 +67,13 @@ class Process:
         start = time.monotonic()
         with grpc.insecure_channel(self.address) as channel:
             health = health_pb2_grpc.HealthStub(channel)
-            while time.monotonic() - start < READY_S:
+            while time.monotonic() - start < within_s:
                 assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{self.log_tail()}"
                 with contextlib.suppress(grpc.RpcError):
                     if health.Check(health_pb2.HealthCheckRequest(), timeout=1).status == health_pb2.HealthCheckResponse.SERVING:
                         return time.monotonic() - start
                 time.sleep(0.05)
-        raise AssertionError(f"not ready after {READY_S} s:\n{self.log_tail()}")
+        raise AssertionError(f"not ready after {within_s} s:\n{self.log_tail()}")
 
 
 def start_embedded(data_dir: Path, log: Path, environment: Mapping[str, str] | None = None) -> Process:
@@ -102,7 +104,7 @@ class Apart:
         for name in SERVICES:
             self.start(name)
         for process in self.processes.values():
-            process.wait_ready()
+            process.wait_ready(FIRST_READY_S)
 
     def stop_all(self) -> None:
         for process in self.processes.values():

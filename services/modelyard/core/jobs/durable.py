@@ -10,12 +10,17 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 WORKFLOW = "modelyard_job"
 # Workflows of another version are not recovered by DBOS. Raise it only when the order of the steps of a job's life changes.
 WORKFLOW_VERSION = "1"
+
+# Any number will do as long as every Modelyard process takes the same.
+LAUNCH_LOCK = 7_203_318_555
 
 _current: dict[str, Callable[[str], Any]] = {}
 
@@ -46,7 +51,8 @@ class Durable:
         DBOS(config=self._config())
         if WORKFLOW not in _current:
             _current[WORKFLOW] = DBOS.workflow(name=WORKFLOW)(_run_life)
-        DBOS.launch()
+        with _alone(self._url):
+            DBOS.launch()
 
     def destroy(self) -> None:
         """Disconnect. Running workflows must have been left by ServerStopping before."""
@@ -88,6 +94,30 @@ class Durable:
             "enable_otlp": False,
             "use_listen_notify": False,
         }
+
+
+@contextmanager
+def _alone(database_url: str) -> Iterator[None]:
+    """One process at a time migrates DBOS's tables in a PostgreSQL database, whatever the schema.
+
+    They are made with CREATE INDEX CONCURRENTLY, which waits for every transaction of the database: two services that start
+    together would wait for each other. So the lock is tried again and again, not waited for: a statement that waits is a
+    transaction too.
+    """
+    if database_url.startswith("sqlite"):
+        yield
+        return
+    from sqlalchemy import create_engine, text
+
+    engine = create_engine(database_url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        while not connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": LAUNCH_LOCK}).scalar():
+            time.sleep(0.1)
+        try:
+            yield
+        finally:
+            connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": LAUNCH_LOCK})
+    engine.dispose()
 
 
 def _run_life(job_name: str) -> Any:
