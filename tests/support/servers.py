@@ -107,8 +107,9 @@ class Apart:
             process.wait_ready(FIRST_READY_S)
 
     def stop_all(self) -> None:
-        for process in self.processes.values():
-            process.stop()
+        with contextlib.ExitStack() as stack:  # all of them, also when one does not stop
+            for process in self.processes.values():
+                stack.callback(process.stop)
 
     def client(self) -> Client:
         return Client(Addresses(**{name: f"127.0.0.1:{port}" for name, port in self.ports.items()}))

@@ -119,7 +119,7 @@ def test_reader_of_a_table(tmp_path: Path) -> None:
     reader = files.open_dataset(store, blob)
     for usage in files.USAGES:
         table = reader.table(usage)
-        assert table.column_names == ["x", "c", "y"]
+        assert table.column_names == ["x", "colour", "y"]
         assert np.array_equal(reader.targets(usage), np.asarray(table["x"]) * 2)
         assert np.array_equal(reader.labels(usage), reader.targets(usage))
 
