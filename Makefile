@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RUN := PYTHONPATH=. $(BIN)
 
+# Where it is set, every process compiles every module anew: torch alone takes 10 seconds.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: install quickstart test lint format types proto proto-check proto-release bench e2e clean
 
 install: $(STAMP)
