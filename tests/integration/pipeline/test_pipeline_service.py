@@ -186,7 +186,7 @@ def test_a_run_goes_on_after_a_restart_and_makes_nothing_twice(tmp_path: Path) -
         with Pipeline(tmp_path, world) as client:
             if restarts == 0:
                 name = client.pipelines.create_pipeline_run(_run(), pipeline_run_id="restarted").name
-            state = _state_after(client, name, 2.0)
+            state = _state_after(client, name, 1.2)
         if state == job_pb2.JOB_STATE_SUCCEEDED:
             break
     assert restarts >= 2
