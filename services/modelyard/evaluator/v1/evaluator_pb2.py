@@ -29,7 +29,7 @@ from modelyard.type.v1 import job_pb2 as modelyard_dot_type_dot_v1_dot_job__pb2
 from modelyard.type.v1 import learning_pb2 as modelyard_dot_type_dot_v1_dot_learning__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&modelyard/evaluator/v1/evaluator.proto\x12\x16modelyard.evaluator.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cmodelyard/type/v1/blob.proto\x1a\x1bmodelyard/type/v1/job.proto\x1a modelyard/type/v1/learning.proto\"\x9b\x03\n\nEvaluation\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x14\n\x06\x65xport\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\x0f\x64\x61taset_version\x18\x03 \x01(\t\x12(\n\x06usages\x18\x04 \x03(\x0e\x32\x18.modelyard.type.v1.Usage\x12\x32\n\x06status\x18\x05 \x01(\x0b\x32\x1c.modelyard.type.v1.JobStatusB\x04\xe2\x41\x01\x03\x12\x1d\n\x0f\x61rtifact_sha256\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x12\x38\n\x06scores\x18\x07 \x03(\x0b\x32\".modelyard.evaluator.v1.UsageScoreB\x04\xe2\x41\x01\x03\x12\x32\n\x0bpredictions\x18\x08 \x01(\x0b\x32\x17.modelyard.type.v1.BlobB\x04\xe2\x41\x01\x03\x12\x41\n\x0f\x62\x61seline_scores\x18\t \x03(\x0b\x32\".modelyard.evaluator.v1.UsageScoreB\x04\xe2\x41\x01\x03\x12\x1c\n\x0e\x64\x61taset_digest\x18\n \x01(\tB\x04\xe2\x41\x01\x03\"\xe6\x01\n\nUsageScore\x12\'\n\x05usage\x18\x01 \x01(\x0e\x32\x18.modelyard.type.v1.Usage\x12\x15\n\rexample_count\x18\x02 \x01(\x03\x12*\n\x07metrics\x18\x03 \x03(\x0b\x32\x19.modelyard.type.v1.Metric\x12\x33\n\x07\x63lasses\x18\x04 \x03(\x0b\x32\".modelyard.evaluator.v1.ClassScore\x12\x37\n\tconfusion\x18\x05 \x03(\x0b\x32$.modelyard.evaluator.v1.ConfusionRow\"\xd9\x01\n\nClassScore\x12\r\n\x05label\x18\x01 \x01(\t\x12\x0f\n\x07support\x18\x02 \x01(\x03\x12,\n\tprecision\x18\x03 \x01(\x0b\x32\x19.modelyard.type.v1.Metric\x12)\n\x06recall\x18\x04 \x01(\x0b\x32\x19.modelyard.type.v1.Metric\x12%\n\x02\x66\x31\x18\x05 \x01(\x0b\x32\x19.modelyard.type.v1.Metric\x12+\n\x08\x61\x63\x63uracy\x18\x06 \x01(\x0b\x32\x19.modelyard.type.v1.Metric\"\x1e\n\x0c\x43onfusionRow\x12\x0e\n\x06\x63ounts\x18\x01 \x03(\x03\"u\n\x08GateTest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06passed\x18\x02 \x01(\x08\x12\r\n\x05value\x18\x03 \x01(\x01\x12\r\n\x05lower\x18\x04 \x01(\x01\x12\r\n\x05upper\x18\x05 \x01(\x01\x12\r\n\x05\x62ound\x18\x06 \x01(\x01\x12\x0f\n\x07message\x18\x07 \x01(\t\"\x87\x03\n\x0cGateDecision\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x18\n\nevaluation\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12(\n\x06\x66loors\x18\x03 \x03(\x0b\x32\x18.modelyard.type.v1.Floor\x12+\n\x07latency\x18\x04 \x01(\x0b\x32\x1a.modelyard.type.v1.Latency\x12\x16\n\x0emax_latency_ms\x18\x05 \x01(\x01\x12\x36\n\x07verdict\x18\x06 \x01(\x0e\x32\x1f.modelyard.evaluator.v1.VerdictB\x04\xe2\x41\x01\x03\x12\x15\n\x07reasons\x18\x07 \x03(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x05tests\x18\x08 \x03(\x0b\x32 .modelyard.evaluator.v1.GateTestB\x04\xe2\x41\x01\x03\x12\x1d\n\x0f\x61rtifact_sha256\x18\t \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03*\x89\x01\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x12\n\x0eVERDICT_DEPLOY\x10\x01\x12\x1a\n\x16VERDICT_RETRY_WITH_QAT\x10\x02\x12\x18\n\x14VERDICT_BACK_TO_DATA\x10\x03\x12\x1b\n\x17VERDICT_NOT_ENOUGH_DATA\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&modelyard/evaluator/v1/evaluator.proto\x12\x16modelyard.evaluator.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cmodelyard/type/v1/blob.proto\x1a\x1bmodelyard/type/v1/job.proto\x1a modelyard/type/v1/learning.proto\"\xcc\x05\n\nEvaluation\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x14\n\x06\x65xport\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\x0f\x64\x61taset_version\x18\x03 \x01(\t\x12(\n\x06usages\x18\x04 \x03(\x0e\x32\x18.modelyard.type.v1.Usage\x12\x32\n\x06status\x18\x05 \x01(\x0b\x32\x1c.modelyard.type.v1.JobStatusB\x04\xe2\x41\x01\x03\x12\x1d\n\x0f\x61rtifact_sha256\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x12\x38\n\x06scores\x18\x07 \x03(\x0b\x32\".modelyard.evaluator.v1.UsageScoreB\x04\xe2\x41\x01\x03\x12\x32\n\x0bpredictions\x18\x08 \x01(\x0b\x32\x17.modelyard.type.v1.BlobB\x04\xe2\x41\x01\x03\x12\x41\n\x0f\x62\x61seline_scores\x18\t \x03(\x0b\x32\".modelyard.evaluator.v1.UsageScoreB\x04\xe2\x41\x01\x03\x12\x1c\n\x0e\x64\x61taset_digest\x18\n \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\rslice_columns\x18\x0b \x03(\t\x12\x38\n\x06slices\x18\x0c \x03(\x0b\x32\".modelyard.evaluator.v1.SliceScoreB\x04\xe2\x41\x01\x03\x12\x42\n\x0eworst_examples\x18\r \x03(\x0b\x32$.modelyard.evaluator.v1.ExampleScoreB\x04\xe2\x41\x01\x03\x12\x42\n\x0elabel_suspects\x18\x0e \x03(\x0b\x32$.modelyard.evaluator.v1.ExampleScoreB\x04\xe2\x41\x01\x03\x12\x33\n\ntrain_gaps\x18\x0f \x03(\x0b\x32\x19.modelyard.type.v1.MetricB\x04\xe2\x41\x01\x03\x12!\n\x13suggested_threshold\x18\x10 \x01(\x01\x42\x04\xe2\x41\x01\x03\"n\n\nSliceScore\x12\x0e\n\x06\x63olumn\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x15\n\rexample_count\x18\x03 \x01(\x03\x12*\n\x07metrics\x18\x04 \x03(\x0b\x32\x19.modelyard.type.v1.Metric\"\x91\x01\n\x0c\x45xampleScore\x12\x12\n\nexample_id\x18\x01 \x01(\t\x12\'\n\x05usage\x18\x02 \x01(\x0e\x32\x18.modelyard.type.v1.Usage\x12\r\n\x05label\x18\x03 \x01(\t\x12\x12\n\nprediction\x18\x04 \x01(\t\x12\x13\n\x0bprobability\x18\x05 \x01(\x01\x12\x0c\n\x04loss\x18\x06 \x01(\x01\"\xe6\x01\n\nUsageScore\x12\'\n\x05usage\x18\x01 \x01(\x0e\x32\x18.modelyard.type.v1.Usage\x12\x15\n\rexample_count\x18\x02 \x01(\x03\x12*\n\x07metrics\x18\x03 \x03(\x0b\x32\x19.modelyard.type.v1.Metric\x12\x33\n\x07\x63lasses\x18\x04 \x03(\x0b\x32\".modelyard.evaluator.v1.ClassScore\x12\x37\n\tconfusion\x18\x05 \x03(\x0b\x32$.modelyard.evaluator.v1.ConfusionRow\"\xd9\x01\n\nClassScore\x12\r\n\x05label\x18\x01 \x01(\t\x12\x0f\n\x07support\x18\x02 \x01(\x03\x12,\n\tprecision\x18\x03 \x01(\x0b\x32\x19.modelyard.type.v1.Metric\x12)\n\x06recall\x18\x04 \x01(\x0b\x32\x19.modelyard.type.v1.Metric\x12%\n\x02\x66\x31\x18\x05 \x01(\x0b\x32\x19.modelyard.type.v1.Metric\x12+\n\x08\x61\x63\x63uracy\x18\x06 \x01(\x0b\x32\x19.modelyard.type.v1.Metric\"\x1e\n\x0c\x43onfusionRow\x12\x0e\n\x06\x63ounts\x18\x01 \x03(\x03\"u\n\x08GateTest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06passed\x18\x02 \x01(\x08\x12\r\n\x05value\x18\x03 \x01(\x01\x12\r\n\x05lower\x18\x04 \x01(\x01\x12\r\n\x05upper\x18\x05 \x01(\x01\x12\r\n\x05\x62ound\x18\x06 \x01(\x01\x12\x0f\n\x07message\x18\x07 \x01(\t\"\xdc\x05\n\x0cGateDecision\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x18\n\nevaluation\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12(\n\x06\x66loors\x18\x03 \x03(\x0b\x32\x18.modelyard.type.v1.Floor\x12+\n\x07latency\x18\x04 \x01(\x0b\x32\x1a.modelyard.type.v1.Latency\x12\x16\n\x0emax_latency_ms\x18\x05 \x01(\x01\x12\x36\n\x07verdict\x18\x06 \x01(\x0e\x32\x1f.modelyard.evaluator.v1.VerdictB\x04\xe2\x41\x01\x03\x12\x15\n\x07reasons\x18\x07 \x03(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x05tests\x18\x08 \x03(\x0b\x32 .modelyard.evaluator.v1.GateTestB\x04\xe2\x41\x01\x03\x12\x1d\n\x0f\x61rtifact_sha256\x18\t \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x19\n\x11parent_evaluation\x18\x0b \x01(\t\x12\x1c\n\x14incumbent_evaluation\x18\x0c \x01(\t\x12\x10\n\x08max_loss\x18\r \x01(\x01\x12\x16\n\x0emax_size_bytes\x18\x0e \x01(\x03\x12\x18\n\x10model_size_bytes\x18\x0f \x01(\x03\x12\x1a\n\x12quantization_aware\x18\x10 \x01(\x08\x12\x11\n\tquantized\x18\x11 \x01(\x08\x12<\n\x08\x65xamples\x18\x12 \x03(\x0b\x32$.modelyard.evaluator.v1.ExampleScoreB\x04\xe2\x41\x01\x03\x12/\n\x08passport\x18\x13 \x01(\x0b\x32\x17.modelyard.type.v1.BlobB\x04\xe2\x41\x01\x03\x12\x38\n\x0c\x63lass_floors\x18\x14 \x03(\x0b\x32\".modelyard.evaluator.v1.ClassFloor\":\n\nClassFloor\x12\r\n\x05label\x18\x01 \x01(\t\x12\x0e\n\x06metric\x18\x02 \x01(\t\x12\r\n\x05value\x18\x03 \x01(\x01*\x89\x01\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x12\n\x0eVERDICT_DEPLOY\x10\x01\x12\x1a\n\x16VERDICT_RETRY_WITH_QAT\x10\x02\x12\x18\n\x14VERDICT_BACK_TO_DATA\x10\x03\x12\x1b\n\x17VERDICT_NOT_ENOUGH_DATA\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -52,6 +52,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EVALUATION'].fields_by_name['baseline_scores']._serialized_options = b'\342A\001\003'
   _globals['_EVALUATION'].fields_by_name['dataset_digest']._loaded_options = None
   _globals['_EVALUATION'].fields_by_name['dataset_digest']._serialized_options = b'\342A\001\003'
+  _globals['_EVALUATION'].fields_by_name['slices']._loaded_options = None
+  _globals['_EVALUATION'].fields_by_name['slices']._serialized_options = b'\342A\001\003'
+  _globals['_EVALUATION'].fields_by_name['worst_examples']._loaded_options = None
+  _globals['_EVALUATION'].fields_by_name['worst_examples']._serialized_options = b'\342A\001\003'
+  _globals['_EVALUATION'].fields_by_name['label_suspects']._loaded_options = None
+  _globals['_EVALUATION'].fields_by_name['label_suspects']._serialized_options = b'\342A\001\003'
+  _globals['_EVALUATION'].fields_by_name['train_gaps']._loaded_options = None
+  _globals['_EVALUATION'].fields_by_name['train_gaps']._serialized_options = b'\342A\001\003'
+  _globals['_EVALUATION'].fields_by_name['suggested_threshold']._loaded_options = None
+  _globals['_EVALUATION'].fields_by_name['suggested_threshold']._serialized_options = b'\342A\001\003'
   _globals['_GATEDECISION'].fields_by_name['name']._loaded_options = None
   _globals['_GATEDECISION'].fields_by_name['name']._serialized_options = b'\342A\001\010'
   _globals['_GATEDECISION'].fields_by_name['evaluation']._loaded_options = None
@@ -66,18 +76,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GATEDECISION'].fields_by_name['artifact_sha256']._serialized_options = b'\342A\001\003'
   _globals['_GATEDECISION'].fields_by_name['create_time']._loaded_options = None
   _globals['_GATEDECISION'].fields_by_name['create_time']._serialized_options = b'\342A\001\003'
-  _globals['_VERDICT']._serialized_start=1638
-  _globals['_VERDICT']._serialized_end=1775
+  _globals['_GATEDECISION'].fields_by_name['examples']._loaded_options = None
+  _globals['_GATEDECISION'].fields_by_name['examples']._serialized_options = b'\342A\001\003'
+  _globals['_GATEDECISION'].fields_by_name['passport']._loaded_options = None
+  _globals['_GATEDECISION'].fields_by_name['passport']._serialized_options = b'\342A\001\003'
+  _globals['_VERDICT']._serialized_start=2604
+  _globals['_VERDICT']._serialized_end=2741
   _globals['_EVALUATION']._serialized_start=226
-  _globals['_EVALUATION']._serialized_end=637
-  _globals['_USAGESCORE']._serialized_start=640
-  _globals['_USAGESCORE']._serialized_end=870
-  _globals['_CLASSSCORE']._serialized_start=873
-  _globals['_CLASSSCORE']._serialized_end=1090
-  _globals['_CONFUSIONROW']._serialized_start=1092
-  _globals['_CONFUSIONROW']._serialized_end=1122
-  _globals['_GATETEST']._serialized_start=1124
-  _globals['_GATETEST']._serialized_end=1241
-  _globals['_GATEDECISION']._serialized_start=1244
-  _globals['_GATEDECISION']._serialized_end=1635
+  _globals['_EVALUATION']._serialized_end=942
+  _globals['_SLICESCORE']._serialized_start=944
+  _globals['_SLICESCORE']._serialized_end=1054
+  _globals['_EXAMPLESCORE']._serialized_start=1057
+  _globals['_EXAMPLESCORE']._serialized_end=1202
+  _globals['_USAGESCORE']._serialized_start=1205
+  _globals['_USAGESCORE']._serialized_end=1435
+  _globals['_CLASSSCORE']._serialized_start=1438
+  _globals['_CLASSSCORE']._serialized_end=1655
+  _globals['_CONFUSIONROW']._serialized_start=1657
+  _globals['_CONFUSIONROW']._serialized_end=1687
+  _globals['_GATETEST']._serialized_start=1689
+  _globals['_GATETEST']._serialized_end=1806
+  _globals['_GATEDECISION']._serialized_start=1809
+  _globals['_GATEDECISION']._serialized_end=2541
+  _globals['_CLASSFLOOR']._serialized_start=2543
+  _globals['_CLASSFLOOR']._serialized_end=2601
 # @@protoc_insertion_point(module_scope)

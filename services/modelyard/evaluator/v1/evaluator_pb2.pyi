@@ -71,6 +71,12 @@ class Evaluation(_message.Message):
     PREDICTIONS_FIELD_NUMBER: _builtins.int
     BASELINE_SCORES_FIELD_NUMBER: _builtins.int
     DATASET_DIGEST_FIELD_NUMBER: _builtins.int
+    SLICE_COLUMNS_FIELD_NUMBER: _builtins.int
+    SLICES_FIELD_NUMBER: _builtins.int
+    WORST_EXAMPLES_FIELD_NUMBER: _builtins.int
+    LABEL_SUSPECTS_FIELD_NUMBER: _builtins.int
+    TRAIN_GAPS_FIELD_NUMBER: _builtins.int
+    SUGGESTED_THRESHOLD_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """projects/{project}/evaluations/{evaluation}"""
     export: _builtins.str
@@ -81,6 +87,8 @@ class Evaluation(_message.Message):
     """SHA-256 of the scored artifact: the score belongs to these bytes and to no others."""
     dataset_digest: _builtins.str
     """Digest of the dataset version."""
+    suggested_threshold: _builtins.float
+    """Two classes: the threshold on the second class's probability that maximizes F1 on the validation usage; 0 otherwise."""
     @_builtins.property
     def usages(self) -> _containers.RepeatedScalarFieldContainer[_learning_pb2.Usage.ValueType]:
         """Usages to score. Empty: train (at most 5000 examples of it), validation and test."""
@@ -101,6 +109,26 @@ class Evaluation(_message.Message):
     def baseline_scores(self) -> _containers.RepeatedCompositeFieldContainer[Global___UsageScore]:
         """The baseline on the same examples: the majority class or the mean of the training usage."""
 
+    @_builtins.property
+    def slice_columns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Tables: columns whose values cut the test usage into slices; at most 8. A number is cut at its quartiles."""
+
+    @_builtins.property
+    def slices(self) -> _containers.RepeatedCompositeFieldContainer[Global___SliceScore]:
+        """Scores of slices of the test usage, the worst first."""
+
+    @_builtins.property
+    def worst_examples(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExampleScore]:
+        """The examples that were answered worst, at most 50 a usage, the worst first."""
+
+    @_builtins.property
+    def label_suspects(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExampleScore]:
+        """Examples whose label is probably wrong: the model is surer of another class than it usually is of that class."""
+
+    @_builtins.property
+    def train_gaps(self) -> _containers.RepeatedCompositeFieldContainer[_learning_pb2.Metric]:
+        """How much better the model is on what it learned from than on validation examples, with its interval: overfitting."""
+
     def __init__(
         self,
         *,
@@ -114,14 +142,98 @@ class Evaluation(_message.Message):
         predictions: _blob_pb2.Blob | None = ...,
         baseline_scores: _abc.Iterable[Global___UsageScore] | None = ...,
         dataset_digest: _builtins.str = ...,
+        slice_columns: _abc.Iterable[_builtins.str] | None = ...,
+        slices: _abc.Iterable[Global___SliceScore] | None = ...,
+        worst_examples: _abc.Iterable[Global___ExampleScore] | None = ...,
+        label_suspects: _abc.Iterable[Global___ExampleScore] | None = ...,
+        train_gaps: _abc.Iterable[_learning_pb2.Metric] | None = ...,
+        suggested_threshold: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["predictions", b"predictions", "status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_sha256", b"artifact_sha256", "baseline_scores", b"baseline_scores", "dataset_digest", b"dataset_digest", "dataset_version", b"dataset_version", "export", b"export", "name", b"name", "predictions", b"predictions", "scores", b"scores", "status", b"status", "usages", b"usages"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_sha256", b"artifact_sha256", "baseline_scores", b"baseline_scores", "dataset_digest", b"dataset_digest", "dataset_version", b"dataset_version", "export", b"export", "label_suspects", b"label_suspects", "name", b"name", "predictions", b"predictions", "scores", b"scores", "slice_columns", b"slice_columns", "slices", b"slices", "status", b"status", "suggested_threshold", b"suggested_threshold", "train_gaps", b"train_gaps", "usages", b"usages", "worst_examples", b"worst_examples"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Evaluation: _TypeAlias = Evaluation  # noqa: Y015
+
+@_typing.final
+class SliceScore(_message.Message):
+    """Score of the examples that share a value."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLUMN_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    EXAMPLE_COUNT_FIELD_NUMBER: _builtins.int
+    METRICS_FIELD_NUMBER: _builtins.int
+    column: _builtins.str
+    """The column."""
+    value: _builtins.str
+    """The value, or the range of a number: "[0.5, 1.2)"."""
+    example_count: _builtins.int
+    """Examples in it."""
+    @_builtins.property
+    def metrics(self) -> _containers.RepeatedCompositeFieldContainer[_learning_pb2.Metric]:
+        """Main metrics on it, with intervals."""
+
+    def __init__(
+        self,
+        *,
+        column: _builtins.str = ...,
+        value: _builtins.str = ...,
+        example_count: _builtins.int = ...,
+        metrics: _abc.Iterable[_learning_pb2.Metric] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["column", b"column", "example_count", b"example_count", "metrics", b"metrics", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SliceScore: _TypeAlias = SliceScore  # noqa: Y015
+
+@_typing.final
+class ExampleScore(_message.Message):
+    """One example and what the model says of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXAMPLE_ID_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    LABEL_FIELD_NUMBER: _builtins.int
+    PREDICTION_FIELD_NUMBER: _builtins.int
+    PROBABILITY_FIELD_NUMBER: _builtins.int
+    LOSS_FIELD_NUMBER: _builtins.int
+    example_id: _builtins.str
+    """The example's id in the dataset version."""
+    usage: _learning_pb2.Usage.ValueType
+    """Its usage."""
+    label: _builtins.str
+    """Its label: a class, or a number as text."""
+    prediction: _builtins.str
+    """What the model says."""
+    probability: _builtins.float
+    """Probability the model gives its prediction, from 0 to 1; 0 for regression."""
+    loss: _builtins.float
+    """Its loss: -log of the probability given to its label, or the absolute error."""
+    def __init__(
+        self,
+        *,
+        example_id: _builtins.str = ...,
+        usage: _learning_pb2.Usage.ValueType = ...,
+        label: _builtins.str = ...,
+        prediction: _builtins.str = ...,
+        probability: _builtins.float = ...,
+        loss: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["example_id", b"example_id", "label", b"label", "loss", b"loss", "prediction", b"prediction", "probability", b"probability", "usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExampleScore: _TypeAlias = ExampleScore  # noqa: Y015
 
 @_typing.final
 class UsageScore(_message.Message):
@@ -255,7 +367,9 @@ class GateTest(_message.Message):
     BOUND_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """What is tested: "floor:accuracy", "baseline:accuracy", "latency:p95_ms", "test_examples"."""
+    """What is tested: "floor:accuracy", "floor:recall:CLASS", "baseline:accuracy", "parent:accuracy", "incumbent:accuracy",
+    "latency:p95_ms", "size:bytes", "memory:bytes", "test_examples".
+    """
     passed: _builtins.bool
     """Whether it passed."""
     value: _builtins.float
@@ -303,6 +417,16 @@ class GateDecision(_message.Message):
     TESTS_FIELD_NUMBER: _builtins.int
     ARTIFACT_SHA256_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    PARENT_EVALUATION_FIELD_NUMBER: _builtins.int
+    INCUMBENT_EVALUATION_FIELD_NUMBER: _builtins.int
+    MAX_LOSS_FIELD_NUMBER: _builtins.int
+    MAX_SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    MODEL_SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    QUANTIZATION_AWARE_FIELD_NUMBER: _builtins.int
+    QUANTIZED_FIELD_NUMBER: _builtins.int
+    EXAMPLES_FIELD_NUMBER: _builtins.int
+    PASSPORT_FIELD_NUMBER: _builtins.int
+    CLASS_FLOORS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """projects/{project}/gateDecisions/{gate_decision}"""
     evaluation: _builtins.str
@@ -313,6 +437,24 @@ class GateDecision(_message.Message):
     """The decision."""
     artifact_sha256: _builtins.str
     """SHA-256 of the artifact that was decided about."""
+    parent_evaluation: _builtins.str
+    """projects/{project}/evaluations/{evaluation} of the float model this export comes from, on the same dataset version. Empty: the
+    loss against the float model is not tested.
+    """
+    incumbent_evaluation: _builtins.str
+    """projects/{project}/evaluations/{evaluation} of the version that serves now, on the same dataset version. Empty: none serves."""
+    max_loss: _builtins.float
+    """Most that the main metric (accuracy; for numbers rmse, as a share of it) may fall against parent and incumbent on the same test
+    examples, 0 to 1; 0: 0.01.
+    """
+    max_size_bytes: _builtins.int
+    """Largest model file in bytes; 0: no limit."""
+    model_size_bytes: _builtins.int
+    """Size of the model file in bytes, as exported; 0: not known."""
+    quantization_aware: _builtins.bool
+    """Whether the artifact's ranges were found by quantization-aware training, so that trying it (again) is no remedy."""
+    quantized: _builtins.bool
+    """Whether the artifact computes with fewer bits than its float parent."""
     @_builtins.property
     def floors(self) -> _containers.RepeatedCompositeFieldContainer[_learning_pb2.Floor]:
         """What the user demands."""
@@ -333,6 +475,18 @@ class GateDecision(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was decided."""
 
+    @_builtins.property
+    def examples(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExampleScore]:
+        """Where to look when the verdict is BACK_TO_DATA: examples whose labels are probably wrong, then the worst answered."""
+
+    @_builtins.property
+    def passport(self) -> _blob_pb2.Blob:
+        """The passport: who made these bytes from what, signed. Set when the verdict is DEPLOY."""
+
+    @_builtins.property
+    def class_floors(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClassFloor]:
+        """Floors of single classes."""
+
     def __init__(
         self,
         *,
@@ -346,11 +500,51 @@ class GateDecision(_message.Message):
         tests: _abc.Iterable[Global___GateTest] | None = ...,
         artifact_sha256: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        parent_evaluation: _builtins.str = ...,
+        incumbent_evaluation: _builtins.str = ...,
+        max_loss: _builtins.float = ...,
+        max_size_bytes: _builtins.int = ...,
+        model_size_bytes: _builtins.int = ...,
+        quantization_aware: _builtins.bool = ...,
+        quantized: _builtins.bool = ...,
+        examples: _abc.Iterable[Global___ExampleScore] | None = ...,
+        passport: _blob_pb2.Blob | None = ...,
+        class_floors: _abc.Iterable[Global___ClassFloor] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "latency", b"latency"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "latency", b"latency", "passport", b"passport"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_sha256", b"artifact_sha256", "create_time", b"create_time", "evaluation", b"evaluation", "floors", b"floors", "latency", b"latency", "max_latency_ms", b"max_latency_ms", "name", b"name", "reasons", b"reasons", "tests", b"tests", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_sha256", b"artifact_sha256", "class_floors", b"class_floors", "create_time", b"create_time", "evaluation", b"evaluation", "examples", b"examples", "floors", b"floors", "incumbent_evaluation", b"incumbent_evaluation", "latency", b"latency", "max_latency_ms", b"max_latency_ms", "max_loss", b"max_loss", "max_size_bytes", b"max_size_bytes", "model_size_bytes", b"model_size_bytes", "name", b"name", "parent_evaluation", b"parent_evaluation", "passport", b"passport", "quantization_aware", b"quantization_aware", "quantized", b"quantized", "reasons", b"reasons", "tests", b"tests", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GateDecision: _TypeAlias = GateDecision  # noqa: Y015
+
+@_typing.final
+class ClassFloor(_message.Message):
+    """The least a class must reach."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LABEL_FIELD_NUMBER: _builtins.int
+    METRIC_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    label: _builtins.str
+    """The class."""
+    metric: _builtins.str
+    """precision, recall or f1."""
+    value: _builtins.float
+    """The bound, from 0 to 1."""
+    def __init__(
+        self,
+        *,
+        label: _builtins.str = ...,
+        metric: _builtins.str = ...,
+        value: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["label", b"label", "metric", b"metric", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClassFloor: _TypeAlias = ClassFloor  # noqa: Y015

@@ -23,13 +23,14 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from modelyard.trainer.v1 import trainer_pb2 as modelyard_dot_trainer_dot_v1_dot_trainer__pb2
 from modelyard.type.v1 import blob_pb2 as modelyard_dot_type_dot_v1_dot_blob__pb2
 from modelyard.type.v1 import job_pb2 as modelyard_dot_type_dot_v1_dot_job__pb2
 from modelyard.type.v1 import learning_pb2 as modelyard_dot_type_dot_v1_dot_learning__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$modelyard/exporter/v1/exporter.proto\x12\x15modelyard.exporter.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\"modelyard/trainer/v1/trainer.proto\x1a\x1cmodelyard/type/v1/blob.proto\x1a\x1bmodelyard/type/v1/job.proto\x1a modelyard/type/v1/learning.proto\"\xc6\x03\n\x06\x45xport\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x1b\n\rmodel_version\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12-\n\x06\x66ormat\x18\x03 \x01(\x0e\x32\x1d.modelyard.exporter.v1.Format\x12\x33\n\tprecision\x18\x04 \x01(\x0e\x32 .modelyard.exporter.v1.Precision\x12\x0e\n\x06target\x18\x05 \x01(\t\x12\x32\n\x06status\x18\x06 \x01(\x0b\x32\x1c.modelyard.type.v1.JobStatusB\x04\xe2\x41\x01\x03\x12/\n\x08\x61rtifact\x18\x07 \x01(\x0b\x32\x17.modelyard.type.v1.BlobB\x04\xe2\x41\x01\x03\x12\x33\n\x06parity\x18\x08 \x01(\x0b\x32\x1d.modelyard.exporter.v1.ParityB\x04\xe2\x41\x01\x03\x12\x31\n\x07latency\x18\t \x01(\x0b\x32\x1a.modelyard.type.v1.LatencyB\x04\xe2\x41\x01\x03\x12\x1d\n\x0f\x64\x61taset_version\x18\n \x01(\tB\x04\xe2\x41\x01\x03\x12+\n\x04task\x18\x0b \x01(\x0e\x32\x17.modelyard.type.v1.TaskB\x04\xe2\x41\x01\x03\"g\n\x06Parity\x12\x15\n\rexample_count\x18\x01 \x01(\x03\x12\x1a\n\x12max_abs_difference\x18\x02 \x01(\x01\x12\x17\n\x0flabel_agreement\x18\x03 \x01(\x01\x12\x11\n\ttolerance\x18\x04 \x01(\x01\"\xff\x01\n\x0eLatencyProfile\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x1d\n\x0f\x64\x61taset_version\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x33\n\x07recipes\x18\x03 \x03(\x0b\x32\x1c.modelyard.trainer.v1.RecipeB\x04\xe2\x41\x01\x02\x12\x0e\n\x06target\x18\x04 \x01(\t\x12\x32\n\x06status\x18\x05 \x01(\x0b\x32\x1c.modelyard.type.v1.JobStatusB\x04\xe2\x41\x01\x03\x12\x41\n\ncandidates\x18\x06 \x03(\x0b\x32\'.modelyard.exporter.v1.CandidateLatencyB\x04\xe2\x41\x01\x03\"}\n\x10\x43\x61ndidateLatency\x12\x11\n\trecipe_id\x18\x01 \x01(\t\x12+\n\x07latency\x18\x02 \x01(\x0b\x32\x1a.modelyard.type.v1.Latency\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x15\n\rerror_message\x18\x04 \x01(\t*1\n\x06\x46ormat\x12\x16\n\x12\x46ORMAT_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x46ORMAT_ONNX\x10\x01*:\n\tPrecision\x12\x19\n\x15PRECISION_UNSPECIFIED\x10\x00\x12\x12\n\x0ePRECISION_FP32\x10\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$modelyard/exporter/v1/exporter.proto\x12\x15modelyard.exporter.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\"modelyard/trainer/v1/trainer.proto\x1a\x1cmodelyard/type/v1/blob.proto\x1a\x1bmodelyard/type/v1/job.proto\x1a modelyard/type/v1/learning.proto\"\xcf\x07\n\x06\x45xport\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12-\n\x06\x66ormat\x18\x03 \x01(\x0e\x32\x1d.modelyard.exporter.v1.Format\x12\x33\n\tprecision\x18\x04 \x01(\x0e\x32 .modelyard.exporter.v1.Precision\x12\x0e\n\x06target\x18\x05 \x01(\t\x12\x32\n\x06status\x18\x06 \x01(\x0b\x32\x1c.modelyard.type.v1.JobStatusB\x04\xe2\x41\x01\x03\x12/\n\x08\x61rtifact\x18\x07 \x01(\x0b\x32\x17.modelyard.type.v1.BlobB\x04\xe2\x41\x01\x03\x12\x33\n\x06parity\x18\x08 \x01(\x0b\x32\x1d.modelyard.exporter.v1.ParityB\x04\xe2\x41\x01\x03\x12\x31\n\x07latency\x18\t \x01(\x0b\x32\x1a.modelyard.type.v1.LatencyB\x04\xe2\x41\x01\x03\x12\x1d\n\x0f\x64\x61taset_version\x18\n \x01(\tB\x04\xe2\x41\x01\x03\x12+\n\x04task\x18\x0b \x01(\x0e\x32\x17.modelyard.type.v1.TaskB\x04\xe2\x41\x01\x03\x12\x39\n\x0cquantization\x18\x0c \x01(\x0e\x32#.modelyard.exporter.v1.Quantization\x12/\n\x07pruning\x18\r \x01(\x0b\x32\x1e.modelyard.exporter.v1.Pruning\x12\x38\n\x06limits\x18\x0e \x01(\x0b\x32(.modelyard.exporter.v1.CompressionLimits\x12;\n\x05trail\x18\x0f \x03(\x0b\x32&.modelyard.exporter.v1.CompressionStepB\x04\xe2\x41\x01\x03\x12=\n\x0b\x63\x61libration\x18\x10 \x01(\x0b\x32\".modelyard.exporter.v1.CalibrationB\x04\xe2\x41\x01\x03\x12\x1f\n\x11unmeasured_reason\x18\x11 \x01(\tB\x04\xe2\x41\x01\x03\x12?\n\x15single_thread_latency\x18\x12 \x01(\x0b\x32\x1a.modelyard.type.v1.LatencyB\x04\xe2\x41\x01\x03\x12\x1e\n\x10model_size_bytes\x18\x13 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x33\n\x06origin\x18\x14 \x01(\x0e\x32\x1d.modelyard.exporter.v1.OriginB\x04\xe2\x41\x01\x03\x12\x34\n\x11max_training_time\x18\x15 \x01(\x0b\x32\x19.google.protobuf.Duration\",\n\x07Pruning\x12\x10\n\x08\x63hannels\x18\x01 \x01(\x01\x12\x0f\n\x07weights\x18\x02 \x01(\x01\"|\n\x11\x43ompressionLimits\x12\x16\n\x0emax_size_bytes\x18\x01 \x01(\x03\x12\x16\n\x0emax_latency_ms\x18\x02 \x01(\x01\x12\x10\n\x08max_loss\x18\x03 \x01(\x01\x12\x0e\n\x06metric\x18\x04 \x01(\t\x12\x15\n\rskip_training\x18\x05 \x01(\x08\"\xf6\x02\n\x0f\x43ompressionStep\x12\x0c\n\x04road\x18\x01 \x01(\t\x12-\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x1d.modelyard.exporter.v1.Format\x12\x33\n\tprecision\x18\x03 \x01(\x0e\x32 .modelyard.exporter.v1.Precision\x12\x39\n\x0cquantization\x18\x04 \x01(\x0e\x32#.modelyard.exporter.v1.Quantization\x12\x12\n\nsize_bytes\x18\x05 \x01(\x03\x12+\n\x07latency\x18\x06 \x01(\x0b\x32\x1a.modelyard.type.v1.Latency\x12)\n\x06metric\x18\x07 \x01(\x0b\x32\x19.modelyard.type.v1.Metric\x12\'\n\x04loss\x18\x08 \x01(\x0b\x32\x19.modelyard.type.v1.Metric\x12\x10\n\x08\x61\x63\x63\x65pted\x18\t \x01(\x08\x12\x0f\n\x07message\x18\n \x01(\t\"B\n\x0b\x43\x61libration\x12\x15\n\rexample_count\x18\x01 \x01(\x03\x12\x0c\n\x04seed\x18\x02 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\"\xee\x01\n\rImportedModel\x12+\n\x04\x62lob\x18\x01 \x01(\x0b\x32\x17.modelyard.type.v1.BlobB\x04\xe2\x41\x01\x02\x12\x17\n\tfile_name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12+\n\x04task\x18\x03 \x01(\x0e\x32\x17.modelyard.type.v1.TaskB\x04\xe2\x41\x01\x02\x12\x0f\n\x07\x63lasses\x18\x04 \x03(\t\x12\x1d\n\x0f\x64\x61taset_version\x18\x05 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x0bpixel_scale\x18\x06 \x01(\x01\x12\x14\n\x0cpixel_offset\x18\x07 \x01(\x01\x12\x0f\n\x07licence\x18\x08 \x01(\t\"\xa2\x02\n\x06Target\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12-\n\x06\x66ormat\x18\x03 \x01(\x0e\x32\x1d.modelyard.exporter.v1.Format\x12\x33\n\tprecision\x18\x04 \x01(\x0e\x32 .modelyard.exporter.v1.Precision\x12\x11\n\tram_bytes\x18\x05 \x01(\x03\x12\x13\n\x0b\x66lash_bytes\x18\x06 \x01(\x03\x12\x0f\n\x07threads\x18\x07 \x01(\x05\x12\r\n\x05\x61gent\x18\x08 \x01(\t\x12\x13\n\x05local\x18\t \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x18\n\npredefined\x18\n \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x13\n\x0b\x61\x63\x63\x65lerator\x18\x0b \x01(\t\"g\n\x06Parity\x12\x15\n\rexample_count\x18\x01 \x01(\x03\x12\x1a\n\x12max_abs_difference\x18\x02 \x01(\x01\x12\x17\n\x0flabel_agreement\x18\x03 \x01(\x01\x12\x11\n\ttolerance\x18\x04 \x01(\x01\"\xff\x01\n\x0eLatencyProfile\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x1d\n\x0f\x64\x61taset_version\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x33\n\x07recipes\x18\x03 \x03(\x0b\x32\x1c.modelyard.trainer.v1.RecipeB\x04\xe2\x41\x01\x02\x12\x0e\n\x06target\x18\x04 \x01(\t\x12\x32\n\x06status\x18\x05 \x01(\x0b\x32\x1c.modelyard.type.v1.JobStatusB\x04\xe2\x41\x01\x03\x12\x41\n\ncandidates\x18\x06 \x03(\x0b\x32\'.modelyard.exporter.v1.CandidateLatencyB\x04\xe2\x41\x01\x03\"}\n\x10\x43\x61ndidateLatency\x12\x11\n\trecipe_id\x18\x01 \x01(\t\x12+\n\x07latency\x18\x02 \x01(\x0b\x32\x1a.modelyard.type.v1.Latency\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x15\n\rerror_message\x18\x04 \x01(\t*\x81\x01\n\x06\x46ormat\x12\x16\n\x12\x46ORMAT_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x46ORMAT_ONNX\x10\x01\x12\x11\n\rFORMAT_LITERT\x10\x02\x12\x15\n\x11\x46ORMAT_SAVEDMODEL\x10\x03\x12\x13\n\x0f\x46ORMAT_OPENVINO\x10\x04\x12\x0f\n\x0b\x46ORMAT_EDGE\x10\x05*~\n\tPrecision\x12\x19\n\x15PRECISION_UNSPECIFIED\x10\x00\x12\x12\n\x0ePRECISION_FP32\x10\x01\x12\x12\n\x0ePRECISION_FP16\x10\x02\x12\x12\n\x0ePRECISION_INT8\x10\x03\x12\x1a\n\x16PRECISION_DYNAMIC_INT8\x10\x04*m\n\x0cQuantization\x12\x1c\n\x18QUANTIZATION_UNSPECIFIED\x10\x00\x12\x1e\n\x1aQUANTIZATION_POST_TRAINING\x10\x01\x12\x1f\n\x1bQUANTIZATION_AWARE_TRAINING\x10\x02*I\n\x06Origin\x12\x16\n\x12ORIGIN_UNSPECIFIED\x10\x00\x12\x12\n\x0eORIGIN_TRAINED\x10\x01\x12\x13\n\x0fORIGIN_IMPORTED\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,8 +39,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_EXPORT'].fields_by_name['name']._loaded_options = None
   _globals['_EXPORT'].fields_by_name['name']._serialized_options = b'\342A\001\010'
-  _globals['_EXPORT'].fields_by_name['model_version']._loaded_options = None
-  _globals['_EXPORT'].fields_by_name['model_version']._serialized_options = b'\342A\001\002'
   _globals['_EXPORT'].fields_by_name['status']._loaded_options = None
   _globals['_EXPORT'].fields_by_name['status']._serialized_options = b'\342A\001\003'
   _globals['_EXPORT'].fields_by_name['artifact']._loaded_options = None
@@ -52,6 +51,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXPORT'].fields_by_name['dataset_version']._serialized_options = b'\342A\001\003'
   _globals['_EXPORT'].fields_by_name['task']._loaded_options = None
   _globals['_EXPORT'].fields_by_name['task']._serialized_options = b'\342A\001\003'
+  _globals['_EXPORT'].fields_by_name['trail']._loaded_options = None
+  _globals['_EXPORT'].fields_by_name['trail']._serialized_options = b'\342A\001\003'
+  _globals['_EXPORT'].fields_by_name['calibration']._loaded_options = None
+  _globals['_EXPORT'].fields_by_name['calibration']._serialized_options = b'\342A\001\003'
+  _globals['_EXPORT'].fields_by_name['unmeasured_reason']._loaded_options = None
+  _globals['_EXPORT'].fields_by_name['unmeasured_reason']._serialized_options = b'\342A\001\003'
+  _globals['_EXPORT'].fields_by_name['single_thread_latency']._loaded_options = None
+  _globals['_EXPORT'].fields_by_name['single_thread_latency']._serialized_options = b'\342A\001\003'
+  _globals['_EXPORT'].fields_by_name['model_size_bytes']._loaded_options = None
+  _globals['_EXPORT'].fields_by_name['model_size_bytes']._serialized_options = b'\342A\001\003'
+  _globals['_EXPORT'].fields_by_name['origin']._loaded_options = None
+  _globals['_EXPORT'].fields_by_name['origin']._serialized_options = b'\342A\001\003'
+  _globals['_IMPORTEDMODEL'].fields_by_name['blob']._loaded_options = None
+  _globals['_IMPORTEDMODEL'].fields_by_name['blob']._serialized_options = b'\342A\001\002'
+  _globals['_IMPORTEDMODEL'].fields_by_name['file_name']._loaded_options = None
+  _globals['_IMPORTEDMODEL'].fields_by_name['file_name']._serialized_options = b'\342A\001\002'
+  _globals['_IMPORTEDMODEL'].fields_by_name['task']._loaded_options = None
+  _globals['_IMPORTEDMODEL'].fields_by_name['task']._serialized_options = b'\342A\001\002'
+  _globals['_IMPORTEDMODEL'].fields_by_name['dataset_version']._loaded_options = None
+  _globals['_IMPORTEDMODEL'].fields_by_name['dataset_version']._serialized_options = b'\342A\001\002'
+  _globals['_TARGET'].fields_by_name['name']._loaded_options = None
+  _globals['_TARGET'].fields_by_name['name']._serialized_options = b'\342A\001\010'
+  _globals['_TARGET'].fields_by_name['local']._loaded_options = None
+  _globals['_TARGET'].fields_by_name['local']._serialized_options = b'\342A\001\003'
+  _globals['_TARGET'].fields_by_name['predefined']._loaded_options = None
+  _globals['_TARGET'].fields_by_name['predefined']._serialized_options = b'\342A\001\003'
   _globals['_LATENCYPROFILE'].fields_by_name['name']._loaded_options = None
   _globals['_LATENCYPROFILE'].fields_by_name['name']._serialized_options = b'\342A\001\010'
   _globals['_LATENCYPROFILE'].fields_by_name['dataset_version']._loaded_options = None
@@ -62,16 +87,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LATENCYPROFILE'].fields_by_name['status']._serialized_options = b'\342A\001\003'
   _globals['_LATENCYPROFILE'].fields_by_name['candidates']._loaded_options = None
   _globals['_LATENCYPROFILE'].fields_by_name['candidates']._serialized_options = b'\342A\001\003'
-  _globals['_FORMAT']._serialized_start=1172
-  _globals['_FORMAT']._serialized_end=1221
-  _globals['_PRECISION']._serialized_start=1223
-  _globals['_PRECISION']._serialized_end=1281
-  _globals['_EXPORT']._serialized_start=226
-  _globals['_EXPORT']._serialized_end=680
-  _globals['_PARITY']._serialized_start=682
-  _globals['_PARITY']._serialized_end=785
-  _globals['_LATENCYPROFILE']._serialized_start=788
-  _globals['_LATENCYPROFILE']._serialized_end=1043
-  _globals['_CANDIDATELATENCY']._serialized_start=1045
-  _globals['_CANDIDATELATENCY']._serialized_end=1170
+  _globals['_FORMAT']._serialized_start=2877
+  _globals['_FORMAT']._serialized_end=3006
+  _globals['_PRECISION']._serialized_start=3008
+  _globals['_PRECISION']._serialized_end=3134
+  _globals['_QUANTIZATION']._serialized_start=3136
+  _globals['_QUANTIZATION']._serialized_end=3245
+  _globals['_ORIGIN']._serialized_start=3247
+  _globals['_ORIGIN']._serialized_end=3320
+  _globals['_EXPORT']._serialized_start=258
+  _globals['_EXPORT']._serialized_end=1233
+  _globals['_PRUNING']._serialized_start=1235
+  _globals['_PRUNING']._serialized_end=1279
+  _globals['_COMPRESSIONLIMITS']._serialized_start=1281
+  _globals['_COMPRESSIONLIMITS']._serialized_end=1405
+  _globals['_COMPRESSIONSTEP']._serialized_start=1408
+  _globals['_COMPRESSIONSTEP']._serialized_end=1782
+  _globals['_CALIBRATION']._serialized_start=1784
+  _globals['_CALIBRATION']._serialized_end=1850
+  _globals['_IMPORTEDMODEL']._serialized_start=1853
+  _globals['_IMPORTEDMODEL']._serialized_end=2091
+  _globals['_TARGET']._serialized_start=2094
+  _globals['_TARGET']._serialized_end=2384
+  _globals['_PARITY']._serialized_start=2386
+  _globals['_PARITY']._serialized_end=2489
+  _globals['_LATENCYPROFILE']._serialized_start=2492
+  _globals['_LATENCYPROFILE']._serialized_end=2747
+  _globals['_CANDIDATELATENCY']._serialized_start=2749
+  _globals['_CANDIDATELATENCY']._serialized_end=2874
 # @@protoc_insertion_point(module_scope)

@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -33,6 +34,14 @@ class _FormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Format.ValueTy
     """ONNX."""
     FORMAT_ONNX: _Format.ValueType  # 1
     """ONNX, run by onnxruntime."""
+    FORMAT_LITERT: _Format.ValueType  # 2
+    """A .tflite file, run by LiteRT."""
+    FORMAT_SAVEDMODEL: _Format.ValueType  # 3
+    """A TensorFlow SavedModel with a serving signature."""
+    FORMAT_OPENVINO: _Format.ValueType  # 4
+    """OpenVINO IR."""
+    FORMAT_EDGE: _Format.ValueType  # 5
+    """For microcontrollers: an int8 .tflite with the same as a C array, labels, input scaling, test vectors and runners."""
 
 class Format(_Format, metaclass=_FormatEnumTypeWrapper):
     """The form of the exported model."""
@@ -41,6 +50,14 @@ FORMAT_UNSPECIFIED: Format.ValueType  # 0
 """ONNX."""
 FORMAT_ONNX: Format.ValueType  # 1
 """ONNX, run by onnxruntime."""
+FORMAT_LITERT: Format.ValueType  # 2
+"""A .tflite file, run by LiteRT."""
+FORMAT_SAVEDMODEL: Format.ValueType  # 3
+"""A TensorFlow SavedModel with a serving signature."""
+FORMAT_OPENVINO: Format.ValueType  # 4
+"""OpenVINO IR."""
+FORMAT_EDGE: Format.ValueType  # 5
+"""For microcontrollers: an int8 .tflite with the same as a C array, labels, input scaling, test vectors and runners."""
 Global___Format: _TypeAlias = Format  # noqa: Y015
 
 class _Precision:
@@ -53,6 +70,12 @@ class _PrecisionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Precision.V
     """FP32."""
     PRECISION_FP32: _Precision.ValueType  # 1
     """32-bit floating point."""
+    PRECISION_FP16: _Precision.ValueType  # 2
+    """16-bit floating point weights and arithmetic where the runtime has it; inputs and outputs stay 32-bit."""
+    PRECISION_INT8: _Precision.ValueType  # 3
+    """8-bit integer weights and activations, scaled by ranges seen on a calibration set."""
+    PRECISION_DYNAMIC_INT8: _Precision.ValueType  # 4
+    """8-bit integer weights; activations are scaled as they come. Needs no calibration set."""
 
 class Precision(_Precision, metaclass=_PrecisionEnumTypeWrapper):
     """The numbers the exported model computes with."""
@@ -61,7 +84,61 @@ PRECISION_UNSPECIFIED: Precision.ValueType  # 0
 """FP32."""
 PRECISION_FP32: Precision.ValueType  # 1
 """32-bit floating point."""
+PRECISION_FP16: Precision.ValueType  # 2
+"""16-bit floating point weights and arithmetic where the runtime has it; inputs and outputs stay 32-bit."""
+PRECISION_INT8: Precision.ValueType  # 3
+"""8-bit integer weights and activations, scaled by ranges seen on a calibration set."""
+PRECISION_DYNAMIC_INT8: Precision.ValueType  # 4
+"""8-bit integer weights; activations are scaled as they come. Needs no calibration set."""
 Global___Precision: _TypeAlias = Precision  # noqa: Y015
+
+class _Quantization:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _QuantizationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Quantization.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    QUANTIZATION_UNSPECIFIED: _Quantization.ValueType  # 0
+    """After training for int8; nothing to do for floating point."""
+    QUANTIZATION_POST_TRAINING: _Quantization.ValueType  # 1
+    """After training: ranges seen on the calibration set."""
+    QUANTIZATION_AWARE_TRAINING: _Quantization.ValueType  # 2
+    """Quantization-aware training: the model goes on learning with rounding in the loop, from the weights of the model version."""
+
+class Quantization(_Quantization, metaclass=_QuantizationEnumTypeWrapper):
+    """How the ranges of an int8 export are found."""
+
+QUANTIZATION_UNSPECIFIED: Quantization.ValueType  # 0
+"""After training for int8; nothing to do for floating point."""
+QUANTIZATION_POST_TRAINING: Quantization.ValueType  # 1
+"""After training: ranges seen on the calibration set."""
+QUANTIZATION_AWARE_TRAINING: Quantization.ValueType  # 2
+"""Quantization-aware training: the model goes on learning with rounding in the loop, from the weights of the model version."""
+Global___Quantization: _TypeAlias = Quantization  # noqa: Y015
+
+class _Origin:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OriginEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Origin.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ORIGIN_UNSPECIFIED: _Origin.ValueType  # 0
+    """Not set."""
+    ORIGIN_TRAINED: _Origin.ValueType  # 1
+    """Exported from a model version of this system."""
+    ORIGIN_IMPORTED: _Origin.ValueType  # 2
+    """Brought as a file. It carries no history; it must be evaluated like any other before it may be deployed."""
+
+class Origin(_Origin, metaclass=_OriginEnumTypeWrapper):
+    """Where an artifact comes from."""
+
+ORIGIN_UNSPECIFIED: Origin.ValueType  # 0
+"""Not set."""
+ORIGIN_TRAINED: Origin.ValueType  # 1
+"""Exported from a model version of this system."""
+ORIGIN_IMPORTED: Origin.ValueType  # 2
+"""Brought as a file. It carries no history; it must be evaluated like any other before it may be deployed."""
+Global___Origin: _TypeAlias = Origin  # noqa: Y015
 
 @_typing.final
 class Export(_message.Message):
@@ -80,20 +157,40 @@ class Export(_message.Message):
     LATENCY_FIELD_NUMBER: _builtins.int
     DATASET_VERSION_FIELD_NUMBER: _builtins.int
     TASK_FIELD_NUMBER: _builtins.int
+    QUANTIZATION_FIELD_NUMBER: _builtins.int
+    PRUNING_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
+    TRAIL_FIELD_NUMBER: _builtins.int
+    CALIBRATION_FIELD_NUMBER: _builtins.int
+    UNMEASURED_REASON_FIELD_NUMBER: _builtins.int
+    SINGLE_THREAD_LATENCY_FIELD_NUMBER: _builtins.int
+    MODEL_SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    MAX_TRAINING_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """projects/{project}/exports/{export}"""
     model_version: _builtins.str
-    """projects/{project}/models/{model}/versions/{version} that is exported."""
+    """projects/{project}/models/{model}/versions/{version} that is exported; empty for an imported model."""
     format: Global___Format.ValueType
     """Form."""
     precision: Global___Precision.ValueType
     """Numbers."""
     target: _builtins.str
-    """Target its latency is measured on: "cpu" (all cores) or "cpu-1core". Empty: "cpu"."""
+    """Target it is for and its latency is measured on: cpu (all cores), cpu-1core, gpu, edge-arm64, mcu, or the id of a target of
+    the project. Empty: cpu.
+    """
     dataset_version: _builtins.str
     """What it was trained on, copied from the model version."""
     task: _learning_pb2.Task.ValueType
     """Its task, copied from the model version."""
+    quantization: Global___Quantization.ValueType
+    """How int8 ranges are found."""
+    unmeasured_reason: _builtins.str
+    """Why `latency` is unset: the target is not here and no agent measured on it. Empty when it was measured. Never a guess."""
+    model_size_bytes: _builtins.int
+    """Size of the model file inside the bundle in bytes: what a device must hold."""
+    origin: Global___Origin.ValueType
+    """Where it comes from."""
     @_builtins.property
     def status(self) -> _job_pb2.JobStatus:
         """Where it stands."""
@@ -110,6 +207,32 @@ class Export(_message.Message):
     def latency(self) -> _learning_pb2.Latency:
         """Time of one answer on the target."""
 
+    @_builtins.property
+    def pruning(self) -> Global___Pruning:
+        """Smaller by leaving weights out; unset: all stay."""
+
+    @_builtins.property
+    def limits(self) -> Global___CompressionLimits:
+        """Lets the exporter choose format, precision and means within these limits, cheapest first. Unset: exactly as `format`,
+        `precision`, `quantization` and `pruning` say. With it, a `format` or `precision` that is set is kept.
+        """
+
+    @_builtins.property
+    def trail(self) -> _containers.RepeatedCompositeFieldContainer[Global___CompressionStep]:
+        """What was tried on the way, in order; empty without `limits`."""
+
+    @_builtins.property
+    def calibration(self) -> Global___Calibration:
+        """Examples that ranges were measured on; unset where none were needed."""
+
+    @_builtins.property
+    def single_thread_latency(self) -> _learning_pb2.Latency:
+        """Time of one answer with one thread, where `latency` used more."""
+
+    @_builtins.property
+    def max_training_time(self) -> _duration_pb2.Duration:
+        """Most time for quantization-aware training, or for training after pruning; unset: 5 minutes."""
+
     def __init__(
         self,
         *,
@@ -124,14 +247,298 @@ class Export(_message.Message):
         latency: _learning_pb2.Latency | None = ...,
         dataset_version: _builtins.str = ...,
         task: _learning_pb2.Task.ValueType = ...,
+        quantization: Global___Quantization.ValueType = ...,
+        pruning: Global___Pruning | None = ...,
+        limits: Global___CompressionLimits | None = ...,
+        trail: _abc.Iterable[Global___CompressionStep] | None = ...,
+        calibration: Global___Calibration | None = ...,
+        unmeasured_reason: _builtins.str = ...,
+        single_thread_latency: _learning_pb2.Latency | None = ...,
+        model_size_bytes: _builtins.int = ...,
+        origin: Global___Origin.ValueType = ...,
+        max_training_time: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "latency", b"latency", "parity", b"parity", "status", b"status"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "calibration", b"calibration", "latency", b"latency", "limits", b"limits", "max_training_time", b"max_training_time", "parity", b"parity", "pruning", b"pruning", "single_thread_latency", b"single_thread_latency", "status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "dataset_version", b"dataset_version", "format", b"format", "latency", b"latency", "model_version", b"model_version", "name", b"name", "parity", b"parity", "precision", b"precision", "status", b"status", "target", b"target", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "calibration", b"calibration", "dataset_version", b"dataset_version", "format", b"format", "latency", b"latency", "limits", b"limits", "max_training_time", b"max_training_time", "model_size_bytes", b"model_size_bytes", "model_version", b"model_version", "name", b"name", "origin", b"origin", "parity", b"parity", "precision", b"precision", "pruning", b"pruning", "quantization", b"quantization", "single_thread_latency", b"single_thread_latency", "status", b"status", "target", b"target", "task", b"task", "trail", b"trail", "unmeasured_reason", b"unmeasured_reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Export: _TypeAlias = Export  # noqa: Y015
+
+@_typing.final
+class Pruning(_message.Message):
+    """Pruning: weights that matter least are left out, and the model goes on learning without them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANNELS_FIELD_NUMBER: _builtins.int
+    WEIGHTS_FIELD_NUMBER: _builtins.int
+    channels: _builtins.float
+    """Share of the channels of each layer that are cut out, 0 to 0.9: the model becomes smaller and faster. 0: none."""
+    weights: _builtins.float
+    """Share of the single weights that become zero, 0 to 0.99: the file packs smaller, the speed stays. 0: none."""
+    def __init__(
+        self,
+        *,
+        channels: _builtins.float = ...,
+        weights: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "weights", b"weights"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Pruning: _TypeAlias = Pruning  # noqa: Y015
+
+@_typing.final
+class CompressionLimits(_message.Message):
+    """What a compressed model must keep to."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    MAX_LATENCY_MS_FIELD_NUMBER: _builtins.int
+    MAX_LOSS_FIELD_NUMBER: _builtins.int
+    METRIC_FIELD_NUMBER: _builtins.int
+    SKIP_TRAINING_FIELD_NUMBER: _builtins.int
+    max_size_bytes: _builtins.int
+    """Largest model file in bytes; 0: the target's, or no limit."""
+    max_latency_ms: _builtins.float
+    """Longest answer (p95) in milliseconds, 0 to 20000; 0: no limit."""
+    max_loss: _builtins.float
+    """Most that `metric` may fall against the float model on the same validation examples, in the metric's unit; 0: 0.01."""
+    metric: _builtins.str
+    """The metric that is watched. Empty: accuracy for classes, rmse for numbers (there the loss is a share of it)."""
+    skip_training: _builtins.bool
+    """Leaves out quantization-aware training and pruning, which train."""
+    def __init__(
+        self,
+        *,
+        max_size_bytes: _builtins.int = ...,
+        max_latency_ms: _builtins.float = ...,
+        max_loss: _builtins.float = ...,
+        metric: _builtins.str = ...,
+        skip_training: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_latency_ms", b"max_latency_ms", "max_loss", b"max_loss", "max_size_bytes", b"max_size_bytes", "metric", b"metric", "skip_training", b"skip_training"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompressionLimits: _TypeAlias = CompressionLimits  # noqa: Y015
+
+@_typing.final
+class CompressionStep(_message.Message):
+    """One road that was tried, with what was measured on its artifact."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROAD_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
+    PRECISION_FIELD_NUMBER: _builtins.int
+    QUANTIZATION_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    LATENCY_FIELD_NUMBER: _builtins.int
+    METRIC_FIELD_NUMBER: _builtins.int
+    LOSS_FIELD_NUMBER: _builtins.int
+    ACCEPTED_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    road: _builtins.str
+    """What was tried, in words: "int8 after training, per channel"."""
+    format: Global___Format.ValueType
+    """Its form."""
+    precision: Global___Precision.ValueType
+    """Its numbers."""
+    quantization: Global___Quantization.ValueType
+    """How its ranges were found."""
+    size_bytes: _builtins.int
+    """Size of the model file in bytes; 0 when it could not be made."""
+    accepted: _builtins.bool
+    """Whether it keeps to every limit."""
+    message: _builtins.str
+    """Why it was accepted or not, in a sentence."""
+    @_builtins.property
+    def latency(self) -> _learning_pb2.Latency:
+        """Latency on the target; unset when not measured."""
+
+    @_builtins.property
+    def metric(self) -> _learning_pb2.Metric:
+        """The watched metric of the artifact on the validation examples."""
+
+    @_builtins.property
+    def loss(self) -> _learning_pb2.Metric:
+        """What it lost against the float model on the same examples, with its 95 percent interval; below 0 is a gain."""
+
+    def __init__(
+        self,
+        *,
+        road: _builtins.str = ...,
+        format: Global___Format.ValueType = ...,
+        precision: Global___Precision.ValueType = ...,
+        quantization: Global___Quantization.ValueType = ...,
+        size_bytes: _builtins.int = ...,
+        latency: _learning_pb2.Latency | None = ...,
+        metric: _learning_pb2.Metric | None = ...,
+        loss: _learning_pb2.Metric | None = ...,
+        accepted: _builtins.bool = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["latency", b"latency", "loss", b"loss", "metric", b"metric"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "format", b"format", "latency", b"latency", "loss", b"loss", "message", b"message", "metric", b"metric", "precision", b"precision", "quantization", b"quantization", "road", b"road", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompressionStep: _TypeAlias = CompressionStep  # noqa: Y015
+
+@_typing.final
+class Calibration(_message.Message):
+    """The examples on which the ranges of activations were measured."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXAMPLE_COUNT_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    example_count: _builtins.int
+    """How many; drawn from the training usage, of each class the same share."""
+    seed: _builtins.int
+    """Seed of the draw."""
+    digest: _builtins.str
+    """SHA-256 over the example ids, one a line, in the order of the draw. The ids themselves are in the bundle (calibration.txt)."""
+    def __init__(
+        self,
+        *,
+        example_count: _builtins.int = ...,
+        seed: _builtins.int = ...,
+        digest: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "example_count", b"example_count", "seed", b"seed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Calibration: _TypeAlias = Calibration  # noqa: Y015
+
+@_typing.final
+class ImportedModel(_message.Message):
+    """Brings a model file from elsewhere: .onnx or .tflite."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BLOB_FIELD_NUMBER: _builtins.int
+    FILE_NAME_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
+    CLASSES_FIELD_NUMBER: _builtins.int
+    DATASET_VERSION_FIELD_NUMBER: _builtins.int
+    PIXEL_SCALE_FIELD_NUMBER: _builtins.int
+    PIXEL_OFFSET_FIELD_NUMBER: _builtins.int
+    LICENCE_FIELD_NUMBER: _builtins.int
+    file_name: _builtins.str
+    """Its file name; the ending tells the format."""
+    task: _learning_pb2.Task.ValueType
+    """What it does."""
+    dataset_version: _builtins.str
+    """projects/{project}/datasets/{dataset}/versions/{version} whose examples it can answer: test vectors come from there."""
+    pixel_scale: _builtins.float
+    """What a pixel value 0 to 255 is multiplied with before it enters; 0: 1 for models that take 0 to 255."""
+    pixel_offset: _builtins.float
+    """What is added after that."""
+    licence: _builtins.str
+    """Where the model and its weights come from, and their licence."""
+    @_builtins.property
+    def blob(self) -> _blob_pb2.Blob:
+        """The file, uploaded."""
+
+    @_builtins.property
+    def classes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of its classes in the order of its outputs; empty for regression."""
+
+    def __init__(
+        self,
+        *,
+        blob: _blob_pb2.Blob | None = ...,
+        file_name: _builtins.str = ...,
+        task: _learning_pb2.Task.ValueType = ...,
+        classes: _abc.Iterable[_builtins.str] | None = ...,
+        dataset_version: _builtins.str = ...,
+        pixel_scale: _builtins.float = ...,
+        pixel_offset: _builtins.float = ...,
+        licence: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "classes", b"classes", "dataset_version", b"dataset_version", "file_name", b"file_name", "licence", b"licence", "pixel_offset", b"pixel_offset", "pixel_scale", b"pixel_scale", "task", b"task"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportedModel: _TypeAlias = ImportedModel  # noqa: Y015
+
+@_typing.final
+class Target(_message.Message):
+    """Hardware that models are made for, with its limits. The named ones are always there; users add their own."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
+    PRECISION_FIELD_NUMBER: _builtins.int
+    RAM_BYTES_FIELD_NUMBER: _builtins.int
+    FLASH_BYTES_FIELD_NUMBER: _builtins.int
+    THREADS_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
+    LOCAL_FIELD_NUMBER: _builtins.int
+    PREDEFINED_FIELD_NUMBER: _builtins.int
+    ACCELERATOR_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """projects/{project}/targets/{target}"""
+    display_name: _builtins.str
+    """What it is, for people; at most 200 characters."""
+    format: Global___Format.ValueType
+    """Form of models for it."""
+    precision: Global___Precision.ValueType
+    """Numbers it computes best with."""
+    ram_bytes: _builtins.int
+    """Memory for running a model, in bytes; 0: no limit is known."""
+    flash_bytes: _builtins.int
+    """Room for the model file, in bytes; 0: no limit is known."""
+    threads: _builtins.int
+    """Threads one answer may use; 0: all."""
+    agent: _builtins.str
+    """host:port of a measuring agent (python -m modelyard.runtime.agent) on the device. Empty: this machine when `local`, else nowhere."""
+    local: _builtins.bool
+    """Whether this machine is that hardware."""
+    predefined: _builtins.bool
+    """Whether it comes with the product; such a target cannot be changed."""
+    accelerator: _builtins.str
+    """Arm Ethos-U accelerator to compile for ("ethos-u55-128"); empty: none."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        display_name: _builtins.str = ...,
+        format: Global___Format.ValueType = ...,
+        precision: Global___Precision.ValueType = ...,
+        ram_bytes: _builtins.int = ...,
+        flash_bytes: _builtins.int = ...,
+        threads: _builtins.int = ...,
+        agent: _builtins.str = ...,
+        local: _builtins.bool = ...,
+        predefined: _builtins.bool = ...,
+        accelerator: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accelerator", b"accelerator", "agent", b"agent", "display_name", b"display_name", "flash_bytes", b"flash_bytes", "format", b"format", "local", b"local", "name", b"name", "precision", b"precision", "predefined", b"predefined", "ram_bytes", b"ram_bytes", "threads", b"threads"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Target: _TypeAlias = Target  # noqa: Y015
 
 @_typing.final
 class Parity(_message.Message):

@@ -67,6 +67,31 @@ class ExporterServiceStub:
                 request_serializer=modelyard_dot_exporter_dot_v1_dot_exporter__service__pb2.DeleteExportRequest.SerializeToString,
                 response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
                 _registered_method=True)
+        self.ImportModel = channel.unary_unary(
+                '/modelyard.exporter.v1.ExporterService/ImportModel',
+                request_serializer=modelyard_dot_exporter_dot_v1_dot_exporter__service__pb2.ImportModelRequest.SerializeToString,
+                response_deserializer=modelyard_dot_exporter_dot_v1_dot_exporter__pb2.Export.FromString,
+                _registered_method=True)
+        self.CreateTarget = channel.unary_unary(
+                '/modelyard.exporter.v1.ExporterService/CreateTarget',
+                request_serializer=modelyard_dot_exporter_dot_v1_dot_exporter__service__pb2.CreateTargetRequest.SerializeToString,
+                response_deserializer=modelyard_dot_exporter_dot_v1_dot_exporter__pb2.Target.FromString,
+                _registered_method=True)
+        self.GetTarget = channel.unary_unary(
+                '/modelyard.exporter.v1.ExporterService/GetTarget',
+                request_serializer=modelyard_dot_exporter_dot_v1_dot_exporter__service__pb2.GetTargetRequest.SerializeToString,
+                response_deserializer=modelyard_dot_exporter_dot_v1_dot_exporter__pb2.Target.FromString,
+                _registered_method=True)
+        self.ListTargets = channel.unary_unary(
+                '/modelyard.exporter.v1.ExporterService/ListTargets',
+                request_serializer=modelyard_dot_exporter_dot_v1_dot_exporter__service__pb2.ListTargetsRequest.SerializeToString,
+                response_deserializer=modelyard_dot_exporter_dot_v1_dot_exporter__service__pb2.ListTargetsResponse.FromString,
+                _registered_method=True)
+        self.DeleteTarget = channel.unary_unary(
+                '/modelyard.exporter.v1.ExporterService/DeleteTarget',
+                request_serializer=modelyard_dot_exporter_dot_v1_dot_exporter__service__pb2.DeleteTargetRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                _registered_method=True)
         self.CreateLatencyProfile = channel.unary_unary(
                 '/modelyard.exporter.v1.ExporterService/CreateLatencyProfile',
                 request_serializer=modelyard_dot_exporter_dot_v1_dot_exporter__service__pb2.CreateLatencyProfileRequest.SerializeToString,
@@ -140,6 +165,41 @@ class ExporterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ImportModel(self, request, context):
+        """Takes in a model file from elsewhere as an export of origin IMPORTED: checked, measured, with test vectors. Returns at once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateTarget(self, request, context):
+        """Adds a target of the project's own.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetTarget(self, request, context):
+        """Reads a target.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTargets(self, request, context):
+        """Lists the targets: the named ones first, then the project's own by id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteTarget(self, request, context):
+        """Deletes a target of the project's own.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CreateLatencyProfile(self, request, context):
         """Starts measuring candidate recipes; returns at once.
         """
@@ -206,6 +266,31 @@ def add_ExporterServiceServicer_to_server(servicer, server):
             'DeleteExport': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteExport,
                     request_deserializer=modelyard_dot_exporter_dot_v1_dot_exporter__service__pb2.DeleteExportRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
+            'ImportModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.ImportModel,
+                    request_deserializer=modelyard_dot_exporter_dot_v1_dot_exporter__service__pb2.ImportModelRequest.FromString,
+                    response_serializer=modelyard_dot_exporter_dot_v1_dot_exporter__pb2.Export.SerializeToString,
+            ),
+            'CreateTarget': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateTarget,
+                    request_deserializer=modelyard_dot_exporter_dot_v1_dot_exporter__service__pb2.CreateTargetRequest.FromString,
+                    response_serializer=modelyard_dot_exporter_dot_v1_dot_exporter__pb2.Target.SerializeToString,
+            ),
+            'GetTarget': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTarget,
+                    request_deserializer=modelyard_dot_exporter_dot_v1_dot_exporter__service__pb2.GetTargetRequest.FromString,
+                    response_serializer=modelyard_dot_exporter_dot_v1_dot_exporter__pb2.Target.SerializeToString,
+            ),
+            'ListTargets': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTargets,
+                    request_deserializer=modelyard_dot_exporter_dot_v1_dot_exporter__service__pb2.ListTargetsRequest.FromString,
+                    response_serializer=modelyard_dot_exporter_dot_v1_dot_exporter__service__pb2.ListTargetsResponse.SerializeToString,
+            ),
+            'DeleteTarget': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteTarget,
+                    request_deserializer=modelyard_dot_exporter_dot_v1_dot_exporter__service__pb2.DeleteTargetRequest.FromString,
                     response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
             ),
             'CreateLatencyProfile': grpc.unary_unary_rpc_method_handler(
@@ -396,6 +481,141 @@ class ExporterService:
             target,
             '/modelyard.exporter.v1.ExporterService/DeleteExport',
             modelyard_dot_exporter_dot_v1_dot_exporter__service__pb2.DeleteExportRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelyard.exporter.v1.ExporterService/ImportModel',
+            modelyard_dot_exporter_dot_v1_dot_exporter__service__pb2.ImportModelRequest.SerializeToString,
+            modelyard_dot_exporter_dot_v1_dot_exporter__pb2.Export.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateTarget(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelyard.exporter.v1.ExporterService/CreateTarget',
+            modelyard_dot_exporter_dot_v1_dot_exporter__service__pb2.CreateTargetRequest.SerializeToString,
+            modelyard_dot_exporter_dot_v1_dot_exporter__pb2.Target.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTarget(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelyard.exporter.v1.ExporterService/GetTarget',
+            modelyard_dot_exporter_dot_v1_dot_exporter__service__pb2.GetTargetRequest.SerializeToString,
+            modelyard_dot_exporter_dot_v1_dot_exporter__pb2.Target.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTargets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelyard.exporter.v1.ExporterService/ListTargets',
+            modelyard_dot_exporter_dot_v1_dot_exporter__service__pb2.ListTargetsRequest.SerializeToString,
+            modelyard_dot_exporter_dot_v1_dot_exporter__service__pb2.ListTargetsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteTarget(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelyard.exporter.v1.ExporterService/DeleteTarget',
+            modelyard_dot_exporter_dot_v1_dot_exporter__service__pb2.DeleteTargetRequest.SerializeToString,
             google_dot_protobuf_dot_empty__pb2.Empty.FromString,
             options,
             channel_credentials,

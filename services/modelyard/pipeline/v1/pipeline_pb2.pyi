@@ -53,6 +53,11 @@ class PipelineRun(_message.Message):
     STATUS_FIELD_NUMBER: _builtins.int
     STEPS_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
+    PRECISION_FIELD_NUMBER: _builtins.int
+    COMPRESSION_FIELD_NUMBER: _builtins.int
+    MAX_LOSS_FIELD_NUMBER: _builtins.int
+    CLASS_FLOORS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """projects/{project}/pipelineRuns/{pipeline_run}"""
     display_name: _builtins.str
@@ -68,13 +73,21 @@ class PipelineRun(_message.Message):
     incremental_model_version: _builtins.str
     """Model version to start from (incremental training): projects/{project}/models/{model}/versions/{version}. Empty: fresh."""
     target: _builtins.str
-    """Expected inference hardware: "cpu" (all cores) or "cpu-1core". Empty: "cpu"."""
+    """Expected inference hardware: cpu (all cores), cpu-1core, gpu, edge-arm64, mcu, or a target of the project. Empty: cpu."""
     max_inference_duration_ms: _builtins.int
     """Longest answer allowed on the target (p95), in milliseconds, 1 to 20000; 0 means 500."""
     endpoint: _builtins.str
     """projects/{project}/endpoints/{endpoint} to deploy to; made when it does not exist. Empty: named as the model."""
     skip_deployment: _builtins.bool
     """Ends after the gate; deploys nothing."""
+    format: _exporter_pb2.Format.ValueType
+    """Form of the deployed model. Unset: the target's."""
+    precision: _exporter_pb2.Precision.ValueType
+    """Numbers of the deployed model. Unset: the target's. Below FP32, the float export is made and scored too, and the gate compares
+    the two; when too much is lost, quantization-aware training is tried once.
+    """
+    max_loss: _builtins.float
+    """Most that the main metric may fall against the float model and the version now serving, 0 to 1; 0: 0.01."""
     @_builtins.property
     def source(self) -> Global___Source:
         """Import this source into `dataset` first."""
@@ -111,6 +124,14 @@ class PipelineRun(_message.Message):
     def result(self) -> Global___PipelineResult:
         """What it made."""
 
+    @_builtins.property
+    def compression(self) -> _exporter_pb2.CompressionLimits:
+        """Limits for choosing form and numbers by trying, cheapest first. Unset: `format` and `precision` as they are."""
+
+    @_builtins.property
+    def class_floors(self) -> _containers.RepeatedCompositeFieldContainer[_evaluator_pb2.ClassFloor]:
+        """Floors of single classes."""
+
     def __init__(
         self,
         *,
@@ -134,10 +155,15 @@ class PipelineRun(_message.Message):
         status: _job_pb2.JobStatus | None = ...,
         steps: _abc.Iterable[Global___PipelineStep] | None = ...,
         result: Global___PipelineResult | None = ...,
+        format: _exporter_pb2.Format.ValueType = ...,
+        precision: _exporter_pb2.Precision.ValueType = ...,
+        compression: _exporter_pb2.CompressionLimits | None = ...,
+        max_loss: _builtins.float = ...,
+        class_floors: _abc.Iterable[_evaluator_pb2.ClassFloor] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "dataset", b"dataset", "dataset_version", b"dataset_version", "max_training_time", b"max_training_time", "recipe", b"recipe", "result", b"result", "source", b"source", "split", b"split", "status", b"status"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["compression", b"compression", "data", b"data", "dataset", b"dataset", "dataset_version", b"dataset_version", "max_training_time", b"max_training_time", "recipe", b"recipe", "result", b"result", "source", b"source", "split", b"split", "status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "dataset", b"dataset", "dataset_version", b"dataset_version", "dataset_version_id", b"dataset_version_id", "display_name", b"display_name", "endpoint", b"endpoint", "excluded_columns", b"excluded_columns", "floors", b"floors", "incremental_model_version", b"incremental_model_version", "max_inference_duration_ms", b"max_inference_duration_ms", "max_training_time", b"max_training_time", "model", b"model", "name", b"name", "recipe", b"recipe", "result", b"result", "skip_deployment", b"skip_deployment", "source", b"source", "split", b"split", "status", b"status", "steps", b"steps", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["class_floors", b"class_floors", "compression", b"compression", "data", b"data", "dataset", b"dataset", "dataset_version", b"dataset_version", "dataset_version_id", b"dataset_version_id", "display_name", b"display_name", "endpoint", b"endpoint", "excluded_columns", b"excluded_columns", "floors", b"floors", "format", b"format", "incremental_model_version", b"incremental_model_version", "max_inference_duration_ms", b"max_inference_duration_ms", "max_loss", b"max_loss", "max_training_time", b"max_training_time", "model", b"model", "name", b"name", "precision", b"precision", "recipe", b"recipe", "result", b"result", "skip_deployment", b"skip_deployment", "source", b"source", "split", b"split", "status", b"status", "steps", b"steps", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_data: _TypeAlias = _typing.Literal["source", "dataset", "dataset_version"]  # noqa: Y015
     _WhichOneofArgType_data: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
@@ -202,7 +228,9 @@ class PipelineStep(_message.Message):
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
     step_id: _builtins.str
-    """import, check, publish, choose_recipe, train, export, evaluate, gate, deploy."""
+    """import, check, publish, choose_recipe, train, export_float, evaluate_float, export, evaluate, evaluate_incumbent, gate, then after
+    RETRY_WITH_QAT retry_export, retry_evaluate, retry_gate; deploy.
+    """
     state: _job_pb2.JobState.ValueType
     """Where it is."""
     resource: _builtins.str
@@ -256,6 +284,10 @@ class PipelineResult(_message.Message):
     ENDPOINT_FIELD_NUMBER: _builtins.int
     TRAIN_DURATION_FIELD_NUMBER: _builtins.int
     FINDINGS_FIELD_NUMBER: _builtins.int
+    FLOAT_EXPORT_FIELD_NUMBER: _builtins.int
+    FLOAT_EVALUATION_FIELD_NUMBER: _builtins.int
+    FLOAT_SCORES_FIELD_NUMBER: _builtins.int
+    FIRST_GATE_DECISION_FIELD_NUMBER: _builtins.int
     dataset_version: _builtins.str
     """The dataset version."""
     recipe_id: _builtins.str
@@ -274,6 +306,10 @@ class PipelineResult(_message.Message):
     """The deployment; empty when nothing was deployed."""
     endpoint: _builtins.str
     """The endpoint; empty when nothing was deployed."""
+    float_export: _builtins.str
+    """The float export that was compared with; empty when the deployed one is float."""
+    float_evaluation: _builtins.str
+    """The float export's evaluation."""
     @_builtins.property
     def candidates(self) -> _containers.RepeatedCompositeFieldContainer[_exporter_pb2.CandidateLatency]:
         """The candidates with their measured latency."""
@@ -298,6 +334,14 @@ class PipelineResult(_message.Message):
     def findings(self) -> _containers.RepeatedCompositeFieldContainer[_dataset_pb2.Finding]:
         """Findings of the quality report, the most severe first."""
 
+    @_builtins.property
+    def float_scores(self) -> _containers.RepeatedCompositeFieldContainer[_evaluator_pb2.UsageScore]:
+        """The float export's scores."""
+
+    @_builtins.property
+    def first_gate_decision(self) -> _evaluator_pb2.GateDecision:
+        """The first decision, when it was RETRY_WITH_QAT."""
+
     def __init__(
         self,
         *,
@@ -316,10 +360,14 @@ class PipelineResult(_message.Message):
         endpoint: _builtins.str = ...,
         train_duration: _duration_pb2.Duration | None = ...,
         findings: _abc.Iterable[_dataset_pb2.Finding] | None = ...,
+        float_export: _builtins.str = ...,
+        float_evaluation: _builtins.str = ...,
+        float_scores: _abc.Iterable[_evaluator_pb2.UsageScore] | None = ...,
+        first_gate_decision: _evaluator_pb2.GateDecision | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["gate_decision", b"gate_decision", "latency", b"latency", "train_duration", b"train_duration"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["first_gate_decision", b"first_gate_decision", "gate_decision", b"gate_decision", "latency", b"latency", "train_duration", b"train_duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "dataset_version", b"dataset_version", "deployment", b"deployment", "endpoint", b"endpoint", "evaluation", b"evaluation", "export", b"export", "export_sha256", b"export_sha256", "findings", b"findings", "gate_decision", b"gate_decision", "latency", b"latency", "model_version", b"model_version", "recipe_id", b"recipe_id", "scores", b"scores", "train_duration", b"train_duration", "training_job", b"training_job"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "dataset_version", b"dataset_version", "deployment", b"deployment", "endpoint", b"endpoint", "evaluation", b"evaluation", "export", b"export", "export_sha256", b"export_sha256", "findings", b"findings", "first_gate_decision", b"first_gate_decision", "float_evaluation", b"float_evaluation", "float_export", b"float_export", "float_scores", b"float_scores", "gate_decision", b"gate_decision", "latency", b"latency", "model_version", b"model_version", "recipe_id", b"recipe_id", "scores", b"scores", "train_duration", b"train_duration", "training_job", b"training_job"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

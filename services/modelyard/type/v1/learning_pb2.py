@@ -24,21 +24,21 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n modelyard/type/v1/learning.proto\x12\x11modelyard.type.v1\"]\n\x06Metric\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\x12\r\n\x05lower\x18\x03 \x01(\x01\x12\r\n\x05upper\x18\x04 \x01(\x01\x12\x18\n\x10higher_is_better\x18\x05 \x01(\x08\"&\n\x05\x46loor\x12\x0e\n\x06metric\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\"{\n\x07Latency\x12\x0e\n\x06p50_ms\x18\x01 \x01(\x01\x12\x0e\n\x06p95_ms\x18\x02 \x01(\x01\x12\x0e\n\x06p99_ms\x18\x03 \x01(\x01\x12\r\n\x05\x63\x61lls\x18\x04 \x01(\x05\x12\x0f\n\x07threads\x18\x05 \x01(\x05\x12\x0e\n\x06target\x18\x06 \x01(\t\x12\x10\n\x08hardware\x18\x07 \x01(\t*y\n\x04Task\x12\x14\n\x10TASK_UNSPECIFIED\x10\x00\x12\x1d\n\x19TASK_IMAGE_CLASSIFICATION\x10\x01\x12\x1f\n\x1bTASK_TABULAR_CLASSIFICATION\x10\x02\x12\x1b\n\x17TASK_TABULAR_REGRESSION\x10\x03*U\n\x05Usage\x12\x15\n\x11USAGE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bUSAGE_TRAIN\x10\x01\x12\x14\n\x10USAGE_VALIDATION\x10\x02\x12\x0e\n\nUSAGE_TEST\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n modelyard/type/v1/learning.proto\x12\x11modelyard.type.v1\"]\n\x06Metric\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\x12\r\n\x05lower\x18\x03 \x01(\x01\x12\r\n\x05upper\x18\x04 \x01(\x01\x12\x18\n\x10higher_is_better\x18\x05 \x01(\x08\"&\n\x05\x46loor\x12\x0e\n\x06metric\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\"\x91\x01\n\x07Latency\x12\x0e\n\x06p50_ms\x18\x01 \x01(\x01\x12\x0e\n\x06p95_ms\x18\x02 \x01(\x01\x12\x0e\n\x06p99_ms\x18\x03 \x01(\x01\x12\r\n\x05\x63\x61lls\x18\x04 \x01(\x05\x12\x0f\n\x07threads\x18\x05 \x01(\x05\x12\x0e\n\x06target\x18\x06 \x01(\t\x12\x10\n\x08hardware\x18\x07 \x01(\t\x12\x14\n\x0cmemory_bytes\x18\x08 \x01(\x03*y\n\x04Task\x12\x14\n\x10TASK_UNSPECIFIED\x10\x00\x12\x1d\n\x19TASK_IMAGE_CLASSIFICATION\x10\x01\x12\x1f\n\x1bTASK_TABULAR_CLASSIFICATION\x10\x02\x12\x1b\n\x17TASK_TABULAR_REGRESSION\x10\x03*U\n\x05Usage\x12\x15\n\x11USAGE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bUSAGE_TRAIN\x10\x01\x12\x14\n\x10USAGE_VALIDATION\x10\x02\x12\x0e\n\nUSAGE_TEST\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'modelyard.type.v1.learning_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TASK']._serialized_start=315
-  _globals['_TASK']._serialized_end=436
-  _globals['_USAGE']._serialized_start=438
-  _globals['_USAGE']._serialized_end=523
+  _globals['_TASK']._serialized_start=338
+  _globals['_TASK']._serialized_end=459
+  _globals['_USAGE']._serialized_start=461
+  _globals['_USAGE']._serialized_end=546
   _globals['_METRIC']._serialized_start=55
   _globals['_METRIC']._serialized_end=148
   _globals['_FLOOR']._serialized_start=150
   _globals['_FLOOR']._serialized_end=188
-  _globals['_LATENCY']._serialized_start=190
-  _globals['_LATENCY']._serialized_end=313
+  _globals['_LATENCY']._serialized_start=191
+  _globals['_LATENCY']._serialized_end=336
 # @@protoc_insertion_point(module_scope)

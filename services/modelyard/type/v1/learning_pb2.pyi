@@ -150,6 +150,7 @@ class Latency(_message.Message):
     THREADS_FIELD_NUMBER: _builtins.int
     TARGET_FIELD_NUMBER: _builtins.int
     HARDWARE_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     p50_ms: _builtins.float
     """Median, in milliseconds."""
     p95_ms: _builtins.float
@@ -161,9 +162,11 @@ class Latency(_message.Message):
     threads: _builtins.int
     """Threads the runtime could use; 1 or more."""
     target: _builtins.str
-    """Name of the target it was measured on: "cpu" (this machine, all cores) or "cpu-1core"."""
+    """Name of the target it was measured on: cpu (this machine, all cores), cpu-1core, or another."""
     hardware: _builtins.str
     """The processor it was measured on, as the operating system names it."""
+    memory_bytes: _builtins.int
+    """Peak memory of the process that answered, less that before the model was loaded, in bytes; 0: not measured."""
     def __init__(
         self,
         *,
@@ -174,10 +177,11 @@ class Latency(_message.Message):
         threads: _builtins.int = ...,
         target: _builtins.str = ...,
         hardware: _builtins.str = ...,
+        memory_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "hardware", b"hardware", "p50_ms", b"p50_ms", "p95_ms", b"p95_ms", "p99_ms", b"p99_ms", "target", b"target", "threads", b"threads"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "hardware", b"hardware", "memory_bytes", b"memory_bytes", "p50_ms", b"p50_ms", "p95_ms", b"p95_ms", "p99_ms", b"p99_ms", "target", b"target", "threads", b"threads"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
