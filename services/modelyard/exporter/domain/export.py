@@ -8,6 +8,7 @@ from typing import Final
 
 from modelyard.core.artifacts import Blob
 from modelyard.core.errors import FailedPrecondition, InvalidArgument
+from modelyard.exporter.domain.latency import Latency
 
 TARGETS: Final = ("cpu", "cpu-1core")
 FORMATS: Final = ("onnx",)
@@ -15,19 +16,6 @@ PRECISIONS: Final = ("fp32",)
 MOST_CANDIDATES: Final = 32
 UNSPECIFIED: Final = "unspecified"
 SUCCEEDED: Final = "SUCCEEDED"
-
-
-@dataclass(frozen=True)
-class Latency:
-    """Time of one answer, in milliseconds, and where it was measured."""
-
-    p50_ms: float
-    p95_ms: float
-    p99_ms: float
-    calls: int
-    threads: int
-    target: str
-    hardware: str
 
 
 @dataclass(frozen=True)
