@@ -8,7 +8,7 @@ from typing import Final
 from modelyard.core.artifacts import Blob
 from modelyard.core.errors import FailedPrecondition, InvalidArgument
 from modelyard.evaluator.domain import metrics
-from modelyard.evaluator.domain.scores import UsageResult
+from modelyard.evaluator.domain.scores import ExampleScore, Metric, SliceScore, UsageResult
 
 TRAIN: Final = "train"
 TEST: Final = "test"
@@ -29,6 +29,7 @@ class Latency:
     threads: int
     target: str
     hardware: str
+    memory_bytes: int = 0  # of the process that answered; 0: not measured
 
 
 @dataclass(frozen=True)
@@ -66,16 +67,27 @@ class EvaluationSpec:
     task: str
     usages: tuple[str, ...]
     latency: Latency | None = None
+    slice_columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """What was found, one entry a usage that holds examples."""
+    """What was found, one entry a usage that holds examples.
+
+    `slices` are of the test usage, the worst first. `worst_examples` are at most 50 a usage, the worst first. `label_suspects`
+    are at most 100 examples whose label is probably wrong: first those that the model did not learn from. `train_gaps` say by
+    how much each main metric is better on train than on validation. `suggested_threshold` is 0 but for two classes.
+    """
 
     results: tuple[UsageResult, ...]
     predictions: Blob
     dataset_digest: str
     artifact_sha256: str
+    slices: tuple[SliceScore, ...] = ()
+    worst_examples: tuple[ExampleScore, ...] = ()
+    label_suspects: tuple[ExampleScore, ...] = ()
+    train_gaps: tuple[Metric, ...] = ()
+    suggested_threshold: float = 0.0
 
     def usage(self, usage: str) -> UsageResult | None:
         """The result of a usage; None where it holds no examples."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-LESS_IS_BETTER: Final = frozenset({"log_loss", "brier_score", "mae", "rmse"})
+RESIDUAL_SUMMARY: Final = ("residual_mean", "residual_std", "residual_p05", "residual_median", "residual_p95")
+"""Figures that describe the errors (prediction less truth) of a regression; no floor is set on them."""
+LESS_IS_BETTER: Final = frozenset({"log_loss", "brier_score", "calibration_error", "mae", "rmse", "mape", *RESIDUAL_SUMMARY})
 
 
 @dataclass(frozen=True)
@@ -74,3 +76,29 @@ class UsageResult:
     score: UsageScore
     baseline: UsageScore
     paired: tuple[Paired, ...]
+
+
+@dataclass(frozen=True)
+class ExampleScore:
+    """One example and what the model says of it. `label` and `prediction` are classes, or numbers as text.
+
+    `probability` is the one given to the prediction (0 for regression); `loss` is -log of the probability of the label, or the
+    absolute error.
+    """
+
+    example_id: str
+    usage: str
+    label: str
+    prediction: str
+    probability: float
+    loss: float
+
+
+@dataclass(frozen=True)
+class SliceScore:
+    """Main metrics, with intervals, of the examples that share a value of a column (or a range of its numbers)."""
+
+    column: str
+    value: str
+    example_count: int
+    metrics: tuple[Metric, ...]
