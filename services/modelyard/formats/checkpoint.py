@@ -6,7 +6,7 @@
     random/torch, random/numpy, random/cuda/N    states of the random generators
     metadata "modelyard"   JSON: step, epoch, position in the epoch, schedule, settings, metrics, what of the above is no tensor
 
-The order of the examples in an epoch is a function of the seed and the epoch (see trainer.worker.augment), so the position is all
+The order of the examples in an epoch is a function of the seed and the epoch (see recipes.augment), so the position is all
 that is kept of it. Only the functions that end in _torch or touch generators import torch.
 """
 

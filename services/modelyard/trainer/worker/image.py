@@ -16,9 +16,9 @@ from torch import nn
 from modelyard.core.errors import Cancelled, FailedPrecondition, InvalidArgument
 from modelyard.formats.checkpoint import read_checkpoint, read_state, unpack_torch
 from modelyard.formats.model import ModelCard, Normalization, PictureInput, read_model, write_model
+from modelyard.recipes.augment import mirror_is_safe
 from modelyard.recipes.build_image import IMAGENET_NORMALIZATION, build, classifier_of, has_imagenet, load_matching
 from modelyard.recipes.recipe import Recipe, recipe_document
-from modelyard.trainer.worker.augment import mirror_is_safe
 from modelyard.trainer.worker.loop import train
 from modelyard.trainer.worker.processors import training_threads
 from modelyard.trainer.worker.run import CANCELLED, Examples, Hooks, Outcome, Setup

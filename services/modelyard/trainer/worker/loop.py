@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from modelyard.core.errors import FailedPrecondition, InvalidArgument, ResourceExhausted
 from modelyard.formats.checkpoint import Checkpoint
+from modelyard.recipes import augment
 from modelyard.recipes.build_image import scale_and_shift
 from modelyard.recipes.recipe import Hyperparameters
-from modelyard.trainer.worker import augment
 from modelyard.trainer.worker.optimizers import build_optimizer, freeze, set_learning_rate
 from modelyard.trainer.worker.resume import checkpoint_path, go_on, save, save_when_due, snapshot
 from modelyard.trainer.worker.run import (

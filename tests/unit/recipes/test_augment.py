@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from modelyard.trainer.worker import augment
+from modelyard.recipes import augment
 from tests.support.small_training import stripes
 
 
