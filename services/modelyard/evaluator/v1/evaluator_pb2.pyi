@@ -359,6 +359,33 @@ class GateTest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    class _Outcome:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _OutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[GateTest._Outcome.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        OUTCOME_UNSPECIFIED: GateTest._Outcome.ValueType  # 0
+        """Not set; of decisions made before there were outcomes."""
+        OUTCOME_PASSED: GateTest._Outcome.ValueType  # 1
+        """The numbers say yes."""
+        OUTCOME_FAILED: GateTest._Outcome.ValueType  # 2
+        """The numbers say no."""
+        OUTCOME_UNSURE: GateTest._Outcome.ValueType  # 3
+        """Too few examples, or nothing measured: neither yes nor no."""
+
+    class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper):
+        """How a test ended."""
+
+    OUTCOME_UNSPECIFIED: GateTest.Outcome.ValueType  # 0
+    """Not set; of decisions made before there were outcomes."""
+    OUTCOME_PASSED: GateTest.Outcome.ValueType  # 1
+    """The numbers say yes."""
+    OUTCOME_FAILED: GateTest.Outcome.ValueType  # 2
+    """The numbers say no."""
+    OUTCOME_UNSURE: GateTest.Outcome.ValueType  # 3
+    """Too few examples, or nothing measured: neither yes nor no."""
+
     NAME_FIELD_NUMBER: _builtins.int
     PASSED_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
@@ -366,6 +393,7 @@ class GateTest(_message.Message):
     UPPER_FIELD_NUMBER: _builtins.int
     BOUND_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """What is tested: "floor:accuracy", "floor:recall:CLASS", "baseline:accuracy", "parent:accuracy", "incumbent:accuracy",
     "latency:p95_ms", "size:bytes", "memory:bytes", "test_examples".
@@ -382,6 +410,8 @@ class GateTest(_message.Message):
     """The bound it was compared with."""
     message: _builtins.str
     """The comparison in a sentence."""
+    outcome: Global___GateTest.Outcome.ValueType
+    """How it ended; `passed` is true for PASSED alone."""
     def __init__(
         self,
         *,
@@ -392,10 +422,11 @@ class GateTest(_message.Message):
         upper: _builtins.float = ...,
         bound: _builtins.float = ...,
         message: _builtins.str = ...,
+        outcome: Global___GateTest.Outcome.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bound", b"bound", "lower", b"lower", "message", b"message", "name", b"name", "passed", b"passed", "upper", b"upper", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bound", b"bound", "lower", b"lower", "message", b"message", "name", b"name", "outcome", b"outcome", "passed", b"passed", "upper", b"upper", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -427,6 +458,7 @@ class GateDecision(_message.Message):
     EXAMPLES_FIELD_NUMBER: _builtins.int
     PASSPORT_FIELD_NUMBER: _builtins.int
     CLASS_FLOORS_FIELD_NUMBER: _builtins.int
+    MAX_MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """projects/{project}/gateDecisions/{gate_decision}"""
     evaluation: _builtins.str
@@ -455,6 +487,8 @@ class GateDecision(_message.Message):
     """Whether the artifact's ranges were found by quantization-aware training, so that trying it (again) is no remedy."""
     quantized: _builtins.bool
     """Whether the artifact computes with fewer bits than its float parent."""
+    max_memory_bytes: _builtins.int
+    """Most memory that answering may take, in bytes (latency.memory_bytes); 0: no limit."""
     @_builtins.property
     def floors(self) -> _containers.RepeatedCompositeFieldContainer[_learning_pb2.Floor]:
         """What the user demands."""
@@ -510,10 +544,11 @@ class GateDecision(_message.Message):
         examples: _abc.Iterable[Global___ExampleScore] | None = ...,
         passport: _blob_pb2.Blob | None = ...,
         class_floors: _abc.Iterable[Global___ClassFloor] | None = ...,
+        max_memory_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "latency", b"latency", "passport", b"passport"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_sha256", b"artifact_sha256", "class_floors", b"class_floors", "create_time", b"create_time", "evaluation", b"evaluation", "examples", b"examples", "floors", b"floors", "incumbent_evaluation", b"incumbent_evaluation", "latency", b"latency", "max_latency_ms", b"max_latency_ms", "max_loss", b"max_loss", "max_size_bytes", b"max_size_bytes", "model_size_bytes", b"model_size_bytes", "name", b"name", "parent_evaluation", b"parent_evaluation", "passport", b"passport", "quantization_aware", b"quantization_aware", "quantized", b"quantized", "reasons", b"reasons", "tests", b"tests", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_sha256", b"artifact_sha256", "class_floors", b"class_floors", "create_time", b"create_time", "evaluation", b"evaluation", "examples", b"examples", "floors", b"floors", "incumbent_evaluation", b"incumbent_evaluation", "latency", b"latency", "max_latency_ms", b"max_latency_ms", "max_loss", b"max_loss", "max_memory_bytes", b"max_memory_bytes", "max_size_bytes", b"max_size_bytes", "model_size_bytes", b"model_size_bytes", "name", b"name", "parent_evaluation", b"parent_evaluation", "passport", b"passport", "quantization_aware", b"quantization_aware", "quantized", b"quantized", "reasons", b"reasons", "tests", b"tests", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
