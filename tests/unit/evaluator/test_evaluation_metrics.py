@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
 from sklearn import metrics as sk
 
 from modelyard.evaluator.domain import metrics, statistics
-from modelyard.evaluator.domain.scores import UsageScore
+from modelyard.evaluator.domain.scores import RESIDUAL_SUMMARY, UsageScore
 from modelyard.evaluator.domain.statistics import Floats, Ints
 
 CLASSES = {2: ["no", "yes"], 5: ["a", "b", "c", "d", "e"]}
@@ -27,9 +29,15 @@ def _values(score: UsageScore) -> dict[str, float]:
     return {metric.name: metric.value for metric in score.metrics}
 
 
+def _calibration_error(sureness: Floats, right: Any) -> float:
+    """As it is defined, bin by bin."""
+    pieces = np.array_split(np.argsort(sureness), 15)
+    return float(sum(abs(right[piece].mean() - sureness[piece].mean()) * len(piece) for piece in pieces) / len(right))
+
+
 @pytest.mark.parametrize("classes", [2, 5])
 def test_classification_agrees_with_scikit_learn(classes: int) -> None:
-    labels, probabilities = _predictions(700, classes)
+    labels, probabilities = _predictions(750, classes)
     predicted = probabilities.argmax(axis=1)
     score = metrics.classification("test", labels, probabilities, CLASSES[classes])
     expected = {"accuracy": sk.accuracy_score(labels, predicted), "log_loss": sk.log_loss(labels, probabilities)}
@@ -38,6 +46,9 @@ def test_classification_agrees_with_scikit_learn(classes: int) -> None:
         expected |= {f"{name}_{kind}": rate for name, rate in zip(("precision", "recall", "f1"), rates, strict=True)}
     area = probabilities[:, 1] if classes == 2 else probabilities
     expected["roc_auc"] = sk.roc_auc_score(labels, area, multi_class="ovr", average="macro")
+    wanted = labels if classes == 2 else np.eye(classes)[labels]
+    expected["pr_auc"] = sk.average_precision_score(wanted, area, average="macro")
+    expected["calibration_error"] = _calibration_error(probabilities.max(axis=1), predicted == labels)
     expected["brier_score"] = np.square(probabilities - np.eye(classes)[labels]).sum(axis=1).mean()
     assert _values(score) == pytest.approx(expected)
     assert tuple(_values(score)) == metrics.metric_names(True)
@@ -80,20 +91,45 @@ def test_regression_agrees_with_scikit_learn() -> None:
         "mae": sk.mean_absolute_error(targets, predictions),
         "rmse": sk.root_mean_squared_error(targets, predictions),
         "r2": sk.r2_score(targets, predictions),
+        "mape": sk.mean_absolute_percentage_error(targets, predictions),
+        "residual_mean": (predictions - targets).mean(),
+        "residual_std": (predictions - targets).std(),
+        "residual_median": np.median(predictions - targets),
+        "residual_p05": np.quantile(predictions - targets, 0.05),
+        "residual_p95": np.quantile(predictions - targets, 0.95),
     }
-    assert _values(metrics.regression("test", targets, predictions)) == pytest.approx(expected)
+    values = _values(metrics.regression("test", targets, predictions))
+    assert values == pytest.approx(expected)
+    assert tuple(values) == (*metrics.metric_names(False), *RESIDUAL_SUMMARY)
 
 
 def test_regression_of_one_example_has_no_r2() -> None:
-    assert _values(metrics.regression("test", np.array([3.0]), np.array([5.0]))) == {"mae": 2.0, "rmse": 2.0}
+    values = _values(metrics.regression("test", np.array([4.0]), np.array([6.0])))
+    assert values == dict.fromkeys(("mae", "rmse", "residual_mean", "residual_p05", "residual_median", "residual_p95"), 2.0) | {
+        "mape": 0.5,
+        "residual_std": 0.0,
+    }
 
 
-@pytest.mark.parametrize("name", ["accuracy", "f1_macro", "roc_auc", "log_loss", "brier_score"])
+def test_a_true_value_of_0_has_no_relative_error() -> None:
+    score = metrics.regression("test", np.array([0.0, 2.0]), np.array([0.5, 2.0]))
+    assert score.metric("mape") is None
+    assert score.metric("mae") is not None
+
+
+@cache
+def _drawn() -> list[UsageScore]:
+    """A large draw of examples, then 150 small ones."""
+    sizes = [(60_000, 9), *((150, seed) for seed in range(150))]
+    return [metrics.classification("test", *_predictions(count, 2, seed=seed), "ab") for count, seed in sizes]
+
+
+@pytest.mark.parametrize("name", ["accuracy", "f1_macro", "roc_auc", "pr_auc", "log_loss", "brier_score"])
 def test_intervals_cover_the_truth_about_95_times_in_100(name: str) -> None:
-    truth = metrics.classification("test", *_predictions(60_000, 2, seed=9), "ab").metric(name)
+    whole, *drawn = _drawn()
+    truth = whole.metric(name)
     assert truth
-    drawn = [metrics.classification("test", *_predictions(150, 2, seed=seed), "ab").metric(name) for seed in range(150)]
-    covered = sum(metric is not None and metric.lower <= truth.value <= metric.upper for metric in drawn)
+    covered = sum(metric.lower <= truth.value <= metric.upper for metric in (score.metric(name) for score in drawn) if metric)
     assert 133 <= covered <= 149
 
 
@@ -103,16 +139,18 @@ def test_regression_intervals_cover_the_truth() -> None:
         targets = rng.normal(0, 2, 150)
         return metrics.regression("test", targets, targets + rng.normal(0, 1, 150))
 
-    truths = {"mae": np.sqrt(2 / np.pi), "rmse": 1.0, "r2": 0.75}
+    truths = {"mae": np.sqrt(2 / np.pi), "rmse": 1.0, "r2": 0.75, "residual_mean": 0.0, "residual_std": 1.0}
+    truths |= {"residual_median": 0.0, "residual_p05": -1.6449, "residual_p95": 1.6449}
+    scores = [drawn(seed) for seed in range(150)]
     for name, truth in truths.items():
-        found = [drawn(seed).metric(name) for seed in range(150)]
-        assert 130 <= sum(metric is not None and metric.lower <= truth <= metric.upper for metric in found) <= 149, name
+        found = [score.metric(name) for score in scores]
+        assert 129 <= sum(metric is not None and metric.lower <= truth <= metric.upper for metric in found) <= 149, name
 
 
 def test_a_perfect_score_on_few_examples_is_not_certain() -> None:
     labels = np.array([0, 1] * 5)
     score = metrics.classification("test", labels, np.eye(2)[labels], "ab")
-    for name in ("accuracy", "f1_macro", "roc_auc"):
+    for name in ("accuracy", "f1_macro", "roc_auc", "pr_auc"):
         metric = score.metric(name)
         assert metric is not None
         assert (metric.value, metric.upper) == (1.0, 1.0)

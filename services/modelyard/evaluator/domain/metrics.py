@@ -1,19 +1,22 @@
 """Scores of predictions. numpy only; definitions agree with scikit-learn (the tests compare).
 
 Classification: accuracy, precision, recall and F1 (per class; macro over the classes that occur or are predicted; weighted by
-support), area under the ROC curve (binary: of the second class; else the mean of one against the rest), log loss, Brier score.
-Regression: MAE, RMSE, R2. A metric that the examples do not define (ROC AUC of one class, R2 of one example) is left out.
+support), areas under the ROC and the precision-recall curve (binary: of the second class; else the mean of one against the rest),
+log loss, Brier score, calibration error. Regression: MAE, RMSE, R2, MAPE, and what its residuals are like.
+A metric that the examples do not define (ROC AUC of one class, R2 of one example, MAPE of a true 0) is left out.
+docs/evaluation.md defines each for users.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from modelyard.evaluator.domain import statistics
-from modelyard.evaluator.domain.scores import ClassScore, Metric, Paired, UsageResult, UsageScore
+from modelyard.evaluator.domain.calibration_error import calibration_error
+from modelyard.evaluator.domain.scores import RESIDUAL_SUMMARY, ClassScore, Metric, Paired, UsageResult, UsageScore
 from modelyard.evaluator.domain.statistics import Floats, Ints
 
 CLASSIFICATION_METRICS = (
@@ -25,16 +28,18 @@ CLASSIFICATION_METRICS = (
     "recall_weighted",
     "f1_weighted",
     "roc_auc",
+    "pr_auc",
     "log_loss",
     "brier_score",
+    "calibration_error",
 )
-REGRESSION_METRICS = ("mae", "rmse", "r2")
+REGRESSION_METRICS = ("mae", "rmse", "r2", "mape")
 # Probabilities are float32: a smaller one is as good as 0, and its logarithm says nothing. As scikit-learn does for float32.
 _EPSILON = float(np.finfo(np.float32).eps)
 
 
 def metric_names(is_classification: bool) -> tuple[str, ...]:
-    """Names of the overall metrics of a task."""
+    """Names of the overall metrics of a task, on which a floor may be set."""
     return CLASSIFICATION_METRICS if is_classification else REGRESSION_METRICS
 
 
@@ -50,8 +55,9 @@ def classification(usage: str, labels: Ints, probabilities: Floats, classes: Seq
     metrics = (
         _proportion("accuracy", int(np.trace(confusion)), len(labels)),
         *_averages(confusion, samples),
-        *_area(labels, probabilities),
+        *_areas(labels, probabilities),
         *_losses(labels, probabilities),
+        calibration_error(probabilities.max(axis=1), predicted == labels),
     )
     rows = tuple(tuple(int(cell) for cell in row) for row in confusion)
     return UsageScore(usage, len(labels), metrics, scores, rows)
@@ -145,16 +151,24 @@ def _weighted(rates: _Resampled, rate: str) -> Floats:
     return np.asarray((values * rates.support).sum(axis=1) / rates.support.sum(axis=1), dtype=np.float64)
 
 
-def _area(labels: Ints, probabilities: Floats) -> list[Metric]:
-    """ROC AUC with its DeLong interval; nothing where fewer than two classes occur. Classes that do not occur are left out."""
+def _areas(labels: Ints, probabilities: Floats) -> list[Metric]:
+    """ROC AUC and average precision; nothing where fewer than two classes occur. Classes that do not occur are left out."""
     present = [int(index) for index in np.unique(labels)]
     if len(present) < 2:
         return []
     indices = [1] if probabilities.shape[1] == 2 else present
-    areas, influences = zip(*(statistics.roc_auc(probabilities[:, i], labels == i) for i in indices), strict=True)
     fewest = int(min(np.bincount(labels)[present]))
-    area, influence = float(np.mean(areas)), np.mean(influences, axis=0)
-    return [Metric("roc_auc", area, *statistics.area_interval(area, influence, fewest))]
+    measures = (("roc_auc", statistics.roc_auc), ("pr_auc", statistics.average_precision))
+    return [_mean_area(name, (measure(probabilities[:, i], labels == i) for i in indices), fewest) for name, measure in measures]
+
+
+def _mean_area(name: str, found: Iterable[tuple[float, Floats]], fewest: int) -> Metric:
+    areas, influence = [], np.zeros(1)
+    for area, each in found:
+        areas.append(area)
+        influence = influence + each
+    mean = float(np.mean(areas))
+    return Metric(name, mean, *statistics.area_interval(mean, influence / len(areas), fewest))
 
 
 def _losses(labels: Ints, probabilities: Floats) -> list[Metric]:
@@ -186,13 +200,34 @@ def brier_scores(labels: Ints, probabilities: Floats) -> Floats:
 def regression(usage: str, targets: Floats, predictions: Floats) -> UsageScore:
     """Scores predictions [N] against true values [N]; N of 1 or more."""
     errors, centred = predictions - targets, targets - targets.mean()
-    columns = np.stack([np.abs(errors), np.square(errors), centred, np.square(centred)], axis=1)
+    columns = np.stack([np.abs(errors), np.square(errors), centred, np.square(centred), _relative(errors, targets)], axis=1)
     means, samples = columns.mean(axis=0)[None], statistics.bootstrap_means(columns)
     definitions: list[tuple[str, Callable[[Floats], Floats]]] = [("mae", _mae), ("rmse", _rmse)]
     if means[0, 3] > 0:
         definitions.append(("r2", _r2))
+    if np.all(targets != 0):
+        definitions.append(("mape", _mape))
     metrics = (Metric(name, *_with_interval(measure, means, samples)) for name, measure in definitions)
-    return UsageScore(usage, len(targets), tuple(metrics))
+    return UsageScore(usage, len(targets), (*metrics, *_residuals(errors)))
+
+
+def _relative(errors: Floats, targets: Floats) -> Floats:
+    """Errors as shares of the truth [N]; 0 where the truth is 0 (then they are not used)."""
+    return np.abs(np.divide(errors, targets, out=np.zeros_like(errors), where=targets != 0))
+
+
+def _residuals(errors: Floats) -> tuple[Metric, ...]:
+    """What the errors [N] (prediction less truth) are like: RESIDUAL_SUMMARY, in the target's unit."""
+    mean, centred = float(errors.mean()), errors - errors.mean()
+    samples = statistics.bootstrap_means(np.stack([centred, np.square(centred)], axis=1))
+    spread, spreads = float(errors.std()), np.sqrt(np.maximum(samples[:, 1] - np.square(samples[:, 0]), 0))
+    low, middle, high = (statistics.quantile(errors, share) for share in (0.05, 0.5, 0.95))
+    figures = (
+        (mean, *statistics.percentiles(samples[:, 0] + mean, mean)),
+        (spread, *statistics.percentiles(spreads, spread)),
+        *(low, middle, high),
+    )
+    return tuple(Metric(name, *figure) for name, figure in zip(RESIDUAL_SUMMARY, figures, strict=True))
 
 
 def _with_interval(measure: Callable[[Floats], Floats], means: Floats, samples: Floats) -> tuple[float, float, float]:
@@ -206,6 +241,10 @@ def _mae(means: Floats) -> Floats:
 
 def _rmse(means: Floats) -> Floats:
     return np.sqrt(means[:, 1])
+
+
+def _mape(means: Floats) -> Floats:
+    return means[:, 4]
 
 
 def _r2(means: Floats) -> Floats:

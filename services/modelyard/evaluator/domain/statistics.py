@@ -1,13 +1,15 @@
 """Intervals and tests of significance. Numbers only: nothing here knows of models or metrics.
 
 All intervals are two-sided at 95 percent. Sources: Wilson 1927 (proportions); Efron 1979 (percentile bootstrap); DeLong,
-DeLong and Clarke-Pearson 1988 (area under the ROC curve, through its per-example influence); McNemar 1947, in
-its exact binomial form.
+DeLong and Clarke-Pearson 1988 (area under the ROC curve, through its per-example influence); Jaeckel 1972, Efron 1982 (the
+infinitesimal jackknife, what the bootstrap comes to in the limit: average precision); McNemar 1947, in its exact binomial form;
+Zou and Donner 2008 (difference of two figures of independent samples, from their intervals).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
@@ -43,15 +45,17 @@ def resamples(count: int) -> int:
 
 def bootstrap_means(values: Floats, seed: int = SEED) -> Floats:
     """Means of the columns of `values` [N, C] over resampled rows: [B, C]."""
-    count, rounds = len(values), resamples(len(values))
+    return np.concatenate([weights @ values for weights in bootstrap_weights(len(values), seed)]) / len(values)
+
+
+def bootstrap_weights(count: int, seed: int = SEED) -> Iterator[Floats]:
+    """How often each of `count` examples is drawn in each of `resamples(count)` resamples: pieces [b, N], of bounded size."""
+    rounds, step = resamples(count), max(1, _DRAWS // count)
     rng = np.random.default_rng(seed)
-    step = max(1, _DRAWS // count)
-    chunks = (min(step, rounds - start) for start in range(0, rounds, step))
-    return np.concatenate([_resampled_means(values, rng.integers(0, count, (size, count))) for size in chunks])
-
-
-def _resampled_means(values: Floats, rows: Ints) -> Floats:
-    return np.stack([column[rows].mean(axis=1) for column in np.ascontiguousarray(values.T)], axis=1)
+    for start in range(0, rounds, step):
+        size = min(step, rounds - start)
+        rows = rng.integers(0, count, (size, count)) + np.arange(size)[:, None] * count
+        yield np.bincount(rows.ravel(), minlength=size * count).reshape(size, count).astype(np.float64)
 
 
 def bootstrap_counts(counts: Ints, seed: int = SEED) -> Ints:
@@ -92,6 +96,26 @@ def _share_below(reference: Floats, values: Floats) -> Floats:
     return np.asarray((below + through) / (2 * len(ordered)), dtype=np.float64)
 
 
+def average_precision(scores: Floats, positive: NDArray[np.bool_]) -> tuple[float, Floats]:
+    """Area under the precision-recall curve, by steps (scikit-learn's definition), and each example's influence on it [N].
+
+    The influence is the derivative by the example's weight, times N (mean 0; variance of the area = sum of squares / N^2).
+    Needs at least one positive example.
+    """
+    order = np.argsort(scores, kind="stable")
+    ordered, hit = scores[order], positive[order].astype(np.float64)
+    first, last = np.searchsorted(ordered, ordered, "left"), np.searchsorted(ordered, ordered, "right")
+    passed = np.concatenate([[0.0], np.cumsum(hit)])
+    found, called = passed[-1] - passed[first], len(scores) - first.astype(np.float64)
+    precision, total = found / called, passed[-1]
+    area = float((precision * hit).sum() / total)
+    through = (np.concatenate([[0.0], np.cumsum(part)])[last] for part in (hit / called, hit * found / np.square(called)))
+    more_found, more_called = through
+    influence = np.empty(len(scores))
+    influence[order] = (hit * (precision - area + more_found) - more_called) * len(scores) / total
+    return area, influence
+
+
 def area_interval(area: float, influence: Floats, fewest: int) -> Interval:
     """Interval of an area (or a mean of areas), on the logit scale so that it stays within 0 to 1.
 
@@ -130,3 +154,21 @@ def paired_mean(differences: Floats) -> tuple[float, Interval, float]:
     if error == 0:
         return mean, (mean, mean), 0.0 if mean else 1.0
     return mean, (mean - Z95 * error, mean + Z95 * error), math.erfc(abs(mean) / error / math.sqrt(2))
+
+
+def difference(first: tuple[float, float, float], second: tuple[float, float, float]) -> tuple[float, float, float]:
+    """First less second, figures (value, lower, upper) of independent samples, with the interval of the difference.
+
+    The two intervals need not be symmetric (Zou and Donner's MOVER; of two Wilson intervals it is Newcombe's method 10).
+    """
+    (a, a_low, a_high), (b, b_low, b_high) = first, second
+    return a - b, a - b - math.hypot(a - a_low, b_high - b), a - b + math.hypot(a_high - a, b - b_low)
+
+
+def quantile(values: Floats, share: float) -> tuple[float, float, float]:
+    """The quantile of `values` [N] with its interval from order statistics (their ranks are binomial)."""
+    ordered, count = np.sort(values), len(values)
+    centre, half = count * share, Z95 * math.sqrt(count * share * (1 - share))
+    ranks = np.clip([math.floor(centre - half), math.ceil(centre + half)], 0, count - 1)
+    value = float(np.quantile(ordered, share))
+    return value, min(float(ordered[ranks[0]]), value), max(float(ordered[ranks[1]]), value)

@@ -27,11 +27,13 @@ CLASSIFICATION_METRICS: Final = (
     "recall_weighted",
     "f1_weighted",
     "roc_auc",
+    "pr_auc",
     "log_loss",
     "brier_score",
+    "calibration_error",
 )
 """As the evaluator has them (a contract test compares), so that a floor that can never be checked is refused at once."""
-REGRESSION_METRICS: Final = ("mae", "rmse", "r2")
+REGRESSION_METRICS: Final = ("mae", "rmse", "r2", "mape")
 _RATIO = re.compile(r"0?\.[0-9]{1,5}", re.ASCII)
 _NOT_ZERO = re.compile(r"[1-9]")
 
