@@ -7,9 +7,11 @@ from functools import cache
 from modelyard.core.jobs.job import JobKind
 from modelyard.core.platform import Platform
 from modelyard.core.rpc.server import Mount, Service
+from modelyard.exporter.adapters.hardware import ThisMachine
 from modelyard.exporter.adapters.services_client import ClientDatasetVersions, ClientModelVersions
 from modelyard.exporter.handlers import exports, profiles
-from modelyard.exporter.ports import DatasetVersions, ModelVersions
+from modelyard.exporter.handlers.targets import KnownTargets
+from modelyard.exporter.ports import DatasetVersions, Hardware, ModelVersions
 from modelyard.exporter.rpc.servicer import ExporterServicer
 from modelyard.exporter.settings import ExporterSettings
 from modelyard.exporter.v1.exporter_service_pb2_grpc import add_ExporterServiceServicer_to_server
@@ -18,10 +20,24 @@ NAME = "exporter"
 WORKER = "modelyard.exporter.worker"
 
 
-def build(platform: Platform, *, models: ModelVersions | None = None, versions: DatasetVersions | None = None) -> Service:
+def build(
+    platform: Platform,
+    *,
+    models: ModelVersions | None = None,
+    versions: DatasetVersions | None = None,
+    hardware: Hardware | None = None,
+) -> Service:
     """The exporter over a platform. Replacements are for tests."""
     client = cache(platform.client)
-    servicer = ExporterServicer(platform.jobs, models or ClientModelVersions(client), versions or ClientDatasetVersions(client))
+    targets = KnownTargets(platform.resources, hardware or ThisMachine())
+    ports = exports.Ports(
+        jobs=platform.jobs,
+        models=models or ClientModelVersions(client),
+        versions=versions or ClientDatasetVersions(client),
+        targets=targets,
+        uploads=platform.artifacts,
+    )
+    servicer = ExporterServicer(ports, targets, platform.resources)
     settings = platform.settings if isinstance(platform.settings, ExporterSettings) else ExporterSettings()
     for kind in (exports.KIND, profiles.KIND):
         platform.jobs.register(JobKind(kind, service=NAME, worker_module=WORKER, slots=settings.exporter_slots))

@@ -12,18 +12,24 @@ from modelyard.core.documents import to_document
 from modelyard.core.errors import FailedPrecondition, InvalidArgument, NotFound
 from modelyard.core.jobs.job import JobState
 from modelyard.core.requests import Request
+from modelyard.exporter.domain.compression import AWARE, CompressionLimits, CompressionStep, Figure
 from modelyard.exporter.domain.export import (
+    Calibration,
     Candidate,
     DatasetVersionRef,
     ExportResult,
-    Latency,
+    Imported,
     Measured,
     ModelVersionRef,
     Parity,
     ProfileResult,
+    Pruning,
+    Wish,
     check_candidates,
 )
-from modelyard.exporter.handlers.exports import create_export, spec_of
+from modelyard.exporter.domain.latency import Latency
+from modelyard.exporter.domain.targets import CPU, MCU, Target, predefined
+from modelyard.exporter.handlers.exports import Ports, create_export, import_model, spec_of
 from modelyard.exporter.handlers.profiles import create_profile
 from modelyard.exporter.handlers.profiles import spec_of as profile_spec_of
 from modelyard.exporter.rpc import convert
@@ -58,9 +64,35 @@ MODELS = Known({MODEL: ModelVersionRef(MODEL, TASK, blob("a"), VERSION)})
 VERSIONS = Known({VERSION: DatasetVersionRef(VERSION, "SUCCEEDED", TASK, "cd" * 32, blob("b"))})
 
 
-def export(jobs: FakeJobs, versions: Known = VERSIONS, **changes: str) -> Any:
-    asked = {"parent": PARENT, "model_version": MODEL, "format": "onnx", "precision": "fp32", "target": "", **changes}
-    return create_export(jobs, MODELS, versions, request=Request("id", "CreateExport", "print"), **asked)  # type: ignore[arg-type]
+@dataclass
+class FakeTargets:
+    """ports.Targets: the named ones."""
+
+    def find(self, parent: str, target: str, field: str) -> Target:
+        for each in predefined(gpu_is_here=False):
+            if each.id == (target or CPU):
+                return each
+        raise InvalidArgument("UNKNOWN_TARGET", f"{field} is {target!r}", field=field)
+
+
+@dataclass
+class FakeUploads:
+    """ports.Uploads."""
+
+    there: bool = True
+
+    def exists(self, blob: Blob) -> bool:
+        return self.there
+
+
+def ports(jobs: FakeJobs, versions: Known = VERSIONS, models: Known = MODELS, uploads: FakeUploads | None = None) -> Ports:
+    return Ports(jobs, models, versions, FakeTargets(), uploads or FakeUploads())
+
+
+def export(jobs: FakeJobs, versions: Known = VERSIONS, models: Known = MODELS, **changes: Any) -> Any:
+    parent = changes.pop("parent", PARENT)
+    request = Request("id", "CreateExport", "print")
+    return create_export(ports(jobs, versions, models), parent, Wish(**{"model_version": MODEL, **changes}), request)
 
 
 def test_an_export_names_every_blob_it_needs() -> None:
@@ -68,26 +100,149 @@ def test_an_export_names_every_blob_it_needs() -> None:
     spec = spec_of(export(jobs))
     assert (spec.model_file, spec.descriptor) == (blob("a"), blob("b"))
     assert (spec.target, spec.dataset_version, spec.dataset_digest) == ("cpu", VERSION, "cd" * 32)
+    assert (spec.format, spec.precision, spec.max_training_s) == ("onnx", "fp32", 300.0)
     assert jobs.submitted[0]["request_id"] == "id"
     assert jobs.submitted[0]["name"].startswith(f"{PARENT}/exports/")
 
 
 @pytest.mark.parametrize(
-    ("changes", "field_name"),
+    ("changes", "field_name", "reason"),
     [
-        ({"parent": "project"}, "parent"),
-        ({"model_version": "credit"}, "export.model_version"),
-        ({"format": "7"}, "export.format"),
-        ({"precision": "int8"}, "export.precision"),
-        ({"target": "phone"}, "export.target"),
+        ({"parent": "project"}, "parent", "BAD_RESOURCE_NAME"),
+        ({"model_version": "credit"}, "export.model_version", "BAD_RESOURCE_NAME"),
+        ({"format": "7"}, "export.format", "UNSUPPORTED_FORM"),
+        ({"format": "litert", "precision": "9"}, "export.precision", "UNSUPPORTED_FORM"),
+        ({"format": "savedmodel", "precision": "int8"}, "export.precision", "UNSUPPORTED_FORM"),
+        ({"format": "edge", "precision": "fp32"}, "export.precision", "UNSUPPORTED_FORM"),
+        ({"target": "phone"}, "export.target", "UNKNOWN_TARGET"),
+        ({"target": "mcu", "format": "onnx"}, "export.format", "FORMAT_NOT_FOR_TARGET"),
+        ({"quantization": AWARE}, "export.quantization", "BAD_QUANTIZATION"),
+        ({"quantization": AWARE, "precision": "fp16"}, "export.quantization", "BAD_QUANTIZATION"),
+        ({"quantization": "guess", "precision": "int8"}, "export.quantization", "BAD_QUANTIZATION"),
+        ({"pruning": Pruning(channels=0.95)}, "export.pruning.channels", "BAD_PRUNING"),
+        ({"pruning": Pruning(weights=-0.1)}, "export.pruning.weights", "BAD_PRUNING"),
+        ({"pruning": Pruning(channels=float("nan"))}, "export.pruning.channels", "BAD_PRUNING"),
+        ({"limits": CompressionLimits(), "pruning": Pruning(channels=0.5)}, "export.pruning", "BAD_PRUNING"),
+        ({"limits": CompressionLimits(), "quantization": AWARE}, "export.quantization", "BAD_QUANTIZATION"),
+        ({"limits": CompressionLimits(max_size_bytes=-1)}, "export.limits.max_size_bytes", "BAD_LIMITS"),
+        ({"limits": CompressionLimits(max_latency_ms=20_001)}, "export.limits.max_latency_ms", "BAD_LIMITS"),
+        ({"limits": CompressionLimits(max_loss=float("nan"))}, "export.limits.max_loss", "BAD_LIMITS"),
+        ({"limits": CompressionLimits(metric="beauty")}, "export.limits.metric", "BAD_LIMITS"),
+        ({"max_training_s": 0.5}, "export.max_training_time", "BAD_MAX_TRAINING_TIME"),
     ],
 )
-def test_wrong_exports_name_the_field(changes: dict[str, str], field_name: str) -> None:
+def test_wrong_exports_name_the_field(changes: dict[str, Any], field_name: str, reason: str) -> None:
     jobs = FakeJobs()
     with pytest.raises(InvalidArgument) as caught:
         export(jobs, **changes)
+    assert (caught.value.violations[0].field, caught.value.reason) == (field_name, reason)
+    assert jobs.submitted == []
+
+
+TABLE = Known({MODEL: ModelVersionRef(MODEL, "tabular_regression", blob("a"), VERSION)})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"precision": "int8"}, {"format": "litert"}, {"pruning": Pruning(channels=0.3)}, {"target": MCU}],
+)
+def test_a_table_is_exported_as_onnx_fp32_alone(changes: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgument):
+        export(FakeJobs(), models=TABLE, **changes)
+    spec = spec_of(export(FakeJobs(), models=TABLE, target="edge-arm64"))
+    assert (spec.format, spec.precision) == ("onnx", "fp32")
+
+
+@pytest.mark.parametrize(
+    ("asked", "form"),
+    [
+        ({}, ("onnx", "fp32")),
+        ({"precision": "int8"}, ("onnx", "int8")),
+        ({"target": "edge-arm64"}, ("litert", "int8")),
+        ({"target": "mcu"}, ("edge", "int8")),
+        ({"target": "edge-arm64", "format": "onnx"}, ("onnx", "fp32")),
+        ({"format": "edge"}, ("edge", "int8")),
+        ({"format": "openvino"}, ("openvino", "fp32")),
+        ({"limits": CompressionLimits()}, ("onnx", "")),
+        ({"limits": CompressionLimits(), "format": "litert", "precision": "int8"}, ("litert", "int8")),
+    ],
+)
+def test_what_is_not_said_follows_from_the_target(asked: dict[str, Any], form: tuple[str, str]) -> None:
+    spec = spec_of(export(FakeJobs(), **asked))
+    assert (spec.format, spec.precision) == form
+    assert spec.facts is not None
+    assert spec.facts.id == asked.get("target", "cpu")
+
+
+def test_a_wish_survives_the_job_and_the_contract() -> None:
+    limits = CompressionLimits(1000, 5.0, 0.02, "accuracy", True)
+    asked = pb.Export(
+        model_version=MODEL,
+        format=pb.FORMAT_LITERT,
+        precision=pb.PRECISION_INT8,
+        target="edge-arm64",
+        limits=pb.CompressionLimits(
+            max_size_bytes=1000, max_latency_ms=5.0, max_loss=0.02, metric="accuracy", skip_training=True
+        ),
+    )
+    wish = convert.wish_from(asked)
+    assert wish.limits == limits
+    job = create_export(ports(FakeJobs()), PARENT, wish, Request())
+    message = convert.export_message(job)
+    assert (message.format, message.precision, message.target) == (pb.FORMAT_LITERT, pb.PRECISION_INT8, "edge-arm64")
+    assert message.limits == asked.limits
+    assert message.origin == pb.ORIGIN_TRAINED
+    assert message.max_training_time.seconds == 300
+    pruned = convert.wish_from(pb.Export(model_version=MODEL, pruning=pb.Pruning(channels=0.5), quantization=2, precision=3))
+    assert (pruned.pruning.channels, pruned.quantization, pruned.precision) == (0.5, AWARE, "int8")
+
+
+IMPORTED = Imported("vww_96_float.tflite", ("person", "none"))
+
+
+def imported(jobs: FakeJobs, uploads: FakeUploads | None = None, **changes: Any) -> Any:
+    given: dict[str, Any] = {"file": blob("f"), "imported": IMPORTED, "task": TASK, "dataset_version": VERSION, "target": ""}
+    return import_model(ports(jobs, uploads=uploads), PARENT, request=Request("id", "ImportModel", "print"), **given | changes)
+
+
+def test_an_imported_model_is_an_export_without_a_model_version() -> None:
+    job = imported(FakeJobs())
+    spec = spec_of(job)
+    assert (spec.model_version, spec.format, spec.precision) == ("", "litert", "")
+    assert (spec.model_file, spec.imported) == (blob("f"), IMPORTED)
+    message = convert.export_message(job)
+    assert (message.origin, message.model_version, message.format) == (pb.ORIGIN_IMPORTED, "", pb.FORMAT_LITERT)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field_name"),
+    [
+        ({"file": Blob("", "", 0)}, "imported_model.blob"),
+        ({"file": Blob("http://x", "", 1)}, "imported_model.blob.uri"),
+        ({"file": replace(blob("f"), size_bytes=0)}, "imported_model.blob.size_bytes"),
+        ({"imported": replace(IMPORTED, file_name="model.h5")}, "imported_model.file_name"),
+        ({"imported": replace(IMPORTED, file_name=".onnx")}, "imported_model.file_name"),
+        ({"imported": replace(IMPORTED, classes=())}, "imported_model.classes"),
+        ({"imported": replace(IMPORTED, classes=("a", "a"))}, "imported_model.classes[1]"),
+        ({"imported": replace(IMPORTED, classes=("a", ""))}, "imported_model.classes[1]"),
+        ({"imported": replace(IMPORTED, pixel_scale=float("inf"))}, "imported_model.pixel_scale"),
+        ({"imported": replace(IMPORTED, licence="x" * 1001)}, "imported_model.licence"),
+        ({"task": "tabular_regression"}, "imported_model.task"),
+        ({"dataset_version": "flowers"}, "imported_model.dataset_version"),
+        ({"target": "phone"}, "target"),
+    ],
+)
+def test_wrong_imports_name_the_field(changes: dict[str, Any], field_name: str) -> None:
+    jobs = FakeJobs()
+    with pytest.raises(InvalidArgument) as caught:
+        imported(jobs, **changes)
     assert caught.value.violations[0].field == field_name
     assert jobs.submitted == []
+
+
+def test_an_import_needs_its_file() -> None:
+    with pytest.raises(NotFound, match="upload the model file first"):
+        imported(FakeJobs(), FakeUploads(there=False))
 
 
 def test_a_dataset_version_must_be_ready() -> None:
@@ -104,7 +259,14 @@ def test_a_profile_takes_the_task_of_the_dataset_version() -> None:
     candidates = (replace(NET, task="unspecified"),)
     request = Request()
     job = create_profile(
-        jobs, VERSIONS, parent=PARENT, dataset_version=VERSION, candidates=candidates, target="cpu-1core", request=request
+        jobs,
+        VERSIONS,
+        FakeTargets(),
+        parent=PARENT,
+        dataset_version=VERSION,
+        candidates=candidates,
+        target="cpu-1core",
+        request=request,
     )
     assert profile_spec_of(job).candidates == (NET,)
     assert profile_spec_of(job).target == "cpu-1core"
@@ -137,9 +299,48 @@ def test_an_export_that_ended_shows_what_it_made() -> None:
     assert (message.format, message.precision) == (pb.FORMAT_ONNX, pb.PRECISION_FP32)
 
 
+def test_what_the_planner_made_is_what_is_shown() -> None:
+    job = export(FakeJobs(), limits=CompressionLimits(max_loss=0.02))
+    metric, loss = Figure("accuracy", 0.9, 0.88, 0.92, True), Figure("accuracy", 0.01, -0.01, 0.02, False)
+    step = CompressionStep("int8 after training", "onnx", "int8", "post_training", 900, LATENCY, metric, loss, True, "fits")
+    result = ExportResult(
+        blob("e"),
+        None,
+        None,
+        LATENCY,
+        "not here",
+        900,
+        Calibration(256, 7, "ab"),
+        (CompressionStep("float", "onnx", "fp32"), step),
+        "onnx",
+        "int8",
+        "post_training",
+    )
+    assert convert.export_message(job).precision == pb.PRECISION_UNSPECIFIED
+    message = convert.export_message(replace(job, state=JobState.SUCCEEDED, result=to_document(result)))
+    assert (message.precision, message.quantization) == (pb.PRECISION_INT8, pb.QUANTIZATION_POST_TRAINING)
+    assert not message.HasField("latency")
+    assert not message.HasField("parity")
+    assert (message.unmeasured_reason, message.model_size_bytes) == ("not here", 900)
+    assert message.single_thread_latency.p95_ms == 2.0
+    assert (message.calibration.example_count, message.calibration.seed, message.calibration.digest) == (256, 7, "ab")
+    assert [entry.accepted for entry in message.trail] == [False, True]
+    assert message.trail[1].loss.upper == 0.02
+    assert message.trail[1].metric.higher_is_better
+    assert message.trail[1].latency.p50_ms == 1.0
+    assert not message.trail[0].HasField("metric")
+
+
 def test_a_profile_that_ended_shows_what_it_measured() -> None:
     job = create_profile(
-        FakeJobs(), VERSIONS, parent=PARENT, dataset_version=VERSION, candidates=(NET, NET), target="", request=Request()
+        FakeJobs(),
+        VERSIONS,
+        FakeTargets(),
+        parent=PARENT,
+        dataset_version=VERSION,
+        candidates=(NET, NET),
+        target="",
+        request=Request(),
     )
     assert len(convert.profile_message(job).candidates) == 0
     result = ProfileResult((Measured("tinynet", LATENCY, 99), Measured("odd", None, 0, "no such network")))

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from modelyard.core.artifacts import Blob
-from modelyard.core.errors import FailedPrecondition, InvalidArgument
+from modelyard.core.errors import FailedPrecondition, InvalidArgument, ModelyardError
+from modelyard.exporter.domain.compression import AWARE, LONGEST_MS, METRICS, POST_TRAINING, CompressionLimits, CompressionStep
+from modelyard.exporter.domain.form import EDGE, FP32, INT8, LITERT, ONNX, PRECISIONS_OF, Form, check_form
 from modelyard.exporter.domain.latency import Latency
+from modelyard.exporter.domain.targets import Target
 
-TARGETS: Final = ("cpu", "cpu-1core")
-FORMATS: Final = ("onnx",)
-PRECISIONS: Final = ("fp32",)
 MOST_CANDIDATES: Final = 32
 UNSPECIFIED: Final = "unspecified"
 SUCCEEDED: Final = "SUCCEEDED"
+TRAINED, IMPORTED = "trained", "imported"
+DEFAULT_TRAINING_S: Final = 300.0
+LONGEST_TRAINING_S: Final = 24 * 3600.0
+MOST_CHANNELS: Final = 0.9
+MOST_WEIGHTS: Final = 0.99
+MOST_CLASSES: Final = 100_000
+LONGEST_TEXT: Final = 1000
+IMPORT_ENDINGS: Final = {".onnx": ONNX, ".tflite": LITERT}
 
 
 @dataclass(frozen=True)
@@ -50,8 +59,50 @@ class DatasetVersionRef:
 
 
 @dataclass(frozen=True)
+class Pruning:
+    """Shares that are left out: channels of each layer (0 to 0.9), single weights (0 to 0.99)."""
+
+    channels: float = 0.0
+    weights: float = 0.0
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anything is left out."""
+        return self.channels > 0 or self.weights > 0
+
+
+@dataclass(frozen=True)
+class Wish:
+    """An export as asked for; what is empty is filled in from the target by `complete`."""
+
+    model_version: str = ""
+    format: str = ""
+    precision: str = ""
+    target: str = ""
+    quantization: str = ""
+    pruning: Pruning = field(default_factory=Pruning)
+    limits: CompressionLimits | None = None
+    max_training_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A model file from elsewhere: what it is called, what its outputs mean, how pixels (0 to 255) enter it, whose it is."""
+
+    file_name: str
+    classes: tuple[str, ...] = ()
+    pixel_scale: float = 1.0
+    pixel_offset: float = 0.0
+    licence: str = ""
+
+
+@dataclass(frozen=True)
 class ExportSpec:
-    """The job's assignment."""
+    """The job's assignment. `model_file` is the trained model, or the imported file.
+
+    An empty format or precision: the planner chooses within `limits`, or the imported file says it.
+    `facts` is None in jobs of earlier versions.
+    """
 
     model_version: str
     task: str
@@ -62,15 +113,41 @@ class ExportSpec:
     format: str
     precision: str
     target: str
+    quantization: str = ""
+    pruning: Pruning = field(default_factory=Pruning)
+    limits: CompressionLimits | None = None
+    max_training_s: float = DEFAULT_TRAINING_S
+    facts: Target | None = None
+    imported: Imported | None = None
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The examples that ranges were measured on: how many, the seed of the draw, sha256 over their ids."""
+
+    examples: int
+    seed: int
+    digest: str
 
 
 @dataclass(frozen=True)
 class ExportResult:
-    """What the job made."""
+    """What the job made. `latency` is None where it could not be measured: then `unmeasured_reason` says why.
+
+    format, precision, quantization: as made, where the planner or the imported file decided ("" in results of earlier versions).
+    """
 
     artifact: Blob
-    parity: Parity
-    latency: Latency
+    parity: Parity | None
+    latency: Latency | None
+    single_thread_latency: Latency | None = None
+    unmeasured_reason: str = ""
+    model_size_bytes: int = 0
+    calibration: Calibration | None = None
+    trail: tuple[CompressionStep, ...] = ()
+    format: str = ""
+    precision: str = ""
+    quantization: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,12 +164,13 @@ class Candidate:
 
 @dataclass(frozen=True)
 class ProfileSpec:
-    """The assignment of a latency profile."""
+    """The assignment of a latency profile. `facts` is None in jobs of earlier versions."""
 
     dataset_version: str
     descriptor: Blob
     candidates: tuple[Candidate, ...]
     target: str
+    facts: Target | None = None
 
 
 @dataclass(frozen=True)
@@ -112,12 +190,140 @@ class ProfileResult:
     measured: tuple[Measured, ...]
 
 
-def check_target(target: str, field: str) -> str:
-    """The target; empty means cpu. Raises InvalidArgument UNKNOWN_TARGET."""
-    if (target or "cpu") not in TARGETS:
-        message = f"{field} is {target!r:.80}; it must be one of {', '.join(TARGETS)}"
-        raise InvalidArgument("UNKNOWN_TARGET", message, field=field, value=target[:80])
-    return target or "cpu"
+def complete(wish: Wish, task: str, target: Target) -> Wish:
+    """The wish with the target's form where none is named; with `limits`, what is not named stays open for the planner.
+
+    Raises InvalidArgument naming the field: UNSUPPORTED_FORM, FORMAT_NOT_FOR_TARGET, BAD_QUANTIZATION, BAD_PRUNING, BAD_LIMITS,
+    BAD_MAX_TRAINING_TIME.
+    """
+    table = not task.startswith("image")
+    wish = replace(wish, target=target.id, format=wish.format or (ONNX if table else target.format))
+    if wish.limits is None or table:
+        wish = replace(wish, precision=wish.precision or _precision(wish.format, target, table))
+    _check_form(wish, target, table)
+    _check_quantization(wish)
+    _check_pruning(wish, table)
+    _check_limits(wish)
+    _check_training_time(wish.max_training_s)
+    return wish
+
+
+def _precision(format: str, target: Target, table: bool) -> str:
+    """What a format is made in when nobody says: the target's numbers where the format is the target's, else the widest."""
+    if table:
+        return FP32
+    return target.precision if format == target.format else PRECISIONS_OF.get(format, (FP32,))[0]
+
+
+def _check_form(wish: Wish, target: Target, table: bool) -> None:
+    accelerator = target.accelerator if wish.format == EDGE else ""
+    precision = wish.precision or PRECISIONS_OF.get(wish.format, (FP32,))[0]
+    try:
+        check_form(Form(wish.format, precision, accelerator=accelerator), table=table)
+    except ModelyardError as error:
+        where = error.violations[0].field if error.violations else "format"
+        form = f"{wish.format} {precision}"[:80]
+        raise InvalidArgument(error.reason, error.message, field=f"export.{where}", form=form) from error
+    if target.format == EDGE and wish.format != EDGE:
+        message = f"format is {wish.format!r}; {target.id} runs only the format {EDGE!r}"
+        raise InvalidArgument("FORMAT_NOT_FOR_TARGET", message, field="export.format", format=wish.format, target=target.id)
+
+
+def _check_quantization(wish: Wish) -> None:
+    if wish.quantization not in ("", POST_TRAINING, AWARE):
+        message = f"quantization is {wish.quantization!r:.60}; it must be {POST_TRAINING} or {AWARE}"
+        raise InvalidArgument("BAD_QUANTIZATION", message, field="export.quantization", value=wish.quantization[:60])
+    if wish.quantization and wish.limits is not None:
+        message = f"quantization is {wish.quantization}; with limits the exporter chooses it, so leave one of the two out"
+        raise InvalidArgument("BAD_QUANTIZATION", message, field="export.quantization", value=wish.quantization)
+    if wish.quantization and wish.precision != INT8:
+        message = f"quantization is {wish.quantization}, which finds the ranges of int8; precision is {wish.precision}"
+        raise InvalidArgument("BAD_QUANTIZATION", message, field="export.quantization", precision=wish.precision)
+
+
+def _check_pruning(wish: Wish, table: bool) -> None:
+    for name, most in (("channels", MOST_CHANNELS), ("weights", MOST_WEIGHTS)):
+        value = getattr(wish.pruning, name)
+        if not 0 <= value <= most:
+            message = f"pruning.{name} is {value:g}; it must be 0 (none) to {most}"
+            raise InvalidArgument("BAD_PRUNING", message, field=f"export.pruning.{name}", value=value)
+    if wish.pruning.wanted and table:
+        message = "pruning is set; a tabular model has no channels and no weights to leave out"
+        raise InvalidArgument("BAD_PRUNING", message, field="export.pruning")
+    if wish.pruning.wanted and wish.limits is not None:
+        message = "pruning is set; with limits the exporter chooses it, so leave one of the two out"
+        raise InvalidArgument("BAD_PRUNING", message, field="export.pruning")
+
+
+def _check_limits(wish: Wish) -> None:
+    limits = wish.limits
+    if limits is None:
+        return
+    for name, most, form in (
+        ("max_size_bytes", 1 << 40, "bytes, or 0 for the target's"),
+        ("max_latency_ms", LONGEST_MS, "milliseconds, or 0 for no limit"),
+        ("max_loss", 1.0, "of the metric, or 0 for 0.01"),
+    ):
+        value = getattr(limits, name)
+        if not (math.isfinite(value) and 0 <= value <= most):
+            message = f"limits.{name} is {value:g}; it must be 0 to {most:g} {form}"
+            raise InvalidArgument("BAD_LIMITS", message, field=f"export.limits.{name}", value=value)
+    if limits.metric and limits.metric not in METRICS:
+        message = f"limits.metric is {limits.metric!r:.60}; it must be one of {', '.join(METRICS)}, or empty for the task's own"
+        raise InvalidArgument("BAD_LIMITS", message, field="export.limits.metric", value=limits.metric[:60])
+
+
+def _check_training_time(seconds: float | None) -> None:
+    if seconds is not None and not 1 <= seconds <= LONGEST_TRAINING_S:
+        message = f"max_training_time is {seconds:g} s; it must be 1 s to {LONGEST_TRAINING_S:g} s, or unset for 5 minutes"
+        raise InvalidArgument("BAD_MAX_TRAINING_TIME", message, field="export.max_training_time", value=seconds)
+
+
+def check_imported(imported: Imported, task: str, version_task: str) -> Imported:
+    """What is said of a model file from elsewhere. Raises InvalidArgument naming the field."""
+    place = "imported_model"
+    ending = import_format(imported.file_name)
+    if not ending:
+        message = f"file_name is {imported.file_name[-80:]!r}; it must end in {' or '.join(IMPORT_ENDINGS)}"
+        raise InvalidArgument("UNKNOWN_MODEL_FILE", message, field=f"{place}.file_name", value=imported.file_name[-80:])
+    if task != version_task:
+        message = f"task is {task}; the dataset version is for {version_task}"
+        raise InvalidArgument("TASK_MISMATCH", message, field=f"{place}.task", value=task, expected=version_task)
+    _check_classes(imported.classes, task)
+    for name in ("pixel_scale", "pixel_offset"):
+        if not math.isfinite(getattr(imported, name)):
+            message = f"{name} is {getattr(imported, name)}; it must be a finite number"
+            raise InvalidArgument("BAD_PIXEL_SCALE", message, field=f"{place}.{name}")
+    if len(imported.licence) > LONGEST_TEXT:
+        message = f"licence has {len(imported.licence)} characters; at most {LONGEST_TEXT} are allowed"
+        raise InvalidArgument("TOO_LONG", message, field=f"{place}.licence")
+    return replace(imported, pixel_scale=imported.pixel_scale or 1.0)
+
+
+def import_format(file_name: str) -> str:
+    """The format that a file's ending tells; empty when it tells none."""
+    name = file_name.lower()
+    return next((format for ending, format in IMPORT_ENDINGS.items() if name.endswith(ending) and len(name) > len(ending)), "")
+
+
+def _check_classes(classes: tuple[str, ...], task: str) -> None:
+    field_name = "imported_model.classes"
+    if task.endswith("regression"):
+        if classes:
+            message = f"classes holds {len(classes)} names; a regression model has none"
+            raise InvalidArgument("BAD_CLASSES", message, field=field_name, count=len(classes))
+        return
+    if not 2 <= len(classes) <= MOST_CLASSES:
+        message = f"classes holds {len(classes)} names; give 2 to {MOST_CLASSES}, in the order of the model's outputs"
+        raise InvalidArgument("BAD_CLASSES", message, field=field_name, count=len(classes))
+    seen: set[str] = set()
+    for index, label in enumerate(classes):
+        if not label or label in seen:
+            message = (
+                f"classes[{index}] is {label!r}, which is {'given twice' if label else 'empty'}; each output needs its own name"
+            )
+            raise InvalidArgument("BAD_CLASSES", message, field=f"{field_name}[{index}]", value=label[:80])
+        seen.add(label)
 
 
 def check_candidates(candidates: tuple[Candidate, ...], task: str) -> tuple[Candidate, ...]:

@@ -13,10 +13,9 @@ from modelyard.exporter.domain.export import (
     ProfileResult,
     ProfileSpec,
     check_candidates,
-    check_target,
     ready_descriptor,
 )
-from modelyard.exporter.ports import DatasetVersions, Jobs
+from modelyard.exporter.ports import DatasetVersions, Jobs, Targets
 
 KIND: Final = "LatencyProfile"
 
@@ -24,6 +23,7 @@ KIND: Final = "LatencyProfile"
 def create_profile(
     jobs: Jobs,
     versions: DatasetVersions,
+    targets: Targets,
     *,
     parent: str,
     dataset_version: str,
@@ -34,9 +34,9 @@ def create_profile(
     """Starts measuring candidate recipes. Raises InvalidArgument, NotFound, FailedPrecondition DATASET_VERSION_NOT_READY."""
     project = names.PROJECT.parse(parent, "parent")["project"]
     names.DATASET_VERSION.parse(dataset_version, "latency_profile.dataset_version")
-    target = check_target(target, "latency_profile.target")
+    found = targets.find(parent, target, "latency_profile.target")
     version = versions.get(dataset_version)
-    spec = ProfileSpec(version.name, ready_descriptor(version), check_candidates(candidates, version.task), target)
+    spec = ProfileSpec(version.name, ready_descriptor(version), check_candidates(candidates, version.task), found.id, found)
     return jobs.submit(
         names.LATENCY_PROFILE.format(project, names.new_id()),
         KIND,

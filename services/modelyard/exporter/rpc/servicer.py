@@ -8,10 +8,13 @@ from typing import Any
 from google.protobuf import empty_pb2
 
 from modelyard.core import names
+from modelyard.core.jobs.convert import blob_from
 from modelyard.core.requests import Request
 from modelyard.core.rpc.requests import fingerprint
-from modelyard.exporter.handlers import exports, profiles
-from modelyard.exporter.ports import DatasetVersions, Jobs, ModelVersions
+from modelyard.exporter.handlers import exports, profiles, targets
+from modelyard.exporter.handlers.exports import Ports
+from modelyard.exporter.handlers.targets import KnownTargets
+from modelyard.exporter.ports import Resources
 from modelyard.exporter.rpc import convert
 from modelyard.exporter.v1 import exporter_pb2 as pb
 from modelyard.exporter.v1 import exporter_service_pb2 as messages
@@ -19,25 +22,21 @@ from modelyard.exporter.v1.exporter_service_pb2_grpc import ExporterServiceServi
 
 
 class ExporterServicer(ExporterServiceServicer):
-    """Exports and latency profiles."""
+    """Exports, targets and latency profiles."""
 
-    def __init__(self, jobs: Jobs, models: ModelVersions, versions: DatasetVersions) -> None:
-        self._jobs = jobs
-        self._models = models
-        self._versions = versions
+    def __init__(self, ports: Ports, targets: KnownTargets, resources: Resources) -> None:
+        self._ports = ports
+        self._jobs = ports.jobs
+        self._targets = targets
+        self._resources = resources
 
     def CreateExport(self, request: messages.CreateExportRequest, context: Any) -> pb.Export:
         """Starts an export; returns at once."""
         job = exports.create_export(
-            self._jobs,
-            self._models,
-            self._versions,
-            parent=request.parent,
-            model_version=request.export.model_version,
-            format=convert.format_name(request.export.format),
-            precision=convert.precision_name(request.export.precision),
-            target=request.export.target,
-            request=Request(request.request_id, "CreateExport", fingerprint(request)),
+            self._ports,
+            request.parent,
+            convert.wish_from(request.export),
+            Request(request.request_id, "CreateExport", fingerprint(request)),
         )
         return convert.export_message(job)
 
@@ -72,12 +71,56 @@ class ExporterServicer(ExporterServiceServicer):
         self._jobs.delete(request.name)
         return empty_pb2.Empty()
 
+    def ImportModel(self, request: messages.ImportModelRequest, context: Any) -> pb.Export:
+        """Takes in a model file from elsewhere; returns at once."""
+        wanted = request.imported_model
+        job = exports.import_model(
+            self._ports,
+            request.parent,
+            file=blob_from(wanted.blob),
+            imported=convert.imported_from(wanted),
+            task=convert.task_name(wanted.task),
+            dataset_version=wanted.dataset_version,
+            target=request.target,
+            request=Request(request.request_id, "ImportModel", fingerprint(request)),
+        )
+        return convert.export_message(job)
+
+    def CreateTarget(self, request: messages.CreateTargetRequest, context: Any) -> pb.Target:
+        """Adds a target of the project's own."""
+        asked = convert.target_from(request.target_id, request.target)
+        made = targets.create_target(
+            self._targets,
+            self._resources,
+            request.parent,
+            asked,
+            Request(request.request_id, "CreateTarget", fingerprint(request)),
+        )
+        return convert.target_message(request.parent, targets.target_of(made))
+
+    def GetTarget(self, request: messages.GetTargetRequest, context: Any) -> pb.Target:
+        """Reads a target."""
+        found = targets.get_target(self._targets, self._resources, request.name)
+        return convert.target_message(names.parent_of(request.name), found)
+
+    def ListTargets(self, request: messages.ListTargetsRequest, context: Any) -> messages.ListTargetsResponse:
+        """Lists the targets: the named ones first, then the project's own."""
+        found, token = targets.list_targets(self._targets, self._resources, request.parent, request.page_size, request.page_token)
+        listed = [convert.target_message(request.parent, target) for target in found]
+        return messages.ListTargetsResponse(targets=listed, next_page_token=token)
+
+    def DeleteTarget(self, request: messages.DeleteTargetRequest, context: Any) -> empty_pb2.Empty:
+        """Deletes a target of the project's own."""
+        targets.delete_target(self._targets, self._resources, request.name)
+        return empty_pb2.Empty()
+
     def CreateLatencyProfile(self, request: messages.CreateLatencyProfileRequest, context: Any) -> pb.LatencyProfile:
         """Starts measuring candidate recipes; returns at once."""
         wanted = request.latency_profile
         job = profiles.create_profile(
             self._jobs,
-            self._versions,
+            self._ports.versions,
+            self._targets,
             parent=request.parent,
             dataset_version=wanted.dataset_version,
             candidates=tuple(convert.candidate_from(recipe) for recipe in wanted.recipes),

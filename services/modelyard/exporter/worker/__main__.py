@@ -26,7 +26,8 @@ def work(assignment: Assignment, link: WorkerLink) -> Completion:
 
 def export(assignment: Assignment, link: WorkerLink) -> Completion:
     """Writes the bundle, proves and measures it, and only then stores it."""
-    from modelyard.exporter.domain.export import ExportResult, ExportSpec, Latency, Parity
+    from modelyard.exporter.domain.export import ExportResult, ExportSpec, Parity
+    from modelyard.exporter.domain.latency import Latency
     from modelyard.exporter.worker.export import export_model
     from modelyard.formats.bundle import Source
     from modelyard.formats.dataset import open_dataset
@@ -48,7 +49,8 @@ def export(assignment: Assignment, link: WorkerLink) -> Completion:
 
 def profile(assignment: Assignment, link: WorkerLink) -> Completion:
     """Measures every candidate."""
-    from modelyard.exporter.domain.export import Latency, Measured, ProfileResult, ProfileSpec
+    from modelyard.exporter.domain.export import Measured, ProfileResult, ProfileSpec
+    from modelyard.exporter.domain.latency import Latency
     from modelyard.exporter.worker.candidates import CandidateResult, measure_candidates
     from modelyard.formats.dataset import open_dataset
 
