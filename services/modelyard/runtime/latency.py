@@ -135,11 +135,11 @@ def time_calls(call: Callable[[int], object], *, seconds: float, clock: Callable
 def measure_here(path: Path, target: str, *, seconds: float, threads: int | None = None) -> LatencyResult:
     """Measures in this process; for the process that `measure` starts."""
     from modelyard.formats.bundle import open_bundle
-    from modelyard.runtime.onnx import OnnxModel
+    from modelyard.runtime.model import load_model
 
     count = threads or threads_for(target)
     bundle = open_bundle(path)
-    model = OnnxModel(bundle, count)
+    model = load_model(bundle, count)
     examples = _single_examples(bundle.test_vectors().inputs)
     times = time_calls(lambda number: model.run(examples[number % len(examples)]), seconds=seconds)
     p50, p95, p99 = (round(float(value), 4) for value in np.percentile(times, (50, 95, 99)))

@@ -1,105 +1,42 @@
-"""Runs the ONNX model of a bundle on onnxruntime, with the checks that a caller's tensors need.
+"""Runs a bundle's ONNX model on onnxruntime.
 
 Threads: onnxruntime gets exactly the number given and its threads do not spin while they wait, so that several models share a
-machine fairly. What a server answers for a classifier (`label`) is added here, so that evaluation and serving agree.
+machine fairly. The graph takes and gives the card's tensors as they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+import onnxruntime
 
 from modelyard.core.errors import InvalidArgument
-from modelyard.formats import pictures
-from modelyard.formats.bundle import DATATYPES, Bundle, TensorSpec
+from modelyard.formats.bundle import DATATYPES, Bundle
+from modelyard.runtime.inputs import Tensors
 from modelyard.runtime.onnx_wire import NotOnnxError, has_external_data
 
-Array = NDArray[Any]
-Tensors = dict[str, Array]
 
-IMAGE = "image"
-LABEL = "label"
-PROBABILITIES = "probabilities"
+class OnnxEngine:
+    """An onnxruntime session, which answers any number of calls at once."""
 
-
-class OnnxModel:
-    """One loaded model. `run` may be called from several threads at once."""
-
-    def __init__(self, bundle: Bundle, threads: int = 1) -> None:
-        """Loads the model; `threads` (1 or more) is how many one call may use. Raises InvalidArgument INVALID_BUNDLE."""
-        self.card = bundle.card
-        self._specs = {spec.name: spec for spec in bundle.card.inputs}
-        self._classes = np.array(bundle.card.classes, dtype=object)
+    def __init__(self, bundle: Bundle, threads: int) -> None:
+        """Raises InvalidArgument INVALID_BUNDLE, EXTERNAL_DATA."""
         self._outputs = [spec.name for spec in bundle.card.outputs]
         self._session = _session(bundle, threads)
-        self._check_signature(bundle)
+        _check_signature(self._session, bundle)
 
-    def run(self, inputs: Mapping[str, Array]) -> Tensors:
-        """Answers for a batch: every input named as on the card with the batch first, every output likewise.
+    def run(self, tensors: Tensors) -> Tensors:
+        """See Engine.run."""
+        return dict(zip(self._outputs, self._session.run(self._outputs, tensors), strict=True))
 
-        `image` may also be an array [N] of dtype object that holds the bytes of JPEG or PNG files. Text is an array of dtype
-        object that holds str or bytes (UTF-8). Raises InvalidArgument naming the input, what it is, and what would be right.
-        """
-        tensors = self.prepare(inputs)
-        answers = dict(zip(self._outputs, self._session.run(self._outputs, tensors), strict=True))
-        if self._classes.size:
-            answers[LABEL] = self.labels(answers[PROBABILITIES])
-        return answers
+    def close(self) -> None:
+        """See Engine.close."""
+        self._session = None
 
-    def prepare(self, inputs: Mapping[str, Array]) -> Tensors:
-        """The tensors that go into the graph: checked, pictures decoded, text as str."""
-        _check_names(inputs, self._specs)
-        tensors = {name: self._tensor(spec, np.asarray(inputs[name])) for name, spec in self._specs.items()}
-        _check_batch(tensors)
-        return tensors
 
-    def labels(self, probabilities: Array) -> Array:
-        """The most probable class of each row; the first of equals. dtype object holding str, [N]."""
-        named: Array = self._classes[np.argmax(probabilities, axis=1)]
-        return named
-
-    def _tensor(self, spec: TensorSpec, value: Array) -> Array:
-        if spec.name == IMAGE and self.card.picture and value.dtype == object:
-            value = self._decode(value)
-        expected = DATATYPES[spec.datatype]
-        if spec.datatype == "BYTES":
-            value = _text(spec, value)
-        elif value.dtype.name != expected:
-            found = value.dtype.name
-            raise _wrong(spec, "WRONG_DATATYPE", f"has the type {found}, it must be {expected} ({spec.datatype})", found=found)
-        if value.ndim != len(spec.shape) or value.shape[1:] != spec.shape[1:]:
-            found = str(list(value.shape))
-            raise _wrong(spec, "WRONG_SHAPE", f"has the shape {found}, it must be {_shape_text(spec)}", found=found)
-        return np.ascontiguousarray(value)
-
-    def _decode(self, files: Array) -> Array:
-        picture = self.card.picture
-        if picture is None or files.ndim != 1:
-            message = f"holds picture files in the shape {list(files.shape)}, it must be one file per example: [N]"
-            raise _wrong(self._specs[IMAGE], "WRONG_SHAPE", message, found=str(list(files.shape)))
-        size = (picture.height, picture.width, picture.channels)
-        decoded = np.empty((len(files), *size), np.uint8)
-        for row, data in enumerate(files):
-            if not isinstance(data, bytes | bytearray | memoryview):
-                message = f"[{row}] is of the type {type(data).__name__}, it must be the bytes of a JPEG or PNG file"
-                raise _wrong(self._specs[IMAGE], "WRONG_DATATYPE", message, found=type(data).__name__)
-            decoded[row] = pictures.decode(data, height=size[0], width=size[1], channels=size[2], name=f"image[{row}]")
-        return decoded
-
-    def _check_signature(self, bundle: Bundle) -> None:
-        """The graph's inputs and outputs must be those of the card, or a caller would meet onnxruntime's own errors."""
-        for found, specs in (
-            (self._session.get_inputs(), bundle.card.inputs),
-            (self._session.get_outputs(), bundle.card.outputs),
-        ):
-            graph = {value.name: (value.type, len(value.shape)) for value in found}
-            card = {spec.name: (_ORT_TYPES.get(spec.datatype), len(spec.shape)) for spec in specs}
-            if graph != card:
-                message = f"bundle {bundle.path.name}: its graph has {graph}, its card says {card}"
-                raise InvalidArgument("INVALID_BUNDLE", message, bundle=bundle.path.name)
+def load(bundle: Bundle, threads: int, concurrency: int) -> OnnxEngine:
+    """The engine of a bundle. `concurrency` does not matter: a session is not in one call's hands."""
+    return OnnxEngine(bundle, threads)
 
 
 _ORT_TYPES = {
@@ -111,11 +48,17 @@ _ORT_TYPES = {
 } | {name: f"tensor({DATATYPES[name]})" for name in DATATYPES if "INT" in name}
 
 
-def _session(bundle: Bundle, threads: int) -> Any:
-    import onnxruntime
+def _check_signature(session: Any, bundle: Bundle) -> None:
+    """The graph's inputs and outputs must be those of the card, or a caller would meet onnxruntime's own errors."""
+    for found, specs in ((session.get_inputs(), bundle.card.inputs), (session.get_outputs(), bundle.card.outputs)):
+        graph = {value.name: (value.type, len(value.shape)) for value in found}
+        card = {spec.name: (_ORT_TYPES.get(spec.datatype), len(spec.shape)) for spec in specs}
+        if graph != card:
+            message = f"bundle {bundle.path.name}: its graph has {graph}, its card says {card}"
+            raise InvalidArgument("INVALID_BUNDLE", message, bundle=bundle.path.name)
 
-    if threads < 1:
-        raise InvalidArgument("BAD_THREADS", f"threads is {threads}, it must be 1 or more", field="threads", threads=threads)
+
+def _session(bundle: Bundle, threads: int) -> Any:
     model = bundle.model_bytes()
     try:
         if has_external_data(model):
@@ -133,8 +76,6 @@ def _session(bundle: Bundle, threads: int) -> Any:
 
 
 def _options(threads: int) -> Any:
-    import onnxruntime
-
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -143,66 +84,3 @@ def _options(threads: int) -> Any:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     return options
-
-
-def _check_names(inputs: Mapping[str, Array], specs: Mapping[str, TensorSpec]) -> None:
-    for name in inputs:
-        if name not in specs:
-            message = f"input {name!r} is unknown; the model takes {_names(list(specs))}"
-            raise InvalidArgument("UNKNOWN_INPUT", message, field=f"inputs.{name}", input=name)
-    for name in specs:
-        if name not in inputs:
-            raise _wrong(
-                specs[name], "MISSING_INPUT", f"is missing; it must be {specs[name].datatype} {_shape_text(specs[name])}"
-            )
-
-
-def _check_batch(tensors: Tensors) -> None:
-    sizes = {name: value.shape[0] for name, value in tensors.items()}
-    if len(set(sizes.values())) != 1:
-        message = f"the inputs hold different numbers of examples: {sizes}; the first axis must be the same in all"
-        raise InvalidArgument("WRONG_SHAPE", message, field="inputs", sizes=sizes)
-    if 0 in sizes.values():
-        raise InvalidArgument("EMPTY_BATCH", "the inputs hold 0 examples; at least 1 is needed", field="inputs")
-
-
-def _text(spec: TensorSpec, value: Array) -> Array:
-    """The same array with every element a str."""
-    if value.dtype.kind not in "OUS":
-        found = value.dtype.name
-        raise _wrong(spec, "WRONG_DATATYPE", f"has the type {found}, it must be text (BYTES)", found=found)
-    out = np.empty(value.shape, dtype=object)
-    out.ravel()[:] = [_as_str(spec, element) for element in value.ravel().tolist()]
-    return out
-
-
-def _as_str(spec: TensorSpec, element: object) -> str:
-    if isinstance(element, str):
-        return element
-    if not isinstance(element, bytes):
-        found = type(element).__name__
-        raise _wrong(spec, "WRONG_DATATYPE", f"holds a value of the type {found}, it must hold text (BYTES)", found=found)
-    try:
-        return element.decode()
-    except UnicodeDecodeError as error:
-        raise _wrong(spec, "NOT_UTF8", f"holds {element[:40]!r}, which is not UTF-8 text", found=element[:40]) from error
-
-
-def _wrong(spec: TensorSpec, reason: str, what: str, *, found: object = "") -> InvalidArgument:
-    return InvalidArgument(
-        reason,
-        f"input {spec.name!r} {what}",
-        field=f"inputs.{spec.name}",
-        input=spec.name,
-        found=found,
-        expected=_shape_text(spec),
-    )
-
-
-def _shape_text(spec: TensorSpec) -> str:
-    return f"[{', '.join('N' if size == -1 else str(size) for size in spec.shape)}]"
-
-
-def _names(names: Sequence[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:20])
-    return shown if len(names) <= 20 else f"{shown} and {len(names) - 20} more"

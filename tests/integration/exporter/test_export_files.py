@@ -18,7 +18,7 @@ from modelyard.formats.pictures import encode_png
 from modelyard.recipes.catalogue import find_recipe
 from modelyard.recipes.tabular import TabularHyperparameters
 from modelyard.runtime.latency import measure
-from modelyard.runtime.onnx import OnnxModel
+from modelyard.runtime.model import load_model
 from modelyard.trainer.worker.tabular import run_tabular_training, write_tabular_model
 from tests.support.datasets import file_store, open_reader, publish_pictures, publish_table
 from tests.support.tables import TARGETS, credit_table
@@ -83,7 +83,7 @@ def test_pictures(tmp_path: Path, pictures: DatasetReader) -> None:
     bundle = open_bundle(path)
     vectors = bundle.test_vectors()
     assert vectors.count >= 16
-    model = OnnxModel(bundle)
+    model = load_model(bundle)
     answers = model.run(vectors.inputs)
     np.testing.assert_allclose(answers["probabilities"], vectors.outputs["probabilities"], atol=1e-6)
     np.testing.assert_allclose(answers["probabilities"].sum(axis=1), 1, atol=1e-5)
@@ -107,7 +107,7 @@ def test_tables(tmp_path: Path, recipe: str, target: str) -> None:
     assert vectors.count >= 16
     assert np.isnan(vectors.inputs["age"]).any()
     assert {"", UNKNOWN} < set(vectors.inputs["town"].ravel().tolist())
-    answers = OnnxModel(open_bundle(path)).run(vectors.inputs)
+    answers = load_model(open_bundle(path)).run(vectors.inputs)
     assert ("label" in answers) == (target != "limit")
 
 

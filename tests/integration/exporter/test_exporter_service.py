@@ -19,7 +19,7 @@ from modelyard.exporter.settings import ExporterSettings
 from modelyard.formats.bundle import open_bundle
 from modelyard.recipes.catalogue import find_recipe
 from modelyard.recipes.tabular import TabularHyperparameters
-from modelyard.runtime.onnx import OnnxModel
+from modelyard.runtime.model import load_model
 from modelyard.trainer.v1 import trainer_pb2
 from modelyard.trainer.worker.tabular import run_tabular_training, write_tabular_model
 from modelyard.type.v1 import job_pb2, learning_pb2
@@ -93,7 +93,7 @@ def test_export(client: Client, tmp_path: Path) -> None:
     bundle = open_bundle(path)
     assert bundle.card.source.model_version == MODEL
     assert bundle.card.source.dataset_digest == "ab" * 32
-    answers = OnnxModel(bundle).run(bundle.test_vectors().inputs)
+    answers = load_model(bundle).run(bundle.test_vectors().inputs)
     assert set(answers["label"].tolist()) <= {"yes", "no"}
     assert export.name in [item.name for item in client.exports.list_exports()]
 

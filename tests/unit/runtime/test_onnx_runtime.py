@@ -14,7 +14,7 @@ from modelyard.core.errors import InvalidArgument
 from modelyard.formats import bundle as bundles
 from modelyard.formats.bundle import Bundle, BundleCard, ColumnInput, PictureInput, Source, TensorSpec, TestVectors
 from modelyard.formats.pictures import encode_png
-from modelyard.runtime.onnx import OnnxModel
+from modelyard.runtime.model import RunnableModel, load_model
 from modelyard.runtime.onnx_wire import NotOnnxError, has_external_data
 
 
@@ -90,21 +90,21 @@ def table_bundle(path: Path) -> Bundle:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> OnnxModel:
-    return OnnxModel(picture_bundle(tmp_path / "m.bundle"))
+def pictures(tmp_path: Path) -> RunnableModel:
+    return load_model(picture_bundle(tmp_path / "m.bundle"))
 
 
 def filled(red: int, green: int, size: int = 4) -> np.ndarray[Any, np.dtype[np.uint8]]:
     return np.full((size, size, 3), (red, green, 0), np.uint8)
 
 
-def test_labels_follow_probabilities(pictures: OnnxModel) -> None:
+def test_labels_follow_probabilities(pictures: RunnableModel) -> None:
     answers = pictures.run({"image": np.stack([filled(9, 0), filled(0, 9), filled(5, 5)])})
     assert answers["label"].tolist() == ["red", "green", "red"]
     assert answers["probabilities"].shape == (3, 2)
 
 
-def test_picture_files_are_decoded(pictures: OnnxModel) -> None:
+def test_picture_files_are_decoded(pictures: RunnableModel) -> None:
     files = np.array([encode_png(filled(9, 0)), encode_png(filled(0, 9, size=8))], dtype=object)
     pixels = np.stack([filled(9, 0), filled(0, 9)])
     from_files, from_pixels = pictures.run({"image": files}), pictures.run({"image": pixels})
@@ -126,14 +126,14 @@ def test_picture_files_are_decoded(pictures: OnnxModel) -> None:
         ({"image": np.array([[b"x"]], object)}, "WRONG_SHAPE", "one file per example"),
     ],
 )
-def test_wrong_picture_inputs_are_named(pictures: OnnxModel, inputs: dict[str, Any], reason: str, says: str) -> None:
+def test_wrong_picture_inputs_are_named(pictures: RunnableModel, inputs: dict[str, Any], reason: str, says: str) -> None:
     with pytest.raises(InvalidArgument, match=says) as caught:
         pictures.run(inputs)
     assert caught.value.reason == reason
 
 
 def test_text_may_be_str_or_bytes(tmp_path: Path) -> None:
-    model = OnnxModel(table_bundle(tmp_path / "m.bundle"))
+    model = load_model(table_bundle(tmp_path / "m.bundle"))
     age = np.array([[3.0], [4.0]], np.float32)
     for text in (np.array([["é"], ["é"]], object), np.array([["é".encode()], ["é".encode()]], object), np.array([["é"], ["é"]])):
         assert model.run({"age": age, "sex": text})["prediction"].tolist() == [[3.0], [4.0]]
@@ -151,7 +151,7 @@ def test_text_may_be_str_or_bytes(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_table_inputs_are_named(tmp_path: Path, changed: dict[str, Any], reason: str, says: str) -> None:
-    model = OnnxModel(table_bundle(tmp_path / "m.bundle"))
+    model = load_model(table_bundle(tmp_path / "m.bundle"))
     right = {"age": np.ones((1, 1), np.float32), "sex": np.array([["x"]], object)}
     with pytest.raises(InvalidArgument, match=says) as caught:
         model.run(right | changed)
@@ -165,7 +165,7 @@ def test_weights_outside_the_file_are_refused(tmp_path: Path) -> None:
     tensor.data_location = TensorProto.EXTERNAL
     tensor.external_data.add(key="location", value="../../secret")
     with pytest.raises(InvalidArgument) as caught:
-        OnnxModel(picture_bundle(tmp_path / "m.bundle", graph.SerializeToString()))
+        load_model(picture_bundle(tmp_path / "m.bundle", graph.SerializeToString()))
     assert caught.value.reason == "EXTERNAL_DATA"
 
 
@@ -182,7 +182,7 @@ def test_external_data_is_found_inside_subgraphs() -> None:
 @pytest.mark.parametrize("data", [b"\xff" * 20, b"\x3a\xff\x01", b"not onnx at all", b"\x07"])
 def test_what_is_not_protobuf_is_refused(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(InvalidArgument, match=r"model\.onnx") as caught:
-        OnnxModel(picture_bundle(tmp_path / "m.bundle", data))
+        load_model(picture_bundle(tmp_path / "m.bundle", data))
     assert caught.value.reason == "INVALID_BUNDLE"
 
 
@@ -195,9 +195,9 @@ def test_graph_that_differs_from_the_card_is_refused(tmp_path: Path) -> None:
     graph = picture_graph()
     graph.graph.input[0].name = graph.graph.node[0].input[0] = "picture"
     with pytest.raises(InvalidArgument, match="its card says"):
-        OnnxModel(picture_bundle(tmp_path / "m.bundle", graph.SerializeToString()))
+        load_model(picture_bundle(tmp_path / "m.bundle", graph.SerializeToString()))
 
 
 def test_threads_must_be_positive(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument, match="threads is 0"):
-        OnnxModel(picture_bundle(tmp_path / "m.bundle"), threads=0)
+        load_model(picture_bundle(tmp_path / "m.bundle"), threads=0)

@@ -19,7 +19,8 @@ from modelyard.evaluator.domain.scores import UsageResult
 from modelyard.evaluator.domain.statistics import Floats, Ints
 from modelyard.formats.bundle import open_bundle
 from modelyard.formats.dataset import DatasetReader, available_cpus, open_dataset
-from modelyard.runtime.onnx import PROBABILITIES, OnnxModel
+from modelyard.runtime.inputs import PROBABILITIES
+from modelyard.runtime.model import RunnableModel, load_model
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -49,7 +50,7 @@ def evaluate(spec: EvaluationSpec, store: ArtifactStore, workdir: Path, report: 
 
     Raises FailedPrecondition MISSING_COLUMNS, NO_EXAMPLES or NOT_FINITE, InvalidArgument INVALID_BUNDLE, DataLoss.
     """
-    model = OnnxModel(open_bundle(store.path(spec.artifact)), threads=available_cpus())
+    model = load_model(open_bundle(store.path(spec.artifact)), threads=available_cpus())
     with open_dataset(store, spec.descriptor) as reader:
         _check_columns(model, reader)
         chosen = {usage: _positions(reader, usage) for usage in spec.usages}
@@ -79,7 +80,7 @@ def _positions(reader: DatasetReader, usage: str) -> Ints:
     return np.sort(drawn).astype(np.int64)
 
 
-def _answer_all(model: OnnxModel, reader: DatasetReader, chosen: dict[str, Ints], report: Report) -> Iterator[Answers]:
+def _answer_all(model: RunnableModel, reader: DatasetReader, chosen: dict[str, Ints], report: Report) -> Iterator[Answers]:
     total, done = sum(len(positions) for positions in chosen.values()), 0
     for usage, positions in chosen.items():
         outputs = []
@@ -92,7 +93,7 @@ def _answer_all(model: OnnxModel, reader: DatasetReader, chosen: dict[str, Ints]
     report("figures", done, total)
 
 
-def _batches(model: OnnxModel, reader: DatasetReader, usage: str, positions: Ints) -> Iterator[dict[str, NDArray[Any]]]:
+def _batches(model: RunnableModel, reader: DatasetReader, usage: str, positions: Ints) -> Iterator[dict[str, NDArray[Any]]]:
     picture = model.card.picture
     if picture is None:
         yield from _row_batches(model, reader, usage, positions)
@@ -103,7 +104,7 @@ def _batches(model: OnnxModel, reader: DatasetReader, usage: str, positions: Int
         yield {"image": reader.decode(taken, picture.height, picture.width, picture.channels)}
 
 
-def _row_batches(model: OnnxModel, reader: DatasetReader, usage: str, positions: Ints) -> Iterator[dict[str, NDArray[Any]]]:
+def _row_batches(model: RunnableModel, reader: DatasetReader, usage: str, positions: Ints) -> Iterator[dict[str, NDArray[Any]]]:
     if not len(positions):
         return
     table = reader.table(usage, columns=[column.name for column in model.card.columns]).take(positions)
@@ -121,7 +122,7 @@ def column_values(values: pa.ChunkedArray, kind: str) -> NDArray[Any]:
     return text
 
 
-def _output(model: OnnxModel, inputs: dict[str, NDArray[Any]]) -> Floats:
+def _output(model: RunnableModel, inputs: dict[str, NDArray[Any]]) -> Floats:
     answers = model.run(inputs)
     if model.card.classes:
         return np.asarray(answers[PROBABILITIES], dtype=np.float64)
@@ -136,7 +137,7 @@ def _finite(outputs: Floats, usage: str) -> Floats:
     return outputs
 
 
-def _check_columns(model: OnnxModel, reader: DatasetReader) -> None:
+def _check_columns(model: RunnableModel, reader: DatasetReader) -> None:
     present = {column.name for column in reader.descriptor.columns}
     missing = [column.name for column in model.card.columns if column.name not in present]
     if missing:

@@ -16,7 +16,7 @@ from modelyard.formats import bundle as bundles
 from modelyard.formats.bundle import BundleCard, ColumnInput, Source, TensorSpec, TestVectors
 from modelyard.formats.dataset import CATEGORICAL, IMAGE, TEST, TRAIN, VALIDATION, DatasetReader
 from modelyard.formats.model import ModelCard, ModelFile, PictureInput, read_model
-from modelyard.runtime.onnx import OnnxModel
+from modelyard.runtime.model import load_model
 
 if TYPE_CHECKING:
     from modelyard.recipes.build_tabular import TableModel
@@ -81,7 +81,7 @@ def kept_examples(inputs: Inputs) -> int:
 
 
 def _ask_again(path: Path, vectors: TestVectors, tolerance: float) -> None:
-    answers = OnnxModel(bundles.open_bundle(path), threads=1).run(vectors.inputs)
+    answers = load_model(bundles.open_bundle(path), threads=1).run(vectors.inputs)
     for name, expected in vectors.outputs.items():
         difference = float(np.abs(answers[name] - expected).max())
         if not difference <= tolerance:

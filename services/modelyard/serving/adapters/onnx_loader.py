@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from modelyard.core.errors import FailedPrecondition
 from modelyard.formats.bundle import Bundle, BundleCard, TestVectors, open_bundle
-from modelyard.runtime.onnx import OnnxModel
+from modelyard.runtime.model import RunnableModel, load_model
 from modelyard.serving.ports import LoadedModel, Tensors
 
 Array = NDArray[Any]
@@ -29,7 +29,7 @@ TIMED_CALLS: Final = 30
 class OnnxLoaded:
     """A bundle's model, ready to answer."""
 
-    model: OnnxModel
+    model: RunnableModel
     inline_examples: int
 
     @property
@@ -84,9 +84,9 @@ def differences(expected: Mapping[str, Array], answers: Mapping[str, Array], tol
     return wrong
 
 
-def _proven(bundle: Bundle, vectors: TestVectors, threads: int) -> OnnxModel:
+def _proven(bundle: Bundle, vectors: TestVectors, threads: int) -> RunnableModel:
     """The model, loaded, after it answered all its test vectors. Raises FailedPrecondition TEST_VECTORS_DIFFER."""
-    model = OnnxModel(bundle, threads)
+    model = load_model(bundle, threads)
     tolerance = bundle.card.parity.tolerance if bundle.card.parity else DEFAULT_TOLERANCE
     wrong = differences(vectors.outputs, model.run(vectors.inputs), tolerance)
     if wrong:
@@ -95,7 +95,7 @@ def _proven(bundle: Bundle, vectors: TestVectors, threads: int) -> OnnxModel:
     return model
 
 
-def _median_ms(model: OnnxModel, vectors: TestVectors) -> float:
+def _median_ms(model: RunnableModel, vectors: TestVectors) -> float:
     """Milliseconds that one example takes: the median, because what else runs on the machine shows in the upper percentiles."""
     example = {name: array[:1] for name, array in vectors.inputs.items()}
     times = []

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from inference import grpc_service_pb2 as oip
 from modelyard.core.errors import InvalidArgument, Unimplemented
 from modelyard.formats.bundle import BundleCard, TensorSpec
-from modelyard.runtime.onnx import IMAGE
+from modelyard.runtime.inputs import IMAGE
 from modelyard.serving.domain import tensors
 
 Array = NDArray[Any]

@@ -1,0 +1,138 @@
+"""One loaded model of any format: what goes in and comes out is the signature on the bundle's card.
+
+`load_model` is the only door; what a format's own runtime wants (one example at a time, other scales, other layouts) stays in
+its module. What a server answers for a classifier (`label`) is added here, so that evaluation and serving agree.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelyard.core.errors import FailedPrecondition, InvalidArgument
+from modelyard.formats.bundle import Bundle, BundleCard
+from modelyard.runtime.inputs import LABEL, PROBABILITIES, Tensors, prepared
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where a format is run: the module of ours with `load`, the package it needs, and our extra that installs it."""
+
+    module: str
+    package: str
+    extra: str
+
+
+RUNTIMES: Final[Mapping[str, Runtime]] = {
+    "onnx": Runtime("modelyard.runtime.onnx", "onnxruntime", "serving"),
+    "litert": Runtime("modelyard.runtime.litert", "ai_edge_litert", "litert"),
+    "edge": Runtime("modelyard.runtime.litert", "ai_edge_litert", "litert"),
+    "savedmodel": Runtime("modelyard.runtime.savedmodel", "tensorflow", "tensorflow"),
+    "openvino": Runtime("modelyard.runtime.openvino", "openvino", "openvino"),
+}
+
+
+class Engine(Protocol):
+    """What a format's module gives: the model in its runtime."""
+
+    def run(self, tensors: Tensors) -> Tensors:
+        """The card's outputs for the card's inputs, which were checked. May be called from several threads at once."""
+
+    def close(self) -> None:
+        """Lets go of memory and files. Nothing is run after it."""
+
+
+class RunnableModel(Protocol):
+    """A model that answers. `run` may be called from several threads at once."""
+
+    @property
+    def card(self) -> BundleCard:
+        """What it takes and gives."""
+
+    def run(self, inputs: Mapping[str, Array]) -> Tensors:
+        """Answers for a batch: every input named as on the card with the batch first, every output likewise, and `label`.
+
+        `image` may also be an array [N] of dtype object that holds the bytes of JPEG or PNG files. Text is an array of dtype
+        object that holds str or bytes (UTF-8). Raises InvalidArgument naming the input, what it is, and what would be right.
+        """
+
+    def prepare(self, inputs: Mapping[str, Array]) -> Tensors:
+        """The inputs as `run` takes them further: checked, pictures decoded, text as str."""
+
+    def labels(self, probabilities: Array) -> Array:
+        """The most probable class of each row; the first of equals. dtype object holding str, [N]."""
+
+    def close(self) -> None:
+        """Lets go of memory and files. Nothing is run after it."""
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """The RunnableModel of every format."""
+
+    card: BundleCard
+    engine: Engine
+
+    def run(self, inputs: Mapping[str, Array]) -> Tensors:
+        """See RunnableModel.run."""
+        answers = self.engine.run(self.prepare(inputs))
+        if self.card.classes:
+            answers[LABEL] = self.labels(answers[PROBABILITIES])
+        return answers
+
+    def prepare(self, inputs: Mapping[str, Array]) -> Tensors:
+        """See RunnableModel.prepare."""
+        return prepared(self.card, inputs)
+
+    def labels(self, probabilities: Array) -> Array:
+        """See RunnableModel.labels."""
+        named: Array = self._classes[np.argmax(probabilities, axis=1)]
+        return named
+
+    def close(self) -> None:
+        """See RunnableModel.close."""
+        self.engine.close()
+
+    @cached_property
+    def _classes(self) -> Array:
+        return np.array(self.card.classes, dtype=object)
+
+
+def load_model(bundle: Bundle, threads: int = 1, *, concurrency: int = 1) -> RunnableModel:
+    """Loads a bundle's model; `threads` (1 or more) is how many one call may use.
+
+    `concurrency` (1 or more) is how many calls a runtime that answers one at a time may work on at once: each costs memory, made
+    when first needed; calls beyond it wait. onnxruntime and TensorFlow answer any number at once whatever it is.
+    Raises InvalidArgument INVALID_BUNDLE, BAD_THREADS, EXTERNAL_DATA, UNSUPPORTED_OPERATOR; FailedPrecondition
+    RUNTIME_NOT_INSTALLED.
+    """
+    _check_count("threads", threads)
+    _check_count("concurrency", concurrency)
+    engine = _module(bundle.card.format).load(bundle, threads, concurrency)
+    return LoadedModel(bundle.card, engine)
+
+
+def _check_count(name: str, value: int) -> None:
+    if value < 1:
+        raise InvalidArgument(f"BAD_{name.upper()}", f"{name} is {value}, it must be 1 or more", field=name, value=value)
+
+
+def _module(form: str) -> Any:
+    """The module that runs a format, when the package it needs is here."""
+    runtime = RUNTIMES[form]
+    try:
+        importlib.import_module(runtime.package)
+    except ImportError as error:
+        message = (
+            f"a bundle of the format {form} needs {runtime.package}, which is not here: pip install modelyard[{runtime.extra}]"
+        )
+        raise FailedPrecondition("RUNTIME_NOT_INSTALLED", message, format=form, extra=runtime.extra) from error
+    return importlib.import_module(runtime.module)
