@@ -64,6 +64,9 @@ class Names:
     def latency_profile(self, value: str) -> str:
         return self._full("latency_profile", value, ("latencyProfiles",))
 
+    def target(self, value: str) -> str:
+        return self._full("target", value, ("targets",))
+
     def endpoint(self, value: str) -> str:
         return self._full("endpoint", value, ("endpoints",))
 

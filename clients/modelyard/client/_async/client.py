@@ -10,7 +10,7 @@ from modelyard.client._async.artifacts import AsyncArtifacts
 from modelyard.client._async.datasets import AsyncDatasets
 from modelyard.client._async.endpoints import AsyncEndpoints
 from modelyard.client._async.evaluations import AsyncEvaluations, AsyncGate
-from modelyard.client._async.exports import AsyncExports, AsyncProfiles
+from modelyard.client._async.exports import AsyncExports, AsyncProfiles, AsyncTargets
 from modelyard.client._async.pipelines import AsyncPipelines
 from modelyard.client._async.predictions import AsyncPredictions
 from modelyard.client._async.training import AsyncModels, AsyncTraining
@@ -54,6 +54,7 @@ class AsyncClient:
         self.gate = AsyncGate(transport, self.names)
         self.exports = AsyncExports(transport, self.names)
         self.profiles = AsyncProfiles(transport, self.names)
+        self.targets = AsyncTargets(transport, self.names)
         self.endpoints = AsyncEndpoints(transport, self.names)
         self.pipelines = AsyncPipelines(transport, self.names)
         self.artifacts = AsyncArtifacts(transport, self.names)

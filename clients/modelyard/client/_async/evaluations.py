@@ -23,13 +23,18 @@ class AsyncEvaluations(AsyncResource):
         *,
         dataset_version: str = "",
         usages: Sequence[learning_pb2.Usage.ValueType | str] = (),
+        slice_columns: Sequence[str] = (),
         request_id: str = "",
     ) -> evaluator_pb2.Evaluation:
-        """Starts scoring an export. dataset_version: empty is the one its model was trained on. usages: empty is all."""
+        """Starts scoring an export. dataset_version: empty is the one its model was trained on. usages: empty is all.
+
+        slice_columns: columns of a table whose values cut the test usage into slices; at most 8.
+        """
         evaluation = evaluator_pb2.Evaluation(
             export=self.names.export(export),
             dataset_version=self.names.dataset_version(dataset_version) if dataset_version else "",
             usages=[enum_number(learning_pb2.Usage, usage, "evaluation.usages") for usage in usages],
+            slice_columns=slice_columns,
         )
         request = evaluator_service_pb2.CreateEvaluationRequest(
             parent=self.names.parent, evaluation=evaluation, request_id=request_id or new_request_id()
@@ -81,14 +86,37 @@ class AsyncGate(AsyncResource):
         floors: Floors = (),
         latency: learning_pb2.Latency | None = None,
         max_latency_ms: float = 0.0,
+        parent_evaluation: str = "",
+        incumbent_evaluation: str = "",
+        max_loss: float = 0.0,
+        max_size_bytes: int = 0,
+        model_size_bytes: int = 0,
+        quantized: bool = False,
+        quantization_aware: bool = False,
+        class_floors: Sequence[evaluator_pb2.ClassFloor] = (),
+        max_memory_bytes: int = 0,
         request_id: str = "",
     ) -> evaluator_pb2.GateDecision:
-        """Decides. floors: metric to bound, `{"accuracy": 0.9}`. max_latency_ms: largest p95 of `latency`; 0 is no limit."""
+        """Decides. floors: metric to bound, `{"accuracy": 0.9}`. max_latency_ms: largest p95 of `latency`; 0 is no limit.
+
+        parent_evaluation: of the float model the export comes from; incumbent_evaluation: of the version that serves now; both on
+        the same dataset version. max_loss: most that the main metric may fall against them, 0 is 0.01. quantized and
+        quantization_aware say how the artifact was made, which decides whether RETRY_WITH_QAT is a remedy.
+        """
         decision = evaluator_pb2.GateDecision(
             evaluation=self.names.evaluation(evaluation),
             floors=floor_messages(floors),
             latency=latency,
             max_latency_ms=max_latency_ms,
+            parent_evaluation=self.names.evaluation(parent_evaluation) if parent_evaluation else "",
+            incumbent_evaluation=self.names.evaluation(incumbent_evaluation) if incumbent_evaluation else "",
+            max_loss=max_loss,
+            max_size_bytes=max_size_bytes,
+            model_size_bytes=model_size_bytes,
+            quantized=quantized,
+            quantization_aware=quantization_aware,
+            class_floors=class_floors,
+            max_memory_bytes=max_memory_bytes,
         )
         request = evaluator_service_pb2.CreateGateDecisionRequest(
             parent=self.names.parent, gate_decision=decision, request_id=request_id or new_request_id()

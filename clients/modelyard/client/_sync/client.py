@@ -11,7 +11,7 @@ from modelyard.client._sync.artifacts import Artifacts
 from modelyard.client._sync.datasets import Datasets
 from modelyard.client._sync.endpoints import Endpoints
 from modelyard.client._sync.evaluations import Evaluations, Gate
-from modelyard.client._sync.exports import Exports, Profiles
+from modelyard.client._sync.exports import Exports, Profiles, Targets
 from modelyard.client._sync.pipelines import Pipelines
 from modelyard.client._sync.predictions import Predictions
 from modelyard.client._sync.training import Models, Training
@@ -53,6 +53,7 @@ class Client:
         self.gate = Gate(transport, self.names)
         self.exports = Exports(transport, self.names)
         self.profiles = Profiles(transport, self.names)
+        self.targets = Targets(transport, self.names)
         self.endpoints = Endpoints(transport, self.names)
         self.pipelines = Pipelines(transport, self.names)
         self.artifacts = Artifacts(transport, self.names)
