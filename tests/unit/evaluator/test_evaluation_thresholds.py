@@ -21,19 +21,22 @@ SCORES = st.lists(st.tuples(st.integers(0, 12).map(lambda n: n / 12), st.boolean
 @given(SCORES)
 def test_average_precision_is_scikit_learns_with_equals_too(pairs: list[tuple[float, bool]]) -> None:
     scores, positive = np.array([score for score, _ in pairs]), np.array([hit for _, hit in pairs])
-    area, influence = statistics.average_precision(scores, positive)
+    area, influence = statistics.Ranking(scores, positive).average_precision()
     assert area == pytest.approx(sk.average_precision_score(positive, scores))
     assert influence.mean() == pytest.approx(0, abs=1e-9)
 
 
-@settings(deadline=None)
-@given(SCORES, st.integers(0, 1))
-def test_the_influence_is_the_slope_by_the_weight(pairs: list[tuple[float, bool]], which: int) -> None:
+@settings(deadline=None, max_examples=50)
+@given(SCORES, st.integers(0, 1), st.booleans())
+def test_the_influence_is_the_slope_by_the_weight(pairs: list[tuple[float, bool]], which: int, precision: bool) -> None:
     scores, positive = np.array([score for score, _ in pairs]), np.array([hit for _, hit in pairs])
-    area, influence = statistics.average_precision(scores, positive)
+    ranking = statistics.Ranking(scores, positive)
+    area, influence = ranking.average_precision() if precision else ranking.roc_auc()
+    measure = sk.average_precision_score if precision else sk.roc_auc_score
+    assert area == pytest.approx(measure(positive, scores))
     weights = np.ones(len(scores))
     weights[which] += 1e-6
-    slope = (sk.average_precision_score(positive, scores, sample_weight=weights) - area) / 1e-6
+    slope = (measure(positive, scores, sample_weight=weights) - area) / 1e-6
     assert influence[which] / len(scores) == pytest.approx(slope, abs=1e-4)
 
 

@@ -9,7 +9,7 @@ docs/evaluation.md defines each for users.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -156,19 +156,18 @@ def _areas(labels: Ints, probabilities: Floats) -> list[Metric]:
     present = [int(index) for index in np.unique(labels)]
     if len(present) < 2:
         return []
-    indices = [1] if probabilities.shape[1] == 2 else present
     fewest = int(min(np.bincount(labels)[present]))
-    measures = (("roc_auc", statistics.roc_auc), ("pr_auc", statistics.average_precision))
-    return [_mean_area(name, (measure(probabilities[:, i], labels == i) for i in indices), fewest) for name, measure in measures]
-
-
-def _mean_area(name: str, found: Iterable[tuple[float, Floats]], fewest: int) -> Metric:
-    areas, influence = [], np.zeros(1)
-    for area, each in found:
-        areas.append(area)
-        influence = influence + each
-    mean = float(np.mean(areas))
-    return Metric(name, mean, *statistics.area_interval(mean, influence / len(areas), fewest))
+    areas, influences = [], np.zeros((2, len(labels)))
+    for index in [1] if probabilities.shape[1] == 2 else present:
+        ranking = statistics.Ranking(probabilities[:, index], labels == index)
+        both = (ranking.roc_auc(), ranking.average_precision())
+        areas.append([area for area, _ in both])
+        influences += [influence for _, influence in both]
+    means = np.mean(areas, axis=0)
+    return [
+        Metric(name, float(mean), *statistics.area_interval(float(mean), influence / len(areas), fewest))
+        for name, mean, influence in zip(("roc_auc", "pr_auc"), means, influences, strict=True)
+    ]
 
 
 def _losses(labels: Ints, probabilities: Floats) -> list[Metric]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -50,12 +51,23 @@ def bootstrap_means(values: Floats, seed: int = SEED) -> Floats:
 
 def bootstrap_weights(count: int, seed: int = SEED) -> Iterator[Floats]:
     """How often each of `count` examples is drawn in each of `resamples(count)` resamples: pieces [b, N], of bounded size."""
+    draw = _remembered if count * resamples(count) <= 2 * _BUDGET else _drawn
+    return (piece.astype(np.float64) for piece in draw(count, seed))
+
+
+def _drawn(count: int, seed: int) -> Iterator[NDArray[np.uint16]]:
     rounds, step = resamples(count), max(1, _DRAWS // count)
     rng = np.random.default_rng(seed)
     for start in range(0, rounds, step):
         size = min(step, rounds - start)
         rows = rng.integers(0, count, (size, count)) + np.arange(size)[:, None] * count
-        yield np.bincount(rows.ravel(), minlength=size * count).reshape(size, count).astype(np.float64)
+        yield np.bincount(rows.ravel(), minlength=size * count).reshape(size, count).astype(np.uint16)
+
+
+@lru_cache(maxsize=1)
+def _remembered(count: int, seed: int) -> tuple[NDArray[np.uint16], ...]:
+    """As long as one usage is scored the same draws serve every figure: making them is most of the work of a bootstrap."""
+    return tuple(_drawn(count, seed))
 
 
 def bootstrap_counts(counts: Ints, seed: int = SEED) -> Ints:
@@ -74,46 +86,52 @@ def percentiles(samples: Floats, value: float) -> Interval:
     return min(float(lower), value), max(float(upper), value)
 
 
-def roc_auc(scores: Floats, positive: NDArray[np.bool_]) -> tuple[float, Floats]:
-    """Area under the ROC curve and each example's influence on it [N] (mean 0; variance of the area = sum of squares / N^2).
+class Ranking:
+    """Examples in the order of their scores, for areas under curves. Needs at least one positive and one negative example.
 
-    Needs at least one positive and one negative example.
+    Each area comes with every example's influence on it [N]: its derivative by the example's weight, times N (mean 0; variance
+    of the area = sum of squares / N^2).
     """
-    ours, theirs = scores[positive], scores[~positive]
-    won = _share_below(theirs, ours)
-    lost = 1.0 - _share_below(ours, theirs)
-    area = float(won.mean())
-    influence = np.empty(len(scores))
-    influence[positive] = (won - area) * len(scores) / len(ours)
-    influence[~positive] = (lost - area) * len(scores) / len(theirs)
-    return area, influence
+
+    def __init__(self, scores: Floats, positive: NDArray[np.bool_]) -> None:
+        self._order = np.argsort(scores, kind="stable")
+        self._hit = positive[self._order].astype(np.float64)
+        starts = np.flatnonzero(np.concatenate([[True], np.diff(scores[self._order]) > 0]))
+        sizes = np.diff(np.append(starts, len(scores)))
+        self._first = np.repeat(starts, sizes)
+        self._last = self._first + np.repeat(sizes, sizes)
+
+    def roc_auc(self) -> tuple[float, Floats]:
+        """Area under the ROC curve, and the influences (DeLong's)."""
+        hits, misses = self._share_below(self._hit), self._share_below(1 - self._hit)
+        positives, count = self._hit.sum(), len(self._hit)
+        area = float((misses * self._hit).sum() / positives)
+        won, lost = (misses - area) / positives, (1 - hits - area) / (count - positives)
+        return area, self._unsorted(np.where(self._hit > 0, won, lost) * count)
+
+    def average_precision(self) -> tuple[float, Floats]:
+        """Area under the precision-recall curve by steps, as scikit-learn has it, and the influences."""
+        hit, total, count = self._hit, self._hit.sum(), len(self._hit)
+        found, called = total - _before(hit)[self._first], count - self._first.astype(np.float64)
+        precision = found / called
+        area = float((precision * hit).sum() / total)
+        more_found, more_called = (_before(part)[self._last] for part in (hit / called, hit * found / np.square(called)))
+        return area, self._unsorted((hit * (precision - area + more_found) - more_called) * count / total)
+
+    def _share_below(self, weights: Floats) -> Floats:
+        """Share of the weights below each example, equals counting half."""
+        before = _before(weights)
+        return np.asarray((before[self._first] + before[self._last]) / (2 * before[-1]), dtype=np.float64)
+
+    def _unsorted(self, values: Floats) -> Floats:
+        out = np.empty_like(values)
+        out[self._order] = values
+        return out
 
 
-def _share_below(reference: Floats, values: Floats) -> Floats:
-    """Share of `reference` that is below each value, equals counting half."""
-    ordered = np.sort(reference)
-    below, through = np.searchsorted(ordered, values, "left"), np.searchsorted(ordered, values, "right")
-    return np.asarray((below + through) / (2 * len(ordered)), dtype=np.float64)
-
-
-def average_precision(scores: Floats, positive: NDArray[np.bool_]) -> tuple[float, Floats]:
-    """Area under the precision-recall curve, by steps (scikit-learn's definition), and each example's influence on it [N].
-
-    The influence is the derivative by the example's weight, times N (mean 0; variance of the area = sum of squares / N^2).
-    Needs at least one positive example.
-    """
-    order = np.argsort(scores, kind="stable")
-    ordered, hit = scores[order], positive[order].astype(np.float64)
-    first, last = np.searchsorted(ordered, ordered, "left"), np.searchsorted(ordered, ordered, "right")
-    passed = np.concatenate([[0.0], np.cumsum(hit)])
-    found, called = passed[-1] - passed[first], len(scores) - first.astype(np.float64)
-    precision, total = found / called, passed[-1]
-    area = float((precision * hit).sum() / total)
-    through = (np.concatenate([[0.0], np.cumsum(part)])[last] for part in (hit / called, hit * found / np.square(called)))
-    more_found, more_called = through
-    influence = np.empty(len(scores))
-    influence[order] = (hit * (precision - area + more_found) - more_called) * len(scores) / total
-    return area, influence
+def _before(values: Floats) -> Floats:
+    """Sums of the values before each place, and of all: [N + 1]."""
+    return np.concatenate([[0.0], np.cumsum(values)])
 
 
 def area_interval(area: float, influence: Floats, fewest: int) -> Interval:
