@@ -1,0 +1,153 @@
+"""Runs a bundle's TensorFlow SavedModel, by its serving signature.
+
+TensorFlow reads a SavedModel from a folder, so the bundle's files stand in a temporary one until the model is closed. Loading
+runs no Python that is stored in the model (Keras' own loader would), but a graph can hold operators that call the host: Python
+functions, files, other machines. Their names are looked for in the file before TensorFlow loads it.
+
+Threads are TensorFlow's for the whole process: the first model loaded in it decides.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, Final
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before the import: it reads it then
+
+import tensorflow
+from tensorflow.core.protobuf import saved_model_pb2
+
+from modelyard.core.errors import InvalidArgument
+from modelyard.formats.bundle import Bundle
+from modelyard.formats.bundle_files import SAVED_MODEL, SAVED_MODEL_FOLDER
+from modelyard.runtime.inputs import Tensors
+from modelyard.runtime.wires import GraphTensor, connect
+
+SIGNATURE: Final = "serving_default"
+HOST_OPERATORS: Final = frozenset(
+    """
+    PyFunc PyFuncStateless EagerPyFunc ReadFile WriteFile MatchingFiles Save SaveSlices Restore RestoreSlice
+    FileSystemSetConfiguration WholeFileReader WholeFileReaderV2 TextLineReader TextLineReaderV2 TFRecordReader
+    TFRecordReaderV2 IdentityReader FixedLengthRecordReader FixedLengthRecordReaderV2 LMDBReader TextLineDataset
+    TFRecordDataset TFRecordDatasetV2 FixedLengthRecordDataset FixedLengthRecordDatasetV2 CSVDataset CSVDatasetV2
+    SqlDataset SaveDataset SaveDatasetV2 LoadDataset SnapshotDataset SnapshotDatasetV2 CacheDataset CacheDatasetV2
+    DatasetToTFRecord LMDBDataset InitializeTableFromTextFile InitializeTableFromTextFileV2 GenerateVocabRemapping
+    LoadAndRemapMatrix CreateSummaryFileWriter CreateSummaryDbWriter WriteSummary WriteGraphSummary WriteRawProtoSummary
+    DebugIdentity DebugIdentityV2 DebugIdentityV3 DebugNanCount DebugNumericSummary RemoteCall RemoteFusedGraphExecute
+    RpcCall RpcClient RpcServer RpcServerStart RpcServerRegister DataServiceDataset DataServiceDatasetV2
+    DataServiceDatasetV3 DataServiceDatasetV4 RegisterDataset RegisterDatasetV2 LoadLibrary PrintV2 CompileBatchFunction
+    """.split()  # noqa: SIM905  # a list of words reads better than one of quotes
+)
+"""Operators of TensorFlow that reach outside the graph: Python of this process, files, databases, other machines."""
+_OF_CHECKPOINTS: Final = frozenset(("SaveV2", "RestoreV2", "MergeV2Checkpoints", "ShardedFilename", "ShardedFilespec"))
+"""Every SavedModel holds these, to write and read its variables; what answers must not."""
+
+
+class SavedModelEngine:
+    """A loaded SavedModel, which answers any number of calls at once."""
+
+    def __init__(self, bundle: Bundle, threads: int) -> None:
+        """Raises InvalidArgument INVALID_BUNDLE, UNSUPPORTED_OPERATOR."""
+        _check_operators(bundle)
+        _settle(threads)
+        self._folder = tempfile.TemporaryDirectory(prefix="modelyard-savedmodel-")
+        try:
+            self._loaded = _loaded(bundle, Path(self._folder.name))
+            self._call = _signature(bundle, self._loaded)
+            inputs, outputs = _graph_tensors(self._call)
+            self._inputs, self._outputs = connect(bundle.path, bundle.card, inputs, outputs)
+        except BaseException:
+            self._folder.cleanup()
+            raise
+
+    def run(self, tensors: Tensors) -> Tensors:
+        """See Engine.run."""
+        given = {
+            wire.tensor.names[0]: tensorflow.constant(wire.entering(tensors[wire.spec.name]), dtype=wire.tensor.dtype)
+            for wire in self._inputs
+        }
+        answers = self._call(**given)
+        return {wire.spec.name: wire.leaving(answers[wire.tensor.names[0]].numpy()) for wire in self._outputs}
+
+    def close(self) -> None:
+        """See Engine.close."""
+        self._call = self._loaded = None
+        self._folder.cleanup()
+
+
+def load(bundle: Bundle, threads: int, concurrency: int) -> SavedModelEngine:
+    """The engine of a bundle. `concurrency` does not matter: a signature is not in one call's hands."""
+    return SavedModelEngine(bundle, threads)
+
+
+def _loaded(bundle: Bundle, folder: Path) -> Any:
+    bundle.extract(folder, only_model=True)
+    try:
+        return tensorflow.saved_model.load(str(folder / SAVED_MODEL_FOLDER))
+    except Exception as error:  # TensorFlow raises many kinds: its own errors, OSError, KeyError, AssertionError
+        message = f"bundle {bundle.path.name}: TensorFlow cannot load saved_model: {str(error)[:300]}"
+        raise InvalidArgument("INVALID_BUNDLE", message, bundle=bundle.path.name) from error
+
+
+def _signature(bundle: Bundle, loaded: Any) -> Any:
+    """The function that answers. What it reaches must not write files either, under whatever name."""
+    if SIGNATURE not in loaded.signatures:
+        message = f"bundle {bundle.path.name}: saved_model has no signature {SIGNATURE}, only {sorted(loaded.signatures)}"
+        raise InvalidArgument("INVALID_BUNDLE", message, bundle=bundle.path.name)
+    call = loaded.signatures[SIGNATURE]
+    _refuse_operators(bundle, _operators(call.graph.as_graph_def()) & _OF_CHECKPOINTS)
+    return call
+
+
+def _check_operators(bundle: Bundle) -> None:
+    """Looks at the graph's operators before anything of it is loaded."""
+    message = saved_model_pb2.SavedModel()
+    try:
+        message.ParseFromString(bundle.model_bytes())
+    except Exception as error:  # protobuf's DecodeError is not the same class in all its implementations
+        text = f"bundle {bundle.path.name}: {SAVED_MODEL} is not a readable SavedModel ({error})"
+        raise InvalidArgument("INVALID_BUNDLE", text, bundle=bundle.path.name) from error
+    found: set[str] = set()
+    for graph in message.meta_graphs:
+        found |= _operators(graph.graph_def) & HOST_OPERATORS
+    _refuse_operators(bundle, found)
+
+
+def _operators(graph: Any) -> set[str]:
+    """Names of all operators of a graph and of the functions it holds."""
+    names = {node.op for node in graph.node}
+    for function in graph.library.function:
+        names |= {node.op for node in function.node_def}
+    return names
+
+
+def _refuse_operators(bundle: Bundle, names: set[str]) -> None:
+    if names:
+        listed = ", ".join(sorted(names))
+        message = f"bundle {bundle.path.name}: saved_model uses operators that reach outside the model: {listed}"
+        raise InvalidArgument("UNSUPPORTED_OPERATOR", message, bundle=bundle.path.name, operators=listed)
+
+
+def _graph_tensors(call: Any) -> tuple[list[GraphTensor], list[GraphTensor]]:
+    _, named = call.structured_input_signature
+    return [_graph_tensor(name, spec) for name, spec in named.items()], [
+        _graph_tensor(name, spec) for name, spec in call.structured_outputs.items()
+    ]
+
+
+def _graph_tensor(name: str, spec: Any) -> GraphTensor:
+    """Names as the signature's arguments have them. An unknown rank cannot be checked, so it fits nothing."""
+    shape = () if spec.shape.rank is None else tuple(-1 if size is None else int(size) for size in spec.shape)
+    dtype = "object" if spec.dtype == tensorflow.string else spec.dtype.as_numpy_dtype.__name__
+    return GraphTensor((name,), dtype, shape)
+
+
+def _settle(threads: int) -> None:
+    """What TensorFlow may use in this process; after its first computation this can no longer be said."""
+    with contextlib.suppress(RuntimeError):
+        tensorflow.config.set_visible_devices([], "GPU")
+        tensorflow.config.threading.set_intra_op_parallelism_threads(threads)
+        tensorflow.config.threading.set_inter_op_parallelism_threads(1)
