@@ -283,6 +283,12 @@ class DatasetReader:
         """Where the examples of a usage came from: paths inside the source, or "row 17"."""
         return self._take("path", usage)
 
+    def picture_facts(self, usage: str) -> dict[str, list[int]]:
+        """What is known of each picture of a usage: `width` and `height` in pixels as it came, `bytes` of its file."""
+        names = {"width": "width", "height": "height", "bytes": "length"}
+        taken = self._manifest.select(list(names.values())).take(self.indices(usage))
+        return {name: taken[column].to_pylist() for name, column in names.items()}
+
     def labels(self, usage: str) -> npt.NDArray[Any]:
         """What a model learns of each example of a usage: class index, int64 [N]; for regression the target, float64 [N]."""
         if not self.descriptor.classes:

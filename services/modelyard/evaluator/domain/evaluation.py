@@ -7,12 +7,13 @@ from typing import Final
 
 from modelyard.core.artifacts import Blob
 from modelyard.core.errors import FailedPrecondition, InvalidArgument
-from modelyard.evaluator.domain import metrics
+from modelyard.evaluator.domain import metrics, slices
 from modelyard.evaluator.domain.scores import ExampleScore, Metric, SliceScore, UsageResult
 
 TRAIN: Final = "train"
+VALIDATION: Final = "validation"
 TEST: Final = "test"
-USAGES: Final = (TRAIN, "validation", TEST)
+USAGES: Final = (TRAIN, VALIDATION, TEST)
 TRAIN_CAP: Final = 5000
 """Most training examples that are scored: they show overfitting, nothing else, and that shows in this many."""
 SUCCEEDED: Final = "SUCCEEDED"
@@ -53,11 +54,15 @@ class DatasetVersionRef:
     descriptor: Blob | None
     digest: str
     task: str
+    columns: tuple[str, ...] = ()  # of a table; empty for pictures
 
 
 @dataclass(frozen=True)
 class EvaluationSpec:
-    """The job's assignment: the bytes, the data, the usages to score, and how long one answer takes (None: not measured)."""
+    """The job's assignment: the bytes, the data, the usages to score, and how long one answer takes (None: not measured).
+
+    `slice_columns` cut the test usage into slices.
+    """
 
     export: str
     artifact: Blob
@@ -113,8 +118,12 @@ def choose_usages(asked: tuple[str, ...]) -> tuple[str, ...]:
     return asked or USAGES
 
 
-def plan(export: ExportRef, version: DatasetVersionRef, usages: tuple[str, ...]) -> EvaluationSpec:
-    """The assignment. Raises FailedPrecondition EXPORT_NOT_READY, DATASET_VERSION_NOT_READY or TASK_MISMATCH."""
+def plan(
+    export: ExportRef, version: DatasetVersionRef, usages: tuple[str, ...], slice_columns: tuple[str, ...] = ()
+) -> EvaluationSpec:
+    """The assignment. Raises FailedPrecondition EXPORT_NOT_READY, DATASET_VERSION_NOT_READY or TASK_MISMATCH, and InvalidArgument
+    for slice columns that cannot be (see slices.check_columns).
+    """
     if export.artifact is None or export.state != SUCCEEDED:
         raise _not_ready("EXPORT_NOT_READY", "evaluation.export", export.name, export.state)
     if version.descriptor is None or version.state != SUCCEEDED:
@@ -124,6 +133,7 @@ def plan(export: ExportRef, version: DatasetVersionRef, usages: tuple[str, ...])
             f"{export.name} is for {export.task}, {version.name} for {version.task}; a model is scored on data of its own task"
         )
         raise FailedPrecondition("TASK_MISMATCH", message, export_task=export.task, dataset_task=version.task)
+    slices.check_columns(slice_columns, version.columns or slices.PICTURE_COLUMNS, version.name)
     return EvaluationSpec(
         export=export.name,
         artifact=export.artifact,
@@ -133,7 +143,17 @@ def plan(export: ExportRef, version: DatasetVersionRef, usages: tuple[str, ...])
         task=export.task,
         usages=choose_usages(usages),
         latency=export.latency,
+        slice_columns=_sliceable(slice_columns, usages),
     )
+
+
+def _sliceable(slice_columns: tuple[str, ...], usages: tuple[str, ...]) -> tuple[str, ...]:
+    if slice_columns and TEST not in choose_usages(usages):
+        message = (
+            f"slices are of the test usage, and only {', '.join(usages)} is to be scored; add test, or leave slice_columns out"
+        )
+        raise InvalidArgument("SLICES_NEED_TEST", message, field="evaluation.slice_columns", usages=", ".join(usages))
+    return slice_columns
 
 
 def _not_ready(reason: str, field: str, name: str, state: str) -> FailedPrecondition:

@@ -10,6 +10,7 @@ docs/evaluation.md defines each for users.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,9 @@ CLASSIFICATION_METRICS = (
     "calibration_error",
 )
 REGRESSION_METRICS = ("mae", "rmse", "r2", "mape")
+MAIN_CLASSIFICATION = ("accuracy", "f1_macro", "log_loss")
+MAIN_REGRESSION = ("rmse", "mae", "r2")
+"""What slices and the gap to training are told by; the first one is the one to go by."""
 # Probabilities are float32: a smaller one is as good as 0, and its logarithm says nothing. As scikit-learn does for float32.
 _EPSILON = float(np.finfo(np.float32).eps)
 
@@ -61,6 +65,26 @@ def classification(usage: str, labels: Ints, probabilities: Floats, classes: Seq
     )
     rows = tuple(tuple(int(cell) for cell in row) for row in confusion)
     return UsageScore(usage, len(labels), metrics, scores, rows)
+
+
+def main_classification(labels: Ints, probabilities: Floats) -> tuple[Metric, ...]:
+    """MAIN_CLASSIFICATION of class probabilities [N, K] against true class indices [N], as `classification` has them."""
+    predicted = probabilities.argmax(axis=1)
+    # The macro average is over classes that occur or are predicted: the rest need not be carried along.
+    present, places = np.unique(np.concatenate([labels, predicted]), return_inverse=True)
+    confusion = confusion_matrix(places[: len(labels)], places[len(labels) :], len(present))
+    found = (
+        _proportion("accuracy", int(np.trace(confusion)), len(labels)),
+        *_averages(confusion, _resampled_rates(confusion)),
+        *_losses(labels, probabilities),
+    )
+    return tuple(metric for metric in found if metric.name in MAIN_CLASSIFICATION)
+
+
+def main_regression(targets: Floats, predictions: Floats) -> tuple[Metric, ...]:
+    """MAIN_REGRESSION of predictions [N] against true values [N], as `regression` has them."""
+    score = regression("", targets, predictions)
+    return tuple(metric for metric in map(score.metric, MAIN_REGRESSION) if metric)
 
 
 def confusion_matrix(labels: Ints, predicted: NDArray[np.intp], count: int) -> Ints:
@@ -181,9 +205,9 @@ def _mean_metric(name: str, values: Floats, samples: Floats) -> Metric:
     return Metric(name, mean, *statistics.percentiles(samples, mean))
 
 
-def log_losses(labels: Ints, probabilities: Floats) -> Floats:
+def log_losses(labels: Ints, probabilities: NDArray[np.floating[Any]]) -> Floats:
     """Natural logarithm of each example's loss [N]: 0 is perfect, about 16 the most."""
-    given = probabilities[np.arange(len(labels)), labels]
+    given = probabilities[np.arange(len(labels)), labels].astype(np.float64)
     return np.asarray(-np.log(np.clip(given, _EPSILON, 1.0)), dtype=np.float64)
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from modelyard.core.artifacts import ArtifactStore, Blob
 from modelyard.core.errors import FailedPrecondition
-from modelyard.evaluator.domain import metrics
-from modelyard.evaluator.domain.evaluation import TRAIN, TRAIN_CAP, EvaluationResult, EvaluationSpec
-from modelyard.evaluator.domain.scores import UsageResult
-from modelyard.evaluator.domain.statistics import Floats, Ints
+from modelyard.evaluator.domain.evaluation import TEST, TRAIN, TRAIN_CAP, EvaluationResult, EvaluationSpec
+from modelyard.evaluator.domain.slices import PICTURE_COLUMNS, Slices, check_columns, cut
+from modelyard.evaluator.domain.statistics import Ints
+from modelyard.evaluator.worker.answers import Answers, Outputs, TaskScoring
+from modelyard.evaluator.worker.tasks import scoring_of
 from modelyard.formats.bundle import open_bundle
-from modelyard.formats.dataset import DatasetReader, available_cpus, open_dataset
-from modelyard.runtime.inputs import PROBABILITIES
+from modelyard.formats.dataset import IMAGE, NUMERIC, DatasetReader, available_cpus, open_dataset
 from modelyard.runtime.model import RunnableModel, load_model
 
 if TYPE_CHECKING:
@@ -31,44 +31,62 @@ Report = Callable[[str, int, int], None]
 PICTURES_AT_ONCE: Final = 64
 ROWS_AT_ONCE: Final = 4096
 SEED: Final = 0
-LARGEST_CONFUSION: Final = 200
-"""A confusion matrix of more classes than this stays out of the result: the predictions hold the same, and more compactly."""
 _MISSING_TEXT: Final = ""
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What the model said of examples of a usage: positions in the usage's own order, and probabilities [N, K] or values [N]."""
-
-    usage: str
-    positions: Ints
-    outputs: Floats
 
 
 def evaluate(spec: EvaluationSpec, store: ArtifactStore, workdir: Path, report: Report) -> EvaluationResult:
     """Scores the artifact on each usage that holds examples.
 
-    Raises FailedPrecondition MISSING_COLUMNS, NO_EXAMPLES or NOT_FINITE, InvalidArgument INVALID_BUNDLE, DataLoss.
+    Raises FailedPrecondition MISSING_COLUMNS, CLASSES_DIFFER, NO_EXAMPLES, NOT_FINITE, WRONG_OUTPUT, TASK_NOT_SCORED or
+    RUNTIME_NOT_INSTALLED, InvalidArgument INVALID_BUNDLE or UNKNOWN_SLICE_COLUMN, DataLoss.
     """
-    model = load_model(open_bundle(store.path(spec.artifact)), threads=available_cpus())
+    scoring = scoring_of(spec.task)
     with open_dataset(store, spec.descriptor) as reader:
-        _check_columns(model, reader)
-        chosen = {usage: _positions(reader, usage) for usage in spec.usages}
-        if not any(len(positions) for positions in chosen.values()):
-            asked = ", ".join(spec.usages)
-            message = f"{spec.dataset_version} holds no examples to score as {asked}"
-            raise FailedPrecondition("NO_EXAMPLES", message, dataset_version=spec.dataset_version, usages=asked)
-        answers = list(_answer_all(model, reader, chosen, report))
-        classes = all_classes(model.card.classes, reader.descriptor.classes)
-        results = tuple(_score(answer, reader, model.card.classes, classes) for answer in answers)
-        tables = [_prediction_rows(answer, reader, model.card.classes) for answer in answers]
-    predictions = _store_predictions(tables, store, workdir)
-    return EvaluationResult(results, predictions, spec.dataset_digest, spec.artifact.sha256)
+        columns = _slice_columns(spec, reader)
+        model = load_model(open_bundle(store.path(spec.artifact)), threads=available_cpus())
+        with closing(model):
+            _check_columns(model, reader)
+            scoring.check(model.card, reader)
+            answers = list(_answer_all(model, scoring, reader, _chosen(spec, reader), report))
+        found = scoring.judge(model.card, reader, answers, columns)
+        predictions = _store_predictions((scoring.rows(model.card, reader, answer) for answer in answers), store, workdir)
+    return EvaluationResult(
+        found.results,
+        predictions,
+        spec.dataset_digest,
+        spec.artifact.sha256,
+        slices=found.slices,
+        worst_examples=found.worst_examples,
+        label_suspects=found.label_suspects,
+        train_gaps=found.train_gaps,
+        suggested_threshold=found.suggested_threshold,
+    )
 
 
-def all_classes(known: Sequence[str], occurring: Sequence[str]) -> tuple[str, ...]:
-    """The model's classes, then those of the data that it does not know: of these no example can be right."""
-    return (*known, *(name for name in occurring if name not in known))
+def _chosen(spec: EvaluationSpec, reader: DatasetReader) -> dict[str, Ints]:
+    """Which examples of each usage to score."""
+    chosen = {usage: _positions(reader, usage) for usage in spec.usages}
+    if not any(len(positions) for positions in chosen.values()):
+        asked = ", ".join(spec.usages)
+        message = f"{spec.dataset_version} holds no examples to score as {asked}"
+        raise FailedPrecondition("NO_EXAMPLES", message, dataset_version=spec.dataset_version, usages=asked)
+    return chosen
+
+
+def _slice_columns(spec: EvaluationSpec, reader: DatasetReader) -> list[tuple[str, Slices]]:
+    """The slices of the test usage by each column asked for."""
+    described = reader.descriptor
+    numeric = {column.name: column.type == NUMERIC for column in described.columns} or dict.fromkeys(PICTURE_COLUMNS, True)
+    check_columns(spec.slice_columns, list(numeric), spec.dataset_version)
+    if not spec.slice_columns:
+        return []
+    values: Mapping[str, Any] = reader.picture_facts(TEST) if described.kind == IMAGE else _cells(spec.slice_columns, reader)
+    return [(name, cut(values[name], numeric[name])) for name in spec.slice_columns]
+
+
+def _cells(columns: Sequence[str], reader: DatasetReader) -> dict[str, list[Any]]:
+    table = reader.table(TEST, columns=columns)
+    return {name: table[name].to_pylist() for name in columns}
 
 
 def _positions(reader: DatasetReader, usage: str) -> Ints:
@@ -80,13 +98,15 @@ def _positions(reader: DatasetReader, usage: str) -> Ints:
     return np.sort(drawn).astype(np.int64)
 
 
-def _answer_all(model: RunnableModel, reader: DatasetReader, chosen: dict[str, Ints], report: Report) -> Iterator[Answers]:
+def _answer_all(
+    model: RunnableModel, scoring: TaskScoring, reader: DatasetReader, chosen: Mapping[str, Ints], report: Report
+) -> Iterator[Answers]:
     total, done = sum(len(positions) for positions in chosen.values()), 0
     for usage, positions in chosen.items():
         outputs = []
         for inputs in _batches(model, reader, usage, positions):
             report(f"score {usage}", done, total)
-            outputs.append(_finite(_output(model, inputs), usage))
+            outputs.append(_finite(scoring.read(model.card, model.run(inputs)), usage))
             done += len(outputs[-1])
         if outputs:
             yield Answers(usage, positions, np.concatenate(outputs))
@@ -122,14 +142,7 @@ def column_values(values: pa.ChunkedArray, kind: str) -> NDArray[Any]:
     return text
 
 
-def _output(model: RunnableModel, inputs: dict[str, NDArray[Any]]) -> Floats:
-    answers = model.run(inputs)
-    if model.card.classes:
-        return np.asarray(answers[PROBABILITIES], dtype=np.float64)
-    return np.asarray(answers[model.card.outputs[0].name], dtype=np.float64).reshape(-1)
-
-
-def _finite(outputs: Floats, usage: str) -> Floats:
+def _finite(outputs: Outputs, usage: str) -> Outputs:
     wrong = int((~np.isfinite(outputs)).reshape(len(outputs), -1).any(axis=1).sum())
     if wrong:
         message = f"the model answers {wrong} of {len(outputs)} examples of {usage} with numbers that are not finite"
@@ -146,48 +159,12 @@ def _check_columns(model: RunnableModel, reader: DatasetReader) -> None:
         raise FailedPrecondition("MISSING_COLUMNS", message, columns=names)
 
 
-def _score(answer: Answers, reader: DatasetReader, known: Sequence[str], classes: Sequence[str]) -> UsageResult:
-    labels, training = reader.labels(answer.usage)[answer.positions], reader.labels(TRAIN)
-    if not known:
-        mean = float((training if len(training) else labels).mean())
-        return metrics.against_mean(answer.usage, labels, answer.outputs, mean)
-    to_ours = np.array([classes.index(name) for name in reader.descriptor.classes], dtype=np.int64)
-    truth, learned = to_ours[labels], to_ours[training] if len(training) else to_ours[labels]
-    probabilities = np.zeros((len(truth), len(classes)))
-    probabilities[:, : len(known)] = answer.outputs
-    return _smaller(
-        metrics.against_majority(answer.usage, truth, probabilities, classes, metrics.class_shares(learned, len(classes)))
-    )
-
-
-def _smaller(result: UsageResult) -> UsageResult:
-    """Without what nobody reads: the baseline's classes, and a confusion matrix too large for a document."""
-    score = replace(result.score, confusion=()) if len(result.score.classes) > LARGEST_CONFUSION else result.score
-    return replace(result, score=score, baseline=replace(result.baseline, classes=(), confusion=()))
-
-
-def _prediction_rows(answer: Answers, reader: DatasetReader, classes: Sequence[str]) -> pa.Table:
-    """Columns example_id, usage, label, prediction; of a classifier then `probability:{class}` (float32) by class."""
-    import pyarrow as pa
-
-    ids, labels = reader.example_ids(answer.usage), reader.labels(answer.usage)[answer.positions]
-    rows: dict[str, Any] = {
-        "example_id": pa.array([ids[position] for position in answer.positions.tolist()], pa.string()),
-        "usage": pa.array([answer.usage] * len(labels), pa.string()),
-    }
-    if not classes:
-        return pa.table({**rows, "label": labels, "prediction": answer.outputs})
-    rows["label"] = pa.array([reader.descriptor.classes[label] for label in labels.tolist()], pa.string())
-    rows["prediction"] = pa.array([classes[index] for index in answer.outputs.argmax(axis=1).tolist()], pa.string())
-    rows |= {f"probability:{name}": answer.outputs[:, i].astype(np.float32) for i, name in enumerate(classes)}
-    return pa.table(rows)
-
-
-def _store_predictions(tables: Sequence[pa.Table], store: ArtifactStore, workdir: Path) -> Blob:
-    import pyarrow as pa
+def _store_predictions(tables: Iterator[pa.Table], store: ArtifactStore, workdir: Path) -> Blob:
+    """One usage after the other, so that no more than one of their tables is in memory."""
     import pyarrow.parquet as pq
 
-    path = workdir / "predictions.parquet"
-    pq.write_table(pa.concat_tables(tables), path, compression="zstd")
-    with closing(path.open("rb")) as stream:
-        return store.put(stream)
+    path, first = workdir / "predictions.parquet", next(tables)
+    with pq.ParquetWriter(path, first.schema, compression="zstd") as writer:
+        for table in itertools.chain([first], tables):
+            writer.write_table(table)
+    return store.put_file(path)

@@ -1,0 +1,64 @@
+"""What the model said, and what scoring makes of it: the types that every task's scoring shares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelyard.evaluator.domain.scores import ExampleScore, Metric, SliceScore, UsageResult
+from modelyard.evaluator.domain.slices import Slices
+from modelyard.evaluator.domain.statistics import Ints
+from modelyard.formats.bundle import BundleCard
+from modelyard.formats.dataset import DatasetReader
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Outputs = NDArray[np.float32]
+Columns = Sequence[tuple[str, Slices]]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the model said of examples of a usage: positions in the usage's own order, and probabilities [N, K] or values [N]."""
+
+    usage: str
+    positions: Ints
+    outputs: Outputs
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Everything that is computed from answers; see EvaluationResult."""
+
+    results: tuple[UsageResult, ...]
+    slices: tuple[SliceScore, ...] = ()
+    worst_examples: tuple[ExampleScore, ...] = ()
+    label_suspects: tuple[ExampleScore, ...] = ()
+    train_gaps: tuple[Metric, ...] = ()
+    suggested_threshold: float = 0.0
+
+
+@dataclass(frozen=True)
+class TaskScoring:
+    """How answers of one task are read, judged and kept. A new task is a new one of these in worker/tasks.py.
+
+    `check(card, reader)` refuses a model and data that do not fit; `read(card, answers)` takes from what the model says of a
+    batch the float32 to keep; `judge` makes the findings of all usages, with slices of the test usage; `rows` the table of single
+    predictions of one usage.
+    """
+
+    check: Callable[[BundleCard, DatasetReader], None]
+    read: Callable[[BundleCard, Mapping[str, NDArray[Any]]], Outputs]
+    judge: Callable[[BundleCard, DatasetReader, Sequence[Answers], Columns], Findings]
+    rows: Callable[[BundleCard, DatasetReader, Answers], pa.Table]
+
+
+def chosen_ids(answer: Answers, reader: DatasetReader) -> list[str]:
+    """Ids of the examples that were answered."""
+    ids = reader.example_ids(answer.usage)
+    return [ids[position] for position in answer.positions.tolist()]
