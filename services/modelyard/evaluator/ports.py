@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Protocol
 
+from modelyard.core.artifacts import Blob
 from modelyard.core.jobs.job import Document, Job, JobChange
 from modelyard.core.resources import Page, Resource
 from modelyard.evaluator.domain.evaluation import DatasetVersionRef, ExportRef
+from modelyard.evaluator.domain.experiment import Experiment
+from modelyard.evaluator.domain.pairing import Answers
+from modelyard.formats.bundle import BundleCard
 
 
 class Exports(Protocol):
@@ -67,3 +71,31 @@ class Resources(Protocol):
     def get(self, name: str) -> Resource: ...
 
     def list(self, collection: str, parent: str | None = None, page_size: int = 0, page_token: str = "") -> Page: ...
+
+
+class Predictions(Protocol):
+    """What evaluations keep of single examples."""
+
+    def test_answers(self, evaluation: str, predictions: Blob) -> Answers:
+        """The answers on the test usage. Raises NotFound, DataLoss, FailedPrecondition NO_PREDICTIONS."""
+
+
+class Bundles(Protocol):
+    """The artifacts themselves."""
+
+    def read(self, artifact: Blob) -> tuple[BundleCard, int]:
+        """The card of a bundle, and the size of its model in bytes. Raises NotFound, DataLoss, InvalidArgument INVALID_BUNDLE."""
+
+
+class Experiments(Protocol):
+    """The trainer service, and what each model version says of its making."""
+
+    def get(self, model_version: str) -> Experiment | str:
+        """How it was trained; or, in a sentence, why that is not known. Raises Unavailable."""
+
+
+class Passports(Protocol):
+    """Who signs and keeps passports."""
+
+    def issue(self, export: str, artifact_sha256: str, content: Document) -> Blob:
+        """Signs what is known of an artifact, and stores it. Raises InvalidArgument BAD_PASSPORT_KEY, ResourceExhausted."""

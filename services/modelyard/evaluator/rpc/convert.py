@@ -8,9 +8,9 @@ from modelyard.core.jobs import convert
 from modelyard.core.jobs.job import Job, JobState
 from modelyard.core.resources import Resource
 from modelyard.evaluator.domain.evaluation import Latency
-from modelyard.evaluator.domain.gate import Demands, Floor, GateTest
-from modelyard.evaluator.domain.scores import ClassScore, Metric, UsageScore
-from modelyard.evaluator.handlers.decisions import decision_of
+from modelyard.evaluator.domain.gate import ClassFloor, Demands, Floor, GateTest
+from modelyard.evaluator.domain.scores import ClassScore, ExampleScore, Metric, UsageScore
+from modelyard.evaluator.handlers.decisions import Wanted, decision_of
 from modelyard.evaluator.handlers.evaluations import result_of, spec_of
 from modelyard.evaluator.v1 import evaluator_pb2 as pb
 from modelyard.type.v1 import blob_pb2, learning_pb2
@@ -22,10 +22,29 @@ def usage_names(usages: Iterable[int]) -> tuple[str, ...]:
     return tuple(by_number.get(number, str(number)) for number in usages)
 
 
-def demands_from(message: pb.GateDecision) -> Demands:
-    """What the user demands."""
-    floors = tuple(Floor(floor.metric, floor.value) for floor in message.floors)
-    return Demands(floors, message.max_latency_ms)
+def wanted_from(message: pb.GateDecision) -> Wanted:
+    """What is to be decided, and by what."""
+    return Wanted(
+        evaluation=message.evaluation,
+        demands=_demands(message),
+        latency=latency_from(message),
+        parent_evaluation=message.parent_evaluation,
+        incumbent_evaluation=message.incumbent_evaluation,
+        quantized=message.quantized,
+        quantization_aware=message.quantization_aware,
+        model_size_bytes=message.model_size_bytes,
+    )
+
+
+def _demands(message: pb.GateDecision) -> Demands:
+    return Demands(
+        floors=tuple(Floor(floor.metric, floor.value) for floor in message.floors),
+        max_latency_ms=message.max_latency_ms,
+        class_floors=tuple(ClassFloor(floor.label, floor.metric, floor.value) for floor in message.class_floors),
+        max_loss=message.max_loss,
+        max_size_bytes=message.max_size_bytes,
+        max_memory_bytes=message.max_memory_bytes,
+    )
 
 
 def latency_from(message: pb.GateDecision) -> Latency | None:
@@ -34,7 +53,14 @@ def latency_from(message: pb.GateDecision) -> Latency | None:
         return None
     latency = message.latency
     return Latency(
-        latency.p50_ms, latency.p95_ms, latency.p99_ms, latency.calls, latency.threads, latency.target, latency.hardware
+        latency.p50_ms,
+        latency.p95_ms,
+        latency.p99_ms,
+        latency.calls,
+        latency.threads,
+        latency.target,
+        latency.hardware,
+        latency.memory_bytes,
     )
 
 
@@ -60,12 +86,24 @@ def evaluation_message(job: Job) -> pb.Evaluation:
 def decision_message(resource: Resource) -> pb.GateDecision:
     """A gate decision."""
     stored = decision_of(resource)
+    demands = stored.demands
     return pb.GateDecision(
         name=resource.name,
         evaluation=stored.evaluation,
-        floors=[learning_pb2.Floor(metric=floor.metric, value=floor.value) for floor in stored.demands.floors],
+        floors=[learning_pb2.Floor(metric=floor.metric, value=floor.value) for floor in demands.floors],
+        class_floors=[pb.ClassFloor(label=each.label, metric=each.metric, value=each.value) for each in demands.class_floors],
         latency=_latency(stored.latency),
-        max_latency_ms=stored.demands.max_latency_ms,
+        max_latency_ms=demands.max_latency_ms,
+        max_loss=demands.max_loss,
+        max_size_bytes=demands.max_size_bytes,
+        max_memory_bytes=demands.max_memory_bytes,
+        parent_evaluation=stored.parent_evaluation,
+        incumbent_evaluation=stored.incumbent_evaluation,
+        model_size_bytes=stored.model_size_bytes,
+        quantized=stored.quantized,
+        quantization_aware=stored.quantization_aware,
+        examples=[_example(example) for example in stored.examples],
+        passport=convert.blob_message(stored.passport),
         verdict=pb.Verdict.Value(f"VERDICT_{stored.decision.verdict.value}"),
         reasons=stored.decision.reasons,
         tests=[_test(test) for test in stored.decision.tests],
@@ -99,6 +137,17 @@ def _class(entry: ClassScore) -> pb.ClassScore:
     )
 
 
+def _example(example: ExampleScore) -> pb.ExampleScore:
+    return pb.ExampleScore(
+        example_id=example.example_id,
+        usage=_usage(example.usage),
+        label=example.label,
+        prediction=example.prediction,
+        probability=example.probability,
+        loss=example.loss,
+    )
+
+
 def _metric(metric: Metric) -> learning_pb2.Metric:
     return learning_pb2.Metric(
         name=metric.name,
@@ -118,6 +167,7 @@ def _test(test: GateTest) -> pb.GateTest:
         upper=test.upper,
         bound=test.bound,
         message=test.message,
+        outcome=pb.GateTest.Outcome.Value(f"OUTCOME_{test.outcome.value}"),
     )
 
 
@@ -132,4 +182,5 @@ def _latency(latency: Latency | None) -> learning_pb2.Latency | None:
         threads=latency.threads,
         target=latency.target,
         hardware=latency.hardware,
+        memory_bytes=latency.memory_bytes,
     )

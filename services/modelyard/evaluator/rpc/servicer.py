@@ -8,9 +8,9 @@ from typing import Any
 from modelyard.core import names
 from modelyard.core.requests import Request
 from modelyard.core.rpc.requests import fingerprint
-from modelyard.evaluator.handlers.decisions import COLLECTION, create_decision
+from modelyard.evaluator.handlers.decisions import COLLECTION, Deciding, create_decision
 from modelyard.evaluator.handlers.evaluations import KIND, create_evaluation
-from modelyard.evaluator.ports import DatasetVersions, Exports, Jobs, Resources
+from modelyard.evaluator.ports import DatasetVersions, Exports
 from modelyard.evaluator.rpc import convert
 from modelyard.evaluator.v1 import evaluator_pb2 as pb
 from modelyard.evaluator.v1 import evaluator_service_pb2 as messages
@@ -20,9 +20,10 @@ from modelyard.evaluator.v1.evaluator_service_pb2_grpc import EvaluatorServiceSe
 class EvaluatorServicer(EvaluatorServiceServicer):
     """Evaluations and gate decisions."""
 
-    def __init__(self, jobs: Jobs, resources: Resources, exports: Exports, versions: DatasetVersions) -> None:
-        self._jobs = jobs
-        self._resources = resources
+    def __init__(self, deciding: Deciding, exports: Exports, versions: DatasetVersions) -> None:
+        self._deciding = deciding
+        self._jobs = deciding.jobs
+        self._resources = deciding.resources
         self._exports = exports
         self._versions = versions
 
@@ -69,14 +70,10 @@ class EvaluatorServicer(EvaluatorServiceServicer):
 
     def CreateGateDecision(self, request: messages.CreateGateDecisionRequest, context: Any) -> pb.GateDecision:
         """Decides about an evaluated artifact."""
-        wanted = request.gate_decision
         resource = create_decision(
-            self._jobs,
-            self._resources,
+            self._deciding,
             parent=request.parent,
-            evaluation=wanted.evaluation,
-            demands=convert.demands_from(wanted),
-            latency=convert.latency_from(wanted),
+            wanted=convert.wanted_from(request.gate_decision),
             request=Request(request.request_id, "CreateGateDecision", fingerprint(request)),
         )
         return convert.decision_message(resource)

@@ -16,8 +16,10 @@ from torch import nn
 from modelyard.core.errors import Cancelled, FailedPrecondition, InvalidArgument
 from modelyard.formats.checkpoint import read_checkpoint, read_state, unpack_torch
 from modelyard.formats.model import ModelCard, Normalization, PictureInput, read_model, write_model
+from modelyard.formats.provenance import code_version
 from modelyard.recipes.augment import mirror_is_safe
 from modelyard.recipes.build_image import IMAGENET_NORMALIZATION, build, classifier_of, has_imagenet, load_matching
+from modelyard.recipes.catalogue import licence_of
 from modelyard.recipes.recipe import Recipe, recipe_document
 from modelyard.trainer.worker.loop import train
 from modelyard.trainer.worker.processors import training_threads
@@ -93,12 +95,13 @@ class TrainResult:
 
 @dataclass(frozen=True)
 class Start:
-    """The network a run starts with, how its input is normalized, and whether its weights come from earlier training."""
+    """The network a run starts with, how its input is normalized, whether its weights were trained before, and their licence."""
 
     module: nn.Module
     normalization: Normalization
     pretrained: bool
     notes: tuple[tuple[str, str], ...] = field(default=())
+    licence: str = ""
 
 
 def run_image_training(spec: ImageTrainingSpec, hooks: Hooks, workdir: Path) -> TrainResult:
@@ -181,7 +184,8 @@ def _start(spec: ImageTrainingSpec, picture: PictureInput, classes: tuple[str, .
     if spec.resume is not None:
         state = read_state(spec.resume)
         norm = state["normalization"]
-        return Start(module, Normalization(tuple(norm["mean"]), tuple(norm["std"])), bool(state["pretrained"]))
+        licence = licence_of(recipe.architecture, recipe.weights) if state["pretrained"] else ""
+        return Start(module, Normalization(tuple(norm["mean"]), tuple(norm["std"])), bool(state["pretrained"]), licence=licence)
     if spec.warm_start is not None:
         return _warm(spec.warm_start, module, recipe, picture, classes)
     return _fresh(module, recipe, picture, training)
@@ -190,7 +194,8 @@ def _start(spec: ImageTrainingSpec, picture: PictureInput, classes: tuple[str, .
 def _fresh(module: nn.Module, recipe: Recipe, picture: PictureInput, training: Examples) -> Start:
     if recipe.weights == "imagenet" and has_imagenet(recipe.architecture):
         norm = IMAGENET_NORMALIZATION
-        return Start(module, Normalization(norm.mean[: picture.channels], norm.std[: picture.channels]), True)
+        licence = licence_of(recipe.architecture, recipe.weights)
+        return Start(module, Normalization(norm.mean[: picture.channels], norm.std[: picture.channels]), True, licence=licence)
     notes: tuple[tuple[str, str], ...] = ()
     if recipe.weights:
         message = f"there are no {recipe.weights} weights for {recipe.architecture} in this installation: it trains from nothing"
@@ -214,7 +219,7 @@ def _warm(path: Path, module: nn.Module, recipe: Recipe, picture: PictureInput, 
     load_matching(module, {name: value for name, value in unpack_torch(model.tensors()).items() if name not in heads})
     norm = card.normalization or Normalization((0.5,) * picture.channels, (0.5,) * picture.channels)
     note = ("HEAD_REPLACED", "the classes differ from those of the model it starts from: the last layer starts fresh")
-    return Start(module, norm, True, (note,) if heads else ())
+    return Start(module, norm, True, (note,) if heads else (), str(card.details.get("licence", "")))
 
 
 def _setup(
@@ -291,7 +296,13 @@ def _card(
         parameter_count=count,
         recipe=recipe_document(recipe),
         dataset=origin,
-        details={"pretrained": start.pretrained, "best_step": outcome.best_step, "torch": torch.__version__},
+        details={
+            "pretrained": start.pretrained,
+            "licence": start.licence,
+            "best_step": outcome.best_step,
+            "torch": torch.__version__,
+            "modelyard": code_version(),
+        },
     )
 
 
