@@ -50,6 +50,7 @@ class ClientDatasetVersions:
             descriptor=convert.blob_from(version.descriptor_blob) if version.descriptor_blob.uri else None,
             digest=version.digest,
             task=_task(version.task),
+            columns=tuple(column.name for column in version.columns),
         )
 
 

@@ -24,10 +24,11 @@ def create_evaluation(
     dataset_version: str,
     usages: tuple[str, ...],
     request: Request,
+    slice_columns: tuple[str, ...] = (),
 ) -> Job:
     """Starts an evaluation of an export, on the dataset version named or the one its model was trained on.
 
-    Raises InvalidArgument for a bad name or usage, NotFound, FailedPrecondition (see domain.evaluation.plan).
+    Raises InvalidArgument for a bad name, usage or slice column, NotFound, FailedPrecondition (see domain.evaluation.plan).
     """
     project = names.PROJECT.parse(parent, "parent")["project"]
     names.EXPORT.parse(export, "evaluation.export")
@@ -35,7 +36,7 @@ def create_evaluation(
         names.DATASET_VERSION.parse(dataset_version, "evaluation.dataset_version")
     choose_usages(usages)
     scored = exports.get(export)
-    spec = plan(scored, versions.get(dataset_version or scored.dataset_version), usages)
+    spec = plan(scored, versions.get(dataset_version or scored.dataset_version), usages, slice_columns)
     return jobs.submit(
         names.EVALUATION.format(project, names.new_id()),
         KIND,

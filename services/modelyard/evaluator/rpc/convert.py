@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from modelyard.core.jobs import convert
 from modelyard.core.jobs.job import Job, JobState
 from modelyard.core.resources import Resource
-from modelyard.evaluator.domain.evaluation import Latency
+from modelyard.evaluator.domain.evaluation import EvaluationResult, Latency
 from modelyard.evaluator.domain.gate import ClassFloor, Demands, Floor, GateTest
-from modelyard.evaluator.domain.scores import ClassScore, ExampleScore, Metric, UsageScore
+from modelyard.evaluator.domain.scores import ClassScore, ExampleScore, Metric, SliceScore, UsageScore
 from modelyard.evaluator.handlers.decisions import Wanted, decision_of
 from modelyard.evaluator.handlers.evaluations import result_of, spec_of
 from modelyard.evaluator.v1 import evaluator_pb2 as pb
@@ -75,12 +75,30 @@ def evaluation_message(job: Job) -> pb.Evaluation:
         status=convert.status_message(job),
         artifact_sha256=spec.artifact.sha256,
         dataset_digest=spec.dataset_digest,
+        slice_columns=spec.slice_columns,
     )
     if result is not None:
-        message.scores.extend(_score(entry.score) for entry in result.results)
-        message.baseline_scores.extend(_score(entry.baseline) for entry in result.results)
-        message.predictions.MergeFrom(convert.blob_message(result.predictions) or blob_pb2.Blob())
+        _add_result(message, result)
     return message
+
+
+def evaluation_summary(job: Job) -> pb.Evaluation:
+    """An evaluation in a list: without slices and single examples, of which a page of a thousand would be too large to send."""
+    message = evaluation_message(job)
+    for field in ("slices", "worst_examples", "label_suspects"):
+        message.ClearField(field)
+    return message
+
+
+def _add_result(message: pb.Evaluation, result: EvaluationResult) -> None:
+    message.scores.extend(_score(entry.score) for entry in result.results)
+    message.baseline_scores.extend(_score(entry.baseline) for entry in result.results)
+    message.predictions.MergeFrom(convert.blob_message(result.predictions) or blob_pb2.Blob())
+    message.slices.extend(_slice(entry) for entry in result.slices)
+    message.worst_examples.extend(_example(example) for example in result.worst_examples)
+    message.label_suspects.extend(_example(example) for example in result.label_suspects)
+    message.train_gaps.extend(_gap(gap) for gap in result.train_gaps)
+    message.suggested_threshold = result.suggested_threshold
 
 
 def decision_message(resource: Resource) -> pb.GateDecision:
@@ -146,6 +164,16 @@ def _example(example: ExampleScore) -> pb.ExampleScore:
         probability=example.probability,
         loss=example.loss,
     )
+
+
+def _slice(entry: SliceScore) -> pb.SliceScore:
+    metrics = [_metric(metric) for metric in entry.metrics]
+    return pb.SliceScore(column=entry.column, value=entry.value, example_count=entry.example_count, metrics=metrics)
+
+
+def _gap(gap: Metric) -> learning_pb2.Metric:
+    """Of a gap, whatever the metric, less is better."""
+    return learning_pb2.Metric(name=gap.name, value=gap.value, lower=gap.lower, upper=gap.upper, higher_is_better=False)
 
 
 def _metric(metric: Metric) -> learning_pb2.Metric:

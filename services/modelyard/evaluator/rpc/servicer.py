@@ -37,6 +37,7 @@ class EvaluatorServicer(EvaluatorServiceServicer):
             export=request.evaluation.export,
             dataset_version=request.evaluation.dataset_version,
             usages=convert.usage_names(request.evaluation.usages),
+            slice_columns=tuple(request.evaluation.slice_columns),
             request=Request(request.request_id, "CreateEvaluation", fingerprint(request)),
         )
         return convert.evaluation_message(job)
@@ -51,7 +52,7 @@ class EvaluatorServicer(EvaluatorServiceServicer):
         names.PROJECT.parse(request.parent, "parent")
         page = self._jobs.list(KIND, request.parent, request.page_size, request.page_token)
         return messages.ListEvaluationsResponse(
-            evaluations=[convert.evaluation_message(job) for job in page.items], next_page_token=page.next_page_token
+            evaluations=[convert.evaluation_summary(job) for job in page.items], next_page_token=page.next_page_token
         )
 
     async def WatchEvaluation(

@@ -111,23 +111,29 @@ class Evaluation(_message.Message):
 
     @_builtins.property
     def slice_columns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Tables: columns whose values cut the test usage into slices; at most 8. A number is cut at its quartiles."""
+        """Columns whose values cut the test usage into slices; at most 8. Tables: any column. Pictures: width, height and bytes.
+        A number is cut at its quartiles.
+        """
 
     @_builtins.property
     def slices(self) -> _containers.RepeatedCompositeFieldContainer[Global___SliceScore]:
-        """Scores of slices of the test usage, the worst first."""
+        """Scores of slices of the test usage, the worst by its first metric first. Lists leave them out."""
 
     @_builtins.property
     def worst_examples(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExampleScore]:
-        """The examples that were answered worst, at most 50 a usage, the worst first."""
+        """The examples that were answered worst, at most 50 a usage, the worst first. Lists leave them out."""
 
     @_builtins.property
     def label_suspects(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExampleScore]:
-        """Examples whose label is probably wrong: the model is surer of another class than it usually is of that class."""
+        """Examples whose label is probably wrong: the model is surer of another class than it usually is of that class, which stands
+        in `prediction`. At most 100: first those it did not learn from, then those of train (weaker evidence). Lists leave them out.
+        """
 
     @_builtins.property
     def train_gaps(self) -> _containers.RepeatedCompositeFieldContainer[_learning_pb2.Metric]:
-        """How much better the model is on what it learned from than on validation examples, with its interval: overfitting."""
+        """How much better the model is on what it learned from than on validation examples, with its interval: overfitting.
+        Positive is better on train, also for a metric where less is better.
+        """
 
     def __init__(
         self,
