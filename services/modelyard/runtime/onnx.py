@@ -51,11 +51,18 @@ _ORT_TYPES = {
 def _check_signature(session: Any, bundle: Bundle) -> None:
     """The graph's inputs and outputs must be those of the card, or a caller would meet onnxruntime's own errors."""
     for found, specs in ((session.get_inputs(), bundle.card.inputs), (session.get_outputs(), bundle.card.outputs)):
-        graph = {value.name: (value.type, len(value.shape)) for value in found}
-        card = {spec.name: (_ORT_TYPES.get(spec.datatype), len(spec.shape)) for spec in specs}
-        if graph != card:
+        graph = {value.name: (value.type, list(value.shape)) for value in found}
+        card = {spec.name: (_ORT_TYPES.get(spec.datatype), list(spec.shape)) for spec in specs}
+        if graph.keys() != card.keys() or any(not _fits(*graph[name], *card[name]) for name in card):
             message = f"bundle {bundle.path.name}: its graph has {graph}, its card says {card}"
             raise InvalidArgument("INVALID_BUNDLE", message, bundle=bundle.path.name)
+
+
+def _fits(found: str, graph: list[int | str | None], wanted: str | None, card: list[int]) -> bool:
+    """The same datatype and sizes; what the graph leaves open (a name, None), and the batch, fit anything."""
+    if found != wanted or len(graph) != len(card):
+        return False
+    return all(a == b for a, b in zip(graph[1:], card[1:], strict=True) if isinstance(a, int))
 
 
 def _session(bundle: Bundle, threads: int) -> Any:
