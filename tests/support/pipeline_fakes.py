@@ -12,8 +12,8 @@ from modelyard.core.errors import ModelyardError, NotFound
 from modelyard.core.jobs.job import Document, Instruction, Job, JobState
 from modelyard.core.rpc.status import error_of, exception_of
 from modelyard.pipeline.domain.choice import Candidate
-from modelyard.pipeline.domain.spec import Floor, RunSpec, Source, Split, complete
-from modelyard.pipeline.ports import Decided, JobView, Services, VersionFound
+from modelyard.pipeline.domain.spec import RunSpec, Source, Split, TargetFacts, complete
+from modelyard.pipeline.ports import Decided, ExportWish, JobView, Question, Services, VersionFound
 
 PARENT = "projects/default"
 NAME = f"{PARENT}/pipelineRuns/run"
@@ -40,13 +40,22 @@ class World:
     task: str = "image_classification"
     latencies: dict[str, float | None] = field(default_factory=lambda: {"large": 30.0, "middle": 8.0, "small": 1.0})
     state_of_version: str = "SUCCEEDED"
+    verdicts: list[str] = field(default_factory=list)  # of the decisions in their order; then `verdict`
+    facts: TargetFacts = field(default_factory=lambda: TargetFacts("onnx", "fp32", True))
+    serving: str = ""  # the export that the endpoint serves
+    task_of_serving: str = "image_classification"
+    sizes: dict[str, int] = field(default_factory=dict)  # of recipes that a target has room for, where nothing can measure
+    how: dict[str, dict[str, Any]] = field(default_factory=dict)  # by name
+    all_started: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
     def make(self, request_id: str, parent: str, collection: str, **how: Any) -> str:
         if request_id not in self.made:
             name = f"{parent}/{collection}/{collection[:3].lower()}{len(self.created)}"
             self.made[request_id] = name
+            self.how[name] = how
             self.created.append(collection)
             self.started_with[collection] = how
+            self.all_started.append((collection, how))
         return self.made[request_id]
 
     def view(self, name: str, found: Document, point: Callable[[int], Document] | None = None) -> JobView:
@@ -153,17 +162,50 @@ class FakeExports:
         return self._world.make(request_id, PARENT, "latencyProfiles", ids=ids, target=target)
 
     def candidates(self, profile: JobView) -> list[Candidate]:
-        return [Candidate(entry["recipe_id"], entry.get("latency", {}).get("p95_ms")) for entry in profile.found["candidates"]]
+        return [
+            Candidate(
+                entry["recipe_id"],
+                entry.get("latency", {}).get("p95_ms"),
+                unmeasured=entry.get("unmeasured_reason", ""),
+                size_bytes=int(entry.get("size_bytes", 0)),
+            )
+            for entry in profile.found["candidates"]
+        ]
 
-    def start_export(self, model_version: str, target: str, request_id: str) -> str:
-        return self._world.make(request_id, PARENT, "exports", model_version=model_version, target=target)
+    def target(self, target: str) -> TargetFacts:
+        if target == "phone":
+            raise NotFound("TARGET_NOT_FOUND", "projects/default/targets/phone does not exist")
+        return self._world.facts
+
+    def task(self, export: str) -> str:
+        if export.endswith("/deleted"):
+            raise NotFound("RESOURCE_NOT_FOUND", f"{export} does not exist")
+        return self._world.task_of_serving
+
+    def start_export(self, wish: ExportWish, request_id: str) -> str:
+        return self._world.make(request_id, PARENT, "exports", wish=wish)
 
     def job(self, name: str) -> JobView:
         if "/exports/" in name:
-            return self._world.view(name, {"artifact": {"sha256": "ab" * 32, "size_bytes": "10"}, "latency": {"p95_ms": 2.0}})
+            return self._world.view(name, self._exported(self._world.how[name]["wish"]))
         measured = [(recipe, self._world.latencies[recipe]) for recipe in self._world.started_with["latencyProfiles"]["ids"]]
         candidates = [{"recipe_id": r, "latency": {"p95_ms": ms}} if ms else {"recipe_id": r} for r, ms in measured]
+        for candidate in candidates:
+            size = self._world.sizes.get(str(candidate["recipe_id"]))
+            if size:
+                candidate |= {"size_bytes": str(size), "unmeasured_reason": "not here"}
         return self._world.view(name, {"candidates": candidates})
+
+    def _exported(self, wish: ExportWish) -> Document:
+        format, precision = wish.format or self._world.facts.format, wish.precision or self._world.facts.precision
+        found: Document = {
+            "artifact": {"sha256": "ab" * 32, "size_bytes": "10"},
+            "format": f"FORMAT_{format.upper()}",
+            "precision": f"PRECISION_{precision.upper()}",
+            "model_size_bytes": "8",
+        }
+        found |= {"quantization": "QUANTIZATION_AWARE_TRAINING"} if wish.aware else {}
+        return found | ({"latency": {"p95_ms": 2.0}} if self._world.facts.measurable else {"unmeasured_reason": "not here"})
 
     def cancel(self, name: str) -> None:
         self._world.cancelled.append(name)
@@ -178,12 +220,13 @@ class FakeEvaluations:
     def start(self, export: str, dataset_version: str, request_id: str) -> str:
         return self._world.make(request_id, PARENT, "evaluations", export=export, dataset_version=dataset_version)
 
-    def decide(
-        self, evaluation: str, floors: Sequence[Floor], latency: Document | None, max_ms: float, request_id: str
-    ) -> Decided:
-        name = self._world.make(request_id, PARENT, "gateDecisions", floors=floors, latency=latency, max_ms=max_ms)
-        document = {"name": name, "verdict": f"VERDICT_{self._world.verdict}", "reasons": ["accuracy is 0.5"]}
-        return Decided(name, self._world.verdict, ("accuracy is 0.5",), document)
+    def decide(self, question: Question, request_id: str) -> Decided:
+        world = self._world
+        name = world.make(request_id, PARENT, "gateDecisions", question=question)
+        number = [how for collection, how in world.all_started if collection == "gateDecisions"].index(world.how[name])
+        verdict = world.verdicts[number] if number < len(world.verdicts) else world.verdict
+        document = {"name": name, "verdict": f"VERDICT_{verdict}", "reasons": ["accuracy is 0.5"]}
+        return Decided(name, verdict, ("accuracy is 0.5",), document)
 
     def job(self, name: str) -> JobView:
         scores = [{"usage": "USAGE_TEST", "metrics": [{"name": "accuracy", "value": 0.93}]}]
@@ -207,6 +250,9 @@ class FakeEndpoints:
     def discard_if_empty(self, endpoint: str) -> None:
         self._world.existing.discard(endpoint)
         self._world.deleted.append(endpoint)
+
+    def serving(self, endpoint: str) -> str:
+        return self._world.serving
 
     def deploy(self, endpoint: str, export: str, decision: str, request_id: str) -> str:
         if "deployments" in self._world.errors:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from modelyard.core.errors import ModelyardError
 from modelyard.core.jobs.job import Document, Job, JobChange
 from modelyard.pipeline.domain.choice import Candidate
-from modelyard.pipeline.domain.spec import Floor, Source, Split
+from modelyard.pipeline.domain.spec import ClassFloor, Floor, Limits, Source, Split, TargetFacts
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,27 @@ class Training(JobPort, Protocol):
         """Name of the training job."""
 
 
+@dataclass(frozen=True)
+class ExportWish:
+    """What to make of a model version; empty: the target's. aware: by quantization-aware training."""
+
+    model_version: str
+    target: str
+    format: str = ""
+    precision: str = ""
+    aware: bool = False
+    limits: Limits | None = None
+    max_training_s: float | None = None
+
+
 class Exports(JobPort, Protocol):
     """The exporter service."""
+
+    def target(self, target: str) -> TargetFacts:
+        """What is known of a target. Raises NotFound, InvalidArgument."""
+
+    def task(self, export: str) -> str:
+        """The task of an export ("tabular_regression"). Raises NotFound."""
 
     def start_profile(self, dataset_version: str, recipes: Sequence[Document], target: str, request_id: str) -> str:
         """Name of the latency profile."""
@@ -106,8 +125,30 @@ class Exports(JobPort, Protocol):
     def candidates(self, profile: JobView) -> list[Candidate]:
         """The measurements of a profile that succeeded."""
 
-    def start_export(self, model_version: str, target: str, request_id: str) -> str:
+    def start_export(self, wish: ExportWish, request_id: str) -> str:
         """Name of the export."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the gate is asked about an evaluation.
+
+    parent, incumbent: evaluations on the same dataset version, of the float model and of the version that serves; empty: none.
+    max_ms, max_size_bytes: 0 is no limit. quantized, aware: how the artifact was made.
+    """
+
+    evaluation: str
+    floors: tuple[Floor, ...] = ()
+    class_floors: tuple[ClassFloor, ...] = ()
+    latency: Document | None = None
+    max_ms: float = 0.0
+    max_loss: float = 0.0
+    max_size_bytes: int = 0
+    model_size_bytes: int = 0
+    parent: str = ""
+    incumbent: str = ""
+    quantized: bool = False
+    aware: bool = False
 
 
 @dataclass(frozen=True)
@@ -126,9 +167,7 @@ class Evaluations(JobPort, Protocol):
     def start(self, export: str, dataset_version: str, request_id: str) -> str:
         """Name of the evaluation."""
 
-    def decide(
-        self, evaluation: str, floors: Sequence[Floor], latency: Document | None, max_ms: float, request_id: str
-    ) -> Decided:
+    def decide(self, question: Question, request_id: str) -> Decided:
         """The gate's decision about an evaluation."""
 
 
@@ -140,6 +179,9 @@ class Endpoints(Protocol):
 
     def discard_if_empty(self, endpoint: str) -> None:
         """Deletes the endpoint when it serves nothing."""
+
+    def serving(self, endpoint: str) -> str:
+        """The export that answers there when the caller names no version; empty where none does, or there is no endpoint."""
 
     def deploy(self, endpoint: str, export: str, decision: str, request_id: str) -> str:
         """Serves the export; gives the deployment's name once it answers."""

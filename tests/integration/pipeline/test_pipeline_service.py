@@ -110,9 +110,9 @@ def test_the_same_request_gives_the_same_run_and_the_same_name_is_taken(client: 
 def test_a_wrong_run_is_refused_at_once_and_makes_nothing(client: Client, world: World) -> None:
     before = list(world.created)
     with pytest.raises(InvalidArgument) as caught:
-        client.pipelines.create_pipeline_run(_run(split=dataset_pb2.SplitPolicy(train_ratio="1.5"), target="moon"))
+        client.pipelines.create_pipeline_run(_run(split=dataset_pb2.SplitPolicy(train_ratio="1.5"), max_loss=7.0))
     assert caught.value.reason == "BAD_TRAIN_RATIO"
-    assert [item.field for item in caught.value.violations] == ["pipeline_run.split.train_ratio", "pipeline_run.target"]
+    assert [item.field for item in caught.value.violations] == ["pipeline_run.split.train_ratio", "pipeline_run.max_loss"]
     assert "'1.5'" in caught.value.message
     with pytest.raises(InvalidArgument):
         client.pipelines.create_pipeline_run(pb.PipelineRun())

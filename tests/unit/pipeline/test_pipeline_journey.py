@@ -9,10 +9,12 @@ import pytest
 from modelyard.core.artifacts import Blob
 from modelyard.core.errors import Cancelled, FailedPrecondition, InvalidArgument, ModelyardError
 from modelyard.core.jobs.job import Document
-from modelyard.pipeline.domain.spec import Floor, RunSpec, Source, Split
+from modelyard.core.requests import Request
+from modelyard.pipeline.domain.spec import ClassFloor, Floor, Limits, RunSpec, Source, Split, TargetFacts
 from modelyard.pipeline.handlers import follow as following
 from modelyard.pipeline.handlers.journey import merged, run_journey
-from modelyard.pipeline.handlers.runs import step_states
+from modelyard.pipeline.handlers.runs import create_run, step_states
+from modelyard.pipeline.ports import ExportWish, JobView, Question
 from tests.support.pipeline_fakes import PARENT, Crash, FakeSteps, World, a_job, services
 
 STEPS = ["import", "check", "publish", "choose_recipe", "train", "export", "evaluate", "gate", "deploy"]
@@ -41,7 +43,9 @@ def test_a_source_becomes_an_endpoint() -> None:
     assert result["train_duration"] == "12.500s"
     assert result["findings"][0]["kind"] == "CLASS_IMBALANCE"
     assert "reason" not in outcome
-    assert world.started_with["gateDecisions"] == {"floors": (), "latency": {"p95_ms": 2.0}, "max_ms": 20}
+    question = world.started_with["gateDecisions"]["question"]
+    assert (question.floors, question.latency, question.max_ms) == ((), {"p95_ms": 2.0}, 20)
+    assert (question.parent, question.incumbent, question.quantized, question.max_loss) == ("", "", False, 0.01)
 
 
 def test_the_most_accurate_recipe_that_is_fast_enough_is_trained() -> None:
@@ -57,7 +61,7 @@ def test_the_most_accurate_recipe_that_is_fast_enough_is_trained() -> None:
 def test_the_limit_is_500_ms_unless_said() -> None:
     world, _, outcome = _went(replace(FROM_SOURCE, max_inference_ms=0))
     assert outcome["result"]["recipe_id"] == "large"
-    assert world.started_with["gateDecisions"]["max_ms"] == 500
+    assert world.started_with["gateDecisions"]["question"].max_ms == 500
 
 
 def test_no_recipe_fast_enough_fails_before_training_and_names_the_fastest() -> None:
@@ -274,7 +278,6 @@ def test_the_curve_of_the_training_is_passed_on_once() -> None:
 
 def test_a_service_that_is_away_for_a_while_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     from modelyard.core.errors import Unavailable
-    from modelyard.pipeline.ports import JobView
 
     class Away:
         """Away for the first looks."""
@@ -302,3 +305,200 @@ def test_merged_goes_level_by_level() -> None:
         "b": {"c": 5, "d": 3},
         "e": {"f": 6},
     }
+
+
+# The diamond: a float parent, what serves now, and quantization-aware training once
+
+INT8 = replace(FROM_SOURCE, precision="int8")
+INT8_STEPS = ["import", "check", "publish", "choose_recipe", "train", "export_float", "evaluate_float"]
+INT8_STEPS += ["export", "evaluate", "gate", "deploy"]
+RETRIED = [*INT8_STEPS[:-1], "retry_export", "retry_evaluate", "retry_gate", "deploy"]
+
+
+def _questions(world: World) -> list[Question]:
+    return [how["question"] for collection, how in world.all_started if collection == "gateDecisions"]
+
+
+def _wishes(world: World) -> list[ExportWish]:
+    return [how["wish"] for collection, how in world.all_started if collection == "exports"]
+
+
+def test_an_int8_export_is_compared_with_its_float_parent() -> None:
+    world, steps, outcome = _went(INT8)
+    assert steps.taken == INT8_STEPS
+    floating, deployed = _wishes(world)
+    assert (floating.format, floating.precision, floating.target) == ("onnx", "fp32", "cpu")
+    assert (deployed.format, deployed.precision, deployed.aware) == ("", "int8", False)
+    (question,) = _questions(world)
+    result = outcome["result"]
+    assert question.parent == result["float_evaluation"]
+    assert question.evaluation == result["evaluation"] != question.parent
+    assert question.quantized
+    assert not question.aware
+    assert question.model_size_bytes == 8
+    assert result["float_export"] != result["export"]
+    assert result["float_scores"]
+    assert world.started_with["deployments"]["export"] == result["export"]
+    assert "first_gate_decision" not in result
+
+
+def test_a_lossy_export_is_tried_again_with_quantization_aware_training_once() -> None:
+    world, steps, outcome = _went(replace(INT8, format="litert", max_training_s=60.0), World(verdicts=["RETRY_WITH_QAT"]))
+    result = outcome["result"]
+    assert steps.taken == RETRIED
+    again = _wishes(world)[-1]
+    assert (again.format, again.precision, again.aware, again.max_training_s) == ("litert", "int8", True, 60.0)
+    first, second = _questions(world)
+    assert second.parent == first.parent
+    assert (first.aware, second.aware) == (False, True)
+    assert second.evaluation != first.evaluation
+    assert result["first_gate_decision"]["verdict"] == "VERDICT_RETRY_WITH_QAT"
+    assert result["gate_decision"]["verdict"] == "VERDICT_DEPLOY"
+    assert world.started_with["deployments"]["export"] == result["export"]
+    assert world.how[result["export"]]["wish"].aware
+    assert result["evaluation"] == second.evaluation
+    assert [state.state for state in step_states(steps.job)] == ["SUCCEEDED"] * len(RETRIED)
+
+
+@pytest.mark.parametrize("second", ["RETRY_WITH_QAT", "BACK_TO_DATA", "NOT_ENOUGH_DATA"])
+def test_a_second_no_ends_refused(second: str) -> None:
+    world, steps, outcome = _went(INT8, World(verdicts=["RETRY_WITH_QAT", second]))
+    assert outcome["reason"] == "GATE_REFUSED"
+    assert steps.taken == RETRIED[:-1]
+    assert "deployments" not in world.created
+    assert second in step_states(steps.job)[-1].message
+
+
+def test_the_end_after_the_gate_still_tries_again() -> None:
+    _, steps, outcome = _went(replace(INT8, skip_deployment=True), World(verdicts=["RETRY_WITH_QAT"]))
+    assert steps.taken == RETRIED[:-1]
+    assert outcome["result"]["gate_decision"]["verdict"] == "VERDICT_DEPLOY"
+
+
+@pytest.mark.parametrize("when", ["crash_before", "crash_after"])
+@pytest.mark.parametrize("step", RETRIED[5:])
+def test_a_crash_on_the_way_back_makes_nothing_twice(when: str, step: str) -> None:
+    world = World(verdicts=["RETRY_WITH_QAT"], serving=f"{PARENT}/exports/old")
+    order = [*RETRIED[:9], "evaluate_incumbent", *RETRIED[9:]]
+    steps = FakeSteps(a_job(INT8), **{when: step})  # type: ignore[arg-type]  # one of two str fields
+    again, outcome = _survives(steps, world)
+    same = World(verdicts=["RETRY_WITH_QAT"], serving=f"{PARENT}/exports/old")
+    assert sorted(world.created) == sorted(_went(INT8, same)[0].created)
+    assert again.taken == ([*order[: order.index(step) + 1], *order[order.index(step) :]] if when == "crash_before" else order)
+    assert outcome["result"]["deployment"]
+    assert [state.step_id for state in step_states(again.job)] == order
+    assert [state.state for state in step_states(again.job)] == ["SUCCEEDED"] * len(order)
+    fractions = [report["fraction"] for report in again.reports]
+    assert fractions == sorted(fractions)
+
+
+def test_what_serves_now_is_scored_on_the_same_examples() -> None:
+    serving = f"{PARENT}/exports/old"
+    world, steps, outcome = _went(FROM_SOURCE, World(serving=serving))
+    assert steps.taken == [*STEPS[:7], "evaluate_incumbent", *STEPS[7:]]
+    scored = [how for collection, how in world.all_started if collection == "evaluations"]
+    assert [how["export"] for how in scored] == [outcome["result"]["export"], serving]
+    assert len({how["dataset_version"] for how in scored}) == 1
+    (question,) = _questions(world)
+    assert question.incumbent not in ("", question.evaluation)
+    assert outcome["result"]["evaluation"] == question.evaluation
+
+
+@pytest.mark.parametrize(
+    "world",
+    [World(serving=f"{PARENT}/exports/deleted"), World(serving=f"{PARENT}/exports/old", task_of_serving="tabular_regression")],
+)
+def test_what_serves_something_else_is_not_compared(world: World) -> None:
+    _, steps, outcome = _went(FROM_SOURCE, world)
+    assert steps.taken == STEPS
+    assert outcome["result"]["deployment"]
+
+
+def test_an_incumbent_that_cannot_answer_is_not_compared_and_said() -> None:
+    class Stale(World):
+        """The version that serves has other classes."""
+
+        def view(self, name: str, found: Document, point: object = None) -> JobView:
+            if self.how.get(name, {}).get("export", "").endswith("/old"):
+                return JobView(name, "FAILED", error=FailedPrecondition("CLASSES_DIFFER", "it knows other classes"))
+            return super().view(name, found, point)  # type: ignore[arg-type]
+
+    world, steps, _ = _went(FROM_SOURCE, Stale(serving=f"{PARENT}/exports/old"))
+    states = {state.step_id: state for state in step_states(steps.job)}
+    assert "it knows other classes" in states["evaluate_incumbent"].message
+    assert _questions(world)[0].incumbent == ""
+
+
+def test_a_table_goes_the_short_way_whatever_its_target_likes() -> None:
+    litert = TargetFacts("litert", "int8", measurable=False)
+    world, steps = World(task="tabular_classification"), FakeSteps(a_job(replace(FROM_SOURCE, facts=litert)))
+    assert [state.step_id for state in step_states(steps.job)][5] == "export_float", "nobody knows yet that it is a table"
+    _run(world, steps)
+    assert steps.taken == STEPS
+    assert [state.step_id for state in step_states(steps.job)] == STEPS
+
+
+def test_limits_reach_the_planner_with_what_the_run_demands() -> None:
+    world, _, _ = _went(replace(FROM_SOURCE, compression=Limits(max_size_bytes=5000), max_loss=0.02, max_training_s=30.0))
+    limits = _wishes(world)[-1].limits
+    assert limits == Limits(5000, 20.0, 0.02)
+    assert _wishes(world)[-1].max_training_s == 30.0
+    assert _questions(world)[0].max_size_bytes == 5000
+    free, _, _ = _went(replace(FROM_SOURCE, compression=Limits(), max_inference_ms=0))
+    assert _wishes(free)[-1].limits == Limits(0, 0.0, 0.01)
+
+
+MCU = TargetFacts("edge", "int8", measurable=False, flash_bytes=1 << 20)
+
+
+def test_on_a_target_that_is_not_here_size_decides_and_latency_is_not_guessed() -> None:
+    facts = replace(FROM_SOURCE, target="mcu", facts=MCU, max_inference_ms=0)
+    latencies: dict[str, float | None] = {"large": None, "middle": None, "small": None}
+    world, steps, outcome = _went(facts, World(facts=MCU, latencies=latencies, sizes={"middle": 90_000, "small": 20_000}))
+    assert outcome["result"]["recipe_id"] == "middle"
+    states = {state.step_id: state for state in step_states(steps.job)}
+    assert "90000 bytes" in states["choose_recipe"].message
+    assert "not measured" in states["choose_recipe"].message
+    assert "latency not measured" in states["export"].message
+    (question,) = _questions(world)
+    assert (question.latency, question.max_ms, question.max_size_bytes) == (None, 0.0, 1 << 20)
+    assert "latency" not in outcome["result"]
+
+
+def test_a_latency_that_was_demanded_is_asked_of_the_gate_even_where_nothing_measured_it() -> None:
+    latencies: dict[str, float | None] = {"small": None}
+    spec = replace(FROM_SOURCE, target="mcu", facts=MCU, max_inference_ms=20)
+    world, _, _ = _went(spec, World(facts=MCU, latencies=latencies, sizes={"small": 20_000}))
+    assert _questions(world)[0].max_ms == 20
+
+
+def test_no_recipe_small_enough_names_the_smallest() -> None:
+    spec = replace(FROM_SOURCE, target="mcu", facts=MCU, compression=Limits(max_size_bytes=10_000))
+    latencies: dict[str, float | None] = {"middle": None, "small": None}
+    world = World(facts=MCU, latencies=latencies, sizes={"middle": 90_000, "small": 20_000})
+    with pytest.raises(FailedPrecondition, match="the smallest, small, has 20000") as caught:
+        _run(world, FakeSteps(a_job(spec)))
+    assert caught.value.reason == "NO_RECIPE_SMALL_ENOUGH"
+    assert "trainingJobs" not in world.created
+
+
+def test_floors_of_classes_reach_the_gate() -> None:
+    floors = (ClassFloor("rose", "recall", 0.8),)
+    world, _, _ = _went(replace(FROM_SOURCE, class_floors=floors))
+    assert _questions(world)[0].class_floors == floors
+
+
+def test_a_target_that_is_not_known_is_refused_at_once() -> None:
+    class Jobs:
+        """None is started."""
+
+    with pytest.raises(InvalidArgument, match="target is 'phone'") as caught:
+        create_run(
+            Jobs(),  # type: ignore[arg-type]  # none is reached
+            lambda _: services(World()),
+            parent=PARENT,
+            run_id="",
+            spec=replace(FROM_SOURCE, target="phone"),
+            request=Request(),
+        )
+    assert (caught.value.reason, caught.value.violations[0].field) == ("UNKNOWN_TARGET", "pipeline_run.target")

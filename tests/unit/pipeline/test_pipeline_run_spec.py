@@ -15,8 +15,8 @@ from modelyard.core.documents import from_document, to_document
 from modelyard.core.errors import InvalidArgument
 from modelyard.evaluator.domain import metrics
 from modelyard.pipeline.domain import spec as spec_module
-from modelyard.pipeline.domain.progress import WEIGHTS, share_done, steps_of, time_left
-from modelyard.pipeline.domain.spec import Floor, RunSpec, Source, Split, check_floors, complete
+from modelyard.pipeline.domain.progress import WEIGHTS, in_order, share_done, steps_of, time_left
+from modelyard.pipeline.domain.spec import ClassFloor, Floor, Limits, RunSpec, Source, Split, TargetFacts, check_task, complete
 
 PARENT = "projects/default"
 BLOB = Blob(f"artifact://dataset/{'ab' * 32}", "ab" * 32, 1000)
@@ -71,7 +71,17 @@ def test_wrong_ratios(ratio: str) -> None:
         ({"incremental_model_version": f"{PARENT}/models/x"}, "BAD_RESOURCE_NAME", "incremental_model_version"),
         ({"dataset_version_id": "1st"}, "BAD_ID", "dataset_version_id"),
         ({"dataset_version_id": "latest"}, "BAD_ID", "dataset_version_id"),
-        ({"target": "gpu"}, "UNKNOWN_TARGET", "target"),
+        ({"format": "h5"}, "UNSUPPORTED_FORM", "format"),
+        ({"precision": "int4"}, "UNSUPPORTED_FORM", "precision"),
+        ({"format": "savedmodel", "precision": "int8"}, "UNSUPPORTED_FORM", "precision"),
+        ({"max_loss": 1.5}, "BAD_MAX_LOSS", "max_loss"),
+        ({"max_loss": math.nan}, "BAD_MAX_LOSS", "max_loss"),
+        ({"compression": Limits(max_size_bytes=-1)}, "BAD_LIMITS", "compression.max_size_bytes"),
+        ({"compression": Limits(max_loss=2.0)}, "BAD_LIMITS", "compression.max_loss"),
+        ({"compression": Limits(max_latency_ms=-1.0)}, "BAD_LIMITS", "compression.max_latency_ms"),
+        ({"class_floors": (ClassFloor("", "recall", 0.5),)}, "BAD_FLOOR", "class_floors[0].label"),
+        ({"class_floors": (ClassFloor("a", "accuracy", 0.5),)}, "UNKNOWN_METRIC", "class_floors[0].metric"),
+        ({"class_floors": (ClassFloor("a", "recall", 50.0),)}, "BAD_FLOOR", "class_floors[0].value"),
         ({"max_inference_ms": -1}, "BAD_MAX_INFERENCE_DURATION", "max_inference_duration_ms"),
         ({"max_inference_ms": 20_001}, "BAD_MAX_INFERENCE_DURATION", "max_inference_duration_ms"),
         ({"max_training_s": 0.5}, "BAD_MAX_TRAINING_TIME", "max_training_time"),
@@ -87,15 +97,58 @@ def test_what_is_wrong_is_named(changes: dict[str, Any], reason: str, field: str
 
 
 def test_everything_wrong_is_named_at_once() -> None:
-    spec = replace(GOOD, target="moon", max_inference_ms=-5, split=Split("2"))
-    assert _violations(spec)[1] == ["split.train_ratio", "target", "max_inference_duration_ms"]
+    spec = replace(GOOD, format="moon", max_inference_ms=-5, split=Split("2"))
+    assert _violations(spec)[1] == ["split.train_ratio", "max_inference_duration_ms", "format"]
 
 
-def test_floors_by_task() -> None:
-    check_floors((Floor("rmse", 1.0),), "tabular_regression")
-    check_floors((Floor("roc_auc", 0.9),), "tabular_classification")
-    with pytest.raises(InvalidArgument):
-        check_floors((Floor("rmse", 1.0),), "image_classification")
+def test_demands_by_task() -> None:
+    check_task(replace(GOOD, floors=(Floor("rmse", 1.0),)), "tabular_regression")
+    check_task(
+        replace(GOOD, floors=(Floor("roc_auc", 0.9),), class_floors=(ClassFloor("a", "f1", 0.5),)), "tabular_classification"
+    )
+    check_task(replace(GOOD, precision="int8"), "image_classification")
+    check_task(replace(GOOD, format="onnx", facts=LITERT_INT8), "tabular_classification")
+    with pytest.raises(InvalidArgument, match="for image_classification"):
+        check_task(replace(GOOD, floors=(Floor("rmse", 1.0),)), "image_classification")
+    with pytest.raises(InvalidArgument, match="a regression has no classes"):
+        check_task(replace(GOOD, class_floors=(ClassFloor("a", "f1", 0.5),)), "tabular_regression")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"format": "litert"}, {"precision": "int8"}, {"facts": TargetFacts("edge", "int8", False), "target": "mcu"}],
+)
+def test_a_table_is_no_network(changes: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgument, match="onnx fp32 only") as caught:
+        check_task(replace(GOOD, **changes), "tabular_regression")
+    assert caught.value.reason == "UNSUPPORTED_FORM"
+
+
+LITERT_INT8 = TargetFacts("litert", "int8", False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "float_first"),
+    [
+        ({}, False),
+        ({"format": "onnx", "precision": "fp32"}, False),
+        ({"precision": "int8"}, True),
+        ({"format": "litert"}, True),
+        ({"format": "openvino", "precision": "fp32"}, True),
+        ({"facts": LITERT_INT8}, True),
+        ({"facts": LITERT_INT8, "format": "onnx"}, False),
+        ({"facts": LITERT_INT8, "format": "litert", "precision": "fp32"}, True),
+        ({"compression": Limits()}, True),
+    ],
+)
+def test_what_is_not_float_onnx_is_compared_with_it(changes: dict[str, Any], float_first: bool) -> None:
+    assert replace(GOOD, **changes).float_first is float_first
+
+
+def test_the_latency_is_demanded_when_it_was_said() -> None:
+    assert not complete(GOOD, PARENT).latency_demanded
+    assert complete(replace(GOOD, max_inference_ms=20), PARENT).latency_demanded
+    assert complete(GOOD, PARENT).max_loss == 0.01
 
 
 @given(st.text(max_size=20), st.integers(-10, 30_000), st.floats(allow_nan=False) | st.none(), st.text(max_size=10))
@@ -109,10 +162,21 @@ def test_a_spec_is_refused_or_survives_as_json(name: str, limit: int, seconds: f
     assert from_document(to_document(completed), RunSpec) == completed
 
 
+PLAIN = ("import", "check", "publish", "choose_recipe", "train", "export", "evaluate", "gate", "deploy")
+
+
 def test_a_run_takes_the_steps_that_its_data_need() -> None:
-    assert steps_of(GOOD) == tuple(WEIGHTS)
+    assert steps_of(GOOD) == PLAIN
     assert steps_of(RunSpec(dataset="d"))[0] == "check"
-    assert steps_of(RunSpec(dataset_version="v", skip_deployment=True)) == tuple(WEIGHTS)[3:-1]
+    assert steps_of(RunSpec(dataset_version="v", skip_deployment=True)) == PLAIN[3:-1]
+
+
+def test_what_was_recorded_adds_steps_in_their_order() -> None:
+    everything = {"float_first": True, "incumbent": "x", "verdict": "RETRY_WITH_QAT"}
+    assert steps_of(GOOD, everything) == tuple(WEIGHTS)
+    assert steps_of(replace(GOOD, precision="int8"), {"float_first": False}) == PLAIN
+    assert steps_of(GOOD, {"verdict": "BACK_TO_DATA"}) == PLAIN
+    assert in_order({"deploy", "import"}) == ("import", "deploy")
 
 
 def test_the_share_rises_from_0_to_1() -> None:
@@ -132,3 +196,9 @@ def test_time_left() -> None:
 def test_the_floors_that_are_known_are_the_evaluators_metrics() -> None:
     assert spec_module.CLASSIFICATION_METRICS == metrics.CLASSIFICATION_METRICS
     assert spec_module.REGRESSION_METRICS == metrics.REGRESSION_METRICS
+
+
+def test_the_forms_that_are_known_are_the_exporters() -> None:
+    from modelyard.exporter.domain.form import PRECISIONS_OF
+
+    assert spec_module.PRECISIONS_OF == PRECISIONS_OF

@@ -175,12 +175,17 @@ class ProfileSpec:
 
 @dataclass(frozen=True)
 class Measured:
-    """What one candidate takes; `latency` is None and `error_message` says why when it could not be measured."""
+    """What one candidate takes. `latency` is None where it was not measured.
+
+    unmeasured_reason: the target is not here; the candidate could be made, and keeps to the target's limits.
+    error_message: why it could not be made, or does not suit the target.
+    """
 
     recipe_id: str
     latency: Latency | None
     size_bytes: int
     error_message: str = ""
+    unmeasured_reason: str = ""
 
 
 @dataclass(frozen=True)

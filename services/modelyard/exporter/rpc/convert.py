@@ -217,6 +217,7 @@ def profile_message(job: Job) -> pb.LatencyProfile:
                 latency=_latency(measured.latency) if measured.latency else None,
                 size_bytes=measured.size_bytes,
                 error_message=measured.error_message,
+                unmeasured_reason=measured.unmeasured_reason,
             )
             for measured in (result.measured if result else ())
         ],

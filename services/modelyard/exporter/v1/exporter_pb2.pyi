@@ -591,7 +591,7 @@ class LatencyProfile(_message.Message):
     dataset_version: _builtins.str
     """projects/{project}/datasets/{dataset}/versions/{version}: gives the inputs and the classes."""
     target: _builtins.str
-    """"cpu" (all cores) or "cpu-1core". Empty: "cpu"."""
+    """A target, by its id. Empty: cpu. On one that cannot be measured, candidates are made in its form and held against its limits."""
     @_builtins.property
     def recipes(self) -> _containers.RepeatedCompositeFieldContainer[_trainer_pb2.Recipe]:
         """Recipes to measure, filled in (see TrainerService.SuggestRecipes); 1 to 32."""
@@ -632,12 +632,15 @@ class CandidateLatency(_message.Message):
     LATENCY_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     ERROR_MESSAGE_FIELD_NUMBER: _builtins.int
+    UNMEASURED_REASON_FIELD_NUMBER: _builtins.int
     recipe_id: _builtins.str
     """The recipe's id."""
     size_bytes: _builtins.int
     """Size of its untrained export in bytes; 0 when it could not be exported."""
     error_message: _builtins.str
-    """Why it could not be measured; empty when it was."""
+    """Why it could not be made, or does not suit the target; empty when it does."""
+    unmeasured_reason: _builtins.str
+    """Why it was not measured though it could be made and keeps to the target's limits: the target is not here. Never a guess."""
     @_builtins.property
     def latency(self) -> _learning_pb2.Latency:
         """Its latency; unset when it could not be measured."""
@@ -649,10 +652,11 @@ class CandidateLatency(_message.Message):
         latency: _learning_pb2.Latency | None = ...,
         size_bytes: _builtins.int = ...,
         error_message: _builtins.str = ...,
+        unmeasured_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["latency", b"latency"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error_message", b"error_message", "latency", b"latency", "recipe_id", b"recipe_id", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error_message", b"error_message", "latency", b"latency", "recipe_id", b"recipe_id", "size_bytes", b"size_bytes", "unmeasured_reason", b"unmeasured_reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

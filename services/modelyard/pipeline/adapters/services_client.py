@@ -18,8 +18,8 @@ from modelyard.evaluator.v1 import evaluator_pb2
 from modelyard.exporter.v1 import exporter_pb2
 from modelyard.pipeline.adapters.errors import error_in
 from modelyard.pipeline.domain.choice import Candidate
-from modelyard.pipeline.domain.spec import Floor, Source, Split
-from modelyard.pipeline.ports import Decided, JobView, Services, VersionFound
+from modelyard.pipeline.domain.spec import Source, Split, TargetFacts
+from modelyard.pipeline.ports import Decided, ExportWish, JobView, Question, Services, VersionFound
 from modelyard.trainer.v1 import trainer_pb2
 from modelyard.type.v1 import job_pb2, learning_pb2
 
@@ -134,7 +134,7 @@ class ClientDatasets:
             found = self._client.get_dataset_version(name)
         return VersionFound(
             name=found.name,
-            task=learning_pb2.Task.Name(found.task).removeprefix("TASK_").lower(),
+            task=_task(found.task),
             state=job_pb2.JobState.Name(found.status.state).removeprefix("JOB_STATE_"),
         )
 
@@ -209,6 +209,7 @@ class ClientExports:
     def __init__(self, client: Client) -> None:
         self._client = client.exports
         self._profiles = client.profiles
+        self._targets = client.targets
 
     def start_profile(self, dataset_version: str, recipes: Sequence[Document], target: str, request_id: str) -> str:
         wanted = [from_json(recipe, trainer_pb2.Recipe) for recipe in recipes]
@@ -217,17 +218,42 @@ class ClientExports:
 
     def candidates(self, profile: JobView) -> list[Candidate]:
         return [
-            Candidate(entry.get("recipe_id", ""), entry.get("latency", {}).get("p95_ms"), entry.get("error_message", ""))
+            Candidate(
+                entry.get("recipe_id", ""),
+                entry.get("latency", {}).get("p95_ms"),
+                entry.get("error_message", ""),
+                entry.get("unmeasured_reason", ""),
+                int(entry.get("size_bytes", 0)),
+            )
             for entry in profile.found.get("candidates", [])
         ]
 
-    def start_export(self, model_version: str, target: str, request_id: str) -> str:
+    def target(self, target: str) -> TargetFacts:
+        with named_errors():
+            found = self._targets.get_target(target)
+        measurable = found.local or bool(found.agent)
+        return TargetFacts(
+            _short(exporter_pb2.Format, found.format),
+            _short(exporter_pb2.Precision, found.precision),
+            measurable,
+            found.flash_bytes,
+        )
+
+    def task(self, export: str) -> str:
+        with named_errors():
+            return _task(self._client.get_export(export).task)
+
+    def start_export(self, wish: ExportWish, request_id: str) -> str:
+        limits = exporter_pb2.CompressionLimits(**vars(wish.limits)) if wish.limits else None
         with named_errors():
             return self._client.create_export(
-                model_version,
-                format=exporter_pb2.FORMAT_ONNX,
-                precision=exporter_pb2.PRECISION_FP32,
-                target=target,
+                wish.model_version,
+                format=wish.format,
+                precision=wish.precision,
+                quantization="aware_training" if wish.aware else "",
+                target=wish.target,
+                limits=limits,
+                max_training_s=wish.max_training_s,
                 request_id=request_id,
             ).name
 
@@ -251,15 +277,21 @@ class ClientEvaluations:
         with named_errors():
             return self._client.create_evaluation(export, dataset_version=dataset_version, request_id=request_id).name
 
-    def decide(
-        self, evaluation: str, floors: Sequence[Floor], latency: Document | None, max_ms: float, request_id: str
-    ) -> Decided:
+    def decide(self, question: Question, request_id: str) -> Decided:
         with named_errors():
             decision = self._gate.create_gate_decision(
-                evaluation,
-                floors=[learning_pb2.Floor(metric=floor.metric, value=floor.value) for floor in floors],
-                latency=from_json(latency, learning_pb2.Latency) if latency else None,
-                max_latency_ms=max_ms,
+                question.evaluation,
+                floors=[learning_pb2.Floor(metric=floor.metric, value=floor.value) for floor in question.floors],
+                class_floors=[evaluator_pb2.ClassFloor(**vars(floor)) for floor in question.class_floors],
+                latency=from_json(question.latency, learning_pb2.Latency) if question.latency else None,
+                max_latency_ms=question.max_ms,
+                max_loss=question.max_loss,
+                max_size_bytes=question.max_size_bytes,
+                model_size_bytes=question.model_size_bytes,
+                parent_evaluation=question.parent,
+                incumbent_evaluation=question.incumbent,
+                quantized=question.quantized,
+                quantization_aware=question.aware,
                 request_id=request_id,
             )
         return Decided(decision.name, _verdict(decision), tuple(decision.reasons), to_json(decision))
@@ -291,9 +323,27 @@ class ClientEndpoints:
             if not self._client.get_endpoint(endpoint).deployments:
                 self._client.delete_endpoint(endpoint)
 
+    def serving(self, endpoint: str) -> str:
+        try:
+            with named_errors():
+                found = self._client.get_endpoint(endpoint)
+        except NotFound:
+            return ""
+        answering = {names.id_of(deployment.name): deployment.export for deployment in found.deployments}
+        return answering.get(found.default_version, "")
+
     def deploy(self, endpoint: str, export: str, decision: str, request_id: str) -> str:
         with named_errors():
             return self._client.create_deployment(endpoint, export=export, gate_decision=decision, request_id=request_id).name
+
+
+def _task(task: learning_pb2.Task.ValueType) -> str:
+    return learning_pb2.Task.Name(task).removeprefix("TASK_").lower()
+
+
+def _short(enum: Any, number: int) -> str:
+    """ "dynamic_int8" of PRECISION_DYNAMIC_INT8."""
+    return str(enum.Name(number)).partition("_")[2].lower()
 
 
 def _verdict(decision: evaluator_pb2.GateDecision) -> str:

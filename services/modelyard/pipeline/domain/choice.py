@@ -10,18 +10,28 @@ from modelyard.core.errors import FailedPrecondition
 
 @dataclass(frozen=True)
 class Candidate:
-    """A measured recipe. `p95_ms` is None when it could not be measured; `error` says why."""
+    """A measured recipe. `p95_ms` is None when it was not measured.
+
+    unmeasured: why it was not, though it could be made and suits the target (which is not here). error: why it does not suit.
+    size_bytes: of its untrained export in the target's form.
+    """
 
     recipe_id: str
     p95_ms: float | None
     error: str = ""
+    unmeasured: str = ""
+    size_bytes: int = 0
 
 
-def choose(candidates: Sequence[Candidate], limit_ms: float, target: str) -> int:
+def choose(candidates: Sequence[Candidate], limit_ms: float, target: str, max_size_bytes: int = 0) -> int:
     """Index of the first candidate (they come the most accurate first) that answers within the limit.
 
-    Raises FailedPrecondition NO_RECIPE_FAST_ENOUGH, naming the fastest, or NO_RECIPE_MEASURED.
+    On a target that nothing can measure on, time is not guessed: then the first that keeps to the target's limits and to
+    `max_size_bytes` (0: no limit) is taken. Raises FailedPrecondition NO_RECIPE_FAST_ENOUGH, naming the fastest,
+    NO_RECIPE_SMALL_ENOUGH, naming the smallest, or NO_RECIPE_MEASURED.
     """
+    if any(candidate.unmeasured for candidate in candidates):
+        return _by_size(candidates, target, max_size_bytes)
     for index, candidate in enumerate(candidates):
         if candidate.p95_ms is not None and candidate.p95_ms <= limit_ms:
             return index
@@ -40,6 +50,27 @@ def choose(candidates: Sequence[Candidate], limit_ms: float, target: str) -> int
         max_inference_duration_ms=f"{limit_ms:g}",
         fastest_recipe=fastest,
         fastest_ms=f"{fastest_ms:.3f}",
+        target=target,
+    )
+
+
+def _by_size(candidates: Sequence[Candidate], target: str, max_size_bytes: int) -> int:
+    suiting = [index for index, candidate in enumerate(candidates) if candidate.unmeasured]
+    for index in suiting:
+        if not max_size_bytes or candidates[index].size_bytes <= max_size_bytes:
+            return index
+    smallest = min((candidates[index] for index in suiting), key=lambda candidate: candidate.size_bytes)
+    message = (
+        f"No recipe has at most {max_size_bytes} bytes on {target}: the smallest, {smallest.recipe_id}, has "
+        f"{smallest.size_bytes}. Allow more bytes, or take a target with more room."
+    )
+    raise FailedPrecondition(
+        "NO_RECIPE_SMALL_ENOUGH",
+        message,
+        field="pipeline_run.compression.max_size_bytes",
+        max_size_bytes=max_size_bytes,
+        smallest_recipe=smallest.recipe_id,
+        smallest_bytes=smallest.size_bytes,
         target=target,
     )
 

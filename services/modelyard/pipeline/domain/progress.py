@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,6 +13,12 @@ Document = dict[str, Any]
 IMPORT, CHECK, PUBLISH = "import", "check", "publish"
 CHOOSE, TRAIN, EXPORT = "choose_recipe", "train", "export"
 EVALUATE, GATE, DEPLOY = "evaluate", "gate", "deploy"
+EXPORT_FLOAT, EVALUATE_FLOAT, EVALUATE_INCUMBENT = "export_float", "evaluate_float", "evaluate_incumbent"
+RETRY_EXPORT, RETRY_EVALUATE, RETRY_GATE = "retry_export", "retry_evaluate", "retry_gate"
+RETRIES: Final = (RETRY_EXPORT, RETRY_EVALUATE, RETRY_GATE)
+
+DEPLOY_VERDICT: Final = "DEPLOY"
+RETRY_VERDICT: Final = "RETRY_WITH_QAT"
 
 WEIGHTS: Final = {
     IMPORT: 6.0,
@@ -20,12 +26,18 @@ WEIGHTS: Final = {
     PUBLISH: 3.0,
     CHOOSE: 7.0,
     TRAIN: 65.0,
+    EXPORT_FLOAT: 5.0,
+    EVALUATE_FLOAT: 4.0,
     EXPORT: 5.0,
     EVALUATE: 6.0,
+    EVALUATE_INCUMBENT: 4.0,
     GATE: 1.0,
+    RETRY_EXPORT: 30.0,
+    RETRY_EVALUATE: 6.0,
+    RETRY_GATE: 1.0,
     DEPLOY: 3.0,
 }
-"""The share of the time that each step usually takes; only for the bar that people look at."""
+"""Every step, in order, with the share of the time that it usually takes (only for the bar that people look at)."""
 
 QUEUED, RUNNING, SUCCEEDED, FAILED, CANCELLED = "QUEUED", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED"
 
@@ -42,11 +54,26 @@ class StepState:
     end_time: str = ""
 
 
-def steps_of(spec: RunSpec) -> tuple[str, ...]:
-    """The steps that this run takes, in order."""
-    preparation = () if spec.dataset_version else (CHECK, PUBLISH)
-    first = (IMPORT,) if spec.source is not None else ()
-    return (*first, *preparation, CHOOSE, TRAIN, EXPORT, EVALUATE, GATE, *(() if spec.skip_deployment else (DEPLOY,)))
+def steps_of(spec: RunSpec, values: Document | None = None) -> tuple[str, ...]:
+    """The steps that this run takes, in order, by what the steps before have recorded: `values`.
+
+    float_first: whether the float export is made too (before the task is known: by the spec). incumbent: the export that serves
+    now. verdict: the gate's first.
+    """
+    values = values or {}
+    wanted = {CHOOSE, TRAIN, EXPORT, EVALUATE, GATE}
+    wanted |= {IMPORT} if spec.source is not None else set()
+    wanted |= set() if spec.dataset_version else {CHECK, PUBLISH}
+    wanted |= {EXPORT_FLOAT, EVALUATE_FLOAT} if values.get("float_first", spec.float_first) else set()
+    wanted |= {EVALUATE_INCUMBENT} if values.get("incumbent") else set()
+    wanted |= set(RETRIES) if values.get("verdict") == RETRY_VERDICT else set()
+    wanted |= set() if spec.skip_deployment else {DEPLOY}
+    return in_order(wanted)
+
+
+def in_order(steps: Container[str]) -> tuple[str, ...]:
+    """These steps, as they follow each other."""
+    return tuple(step for step in WEIGHTS if step in steps)
 
 
 def share_done(steps: Sequence[str], current: str, within: float) -> float:

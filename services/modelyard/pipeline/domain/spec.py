@@ -14,7 +14,7 @@ from modelyard.core.errors import FieldViolation, InvalidArgument
 
 Document = dict[str, Any]
 
-TARGETS: Final = ("cpu", "cpu-1core")
+DEFAULT_TARGET: Final = "cpu"
 DEFAULT_MS: Final = 500
 LARGEST_MS: Final = 20_000
 LONGEST_DISPLAY_NAME: Final = 200
@@ -34,6 +34,17 @@ CLASSIFICATION_METRICS: Final = (
 )
 """As the evaluator has them (a contract test compares), so that a floor that can never be checked is refused at once."""
 REGRESSION_METRICS: Final = ("mae", "rmse", "r2", "mape")
+CLASS_METRICS: Final = ("precision", "recall", "f1")
+PRECISIONS_OF: Final = {
+    "onnx": ("fp32", "fp16", "int8", "dynamic_int8"),
+    "litert": ("fp32", "dynamic_int8", "int8"),
+    "savedmodel": ("fp32",),
+    "openvino": ("fp32", "fp16", "int8"),
+    "edge": ("int8",),
+}
+"""As the exporter has them (a contract test compares), so that what can never be exported is refused before it is trained."""
+FLOAT_FORM: Final = ("onnx", "fp32")
+DEFAULT_MAX_LOSS: Final = 0.01
 _RATIO = re.compile(r"0?\.[0-9]{1,5}", re.ASCII)
 _NOT_ZERO = re.compile(r"[1-9]")
 
@@ -68,6 +79,36 @@ class Split:
 
 
 @dataclass(frozen=True)
+class ClassFloor:
+    """The least that one class must reach: `metric` is precision, recall or f1."""
+
+    label: str
+    metric: str
+    value: float
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits within which the exporter chooses form and numbers; 0 and empty as in its contract."""
+
+    max_size_bytes: int = 0
+    max_latency_ms: float = 0.0
+    max_loss: float = 0.0
+    metric: str = ""
+    skip_training: bool = False
+
+
+@dataclass(frozen=True)
+class TargetFacts:
+    """What the exporter says of the target: the form of models for it, whether anything can measure there, room for the file."""
+
+    format: str
+    precision: str
+    measurable: bool
+    flash_bytes: int = 0
+
+
+@dataclass(frozen=True)
 class RunSpec:
     """A run as asked for; `complete` fills in what was left open. Of source, dataset and dataset_version one is set."""
 
@@ -87,6 +128,26 @@ class RunSpec:
     floors: tuple[Floor, ...] = ()
     endpoint: str = ""
     skip_deployment: bool = False
+    format: str = ""
+    precision: str = ""
+    compression: Limits | None = None
+    max_loss: float = 0.0
+    class_floors: tuple[ClassFloor, ...] = ()
+    latency_demanded: bool = True
+    facts: TargetFacts | None = None
+
+    @property
+    def float_first(self) -> bool:
+        """Whether the deployed form is another than float ONNX, so that the float export is made too, to compare with.
+
+        Of a table it never is: the journey says so once it knows the task.
+        """
+        if self.compression is not None:
+            return True
+        target = (self.facts.format, self.facts.precision) if self.facts else FLOAT_FORM
+        format = self.format or target[0]
+        precision = self.precision or (target[1] if format == target[0] else PRECISIONS_OF[format][0])
+        return (format, precision) != FLOAT_FORM
 
     @property
     def data_name(self) -> str:
@@ -107,8 +168,10 @@ def complete(spec: RunSpec, parent: str) -> RunSpec:
     return replace(
         spec,
         model=model,
-        target=spec.target or TARGETS[0],
+        target=spec.target or DEFAULT_TARGET,
         max_inference_ms=spec.max_inference_ms or DEFAULT_MS,
+        latency_demanded=spec.max_inference_ms > 0,
+        max_loss=spec.max_loss or DEFAULT_MAX_LOSS,
         endpoint=spec.endpoint or f"{parent}/endpoints/{names.id_of(model)}",
     )
 
@@ -118,6 +181,9 @@ def _violations(spec: RunSpec, parent: str) -> Iterator[FieldViolation]:
     yield from _wrong_names(spec, parent)
     yield from _wrong_preparation(spec)
     yield from _wrong_limits(spec)
+    yield from _wrong_form(spec)
+    yield from _wrong_compression(spec.compression)
+    yield from _wrong_class_floors(spec.class_floors)
     yield from _wrong_floors(spec.floors, (*CLASSIFICATION_METRICS, *REGRESSION_METRICS))
 
 
@@ -169,13 +235,44 @@ def _wrong_preparation(spec: RunSpec) -> Iterator[FieldViolation]:
 
 
 def _wrong_limits(spec: RunSpec) -> Iterator[FieldViolation]:
-    if spec.target and spec.target not in TARGETS:
-        yield _violation("target", f"is {spec.target[:80]!r}; it must be one of {', '.join(TARGETS)}")
+    if not 0 <= spec.max_loss <= 1:
+        yield _violation("max_loss", f"is {spec.max_loss:g}; it must be above 0 to 1, or 0 for {DEFAULT_MAX_LOSS:g}")
     if not 0 <= spec.max_inference_ms <= LARGEST_MS:
         text = f"is {spec.max_inference_ms}; it must be 1 to {LARGEST_MS} milliseconds, or 0 for {DEFAULT_MS}"
         yield _violation("max_inference_duration_ms", text)
     if spec.max_training_s is not None and not spec.max_training_s >= 1:
         yield _violation("max_training_time", f"is {spec.max_training_s:g} s; it must be at least 1 s, or unset for no limit")
+
+
+def _wrong_form(spec: RunSpec) -> Iterator[FieldViolation]:
+    if spec.format and spec.format not in PRECISIONS_OF:
+        yield _violation("format", f"is {spec.format[:60]!r}; it must be one of {', '.join(PRECISIONS_OF)}")
+    right = PRECISIONS_OF.get(spec.format) or tuple(dict.fromkeys(each for every in PRECISIONS_OF.values() for each in every))
+    if spec.precision and spec.precision not in right:
+        where = f" for the format {spec.format}" if spec.format else ""
+        yield _violation("precision", f"is {spec.precision[:60]!r}{where}; it must be one of {', '.join(right)}")
+
+
+def _wrong_compression(limits: Limits | None) -> Iterator[FieldViolation]:
+    if limits is None:
+        return
+    for name, most in (("max_size_bytes", 1 << 40), ("max_latency_ms", float(LARGEST_MS)), ("max_loss", 1.0)):
+        if not 0 <= getattr(limits, name) <= most:
+            yield _violation(
+                f"compression.{name}", f"is {getattr(limits, name):g}; it must be 0 (no limit of its own) to {most:g}"
+            )
+
+
+def _wrong_class_floors(floors: tuple[ClassFloor, ...]) -> Iterator[FieldViolation]:
+    for index, floor in enumerate(floors):
+        if not floor.label:
+            yield _violation(f"class_floors[{index}].label", "is empty; it must be the name of a class")
+        if floor.metric not in CLASS_METRICS:
+            yield _violation(
+                f"class_floors[{index}].metric", f"is {floor.metric[:80]!r}; it must be one of {', '.join(CLASS_METRICS)}"
+            )
+        if not 0 <= floor.value <= 1:
+            yield _violation(f"class_floors[{index}].value", f"is {floor.value:g}; it must be 0 to 1")
 
 
 def _wrong_floors(floors: tuple[Floor, ...], known: tuple[str, ...]) -> Iterator[FieldViolation]:
@@ -186,13 +283,28 @@ def _wrong_floors(floors: tuple[Floor, ...], known: tuple[str, ...]) -> Iterator
             yield _violation(f"floors[{index}].value", f"is {floor.value}; it must be a finite number")
 
 
-def check_floors(floors: tuple[Floor, ...], task: str) -> None:
-    """Once the task is known ("tabular_regression"): raises InvalidArgument for a floor on another task's metric."""
-    known = REGRESSION_METRICS if task.endswith("regression") else CLASSIFICATION_METRICS
-    violations = tuple(_wrong_floors(floors, known))
-    if violations:
-        message = f"for {task} " + "; ".join(violation.description for violation in violations)
-        raise InvalidArgument("UNKNOWN_METRIC", message, violations=violations, task=task, known=", ".join(known))
+def check_task(spec: RunSpec, task: str) -> None:
+    """Once the task is known ("tabular_regression"): raises InvalidArgument for a demand that this task cannot meet.
+
+    UNKNOWN_METRIC for a floor on another task's metric, UNSUPPORTED_FORM for a form that tables are not exported in.
+    """
+    table, regression = not task.startswith("image"), task.endswith("regression")
+    floors = tuple(_wrong_floors(spec.floors, REGRESSION_METRICS if regression else CLASSIFICATION_METRICS))
+    if regression and spec.class_floors:
+        floors = (*floors, _violation("class_floors", "are given; a regression has no classes"))
+    if floors:
+        message = f"for {task} " + "; ".join(violation.description for violation in floors)
+        known = ", ".join(REGRESSION_METRICS if regression else CLASSIFICATION_METRICS)
+        raise InvalidArgument("UNKNOWN_METRIC", message, violations=floors, task=task, known=known)
+    form = (spec.format or FLOAT_FORM[0], spec.precision or FLOAT_FORM[1])
+    if table and form != FLOAT_FORM:
+        message = f"a tabular model is exported as onnx fp32 only, not as {form[0]} {form[1]}"
+        raise InvalidArgument(
+            "UNSUPPORTED_FORM", message, field="pipeline_run.format", task=task, format=form[0], precision=form[1]
+        )
+    if table and spec.facts is not None and spec.facts.format == "edge":
+        message = f"target is {spec.target}, which runs no ONNX; a tabular model is exported as onnx fp32 only"
+        raise InvalidArgument("UNSUPPORTED_FORM", message, field="pipeline_run.target", task=task, target=spec.target)
 
 
 def _violation(place: str, what: str) -> FieldViolation:
@@ -203,7 +315,12 @@ def _reason(place: str) -> str:
     reasons = {
         "data": "MISSING_DATA",
         "train_ratio": "BAD_TRAIN_RATIO",
-        "target": "UNKNOWN_TARGET",
+        "format": "UNSUPPORTED_FORM",
+        "precision": "UNSUPPORTED_FORM",
+        "max_loss": "BAD_MAX_LOSS",
+        "max_size_bytes": "BAD_LIMITS",
+        "max_latency_ms": "BAD_LIMITS",
+        "label": "BAD_FLOOR",
         "max_inference_duration_ms": "BAD_MAX_INFERENCE_DURATION",
         "max_training_time": "BAD_MAX_TRAINING_TIME",
         "metric": "UNKNOWN_METRIC",
@@ -214,6 +331,8 @@ def _reason(place: str) -> str:
         "display_name": "TOO_LONG",
     }
     last = place.rpartition(".")[2]
+    if place.startswith("pipeline_run.compression"):
+        return "BAD_LIMITS"
     if last.startswith("excluded_columns"):
         return "BAD_COLUMN"
     return reasons.get(last, "BAD_RESOURCE_NAME")

@@ -15,11 +15,11 @@ from typing import Any
 
 from modelyard.core.database import now
 from modelyard.core.documents import to_document
-from modelyard.core.errors import Cancelled, FailedPrecondition, ModelyardError, Unavailable
+from modelyard.core.errors import Cancelled, FailedPrecondition, InvalidArgument, ModelyardError, NotFound, Unavailable
 from modelyard.core.jobs.job import Document, Job, Steps
 from modelyard.pipeline.domain import choice, progress
-from modelyard.pipeline.domain.progress import StepState, share_done, steps_of, time_left
-from modelyard.pipeline.domain.spec import RunSpec, check_floors
+from modelyard.pipeline.domain.progress import StepState, in_order, share_done, steps_of, time_left
+from modelyard.pipeline.domain.spec import DEFAULT_MAX_LOSS, DEFAULT_TARGET, FLOAT_FORM, Limits, RunSpec, check_task
 from modelyard.pipeline.handlers.follow import follow
 from modelyard.pipeline.handlers.runs import spec_of, step_states
 from modelyard.pipeline.handlers.sentences import (
@@ -32,10 +32,11 @@ from modelyard.pipeline.handlers.sentences import (
     scored_sentence,
     trained_sentence,
 )
-from modelyard.pipeline.ports import JobPort, JobView, Services, ServicesOf
+from modelyard.pipeline.ports import Decided, ExportWish, JobPort, JobView, Question, Services, ServicesOf
 
 GATE_REFUSED = "GATE_REFUSED"
-DEPLOY_VERDICT = "DEPLOY"
+QUANTIZED = ("PRECISION_INT8", "PRECISION_DYNAMIC_INT8")
+AWARE = "QUANTIZATION_AWARE_TRAINING"
 
 
 @dataclass
@@ -49,12 +50,18 @@ class Outcome:
 
 
 def run_journey(services_of: ServicesOf, job: Job, steps: Steps) -> Document:
-    """Takes the run's steps. Gives its result: {"result": ..., "reason": ...}."""
+    """Takes the run's steps. Gives its result: {"result": ..., "reason": ...}.
+
+    Which step comes next follows from the spec and from what the steps before have recorded, and from nothing else: so a run
+    that was interrupted takes the same steps again.
+    """
     journey = Journey(services_of(job.parent.rpartition("/")[2]), job, steps)
-    for step in steps_of(journey.spec):
-        if step == progress.DEPLOY and journey.values["verdict"] != DEPLOY_VERDICT:
+    taken: set[str] = set()
+    while (step := next((each for each in journey.steps if each not in taken), "")) != "":
+        if step == progress.DEPLOY and journey.verdict != progress.DEPLOY_VERDICT:
             return journey.refused()
         journey.take(step, _STEPS[step])
+        taken.add(step)
     return {"result": journey.result}
 
 
@@ -68,22 +75,35 @@ class Journey:
         self.values: Document = {}
         self._job = job
         self._steps = steps
-        self._order = steps_of(self.spec)
         self._states = {state.step_id: state for state in step_states(job)}
         self._fraction = float((job.progress or {}).get("fraction", 0.0))
         self._point_step = int((job.saved or {}).get("point_step", -1))
         self._last_report: object = None
 
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """The steps of this run in order, so far as it is known by now."""
+        return steps_of(self.spec, self.values)
+
+    @property
+    def verdict(self) -> str:
+        """What the gate said last."""
+        return str(self.values.get("retry_verdict") or self.values.get("verdict", ""))
+
+    def state(self, step: str) -> StepState:
+        """Where a step is."""
+        return self._states.get(step, StepState(step))
+
     def take(self, step: str, function: Callable[[Journey], Outcome]) -> None:
         """Takes a step, once; what it came to is remembered over crashes."""
-        state = self._states[step]
+        state = self.state(step)
         if state.state != progress.SUCCEEDED:
             self._put(replace(state, state=progress.RUNNING, start_time=state.start_time or now().isoformat()))
         try:
             outcome = self._steps.do(step, lambda: self._outcome(step, function))
         except ModelyardError as error:
             ended = progress.CANCELLED if isinstance(error, Cancelled) else progress.FAILED
-            self._put(replace(self._states[step], state=ended, message=error.message, end_time=now().isoformat()))
+            self._put(replace(self.state(step), state=ended, message=error.message, end_time=now().isoformat()))
             raise
         self.result |= outcome["result"]
         self.values |= outcome["values"]
@@ -95,7 +115,7 @@ class Journey:
 
     def follow(self, step: str, port: JobPort, name: str) -> JobView:
         """Waits for a job of another service, as the resource of this step."""
-        self._put(replace(self._states[step], resource=name))
+        self._put(replace(self.state(step), resource=name))
         return follow(self._steps, port, name, lambda view: self._mirror(step, view))
 
     def note(self, **result: Any) -> None:
@@ -105,9 +125,8 @@ class Journey:
 
     def refused(self) -> Document:
         """The end of a run that the gate did not let through: nothing is deployed (docs/decisions/0007)."""
-        verdict = self.values["verdict"]
-        message = f"Nothing is deployed: the gate says {verdict}."
-        self._put(replace(self._states[progress.DEPLOY], state=progress.CANCELLED, message=message))
+        message = f"Nothing is deployed: the gate says {self.verdict}."
+        self._put(replace(self.state(progress.DEPLOY), state=progress.CANCELLED, message=message))
         return {"result": self.result, "reason": GATE_REFUSED}
 
     def _outcome(self, step: str, function: Callable[[Journey], Outcome]) -> Document:
@@ -116,7 +135,7 @@ class Journey:
         return {**to_document(function(self)), "end_time": now().isoformat()}
 
     def _succeeded(self, step: str, outcome: Document) -> None:
-        state = self._states[step]
+        state = self.state(step)
         if state.state == progress.SUCCEEDED:
             return
         done = replace(state, state=progress.SUCCEEDED, resource=outcome["resource"], message=outcome["message"])
@@ -131,7 +150,7 @@ class Journey:
         if events or seen != self._last_report:
             self._last_report = seen
             said = running_sentence(view)
-            self._put(replace(self._states[step], message=said), view.fraction, view.eta_s, events, view.stage)
+            self._put(replace(self.state(step), message=said), view.fraction, view.eta_s, events, view.stage)
 
     def _put(
         self,
@@ -143,12 +162,14 @@ class Journey:
     ) -> None:
         """Notes the state of a step, and tells those who watch."""
         self._states[state.step_id] = state
-        self._fraction = max(self._fraction, share_done(self._order, state.step_id, within))
+        started = [each.step_id for each in self._states.values() if each.state != progress.QUEUED]
+        order = in_order({*self.steps, *started})
+        self._fraction = max(self._fraction, share_done(order, state.step_id, within))
         elapsed_s = (now() - (self._job.start_time or self._job.create_time)).total_seconds()
-        left_s = time_left(self._order, state.step_id, within, elapsed_s, eta_s)
+        left_s = time_left(order, state.step_id, within, elapsed_s, eta_s)
         stage = f"{state.step_id}: {stage}" if stage else state.step_id
         shown = {"stage": stage[:200], "fraction": self._fraction, "done": 0, "total": 0, "unit": "", "eta_s": left_s}
-        saved = {"steps": [to_document(self._states[step]) for step in self._order], "point_step": self._point_step}
+        saved = {"steps": [to_document(self.state(step)) for step in order], "point_step": self._point_step}
         self._steps.report(shown, events=events, saved=saved, result={"result": self.result})
 
 
@@ -196,25 +217,37 @@ def _publish(journey: Journey) -> Outcome:
 def _choose(journey: Journey) -> Outcome:
     spec, services = journey.spec, journey.services
     version = spec.dataset_version or journey.values["dataset_version"]
-    check_floors(spec.floors, services.datasets.version(version).task)
+    task = services.datasets.version(version).task
+    check_task(spec, task)
     journey.note(dataset_version=version)
+    values = {"dataset_version": version, "task": task, "float_first": spec.float_first and task.startswith("image")}
     recipes, measurable = _recipes(journey, version)
     if not measurable:
-        return _chosen("", recipes[0], version, [], "as given; its latency is measured at the export")
+        return _chosen("", recipes[0], values, [], "as given; its latency is measured at the export")
     name = services.exports.start_profile(version, recipes, spec.target, journey.request_id("profile"))
     view = journey.follow(progress.CHOOSE, services.exports, name)
     measured = view.found.get("candidates", [])
     journey.note(candidates=measured)
     candidates = services.exports.candidates(view)
-    index = choice.choose(candidates, spec.max_inference_ms, spec.target)
-    message = f"{candidates[index].p95_ms:.3g} ms (p95) on {spec.target}, {spec.max_inference_ms} ms are allowed"
-    return _chosen(name, recipes[index], version, measured, message)
+    index = choice.choose(candidates, spec.max_inference_ms, spec.target, _size_limit(spec))
+    return _chosen(name, recipes[index], values, measured, _why(candidates[index], spec))
 
 
-def _chosen(profile: str, recipe: Document, version: str, candidates: list[Document], why: str) -> Outcome:
+def _why(chosen: choice.Candidate, spec: RunSpec) -> str:
+    if chosen.p95_ms is not None:
+        return f"{chosen.p95_ms:.3g} ms (p95) on {spec.target}, {spec.max_inference_ms} ms are allowed"
+    return f"{chosen.size_bytes} bytes, which {spec.target} has room for; not measured: {chosen.unmeasured}"
+
+
+def _size_limit(spec: RunSpec) -> int:
+    """Most bytes of the model file; 0: no limit."""
+    return (spec.compression.max_size_bytes if spec.compression else 0) or (spec.facts.flash_bytes if spec.facts else 0)
+
+
+def _chosen(profile: str, recipe: Document, values: Document, candidates: list[Document], why: str) -> Outcome:
     recipe_id = recipe.get("recipe_id") or recipe.get("architecture", "")
-    result = {"dataset_version": version, "candidates": candidates, "recipe_id": recipe_id}
-    return Outcome(profile, f"{recipe_id}: {why}", result, {"recipe": recipe, "dataset_version": version})
+    result = {"dataset_version": values["dataset_version"], "candidates": candidates, "recipe_id": recipe_id}
+    return Outcome(profile, f"{recipe_id}: {why}", result, {**values, "recipe": recipe})
 
 
 def _recipes(journey: Journey, version: str) -> tuple[list[Document], bool]:
@@ -256,30 +289,143 @@ def _train(journey: Journey) -> Outcome:
     return Outcome(name, trained_sentence(view), result, {"model_version": version})
 
 
+def _export_float(journey: Journey) -> Outcome:
+    """The float ONNX, which what is deployed is compared with; it need not answer on the target."""
+    format, precision = FLOAT_FORM
+    wish = ExportWish(journey.values["model_version"], DEFAULT_TARGET, format, precision)
+    name, view = _exported(journey, progress.EXPORT_FLOAT, wish)
+    return Outcome(name, exported_sentence(view.found), {"float_export": name}, {"float_export": name})
+
+
+def _evaluate_float(journey: Journey) -> Outcome:
+    name, scores = _scored(journey, progress.EVALUATE_FLOAT, journey.values["float_export"])
+    return Outcome(name, scored_sentence(scores), {"float_evaluation": name, "float_scores": scores}, {"parent": name})
+
+
 def _export(journey: Journey) -> Outcome:
-    exports = journey.services.exports
-    name = exports.start_export(journey.values["model_version"], journey.spec.target, journey.request_id("export"))
-    view = journey.follow(progress.EXPORT, exports, name)
-    latency = view.found.get("latency")
-    result = {"export": name, "export_sha256": view.found["artifact"]["sha256"], **({"latency": latency} if latency else {})}
-    return Outcome(name, exported_sentence(view.found), result, {"export": name, "latency": latency})
+    spec = journey.spec
+    wish = ExportWish(
+        journey.values["model_version"],
+        spec.target,
+        spec.format,
+        spec.precision,
+        limits=_limits(spec),
+        max_training_s=spec.max_training_s if spec.compression else None,
+    )
+    return _deployable(journey, progress.EXPORT, wish)
+
+
+def _limits(spec: RunSpec) -> Limits | None:
+    """The limits, with what the run demands anyway where they say nothing of their own."""
+    if spec.compression is None:
+        return None
+    demanded = float(spec.max_inference_ms) if spec.latency_demanded else 0.0
+    return replace(
+        spec.compression,
+        max_latency_ms=spec.compression.max_latency_ms or demanded,
+        max_loss=spec.compression.max_loss or spec.max_loss,
+    )
+
+
+def _retry_export(journey: Journey) -> Outcome:
+    """The same form, with the ranges learned: trained on with rounding in the loop."""
+    spec, values = journey.spec, journey.values
+    wish = ExportWish(
+        values["model_version"], spec.target, values["format"], "int8", aware=True, max_training_s=spec.max_training_s
+    )
+    return _deployable(journey, progress.RETRY_EXPORT, wish)
+
+
+def _deployable(journey: Journey, step: str, wish: ExportWish) -> Outcome:
+    """An export that may be deployed: what the gate and the result need of it."""
+    name, view = _exported(journey, step, wish)
+    found, latency = view.found, view.found.get("latency")
+    result = {"export": name, "export_sha256": found["artifact"]["sha256"], **({"latency": latency} if latency else {})}
+    values = {
+        "export": name,
+        "latency": latency,
+        "format": str(found.get("format", "")).removeprefix("FORMAT_").lower(),
+        "quantized": found.get("precision") in QUANTIZED,
+        "aware": found.get("quantization") == AWARE,
+        "model_size_bytes": int(found.get("model_size_bytes", 0)),
+    }
+    return Outcome(name, exported_sentence(found), result, values)
+
+
+def _exported(journey: Journey, step: str, wish: ExportWish) -> tuple[str, JobView]:
+    name = journey.services.exports.start_export(wish, journey.request_id(step))
+    return name, journey.follow(step, journey.services.exports, name)
 
 
 def _evaluate(journey: Journey) -> Outcome:
-    evaluations, values = journey.services.evaluations, journey.values
-    name = evaluations.start(values["export"], values["dataset_version"], journey.request_id("evaluate"))
-    view = journey.follow(progress.EVALUATE, evaluations, name)
-    scores = view.found.get("scores", [])
+    """Scores the export; and notes what serves now, so that the next step compares with it."""
+    name, scores = _scored(journey, progress.EVALUATE, journey.values["export"])
+    values = {"evaluation": name, "incumbent": _incumbent(journey)}
+    return Outcome(name, scored_sentence(scores), {"evaluation": name, "scores": scores}, values)
+
+
+def _retry_evaluate(journey: Journey) -> Outcome:
+    name, scores = _scored(journey, progress.RETRY_EVALUATE, journey.values["export"])
     return Outcome(name, scored_sentence(scores), {"evaluation": name, "scores": scores}, {"evaluation": name})
 
 
+def _scored(journey: Journey, step: str, export: str) -> tuple[str, list[Document]]:
+    evaluations = journey.services.evaluations
+    name = evaluations.start(export, journey.values["dataset_version"], journey.request_id(step))
+    view = journey.follow(step, evaluations, name)
+    return name, view.found.get("scores", [])
+
+
+def _incumbent(journey: Journey) -> str:
+    """The export that serves at the endpoint, of the same task; empty where none does."""
+    services = journey.services
+    serving = services.endpoints.serving(journey.spec.endpoint)
+    try:
+        return serving if serving and services.exports.task(serving) == journey.values["task"] else ""
+    except NotFound:  # the export was deleted; the endpoint serves its own copy
+        return ""
+
+
+def _evaluate_incumbent(journey: Journey) -> Outcome:
+    """What serves now, on the same examples. Where it cannot answer them (other classes, other columns) nothing is compared."""
+    try:
+        name, scores = _scored(journey, progress.EVALUATE_INCUMBENT, journey.values["incumbent"])
+    except (FailedPrecondition, InvalidArgument, NotFound) as error:
+        return Outcome("", f"what serves now cannot be compared: {error.message}", {}, {"incumbent_evaluation": ""})
+    return Outcome(name, scored_sentence(scores), {}, {"incumbent_evaluation": name})
+
+
 def _gate(journey: Journey) -> Outcome:
-    spec, values = journey.spec, journey.values
-    decided = journey.services.evaluations.decide(
-        values["evaluation"], spec.floors, values["latency"], spec.max_inference_ms, journey.request_id("gate")
-    )
+    decided = _decided(journey, progress.GATE)
+    again = {"first_gate_decision": decided.document} if decided.verdict == progress.RETRY_VERDICT else {}
     found = {"verdict": decided.verdict, "decision": decided.name}
+    return Outcome(decided.name, decided_sentence(decided), {"gate_decision": decided.document, **again}, found)
+
+
+def _retry_gate(journey: Journey) -> Outcome:
+    decided = _decided(journey, progress.RETRY_GATE)
+    found = {"retry_verdict": decided.verdict, "decision": decided.name}
     return Outcome(decided.name, decided_sentence(decided), {"gate_decision": decided.document}, found)
+
+
+def _decided(journey: Journey, step: str) -> Decided:
+    spec, values = journey.spec, journey.values
+    latency = values.get("latency")
+    question = Question(
+        evaluation=values["evaluation"],
+        floors=spec.floors,
+        class_floors=spec.class_floors,
+        latency=latency,
+        max_ms=spec.max_inference_ms if latency or spec.latency_demanded else 0.0,
+        max_loss=spec.max_loss or DEFAULT_MAX_LOSS,
+        max_size_bytes=_size_limit(spec),
+        model_size_bytes=values.get("model_size_bytes", 0),
+        parent=values.get("parent", ""),
+        incumbent=values.get("incumbent_evaluation", ""),
+        quantized=values.get("quantized", False),
+        aware=values.get("aware", False),
+    )
+    return journey.services.evaluations.decide(question, journey.request_id(step))
 
 
 def _deploy(journey: Journey) -> Outcome:
@@ -296,8 +442,14 @@ _STEPS: dict[str, Callable[[Journey], Outcome]] = {
     progress.PUBLISH: _publish,
     progress.CHOOSE: _choose,
     progress.TRAIN: _train,
+    progress.EXPORT_FLOAT: _export_float,
+    progress.EVALUATE_FLOAT: _evaluate_float,
     progress.EXPORT: _export,
     progress.EVALUATE: _evaluate,
+    progress.EVALUATE_INCUMBENT: _evaluate_incumbent,
     progress.GATE: _gate,
+    progress.RETRY_EXPORT: _retry_export,
+    progress.RETRY_EVALUATE: _retry_evaluate,
+    progress.RETRY_GATE: _retry_gate,
     progress.DEPLOY: _deploy,
 }

@@ -7,11 +7,11 @@ from typing import Final
 
 from modelyard.core import names
 from modelyard.core.documents import from_document, to_document
-from modelyard.core.errors import FailedPrecondition
+from modelyard.core.errors import FailedPrecondition, InvalidArgument, NotFound
 from modelyard.core.jobs.job import Job
 from modelyard.core.requests import Request
 from modelyard.pipeline.domain.progress import SUCCEEDED, StepState, steps_of
-from modelyard.pipeline.domain.spec import RunSpec, complete
+from modelyard.pipeline.domain.spec import RunSpec, TargetFacts, complete
 from modelyard.pipeline.ports import Jobs, Services, ServicesOf
 
 KIND: Final = "PipelineRun"
@@ -46,7 +46,15 @@ def _resolved(services: Services, spec: RunSpec) -> RunSpec:
         spec = replace(spec, dataset_version=_ready(services, spec.dataset_version))
     if spec.incremental_model_version:
         spec = replace(spec, incremental_model_version=services.training.version(spec.incremental_model_version)[0])
-    return spec
+    return replace(spec, facts=_target(services, spec.target))
+
+
+def _target(services: Services, target: str) -> TargetFacts:
+    try:
+        return services.exports.target(target)
+    except (NotFound, InvalidArgument) as error:
+        message = f"target is {target[:80]!r}; it must be a target of the project (`modelyard target list`): {error.message}"
+        raise InvalidArgument("UNKNOWN_TARGET", message, field="pipeline_run.target", value=target[:80]) from error
 
 
 def _ready(services: Services, dataset_version: str) -> str:
@@ -65,6 +73,6 @@ def spec_of(job: Job) -> RunSpec:
 
 
 def step_states(job: Job) -> tuple[StepState, ...]:
-    """The steps of a run as they are now, in order."""
+    """The steps of a run as they are now, in order: those it took or means to take, so far as it knows."""
     saved = {entry["step_id"]: from_document(entry, StepState) for entry in (job.saved or {}).get("steps", [])}
-    return tuple(saved.get(step, StepState(step)) for step in steps_of(spec_of(job)))
+    return tuple(saved.get(step, StepState(step)) for step in (saved or steps_of(spec_of(job))))

@@ -55,13 +55,20 @@ def trained_sentence(view: JobView) -> str:
 
 
 def exported_sentence(found: Document) -> str:
-    """ "81234 bytes, 1.2 ms (p95); at most 1e-06 away from the trained model"."""
-    parts = [f"{found['artifact'].get('size_bytes', 0)} bytes"]
+    """ "onnx int8, 81234 bytes, 1.2 ms (p95); at most 1e-06 away from the trained model"."""
+    form = " ".join(str(found.get(key, "")).partition("_")[2].lower() for key in ("format", "precision")).strip()
+    parts = [form, f"{found['artifact'].get('size_bytes', 0)} bytes"]
     if "latency" in found:
         parts.append(f"{found['latency'].get('p95_ms', 0.0):.3g} ms (p95)")
+    if found.get("unmeasured_reason"):
+        parts.append("latency not measured")
     if "parity" in found:
         parts.append(f"at most {found['parity'].get('max_abs_difference', 0.0):.2g} away from the trained model")
-    return ", ".join(parts)
+    trail = found.get("trail", [])
+    chosen = next((step.get("road", "") for step in trail if step.get("accepted")), "")
+    if trail:
+        parts.append(f"{chosen or 'nothing smaller kept to the limits'} (tried {len(trail)})")
+    return ", ".join(part for part in parts if part)
 
 
 def scored_sentence(scores: Sequence[Document]) -> str:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
+from typing import Any
 
 from google.protobuf import json_format
 
 from modelyard.core.jobs import convert
 from modelyard.core.jobs.job import Document, Job
 from modelyard.dataset.v1 import dataset_pb2
+from modelyard.evaluator.v1 import evaluator_pb2
+from modelyard.exporter.v1 import exporter_pb2
 from modelyard.pipeline.domain.progress import StepState
-from modelyard.pipeline.domain.spec import Floor, RunSpec, Source, Split
+from modelyard.pipeline.domain.spec import ClassFloor, Floor, Limits, RunSpec, Source, Split
 from modelyard.pipeline.handlers.runs import spec_of, step_states
 from modelyard.pipeline.v1 import pipeline_pb2 as pb
 from modelyard.trainer.v1 import trainer_pb2
@@ -38,7 +41,22 @@ def spec_from(run: pb.PipelineRun) -> RunSpec:
         floors=tuple(Floor(floor.metric, floor.value) for floor in run.floors),
         endpoint=run.endpoint,
         skip_deployment=run.skip_deployment,
+        format=_short(exporter_pb2.Format, "FORMAT_", run.format),
+        precision=_short(exporter_pb2.Precision, "PRECISION_", run.precision),
+        compression=_limits(run.compression) if run.HasField("compression") else None,
+        max_loss=run.max_loss,
+        class_floors=tuple(ClassFloor(floor.label, floor.metric, floor.value) for floor in run.class_floors),
     )
+
+
+def _short(enum: Any, prefix: str, number: int) -> str:
+    """A value as the domain names it, empty when unset; one that is unknown by its number, for the domain to refuse."""
+    names = {int(value): str(name).removeprefix(prefix).lower() for name, value in enum.items()} | {0: ""}
+    return names.get(number, str(number))
+
+
+def _limits(limits: exporter_pb2.CompressionLimits) -> Limits:
+    return Limits(limits.max_size_bytes, limits.max_latency_ms, limits.max_loss, limits.metric, limits.skip_training)
 
 
 def run_message(job: Job) -> pb.PipelineRun:
@@ -63,6 +81,11 @@ def run_message(job: Job) -> pb.PipelineRun:
         floors=[learning_pb2.Floor(metric=floor.metric, value=floor.value) for floor in spec.floors],
         endpoint=spec.endpoint,
         skip_deployment=spec.skip_deployment,
+        format=exporter_pb2.Format.Value(f"FORMAT_{spec.format.upper() or 'UNSPECIFIED'}"),
+        precision=exporter_pb2.Precision.Value(f"PRECISION_{spec.precision.upper() or 'UNSPECIFIED'}"),
+        compression=exporter_pb2.CompressionLimits(**vars(spec.compression)) if spec.compression else None,
+        max_loss=spec.max_loss,
+        class_floors=[evaluator_pb2.ClassFloor(**vars(floor)) for floor in spec.class_floors],
         status=convert.status_message(job),
         steps=[_step(state) for state in step_states(job)],
         result=result_message((job.result or {}).get("result", {})),
