@@ -127,7 +127,7 @@ def saved_model_files(function: Any = None) -> dict[str, bytes]:
         return {"output_0": tf.nn.softmax(tf.matmul(mean, module.weights))}
 
     taken = tf.TensorSpec([None, 4, 4, 3], tf.uint8, name="picture")
-    call = tf.function(function or answer, input_signature=[taken])
+    call = tf.function(function or answer, input_signature=[taken], autograph=False)
     with tempfile.TemporaryDirectory() as folder:
         tf.saved_model.save(module, folder, signatures={"serving_default": call})
         found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}

@@ -1,0 +1,82 @@
+"""SavedModels: graphs that reach the host are refused before TensorFlow loads them, and the folder goes with the model."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("tensorflow")
+
+from modelyard.core.errors import InvalidArgument
+from modelyard.formats.bundle import open_bundle
+from modelyard.runtime import savedmodel
+from modelyard.runtime.model import load_model
+from tests.support.runtime_bundles import pictures, runtime_bundle, saved_model_files
+
+
+def with_python(picture: Any) -> Any:
+    import tensorflow as tf
+
+    answer = tf.numpy_function(lambda values: values.mean(axis=(1, 2))[:, :2].astype("float32"), [picture], tf.float32)
+    return {"output_0": tf.ensure_shape(answer, [None, 2])}
+
+
+def with_a_file(picture: Any) -> Any:
+    import tensorflow as tf
+
+    with tf.control_dependencies([tf.io.write_file("/tmp/modelyard-must-not-be", "x")]):
+        return {"output_0": tf.cast(picture[:, 0, 0, :2], tf.float32)}
+
+
+def with_a_checkpoint(picture: Any) -> Any:
+    """Writes through an operator that every SavedModel holds."""
+    import tensorflow as tf
+
+    answer = tf.cast(picture[:, 0, 0, :2], tf.float32)
+    with tf.control_dependencies(
+        [tf.raw_ops.SaveV2(prefix="/tmp/modelyard-must-not-be", tensor_names=["a"], shape_and_slices=[""], tensors=[answer])]
+    ):
+        return {"output_0": tf.identity(answer)}
+
+
+@pytest.fixture
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the runtime puts its folders."""
+    place = tmp_path / "temporary"
+    place.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    return place
+
+
+@pytest.mark.parametrize(
+    ("function", "operator"), [(with_python, "PyFunc"), (with_a_file, "WriteFile"), (with_a_checkpoint, "SaveV2")]
+)
+def test_graphs_that_reach_the_host_are_refused(
+    tmp_path: Path, folders: Path, function: Callable[[Any], Any], operator: str
+) -> None:
+    path = runtime_bundle(tmp_path / "m", "savedmodel", saved_model_files(function))
+    with pytest.raises(InvalidArgument, match=operator) as caught:
+        load_model(open_bundle(path))
+    assert caught.value.reason == "UNSUPPORTED_OPERATOR"
+    assert not Path("/tmp/modelyard-must-not-be").exists()
+    assert list(folders.glob("modelyard-*")) == []
+
+
+def test_the_folder_goes_with_the_model(tmp_path: Path, folders: Path) -> None:
+    model = load_model(open_bundle(runtime_bundle(tmp_path / "m", "savedmodel")))
+    model.run({"image": pictures(1)})
+    assert len(list(folders.glob("modelyard-*"))) == 1
+    model.close()
+    assert list(folders.glob("modelyard-*")) == []
+
+
+def test_the_signature_is_the_one_served(tmp_path: Path, folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = runtime_bundle(tmp_path / "m", "savedmodel")
+    monkeypatch.setattr(savedmodel, "SIGNATURE", "other")
+    with pytest.raises(InvalidArgument, match=r"no signature other, only \['serving_default'\]"):
+        load_model(open_bundle(path))
+    assert list(folders.glob("modelyard-*")) == []
