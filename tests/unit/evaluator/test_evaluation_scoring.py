@@ -11,9 +11,11 @@ import pytest
 
 from modelyard.core.artifacts import ArtifactStore, Blob
 from modelyard.core.documents import from_document, to_document
-from modelyard.core.errors import FailedPrecondition
+from modelyard.core.errors import FailedPrecondition, InvalidArgument
 from modelyard.evaluator.domain.evaluation import EvaluationResult, EvaluationSpec
-from modelyard.evaluator.worker import scoring
+from modelyard.evaluator.worker import classification, scoring
+from modelyard.evaluator.worker.tasks import scoring_of
+from modelyard.formats.bundle import open_bundle
 from tests.support import small_bundles as bundles
 from tests.support.datasets import file_store, publish_pictures, publish_table
 
@@ -26,10 +28,15 @@ def store(tmp_path: Path) -> ArtifactStore:
 
 
 def _spec(
-    artifact: Blob, descriptor: Blob, task: str, usages: tuple[str, ...] = ("train", "validation", "test")
+    artifact: Blob,
+    descriptor: Blob,
+    task: str,
+    usages: tuple[str, ...] = ("train", "validation", "test"),
+    slice_columns: tuple[str, ...] = (),
 ) -> EvaluationSpec:
+    version = "projects/p/datasets/d/versions/V001"
     return EvaluationSpec(
-        "projects/p/exports/x", artifact, "projects/p/datasets/d/versions/V001", descriptor, "ab" * 32, task, usages
+        "projects/p/exports/x", artifact, version, descriptor, "ab" * 32, task, usages, slice_columns=slice_columns
     )
 
 
@@ -149,3 +156,101 @@ def test_answers_that_are_not_finite_are_refused(store: ArtifactStore, tmp_path:
     with pytest.raises(FailedPrecondition) as caught:
         _evaluate(_spec(artifact, descriptor, "tabular_regression"), store, tmp_path)
     assert caught.value.reason == "NOT_FINITE"
+
+
+def test_a_table_is_sliced_by_its_columns_and_the_rest_is_told(store: ArtifactStore, tmp_path: Path) -> None:
+    usage = ["train" if row < 200 else "test" if row < 400 else "validation" for row in range(500)]
+    rows = _rows(500) | {"site": ["north" if row % 10 < 5 else "south" for row in range(500)]}
+    rows["y"] = [said if row % 5 or row % 10 >= 5 else "no" for row, said in enumerate(rows["y"])]
+    descriptor = publish_table(store, rows, "y", task=TABLE, usage=usage)
+    artifact = store.put_file(bundles.table_classifier(tmp_path / "bundle.zip"))
+    result = _evaluate(_spec(artifact, descriptor, TABLE, slice_columns=("site", "x")), store, tmp_path)
+    assert {entry.column for entry in result.slices} == {"site", "x"}
+    accuracies = [entry.metrics[0].value for entry in result.slices]
+    assert accuracies == sorted(accuracies)
+    sites = {entry.value: entry for entry in result.slices if entry.column == "site"}
+    assert sites["north"].example_count + sites["south"].example_count == 200
+    assert {example.usage for example in result.worst_examples} == {"train", "validation", "test"}
+    assert {example.usage for example in result.label_suspects} <= {"train", "validation", "test"}
+    assert result.label_suspects[0].usage != "train"
+    assert [gap.name for gap in result.train_gaps] == ["accuracy", "f1_macro", "log_loss"]
+    assert 0 < result.suggested_threshold < 1
+
+
+def test_worst_examples_are_named_by_their_ids(store: ArtifactStore, tmp_path: Path) -> None:
+    descriptor = publish_table(store, _rows(100), "y", task=TABLE)
+    artifact = store.put_file(bundles.table_classifier(tmp_path / "bundle.zip"))
+    result = _evaluate(_spec(artifact, descriptor, TABLE, ("test",)), store, tmp_path)
+    kept = {row["example_id"]: row for row in pq.read_table(store.path(result.predictions)).to_pylist()}
+    for example in result.worst_examples:
+        row = kept[example.example_id]
+        assert (example.label, example.prediction) == (row["label"], row["prediction"])
+        assert example.probability == pytest.approx(row[f"probability:{example.prediction}"])
+    assert result.train_gaps == ()
+    assert result.suggested_threshold == 0
+
+
+def test_a_regression_has_worst_examples_and_slices_by_error(store: ArtifactStore, tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(3, 1, 400)
+    rows = {"x": x.tolist(), "y": (2 * x + np.where(x > 3, 2.0, 0.1)).tolist()}
+    descriptor = publish_table(store, rows, "y", task="tabular_regression")
+    artifact = store.put_file(bundles.table_regression(tmp_path / "bundle.zip"))
+    result = _evaluate(_spec(artifact, descriptor, "tabular_regression", slice_columns=("x",)), store, tmp_path)
+    rmse = [entry.metrics[0].value for entry in result.slices]
+    assert rmse == sorted(rmse, reverse=True)
+    assert rmse[0] == pytest.approx(2.0, abs=1e-3)
+    assert result.worst_examples[0].loss == pytest.approx(2.0, abs=1e-3)
+    assert result.label_suspects == ()
+
+
+def test_pictures_are_sliced_by_size_and_nothing_else(store: ArtifactStore, tmp_path: Path) -> None:
+    pictures = np.random.default_rng(0).integers(0, 255, (300, 12, 12), np.uint8)
+    descriptor = publish_pictures(store, pictures, ["bright", "dark"] * 150)
+    artifact = store.put_file(bundles.brightness_classifier(tmp_path / "bundle.zip"))
+    result = _evaluate(_spec(artifact, descriptor, "image_classification", slice_columns=("width",)), store, tmp_path)
+    assert [(entry.column, entry.value, entry.example_count) for entry in result.slices] == [("width", "12", 30)]
+    with pytest.raises(InvalidArgument, match="width, height, bytes") as caught:
+        _evaluate(_spec(artifact, descriptor, "image_classification", slice_columns=("camera",)), store, tmp_path)
+    assert caught.value.reason == "UNKNOWN_SLICE_COLUMN"
+
+
+def test_classes_are_matched_by_name_whatever_their_order(store: ArtifactStore, tmp_path: Path) -> None:
+    descriptor = publish_table(store, _rows(300), "y", task=TABLE)
+    orders = (("no", "yes"), ("yes", "no"))
+    straight, turned = (store.put_file(bundles.table_classifier(tmp_path / f"{names[0]}.zip", names)) for names in orders)
+    accuracy = [
+        _evaluate(_spec(artifact, descriptor, TABLE), store, tmp_path).results[2].score.metrics[0].value
+        for artifact in (straight, turned)
+    ]
+    assert sum(accuracy) == pytest.approx(1.0)  # the turned one says the opposite of every name
+    assert abs(accuracy[0] - 0.5) > 0.1
+
+
+def test_classes_of_which_none_is_the_same_are_refused(store: ArtifactStore, tmp_path: Path) -> None:
+    descriptor = publish_table(store, _rows(100), "y", task=TABLE)
+    artifact = store.put_file(bundles.table_classifier(tmp_path / "bundle.zip", ("0", "1")))
+    with pytest.raises(FailedPrecondition, match=r"0, 1.*no, yes") as caught:
+        _evaluate(_spec(artifact, descriptor, TABLE), store, tmp_path)
+    assert caught.value.reason == "CLASSES_DIFFER"
+
+
+@pytest.mark.parametrize(("outputs", "match"), [(np.zeros((3, 5)), "names 2 classes"), (np.full((3, 2), 7.5), "from 7.5 to 7.5")])
+def test_answers_that_are_no_probabilities_are_refused(outputs: Any, match: str, tmp_path: Path) -> None:
+    card = open_bundle(bundles.table_classifier(tmp_path / "bundle.zip")).card
+    with pytest.raises(FailedPrecondition, match=match) as caught:
+        classification.read(card, {"probabilities": outputs})
+    assert caught.value.reason == "WRONG_OUTPUT"
+
+
+def test_a_task_that_cannot_be_scored_is_named() -> None:
+    with pytest.raises(FailedPrecondition, match="image_classification") as caught:
+        scoring_of("dream_reading")
+    assert caught.value.reason == "TASK_NOT_SCORED"
+
+
+def test_a_bundle_cut_short_is_refused(store: ArtifactStore, tmp_path: Path) -> None:
+    descriptor = publish_table(store, _rows(100), "y", task=TABLE)
+    whole = bundles.table_classifier(tmp_path / "bundle.zip").read_bytes()
+    with pytest.raises(InvalidArgument) as caught:
+        _evaluate(_spec(store.put_bytes(whole[: len(whole) // 2]), descriptor, TABLE), store, tmp_path)
+    assert caught.value.reason == "INVALID_BUNDLE"
