@@ -1,4 +1,4 @@
-"""How long one answer takes, measured as it will be served: the bundle's graph on onnxruntime, warm, one example at a time.
+"""How long one answer takes, measured as it will be served: the bundle in its runtime, warm, one example at a time.
 
 The measurement runs in a process of its own with nothing else in it:
 
@@ -10,9 +10,11 @@ prints one JSON object. `measure` starts that process and reads the object.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import time
@@ -23,7 +25,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from modelyard.core.errors import InvalidArgument, ModelyardError, Unavailable
+from modelyard.core.errors import FailedPrecondition, InvalidArgument, ModelyardError, Unavailable
 
 TARGETS: Final = ("cpu", "cpu-1core")
 WARM_UP_CALLS: Final = 5
@@ -33,7 +35,11 @@ MAX_CALLS: Final = 20_000
 
 @dataclass(frozen=True)
 class LatencyResult:
-    """Time of one answer in milliseconds (median, 95th and 99th percentile) over `calls` calls, and on what it was measured."""
+    """Time of one answer in milliseconds (median, 95th and 99th percentile) over `calls` calls, and on what it was measured.
+
+    `memory_bytes`: peak resident memory of the process while it loaded the model and answered, less that before it loaded it,
+    when the runtime's own code was in memory already. 0 where the operating system does not tell.
+    """
 
     p50_ms: float
     p95_ms: float
@@ -42,19 +48,26 @@ class LatencyResult:
     threads: int
     target: str
     hardware: str
+    memory_bytes: int = 0
 
 
 def measure(path: Path, target: str = "cpu", *, seconds: float = 2.0, threads: int | None = None) -> LatencyResult:
     """Measures a bundle in a process of its own for about `seconds` (above 0; loading comes on top).
 
-    `target` is `cpu` (all cores that this process may use) or `cpu-1core`; `threads` overrides the number that follows from it.
-    Raises InvalidArgument for an unknown target or a bad bundle, Unavailable when the measuring process ended without a result.
+    `target` is `cpu` (all cores that this process may use) or `cpu-1core`. With `threads` (1 or more; 0 or None: as follows
+    from the target) it may be any name, which then only says where this machine stands.
+    Raises InvalidArgument for an unknown target or a bad bundle, FailedPrecondition RUNTIME_NOT_INSTALLED, Unavailable
+    LATENCY_NOT_MEASURED when the measuring process ended without a result.
     """
-    threads_for(target)
+    count = _count(target, threads)
     command = [sys.executable, "-m", "modelyard.runtime.latency", str(path), "--target", target, "--seconds", str(seconds)]
-    command += ["--threads", str(threads)] if threads else []
+    command += ["--threads", str(count)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(part for part in sys.path if part)}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds * 10 + 120, check=False, env=environment)
+    limit = seconds * 10 + 120
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False, env=environment)
+    except subprocess.TimeoutExpired as error:
+        raise Unavailable("LATENCY_NOT_MEASURED", f"measuring took longer than {limit:g} s, which is the most it may") from error
     return _parse(done.returncode, done.stdout, done.stderr)
 
 
@@ -62,11 +75,21 @@ def _parse(returncode: int, output: str, errors: str) -> LatencyResult:
     lines = output.strip().splitlines()
     document = json.loads(lines[-1]) if lines else {}
     if "error" in document:
-        raise InvalidArgument(document["error"], document["message"])
+        kind = FailedPrecondition if document.get("kind") == FailedPrecondition.__name__ else InvalidArgument
+        raise kind(document["error"], document["message"])
     if returncode != 0 or not document:
         detail = errors.strip()[-500:]
         raise Unavailable("LATENCY_NOT_MEASURED", f"the measuring process ended with status {returncode}: {detail}")
     return LatencyResult(**document)
+
+
+def _count(target: str, threads: int | None) -> int:
+    """Threads to measure with."""
+    if not threads:
+        return threads_for(target)
+    if threads < 1:
+        raise InvalidArgument("BAD_THREADS", f"threads is {threads}, it must be 1 or more", field="threads", threads=threads)
+    return threads
 
 
 def threads_for(target: str) -> int:
@@ -135,15 +158,35 @@ def time_calls(call: Callable[[int], object], *, seconds: float, clock: Callable
 def measure_here(path: Path, target: str, *, seconds: float, threads: int | None = None) -> LatencyResult:
     """Measures in this process; for the process that `measure` starts."""
     from modelyard.formats.bundle import open_bundle
-    from modelyard.runtime.model import load_model
+    from modelyard.runtime.model import import_runtime, load_model
 
-    count = threads or threads_for(target)
+    count = _count(target, threads)
     bundle = open_bundle(path)
-    model = load_model(bundle, count)
     examples = _single_examples(bundle.test_vectors().inputs)
+    import_runtime(bundle.card.format)
+    before = _memory("VmRSS", reset_peak=True)
+    model = load_model(bundle, count)
     times = time_calls(lambda number: model.run(examples[number % len(examples)]), seconds=seconds)
+    memory = max(0, _memory("VmHWM") - before) if before else 0
+    model.close()
     p50, p95, p99 = (round(float(value), 4) for value in np.percentile(times, (50, 95, 99)))
-    return LatencyResult(p50, p95, p99, len(times), count, target, hardware_name())
+    return LatencyResult(p50, p95, p99, len(times), count, target, hardware_name(), memory)
+
+
+def _memory(field: str, *, reset_peak: bool = False) -> int:
+    """Bytes that Linux says of this process: VmRSS is what is resident, VmHWM the most that was. 0 where there is no /proc.
+
+    `reset_peak` lets the most begin anew here (man proc: clear_refs); where that is not allowed the start-up's counts.
+    """
+    try:
+        if reset_peak:
+            with contextlib.suppress(OSError):
+                Path("/proc/self/clear_refs").write_text("5")
+        text = Path("/proc/self/status").read_text()
+    except OSError:
+        return 0
+    found = re.search(rf"^{field}:\s+(\d+) kB$", text, re.MULTILINE)
+    return int(found[1]) * 1024 if found else 0
 
 
 def _single_examples(inputs: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -155,14 +198,14 @@ def main(arguments: list[str] | None = None) -> int:
     """Entry point of the measuring process."""
     parser = argparse.ArgumentParser(prog="python -m modelyard.runtime.latency", description=__doc__)
     parser.add_argument("bundle", type=Path)
-    parser.add_argument("--target", default="cpu", choices=TARGETS)
+    parser.add_argument("--target", default="cpu", help="cpu, cpu-1core, or with --threads any name")
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--threads", type=int, default=None)
     given = parser.parse_args(arguments)
     try:
         result = measure_here(given.bundle, given.target, seconds=given.seconds, threads=given.threads)
     except ModelyardError as error:
-        sys.stdout.write(json.dumps({"error": error.reason, "message": error.message}) + "\n")
+        sys.stdout.write(json.dumps({"error": error.reason, "message": error.message, "kind": type(error).__name__}) + "\n")
         return 2
     sys.stdout.write(json.dumps(asdict(result)) + "\n")
     return 0

@@ -116,7 +116,7 @@ def load_model(bundle: Bundle, threads: int = 1, *, concurrency: int = 1) -> Run
     """
     _check_count("threads", threads)
     _check_count("concurrency", concurrency)
-    engine = _module(bundle.card.format).load(bundle, threads, concurrency)
+    engine = import_runtime(bundle.card.format).load(bundle, threads, concurrency)
     return LoadedModel(bundle.card, engine)
 
 
@@ -125,8 +125,8 @@ def _check_count(name: str, value: int) -> None:
         raise InvalidArgument(f"BAD_{name.upper()}", f"{name} is {value}, it must be 1 or more", field=name, value=value)
 
 
-def _module(form: str) -> Any:
-    """The module that runs a format, when the package it needs is here."""
+def import_runtime(form: str) -> Any:
+    """The module that runs a format. Raises FailedPrecondition RUNTIME_NOT_INSTALLED when the package it needs is not here."""
     runtime = RUNTIMES[form]
     try:
         importlib.import_module(runtime.package)

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from modelyard.core.errors import InvalidArgument, Unavailable
+from modelyard.core.errors import FailedPrecondition, InvalidArgument, Unavailable
 from modelyard.runtime import latency
 from modelyard.runtime.latency import LatencyResult, time_calls
+from tests.support.bundles import mlp_bundle
+from tests.support.runtime_bundles import runtime_bundle
 
 
 class Clock:
@@ -81,6 +83,8 @@ def test_answer_of_the_process() -> None:
     assert latency._parse(0, f"noise\n{line}\n", "") == LatencyResult(1, 2, 3, 4, 1, "cpu", "x")
     with pytest.raises(InvalidArgument, match="no zip"):
         latency._parse(2, '{"error": "INVALID_BUNDLE", "message": "no zip"}', "")
+    with pytest.raises(FailedPrecondition, match="needs tensorflow"):
+        latency._parse(2, '{"error": "RUNTIME_NOT_INSTALLED", "message": "needs tensorflow", "kind": "FailedPrecondition"}', "")
     with pytest.raises(Unavailable, match="killed"):
         latency._parse(-9, "", "killed")
 
@@ -90,3 +94,24 @@ def test_process_names_what_is_wrong_with_a_bundle(tmp_path: Path) -> None:
     path.write_bytes(b"no zip")
     with pytest.raises(InvalidArgument, match=r"bad\.bundle: not a readable zip"):
         latency.measure(path, "cpu-1core", seconds=0.1)
+
+
+@pytest.mark.parametrize("form", ["onnx", "litert-int8", "openvino"])
+def test_every_format_is_measured_in_its_runtime(tmp_path: Path, form: str) -> None:
+    path = runtime_bundle(tmp_path / "m.bundle", form)
+    result = latency.measure(path, "edge-of-ours", seconds=0.1, threads=1)
+    assert 0 < result.p50_ms <= result.p95_ms <= result.p99_ms
+    assert (result.target, result.threads) == ("edge-of-ours", 1)
+    assert result.calls >= latency.MIN_CALLS
+    assert 0 < result.memory_bytes < 1 << 30
+
+
+def test_memory_is_that_of_the_model(tmp_path: Path) -> None:
+    """A model with 40 MB more weights takes about 40 MB more."""
+    small, large = mlp_bundle(tmp_path / "s", hidden=8, layers=2), mlp_bundle(tmp_path / "l", hidden=3200, layers=2)
+    difference = measured_memory(large) - measured_memory(small)
+    assert 35e6 < difference < 200e6, difference
+
+
+def measured_memory(path: Path) -> int:
+    return latency.measure(path, "cpu-1core", seconds=0.05).memory_bytes
