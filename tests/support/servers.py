@@ -90,6 +90,7 @@ class Apart:
         self._environment = {
             "MODELYARD_DATABASE_URL": database_url,
             **s3,
+            "MODELYARD_PASSPORT_TRUSTED_KEYS": str(folder / "evaluator" / "keys" / "trusted"),
             **{f"MODELYARD_{name.upper()}_ADDRESS": f"127.0.0.1:{port}" for name, port in self.ports.items()},
         }
         self.processes: dict[str, Process] = {}

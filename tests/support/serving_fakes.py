@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelyard.core.artifacts import Blob
-from modelyard.core.errors import AlreadyExists, InvalidArgument, NotFound
+from modelyard.core.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from modelyard.formats.bundle import BundleCard, Source, TensorSpec
+from modelyard.formats.passport import missing
 from modelyard.serving.domain.admission import Export, GateDecision
 from modelyard.serving.domain.endpoint import Deployment, DeploymentEvent, Endpoint, EventKind
 from modelyard.serving.handlers.deployer import Deployer
@@ -95,15 +96,37 @@ class FakeGates:
 
     decisions: dict[str, GateDecision] = field(default_factory=dict)
 
-    def add(self, id_: str, sha256: str, verdict: str = "DEPLOY", reasons: tuple[str, ...] = ()) -> str:
+    def add(
+        self, id_: str, sha256: str, verdict: str = "DEPLOY", reasons: tuple[str, ...] = (), passport: Blob | None = None
+    ) -> str:
         name = f"{PROJECT}/gateDecisions/{id_}"
-        self.decisions[name] = GateDecision(name, verdict, reasons, blob(sha256).sha256)
+        self.decisions[name] = GateDecision(
+            name, verdict, reasons, blob(sha256).sha256, passport or blob(f"1{sha256}", "evaluator")
+        )
         return name
 
     def get(self, name: str) -> GateDecision:
         if name not in self.decisions:
             raise NotFound("RESOURCE_NOT_FOUND", f"{name} does not exist.", name=name)
         return self.decisions[name]
+
+
+@dataclass
+class FakePassports:
+    """Lets every artifact through that has a passport, but those whose sha256 is `refused`; remembers what it checked."""
+
+    refused: set[str] = field(default_factory=set)
+    checked: list[str] = field(default_factory=list)
+
+    def fetch(self, passport: Blob) -> Blob:
+        return Blob(passport.uri.replace("evaluator", "serving"), passport.sha256, passport.size_bytes)
+
+    def check(self, artifact: Blob, path: Path, passport: Blob | None) -> None:
+        self.checked.append(artifact.sha256)
+        if passport is None:
+            raise missing(artifact.sha256, "it was deployed before there were passports")
+        if artifact.sha256 in self.refused:
+            raise FailedPrecondition("PASSPORT_UNTRUSTED_KEY", "the key is not trusted any more")
 
 
 @dataclass
@@ -166,6 +189,10 @@ class FakeStore:
     def deployments(self, endpoint: str = "") -> Iterable[Deployment]:
         return [row for row in self.rows.values() if not endpoint or row.endpoint == endpoint]
 
+    def renew(self, deployment: Deployment) -> Deployment:
+        self.rows[self.deployment(deployment.name).name] = deployment
+        return deployment
+
     def undeploy(self, name: str) -> None:
         self._note(self.deployment(name), EventKind.UNDEPLOYED)
         del self.rows[name]
@@ -185,9 +212,10 @@ class World:
     store: FakeStore = field(default_factory=FakeStore)
     exports: FakeExports = field(default_factory=FakeExports)
     gates: FakeGates = field(default_factory=FakeGates)
+    passports: FakePassports = field(default_factory=FakePassports)
     loader: FakeLoader = field(default_factory=FakeLoader)
     registry: Registry = field(default_factory=Registry)
 
     @property
     def deployer(self) -> Deployer:
-        return Deployer(self.store, self.exports, self.gates, self.loader, self.registry)
+        return Deployer(self.store, self.exports, self.gates, self.passports, self.loader, self.registry)

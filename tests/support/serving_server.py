@@ -11,11 +11,13 @@ from typing import Any
 from modelyard.core.artifacts import ArtifactStore, Blob
 from modelyard.core.errors import NotFound
 from modelyard.core.platform import open_platform
+from modelyard.formats.passport_keys import SigningKey
 from modelyard.serving import bootstrap
 from modelyard.serving.domain.admission import Export
 from modelyard.serving.ports import ModelLoader
 from modelyard.serving.settings import ServingSettings
 from tests.support.hosted import hosted
+from tests.support.passports import a_passport, trusted_key
 from tests.support.serving_fakes import PROJECT, FakeGates
 
 
@@ -25,6 +27,7 @@ class StoredExports:
 
     artifacts: ArtifactStore
     gates: FakeGates
+    key: SigningKey
     exports: dict[str, Export] = field(default_factory=dict)
 
     def add(self, id_: str, version: str, bundle: Path) -> tuple[str, str]:
@@ -32,7 +35,8 @@ class StoredExports:
         artifact = self.artifacts.put_file(bundle)
         name = f"{PROJECT}/exports/{id_}"
         self.exports[name] = Export(name, f"{PROJECT}/models/m/versions/{version}", "SUCCEEDED", artifact)
-        return name, self.gates.add(id_, artifact.sha256)
+        passport = self.artifacts.put_bytes(a_passport(self.key, artifact.sha256, subject=name))
+        return name, self.gates.add(id_, artifact.sha256, passport=passport)
 
     def get(self, name: str) -> Export:
         if name not in self.exports:
@@ -60,7 +64,7 @@ def serving(
 ) -> Iterator[ServingWorld]:
     """The service over the data of a folder; `earlier` gives the exports of the server that had the folder before."""
     platform = open_platform(ServingSettings(data_dir=folder, **settings), "serving")
-    exports = earlier.exports if earlier else StoredExports(platform.artifacts, FakeGates())
+    exports = earlier.exports if earlier else StoredExports(platform.artifacts, FakeGates(), trusted_key(folder))
     service = bootstrap.build(platform, exports=exports, gates=exports.gates, loader=loader)
     with hosted(platform, [service]) as address:
         yield ServingWorld(address, exports)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,14 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--bundle", type=Path, help="serve this exported model and nothing else; needs no database")
     parser.add_argument("--name", help="the model's name with --bundle (default: the file's name without its ending)")
+    parser.add_argument("--passport", type=Path, help="its passport; needed where MODELYARD_PASSPORT_TRUSTED_KEYS is set")
     parser.add_argument("--host", help="address to listen on with --bundle (default: MODELYARD_HOST or 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on with --bundle (default: MODELYARD_PORT or a free one)")
     given = parser.parse_args(arguments)
     if given.bundle is not None:
         return _serve_bundle(given)
-    if given.name or given.host or given.port is not None:
-        parser.error("--name, --host and --port go with --bundle; without it use MODELYARD_HOST and MODELYARD_PORT")
+    if given.name or given.host or given.port is not None or given.passport:
+        parser.error("--name, --passport, --host and --port go with --bundle; without it use MODELYARD_HOST and MODELYARD_PORT")
     from modelyard.core.platform import run_service_main
     from modelyard.serving.bootstrap import build
 
@@ -42,14 +44,21 @@ def _serve_bundle(given: argparse.Namespace) -> int:
     try:
         settings = ServingSettings(**_overrides(given))
         configure_logs(settings.log_format, settings.log_level)
-        if not given.bundle.is_file():
-            raise InvalidArgument("NO_SUCH_FILE", f"--bundle is {str(given.bundle)!r}, which is not a file", field="bundle")
-        asyncio.run(serve_bundle(given.bundle, name, settings, lambda port: _say_ready(name, settings.host, port)))
+        _check_file(given.bundle, "bundle")
+        if given.passport is not None:
+            _check_file(given.passport, "passport")
+        ready = partial(_say_ready, name, settings.host)
+        asyncio.run(serve_bundle(given.bundle, name, settings, ready, given.passport))
     except (ModelyardError, ValueError) as error:  # ValueError: a setting that is wrong, named by pydantic
         message = f"{error.reason}: {error.message}" if isinstance(error, ModelyardError) else str(error)
         sys.stderr.write(f"modelyard serving: {message}\n")
         return 2
     return 0
+
+
+def _check_file(path: Path, option: str) -> None:
+    if not path.is_file():
+        raise InvalidArgument("NO_SUCH_FILE", f"--{option} is {str(path)!r}, which is not a file", field=option)
 
 
 def _overrides(given: argparse.Namespace) -> dict[str, Any]:

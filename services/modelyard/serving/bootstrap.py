@@ -6,13 +6,15 @@ from functools import cache, partial
 
 from modelyard.core.platform import Platform
 from modelyard.core.rpc.server import Mount, Service
+from modelyard.formats.passport_keys import trusted_keys
 from modelyard.serving.adapters.background import Background
 from modelyard.serving.adapters.endpoint_store import SqlEndpointStore
+from modelyard.serving.adapters.passports import StoredPassports
 from modelyard.serving.adapters.services import ClientExports, ClientGates
 from modelyard.serving.data_plane import inference_mount, inference_threads, onnx_loader
 from modelyard.serving.handlers.deployer import Deployer
 from modelyard.serving.handlers.registry import Registry
-from modelyard.serving.ports import Exports, Gates, ModelLoader
+from modelyard.serving.ports import Exports, Gates, ModelLoader, Passports
 from modelyard.serving.rpc.inference_servicer import InferenceServicer
 from modelyard.serving.rpc.servicer import ServingServicer
 from modelyard.serving.settings import ServingSettings
@@ -25,15 +27,18 @@ def build(
     settings: ServingSettings | None = None,
     exports: Exports | None = None,
     gates: Gates | None = None,
+    passports: Passports | None = None,
     loader: ModelLoader | None = None,
 ) -> Service:
     """The serving service. What is given replaces what would be made."""
     settings = settings or serving_settings(platform)
+    trusted_keys(settings.trusted_keys_place())  # a file that is no key is told when the service starts
     registry, threads, client = Registry(), inference_threads(settings), cache(platform.client)
     deployer = Deployer(
         store=SqlEndpointStore(platform.engine, platform.resources),
         exports=exports or ClientExports(client, platform.artifacts),
         gates=gates or ClientGates(client),
+        passports=passports or StoredPassports(client, platform.artifacts, settings.trusted_keys_place()),
         loader=loader or onnx_loader(settings),
         registry=registry,
     )

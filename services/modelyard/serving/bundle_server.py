@@ -9,7 +9,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from modelyard.core.artifacts import file_sha256
 from modelyard.core.rpc.server import RpcServer
+from modelyard.formats.passport import missing, verify
+from modelyard.formats.passport_keys import trusted_keys
 from modelyard.serving.data_plane import inference_mount, inference_threads, onnx_loader
 from modelyard.serving.domain.endpoint import Condition, DeploymentState
 from modelyard.serving.domain.names import check_model_name
@@ -20,9 +23,11 @@ from modelyard.serving.settings import ServingSettings
 VERSION = "V001"
 
 
-def single_model(bundle: Path, name: str, settings: ServingSettings) -> Registry:
+def single_model(bundle: Path, name: str, settings: ServingSettings, passport: Path | None = None) -> Registry:
     """A registry with this one model as version V001, loaded and proven. Raises InvalidArgument, FailedPrecondition."""
     check_model_name(name)
+    if passport is not None or settings.passport_trusted_keys is not None:
+        check_passport(bundle, passport, settings.trusted_keys_place())
     loaded = onnx_loader(settings).load(bundle)
     version = loaded.card.source.model_version.rpartition("/versions/")[2] or VERSION
     registry = Registry()
@@ -31,9 +36,22 @@ def single_model(bundle: Path, name: str, settings: ServingSettings) -> Registry
     return registry
 
 
-async def serve_bundle(bundle: Path, name: str, settings: ServingSettings, on_ready: Callable[[int], None]) -> None:
+def check_passport(bundle: Path, passport: Path | None, trusted: Path) -> None:
+    """Whether a passport lets this bundle be served. Without a passport and without keys nobody asks: whoever starts this server
+    has chosen the file. Raises FailedPrecondition PASSPORT_MISSING and the others of formats.passport.verify.
+    """
+    with bundle.open("rb") as file:
+        sha256 = file_sha256(file)
+    if passport is None:
+        raise missing(sha256, "keys are trusted here (MODELYARD_PASSPORT_TRUSTED_KEYS), so give --passport FILE")
+    verify(passport.read_bytes(), sha256, trusted_keys(trusted))
+
+
+async def serve_bundle(
+    bundle: Path, name: str, settings: ServingSettings, on_ready: Callable[[int], None], passport: Path | None = None
+) -> None:
     """Serves until SIGINT or SIGTERM. `on_ready` gets the port."""
-    registry = await asyncio.to_thread(single_model, bundle, name, settings)
+    registry = await asyncio.to_thread(single_model, bundle, name, settings, passport)
     threads = inference_threads(settings)
     server = RpcServer([inference_mount(InferenceServicer(registry, threads, settings.max_batch_size))], settings)
     port = await server.start()

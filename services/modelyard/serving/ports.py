@@ -89,6 +89,20 @@ class Gates(Protocol):
         """Raises NotFound."""
 
 
+class Passports(Protocol):
+    """Passports of artifacts, and the keys that may sign them."""
+
+    def fetch(self, passport: Blob) -> Blob:
+        """Copies a passport's bytes, verified, into serving's own keeping; gives the copy. Fine when it is there already."""
+
+    def check(self, artifact: Blob, path: Path, passport: Blob | None) -> None:
+        """Whether the file at `path` is the artifact, and its passport lets it be served.
+
+        Raises DataLoss ARTIFACT_CORRUPT, FailedPrecondition PASSPORT_MISSING, PASSPORT_BAD_SIGNATURE, PASSPORT_UNTRUSTED_KEY,
+        PASSPORT_OF_ANOTHER_ARTIFACT or PASSPORT_NOT_DEPLOYABLE.
+        """
+
+
 class EndpointStore(Protocol):
     """Endpoints, deployments and events, as they are written down."""
 
@@ -115,6 +129,9 @@ class EndpointStore(Protocol):
 
     def deployments(self, endpoint: str = "") -> Iterable[Deployment]:
         """All of an endpoint; without a name, of all endpoints."""
+
+    def renew(self, deployment: Deployment) -> Deployment:
+        """Writes down another gate decision and passport for a deployment that stays as it is. Raises NotFound."""
 
     def undeploy(self, name: str) -> None:
         """Deletes a deployment and writes its event at once. Raises NotFound."""

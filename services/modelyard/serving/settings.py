@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 
 from modelyard.core.settings import CoreSettings
+from modelyard.formats.passport_keys import TRUSTED_KEYS
 
 
 class ServingSettings(CoreSettings):
@@ -24,4 +27,13 @@ class ServingSettings(CoreSettings):
     reconcile_s: float = Field(
         10.0, ge=0.1, description="Seconds between looks at what other servers of the same database have deployed."
     )
+    passport_trusted_keys: Path | None = Field(
+        None,
+        description="PEM file with the public key that passports must be signed with, or a folder of such files. "
+        "Empty: {data_dir}/keys/trusted. Without any key nothing can be deployed.",
+    )
     retry_failed_s: float = Field(300.0, ge=1, description="Seconds until a deployment that could not be loaded is tried again.")
+
+    def trusted_keys_place(self) -> Path:
+        """Where the trusted keys are: the place set, or the folder that an evaluator over the same data folder fills."""
+        return self.passport_trusted_keys or self.data_dir / TRUSTED_KEYS

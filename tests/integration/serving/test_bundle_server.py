@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from modelyard.formats.passport_keys import trust
+from modelyard.serving.bundle_server import single_model
+from modelyard.serving.settings import ServingSettings
 from tests.support.bundles import mlp_bundle, picture_bundle, spoil_vectors
+from tests.support.passports import a_key, a_passport
 from tests.support.triton import triton
 
 NOT_NEEDED = ["torch", "torchvision", "pyarrow", "sklearn", "scipy", "pandas", "onnx", "lightgbm", "timm"]
@@ -94,3 +100,24 @@ def test_a_bundle_needs_no_training_library_and_no_database(tmp_path: Path) -> N
 
 def test_the_service_needs_no_training_library() -> None:
     assert imported("import modelyard.serving.bootstrap, modelyard.serving.__main__").isdisjoint(NOT_NEEDED)
+
+
+def _serve(tmp_path: Path, *arguments: str, trusted: Path | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, **({"MODELYARD_PASSPORT_TRUSTED_KEYS": str(trusted)} if trusted else {})}
+    command = [sys.executable, "-m", "modelyard.serving", "--bundle", str(tmp_path / "net.zip"), *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_where_keys_are_trusted_a_bundle_needs_its_passport(tmp_path: Path) -> None:
+    bundle, key = mlp_bundle(tmp_path / "net.zip"), a_key(tmp_path)
+    trust(tmp_path / "trusted", key.public)
+    passport = tmp_path / "passport.json"
+    missing = _serve(tmp_path, trusted=tmp_path / "trusted")
+    assert missing.returncode == 2
+    assert "PASSPORT_MISSING" in missing.stderr
+    passport.write_bytes(a_passport(key, "ab" * 32))
+    assert "PASSPORT_OF_ANOTHER_ARTIFACT" in _serve(tmp_path, "--passport", str(passport), trusted=tmp_path / "trusted").stderr
+    passport.write_bytes(a_passport(key, hashlib.sha256(bundle.read_bytes()).hexdigest()))
+    assert "PASSPORT_UNTRUSTED_KEY" in _serve(tmp_path, "--passport", str(passport), trusted=tmp_path / "nowhere").stderr
+    settings = ServingSettings(data_dir=tmp_path, passport_trusted_keys=tmp_path / "trusted")
+    assert single_model(bundle, "net", settings, passport).is_ready("net", "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -132,3 +133,20 @@ def test_endpoints_are_listed_newest_first(store: SqlEndpointStore) -> None:
     store.create(f"{PROJECT}/endpoints/second", "", Request())
     store.create("projects/lab/endpoints/third", "", Request())
     assert [endpoint.name.rpartition("/")[2] for endpoint in store.list(PROJECT, 0, "").items] == ["second", "flowers"]
+
+
+def test_a_renewed_deployment_keeps_its_place_and_its_passport_is_kept(store: SqlEndpointStore, engine: Engine) -> None:
+    made = store.deploy(planned(1), Request())
+    assert made.passport is None
+    before = store.get(ENDPOINT).etag
+    renewed = store.renew(replace(made, gate_decision=f"{PROJECT}/gateDecisions/later", passport=blob("7", "serving")))
+    assert renewed == store.deployment(made.name)
+    assert (renewed.create_time, renewed.passport) == (made.create_time, blob("7", "serving"))
+    assert {made.artifact.uri, blob("7", "serving").uri} <= referenced_uris(engine)
+    assert store.get(ENDPOINT).etag != before
+    assert len(store.events(ENDPOINT, 0, "").items) == 1
+
+
+def test_what_is_not_there_cannot_be_renewed(store: SqlEndpointStore) -> None:
+    with pytest.raises(NotFound):
+        store.renew(planned(1))

@@ -25,6 +25,7 @@ from modelyard.serving.settings import ServingSettings
 from modelyard.type.v1 import job_pb2
 from tests.support.bundles import mlp_bundle
 from tests.support.hosted import hosted
+from tests.support.passports import a_passport, trusted_key
 from tests.support.serving_fakes import PROJECT
 
 EXPORT, GATE = f"{PROJECT}/exports/x", f"{PROJECT}/gateDecisions/g"
@@ -52,11 +53,17 @@ class Evaluator(EvaluatorServiceServicer):
     """Lets the exporter's export through."""
 
     exporter: Exporter
+    passport: Blob
 
     def GetGateDecision(self, request: Any, context: Any) -> evaluator_pb2.GateDecision:
         assert self.exporter.artifact is not None
         sha256 = self.exporter.artifact.sha256
-        return evaluator_pb2.GateDecision(name=request.name, verdict=evaluator_pb2.VERDICT_DEPLOY, artifact_sha256=sha256)
+        return evaluator_pb2.GateDecision(
+            name=request.name,
+            verdict=evaluator_pb2.VERDICT_DEPLOY,
+            artifact_sha256=sha256,
+            passport=blob_message(self.passport),
+        )
 
 
 @dataclass
@@ -67,7 +74,10 @@ class Beside:
     exporter: Exporter = field(default_factory=Exporter)
 
     def services(self, **replaced: Any) -> list[Service]:
-        exporter, evaluator = self.exporter, Evaluator(self.exporter)
+        exporter, artifact = self.exporter, self.exporter.artifact
+        assert artifact is not None
+        passport = a_passport(trusted_key(self.platform.settings.data_dir), artifact.sha256)
+        evaluator = Evaluator(exporter, self.platform.for_service("evaluator").artifacts.put_bytes(passport))
         add_exporter = Mount(
             "modelyard.exporter.v1.ExporterService", lambda s: add_ExporterServiceServicer_to_server(exporter, s)
         )
@@ -99,7 +109,9 @@ def test_bytes_in_the_same_store_become_servings_own(beside: Beside) -> None:
         assert beside.platform.for_service("serving").collect(grace_s=0) == []
         assert client.predictions.ready("net", version="V007")
         client.endpoints.delete_endpoint("net")
-        assert beside.platform.for_service("serving").collect(grace_s=0) == [uri]
+        collected = beside.platform.for_service("serving").collect(grace_s=0)
+        assert uri in collected
+        assert len(collected) == 2  # the bundle and its passport
 
 
 def test_bytes_in_another_store_are_downloaded(beside: Beside, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -130,6 +131,25 @@ def _other_bytes(world: World) -> None:
     world.gates.add("g1", "f")
 
 
+def _made_again(world: World) -> None:
+    """The export was made once more: other bytes than those that were evaluated."""
+    world.exports.add("x1", "V001", "e")
+
+
+def _other_export(world: World) -> None:
+    """The decision is about another export's bytes."""
+    world.gates.decisions[f"{PROJECT}/gateDecisions/g1"] = world.gates.get(f"{PROJECT}/gateDecisions/g2")
+
+
+def _no_passport(world: World) -> None:
+    decision = world.gates.get(f"{PROJECT}/gateDecisions/g1")
+    world.gates.decisions[decision.name] = replace(decision, passport=None)
+
+
+def _withdrawn_key(world: World) -> None:
+    world.passports.refused.add(blob("a").sha256)
+
+
 def _unfinished(world: World) -> None:
     world.exports.add("x1", "V001", "a", "RUNNING")
 
@@ -159,6 +179,10 @@ def _no_gate(world: World) -> None:
     [
         (_wrong_verdict, FailedPrecondition, "GATE_REFUSED"),
         (_other_bytes, FailedPrecondition, "ARTIFACT_NOT_EVALUATED"),
+        (_made_again, FailedPrecondition, "ARTIFACT_NOT_EVALUATED"),
+        (_other_export, FailedPrecondition, "ARTIFACT_NOT_EVALUATED"),
+        (_no_passport, FailedPrecondition, "PASSPORT_MISSING"),
+        (_withdrawn_key, FailedPrecondition, "PASSPORT_UNTRUSTED_KEY"),
         (_unfinished, FailedPrecondition, "EXPORT_NOT_READY"),
         (_broken, InvalidArgument, "INVALID_BUNDLE"),
         (_no_version, InvalidArgument, "BAD_MODEL_VERSION"),
@@ -325,3 +349,70 @@ def test_a_version_deployed_anew_elsewhere_is_loaded_anew(world: World) -> None:
     reconcile(other.deployer, never)
     assert other.loader.loaded == [blob("a").sha256, blob("c").sha256]
     assert answering(other) == "V001"
+
+
+def test_every_load_leads_past_the_passport(world: World) -> None:
+    deploy(world, 1)
+    again = restarted(world)
+    reconcile(again.deployer, never)
+    assert (world.passports.checked, again.passports.checked) == ([blob("a").sha256], [blob("a").sha256])
+
+
+def test_after_a_restart_a_passport_that_is_refused_keeps_its_version_from_answering_and_no_other(world: World) -> None:
+    deploy(world, 1)
+    deploy(world, 2)
+    again = restarted(world)
+    again.passports.refused.add(blob("b").sha256)
+    reconcile(again.deployer, lambda deployment, error: None)
+    assert answering(again) == "V001"
+    with pytest.raises(Unavailable, match="the key is not trusted any more"):
+        again.registry.find("flowers", "V002")
+
+
+def test_what_is_refused_leaves_what_serves_as_it_is(world: World) -> None:
+    deploy(world, 1)
+    world.passports.refused.add(blob("b").sha256)
+    with pytest.raises(FailedPrecondition):
+        deploy(world, 2)
+    assert answering(world) == "V001"
+    assert [row.version for row in world.store.rows.values()] == ["V001"]
+
+
+def old(world: World) -> World:
+    """A database from before there were passports, and a server that has just started on it."""
+    deployment = deploy(world, 1)
+    world.store.rows[deployment.name] = replace(deployment, passport=None)
+    again = restarted(world)
+    reconcile(again.deployer, lambda deployment, error: None)
+    return again
+
+
+def test_a_deployment_from_before_there_were_passports_says_how_to_go_on(world: World) -> None:
+    again = old(world)
+    condition = get_deployment(again.store, again.registry, f"{ENDPOINT}/deployments/V001")[1]
+    assert condition.state == DeploymentState.FAILED
+    assert "deployed before there were passports" in condition.message
+
+
+def test_deployed_again_by_a_new_decision_it_answers_under_its_name(world: World) -> None:
+    again = old(world)
+    gate = again.gates.add("later", "a", passport=blob("9", "evaluator"))
+    deployment, condition = create_deployment(again.deployer, ENDPOINT, f"{PROJECT}/exports/x1", gate, NO_REQUEST)
+    assert condition.state == DeploymentState.READY
+    assert answering(again) == "V001"
+    assert (deployment.gate_decision, deployment.passport) == (gate, blob("9", "serving"))
+    assert list(again.store.rows) == [deployment.name]
+    assert len(again.store.record) == 1
+
+
+def test_another_decision_about_what_answers_changes_nothing(world: World) -> None:
+    first = deploy(world, 1)
+    gate = world.gates.add("later", "a", passport=blob("9", "evaluator"))
+    assert create_deployment(world.deployer, ENDPOINT, f"{PROJECT}/exports/x1", gate, NO_REQUEST)[0] == first
+
+
+def test_an_imported_model_answers_under_its_exports_id(world: World) -> None:
+    name = world.exports.add("x1", "", "a")
+    world.exports.exports[name] = replace(world.exports.exports[name], model_version="", imported=True)
+    assert deploy(world, 1).version == "x1"
+    assert answering(world) == "x1"

@@ -96,6 +96,16 @@ class SqlEndpointStore:
         with reading(self._engine) as connection:
             return _deployments(connection, endpoint)
 
+    def renew(self, deployment: Deployment) -> Deployment:
+        """See ports.EndpointStore."""
+        with writing(self._engine) as connection:
+            endpoint = _locked(connection, deployment.endpoint)
+            row = _row(connection, deployment.name)
+            values = {"document": _document(deployment), "revision": row.revision + 1, "update_time": now()}
+            connection.execute(update(resource).where(resource.c.name == deployment.name).values(**values))
+            _touch(connection, endpoint)
+            return _deployment(_row(connection, deployment.name))
+
     def undeploy(self, name: str) -> None:
         """See ports.EndpointStore."""
         with writing(self._engine) as connection:
@@ -172,6 +182,7 @@ def _document(deployment: Deployment) -> dict[str, Any]:
         "gate_decision": deployment.gate_decision,
         "model_version": deployment.model_version,
         "artifact": dataclasses.asdict(deployment.artifact),
+        "passport": dataclasses.asdict(deployment.passport) if deployment.passport else None,
     }
 
 
@@ -188,6 +199,7 @@ def _deployment(stored: Resource) -> Deployment:
         model_version=document["model_version"],
         artifact=Blob(**document["artifact"]),
         create_time=stored.create_time,
+        passport=Blob(**document["passport"]) if document.get("passport") else None,
     )
 
 

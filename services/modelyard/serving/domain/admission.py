@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from modelyard.core.artifacts import Blob
 from modelyard.core.errors import FailedPrecondition, InvalidArgument
+from modelyard.formats.passport import missing
 
 DEPLOY = "DEPLOY"
 """The one verdict that lets an artifact be served."""
@@ -13,29 +14,45 @@ DEPLOY = "DEPLOY"
 
 @dataclass(frozen=True)
 class Export:
-    """What serving needs to know of an export. `artifact` is None until it succeeded; `state` is the job's (SUCCEEDED...)."""
+    """What serving needs to know of an export. `artifact` is None until it succeeded; `state` is the job's (SUCCEEDED...).
+
+    `imported`: a model that was brought as a file; it has no model version.
+    """
 
     name: str
     model_version: str
     state: str
     artifact: Blob | None
+    imported: bool = False
 
 
 @dataclass(frozen=True)
 class GateDecision:
-    """What serving needs to know of a gate's decision: verdict (DEPLOY...), its reasons, and the bytes it is about."""
+    """What serving needs to know of a gate's decision: verdict (DEPLOY...), its reasons, the bytes it is about, their passport.
+
+    `passport` is None in decisions that were made before there were passports.
+    """
 
     name: str
     verdict: str
     reasons: tuple[str, ...]
     artifact_sha256: str
+    passport: Blob | None = None
 
 
-def admit(export: Export, decision: GateDecision) -> Blob:
-    """The artifact that may be served.
+@dataclass(frozen=True)
+class Admitted:
+    """Bytes that a gate has let through, with the passport that says so. The passport has yet to be verified."""
 
-    Raises FailedPrecondition EXPORT_NOT_READY (it has no bytes yet), ARTIFACT_NOT_EVALUATED (the decision is about other bytes)
-    or GATE_REFUSED (the verdict is not DEPLOY).
+    artifact: Blob
+    passport: Blob
+
+
+def admit(export: Export, decision: GateDecision) -> Admitted:
+    """The artifact that may be served, by what the decision says.
+
+    Raises FailedPrecondition EXPORT_NOT_READY (it has no bytes yet), ARTIFACT_NOT_EVALUATED (the decision is about other bytes),
+    GATE_REFUSED (the verdict is not DEPLOY) or PASSPORT_MISSING.
     """
     artifact = export.artifact
     if artifact is None or export.state != "SUCCEEDED":
@@ -61,14 +78,19 @@ def admit(export: Export, decision: GateDecision) -> Blob:
         raise FailedPrecondition(
             "GATE_REFUSED", message, field="deployment.gate_decision", gate_decision=decision.name, verdict=decision.verdict
         )
-    return artifact
+    if decision.passport is None:
+        why = f"{decision.name} was made before there were passports; ask the gate again about that evaluation, for a new one"
+        raise missing(artifact.sha256, why)
+    return Admitted(artifact, decision.passport)
 
 
 def version_of(export: Export) -> str:
-    """The version under which an export answers: the last part of its model version (V003).
+    """The version under which an export answers: the last part of its model version (V003); of an imported one the export's id.
 
-    Raises InvalidArgument BAD_MODEL_VERSION where the export names none.
+    Raises InvalidArgument BAD_MODEL_VERSION where an export that is not imported names none.
     """
+    if export.imported and not export.model_version:
+        return export.name.rpartition("/")[2]
     version = export.model_version.rpartition("/versions/")[2]
     if "/versions/" in export.model_version and version and "/" not in version:
         return version

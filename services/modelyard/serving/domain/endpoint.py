@@ -31,7 +31,10 @@ class EventKind(StrEnum):
 
 @dataclass(frozen=True)
 class Deployment:
-    """A model version that an endpoint serves: what is written down about it. Its bytes belong to the serving service."""
+    """A model version that an endpoint serves: what is written down about it. Its bytes belong to the serving service.
+
+    `passport` is None where it was deployed before there were passports: it is not loaded until it is deployed again.
+    """
 
     name: str
     export: str
@@ -39,6 +42,7 @@ class Deployment:
     model_version: str
     artifact: Blob
     create_time: datetime
+    passport: Blob | None = None
 
     @property
     def version(self) -> str:

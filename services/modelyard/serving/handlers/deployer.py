@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
+from modelyard.core.artifacts import Blob
 from modelyard.serving.handlers.registry import Registry
-from modelyard.serving.ports import EndpointStore, Exports, Gates, ModelLoader
+from modelyard.serving.ports import EndpointStore, Exports, Gates, LoadedModel, ModelLoader, Passports
 
 
 @dataclass
@@ -35,6 +36,13 @@ class Deployer:
     store: EndpointStore
     exports: Exports
     gates: Gates
+    passports: Passports
     loader: ModelLoader
     registry: Registry
     turns: OneAtATime = field(default_factory=OneAtATime)
+
+    def load(self, artifact: Blob, passport: Blob | None) -> LoadedModel:
+        """Brings bytes into memory: the one road there, past the passport. Raises as Passports.check and ModelLoader.load."""
+        path = self.exports.path(artifact)
+        self.passports.check(artifact, path, passport)
+        return self.loader.load(path)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from modelyard.core.database import now
 from modelyard.core.errors import AlreadyExists, NotFound
 from modelyard.core.names import DEPLOYMENT, ENDPOINT, EXPORT, GATE_DECISION
-from modelyard.serving.domain.admission import admit, version_of
+from modelyard.serving.domain.admission import Admitted, admit, version_of
 from modelyard.serving.domain.endpoint import Condition, Deployment, DeploymentEvent, DeploymentState, same_deployment
 from modelyard.serving.handlers.deployer import Deployer
 from modelyard.serving.handlers.endpoints import condition, model_of
@@ -18,8 +20,9 @@ def create_deployment(
 ) -> tuple[Deployment, Condition]:
     """Serves an export under its model version's name. It answers when this returns; if this raises nothing has changed.
 
-    Raises InvalidArgument, NotFound, FailedPrecondition (see admit, and ModelLoader.load), AlreadyExists VERSION_DEPLOYED. An
-    export that the endpoint serves already gives the deployment that is there.
+    Raises InvalidArgument, NotFound, FailedPrecondition (see admit, Passports.check and ModelLoader.load), AlreadyExists
+    VERSION_DEPLOYED. An export that the endpoint serves already gives the deployment that is there; where that could not be
+    loaded (its passport is missing, or signed with a key that is not trusted any more) it takes this decision's passport.
     """
     ENDPOINT.parse(parent, "parent")
     EXPORT.parse(export, "deployment.export")
@@ -55,14 +58,26 @@ def list_events(store: EndpointStore, parent: str, page_size: int, page_token: s
 def _deploy(deployer: Deployer, parent: str, export_name: str, gate_decision: str, request: Request) -> Deployment:
     deployer.store.get(parent)
     export = deployer.exports.get(export_name)
-    artifact = admit(export, deployer.gates.get(gate_decision))
+    admitted = admit(export, deployer.gates.get(gate_decision))
     name = f"{parent}/deployments/{version_of(export)}"
     existing = _existing(deployer.store, name)
     if existing is not None:
-        return same_deployment(existing, export_name, artifact.sha256)
-    own = deployer.exports.fetch(artifact)
-    loaded = deployer.loader.load(deployer.exports.path(own))
-    return _begin(deployer, Deployment(name, export_name, gate_decision, export.model_version, own, now()), loaded, request)
+        same = same_deployment(existing, export_name, admitted.artifact.sha256)
+        failed = condition(deployer.registry, same).state is DeploymentState.FAILED
+        return _renewed(deployer, same, gate_decision, admitted) if failed or same.passport is None else same
+    own, passport = deployer.exports.fetch(admitted.artifact), deployer.passports.fetch(admitted.passport)
+    loaded = deployer.load(own, passport)
+    planned = Deployment(name, export_name, gate_decision, export.model_version, own, now(), passport)
+    return _begin(deployer, planned, loaded, request)
+
+
+def _renewed(deployer: Deployer, failed: Deployment, gate_decision: str, admitted: Admitted) -> Deployment:
+    """The same bytes under the same version, by another decision."""
+    own, passport = deployer.exports.fetch(admitted.artifact), deployer.passports.fetch(admitted.passport)
+    loaded = deployer.load(own, passport)
+    deployment = deployer.store.renew(replace(failed, gate_decision=gate_decision, artifact=own, passport=passport))
+    deployer.registry.put(ready(deployment, loaded))
+    return deployment
 
 
 def _begin(deployer: Deployer, planned: Deployment, loaded: LoadedModel, request: Request) -> Deployment:

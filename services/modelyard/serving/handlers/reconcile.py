@@ -47,7 +47,7 @@ def _load(deployer: Deployer, deployment: Deployment, report: Report) -> None:
 
 def _loaded(deployer: Deployer, deployment: Deployment, report: Report) -> Entry:
     try:
-        return ready(deployment, deployer.loader.load(deployer.exports.path(deployment.artifact)))
+        return ready(deployment, deployer.load(deployment.artifact, deployment.passport))
     except Exception as error:  # a model that cannot be loaded must not keep the others from it
         report(deployment, error)
         return _unready(deployment, _failed(error))
