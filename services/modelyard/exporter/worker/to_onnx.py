@@ -1,0 +1,251 @@
+"""Forms of an ONNX graph: simplified, in 16-bit floating point, in 8-bit integers, with 8-bit weights.
+
+The integer form is QDQ (QuantizeLinear and DequantizeLinear around ordinary operators), which onnxruntime, OpenVINO and others
+fuse into integer kernels. Its scales come from `ranges`, as those of LiteRT do, so that both answer alike.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import logging
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from modelyard.core.errors import FailedPrecondition
+from modelyard.exporter.worker.network import layer_of
+from modelyard.exporter.worker.ranges import Range, is_float_layer
+
+Array = NDArray[Any]
+
+IMAGE: Final = "image"
+LARGEST_HALF: Final = 3e4
+"""Layers whose values grow larger stay in 32 bits: 16-bit floats end at 65504."""
+
+_PIXELS: Final = "image/pixels"
+
+
+def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph without what computes nothing: onnxslim, then onnxruntime's offline optimizer at its basic level, whose result is
+    plain ONNX. Names of layers stay. A step that fails or makes the graph no smaller is left out."""
+    for step in (_slim, _basic):
+        with contextlib.suppress(Exception), _quiet():  # an optimizer that stumbles costs nothing but the optimization
+            after = step(model)
+            onnx.checker.check_model(after)
+            if len(after.graph.node) < len(model.graph.node):
+                model = after
+    return model
+
+
+def for_one(model: onnx.ModelProto, shape: tuple[int, ...]) -> onnx.ModelProto:
+    """The graph for a batch of one, every shape known. shape: of the picture, [H, W, C]."""
+    import onnxslim
+
+    with _quiet():
+        fixed: onnx.ModelProto = onnxslim.slim(copy.deepcopy(model), input_shapes=[f"{IMAGE}:1,{','.join(map(str, shape))}"])
+    return fixed
+
+
+def _slim(model: onnx.ModelProto) -> onnx.ModelProto:
+    import onnxslim
+
+    slimmed: onnx.ModelProto = onnxslim.slim(copy.deepcopy(model))
+    return slimmed
+
+
+def _basic(model: onnx.ModelProto) -> onnx.ModelProto:
+    import onnxruntime
+
+    with tempfile.TemporaryDirectory() as folder:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options.optimized_model_filepath = str(Path(folder) / "optimized.onnx")
+        onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        optimized: onnx.ModelProto = onnx.load(options.optimized_model_filepath)
+    used = {node.domain for node in optimized.graph.node}
+    kept = [each for each in optimized.opset_import if each.domain in used or not each.domain]
+    del optimized.opset_import[:]
+    optimized.opset_import.extend(kept)
+    optimized.ir_version = model.ir_version
+    return optimized
+
+
+def half_precision(model: onnx.ModelProto, ranges: Mapping[str, Range]) -> onnx.ModelProto:
+    """The graph in 16-bit floating point; inputs and outputs stay as they are.
+
+    The pixels' normalization and layers whose values would overflow stay in 32 bits. ranges: of activations by name.
+    """
+    from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
+
+    named = _with_node_names(model)
+    large = {name for name, (low, high) in ranges.items() if max(abs(low), abs(high)) > LARGEST_HALF}
+    blocked = [node.name for node in named.graph.node if large & {*node.output, *node.input}]
+    half: onnx.ModelProto = convert_float_to_float16(
+        named, keep_io_types=True, op_block_list=[*DEFAULT_OP_BLOCK_LIST, "Cast", "Softmax"], node_block_list=blocked
+    )
+    return _ordered(half)
+
+
+def _ordered(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same graph with every node after those it reads from; converters put what they add at the end."""
+    from onnxruntime.transformers.onnx_model import OnnxModel
+
+    OnnxModel(model).topological_sort()
+    onnx.checker.check_model(model)
+    return model
+
+
+def dynamic_integers(model: onnx.ModelProto, *, per_channel: bool = True) -> onnx.ModelProto:
+    """The graph with 8-bit weights whose activations are scaled as they come (onnxruntime's dynamic quantization)."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        path = Path(folder) / "dynamic.onnx"
+        quantize_dynamic(
+            _with_node_names(model), path, per_channel=per_channel, weight_type=QuantType.QUInt8, use_external_data_format=False
+        )
+        dynamic: onnx.ModelProto = onnx.load(path)
+    return dynamic
+
+
+def integers(
+    model: onnx.ModelProto,
+    ranges: Mapping[str, Range],
+    *,
+    per_channel: bool = True,
+    float_layers: tuple[str, ...] = (),
+    weight_type: str = "QInt8",
+) -> onnx.ModelProto:
+    """The graph in 8-bit integers (QDQ). ranges: of each activation by name; float_layers stay in floating point.
+
+    Activations are unsigned, so the picture enters as it is: its scale is 1 and its zero point 0.
+    """
+    from onnxruntime.quantization import CalibrationMethod, QuantType
+    from onnxruntime.quantization.calibrate import TensorData, TensorsData
+    from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+
+    prepared = _with_pixels(_with_node_names(model))
+    known = {**ranges, _PIXELS: (0.0, 255.0), model.graph.output[0].name: (0.0, 255 / 256)}
+    data = {
+        name: TensorData(lowest=np.float32(min(low, 0.0)), highest=np.float32(max(high, 0.0)))
+        for name, (low, high) in known.items()
+    }
+    floats = {node.name for node in prepared.graph.node if is_float_layer(layer_of(node), float_layers)}
+    with _quiet():
+        quantizer = QDQQuantizer(
+            prepared,
+            per_channel,
+            False,
+            getattr(QuantType, weight_type),
+            QuantType.QUInt8,
+            TensorsData(CalibrationMethod.MinMax, data),
+            [],
+            [*floats, *_untouched(prepared)],
+            sorted({node.op_type for node in prepared.graph.node}),
+            {"WeightSymmetric": True},
+        )
+        quantizer.quantize_model()
+    return _entering_as_pixels(quantizer.model.model)
+
+
+def _untouched(model: onnx.ModelProto) -> list[str]:
+    """What happens to the picture before it is a float: no scale stands there."""
+    return [node.name for node in model.graph.node if node.op_type == "Cast" or node.input[0] == IMAGE]
+
+
+def _with_node_names(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy whose nodes all have names, for the tools that tell nodes apart by them."""
+    named = copy.deepcopy(model)
+    for number, node in enumerate(named.graph.node):
+        node.name = node.name or f"node_{number}"
+    return named
+
+
+def _with_pixels(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The pixels' normalization (a factor, then a term) as one depthwise 1x1 convolution, which integers hold without error."""
+    nodes = {name: node for node in model.graph.node for name in node.output}
+    constants = {each.name: numpy_helper.to_array(each) for each in model.graph.initializer}
+    add = next((n for n in model.graph.node if n.op_type == "Add" and _is_normalization(n, nodes, constants)), None)
+    if add is None:
+        return model
+    mul = nodes[add.input[0]]
+    factor, term = constants[mul.input[1]], constants[add.input[1]]
+    channels = max(factor.size, term.size)
+    weights = np.broadcast_to(factor.reshape(-1), (channels,)).reshape(channels, 1, 1, 1).astype(np.float32)
+    bias = np.broadcast_to(term.reshape(-1), (channels,)).astype(np.float32)
+    model.graph.initializer.extend(
+        [
+            numpy_helper.from_array(np.ascontiguousarray(weights), "pixels/weights"),
+            numpy_helper.from_array(bias.copy(), "pixels/bias"),
+        ]
+    )
+    conv = helper.make_node(
+        "Conv",
+        [mul.input[0], "pixels/weights", "pixels/bias"],
+        list(add.output),
+        name="/pixels/Conv",
+        group=channels,
+        kernel_shape=[1, 1],
+    )
+    cast = nodes[mul.input[0]]
+    cast.output[0] = conv.input[0] = _PIXELS
+    place = [node.name for node in model.graph.node].index(mul.name)
+    kept = [node for node in model.graph.node if node.name not in (mul.name, add.name)]
+    kept.insert(place, conv)
+    del model.graph.node[:]
+    model.graph.node.extend(kept)
+    del model.graph.value_info[:]
+    return model
+
+
+def _is_normalization(add: onnx.NodeProto, nodes: Mapping[str, onnx.NodeProto], constants: Mapping[str, Array]) -> bool:
+    mul = nodes.get(add.input[0])
+    cast = nodes.get(mul.input[0]) if mul is not None and mul.op_type == "Mul" else None
+    sides = (add.input[1], mul.input[1]) if mul is not None and len(mul.input) > 1 else ("", "")
+    return cast is not None and cast.op_type == "Cast" and all(side in constants for side in sides)
+
+
+def _entering_as_pixels(model: onnx.ModelProto) -> onnx.ModelProto:
+    """uint8 -> float -> uint8 at scale 1 is the picture itself: both steps go."""
+    by_input = {node.input[0]: node for node in model.graph.node}
+    quantize = by_input.get(_PIXELS)
+    cast = next((node for node in model.graph.node if _PIXELS in node.output), None)
+    if quantize is None or cast is None or quantize.op_type != "QuantizeLinear":
+        return _ordered(model)
+    dequantize = by_input[quantize.output[0]]
+    dequantize.input[0] = cast.input[0]
+    others = [node for node in model.graph.node if _PIXELS in node.input and node is not quantize]
+    gone = [quantize] if others else [quantize, cast]
+    for node in gone:
+        model.graph.node.remove(node)
+    return _ordered(model)
+
+
+def check_weights(model: onnx.ModelProto) -> None:
+    """Raises FailedPrecondition BAD_WEIGHTS naming the first tensor that holds a NaN or an infinity."""
+    for each in model.graph.initializer:
+        if each.data_type in (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16):
+            value = numpy_helper.to_array(each)
+            if not np.isfinite(value).all():
+                bad = int((~np.isfinite(value)).sum())
+                message = f"the tensor {each.name} holds {bad} values that are no numbers (NaN or infinite)"
+                raise FailedPrecondition("BAD_WEIGHTS", message, tensor=each.name, count=bad)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The tools log every step; none of it is for whoever reads the worker's log."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
