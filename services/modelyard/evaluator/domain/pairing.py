@@ -145,11 +145,11 @@ def compare_accuracy(lost: int, won: int, count: int, reference: float, margin: 
 
 def accuracy_outcome(lost: int, won: int, count: int, margin: float) -> Outcome:
     """`judge` by counts, without the interval (a limit is beyond a value where the score test at that value says so)."""
+    loss, hidden = (lost - won) / count, hidden_loss(margin)
     above_margin = math.inf if score(lost, won, count, margin) > Z_ONE_SIDED else -math.inf
-    above_none = math.inf if lost > won and mid_p(lost, won) < 2 * LEVEL else -math.inf
-    hidden = hidden_loss(margin)
+    above_none = math.inf if loss >= hidden - _ROUNDING and mid_p(lost, won) < 2 * LEVEL else -math.inf
     at_most = hidden if hidden >= 1 or score(lost, won, count, hidden) <= -Z_ONE_SIDED else math.inf
-    return judge(count, (lost - won) / count, (above_margin, above_none), at_most, margin)
+    return judge(count, loss, (above_margin, above_none), at_most, margin)
 
 
 def score(lost: int, won: int, count: int, at: float) -> float:
