@@ -1,6 +1,6 @@
 """Runs a bundle's TensorFlow SavedModel, by its serving signature.
 
-TensorFlow reads a SavedModel from a folder, so the bundle's files stand in a temporary one until the model is closed. Loading
+TensorFlow reads a SavedModel from a folder, so the bundle's files stand in a temporary one while it does. Loading
 runs no Python that is stored in the model (Keras' own loader would), but a graph can hold operators that call the host: Python
 functions, files, other machines. Their names are looked for in the file before TensorFlow loads it.
 
@@ -53,15 +53,10 @@ class SavedModelEngine:
         """Raises InvalidArgument INVALID_BUNDLE, UNSUPPORTED_OPERATOR."""
         _check_operators(bundle)
         _settle(threads)
-        self._folder = tempfile.TemporaryDirectory(prefix="modelyard-savedmodel-")
-        try:
-            self._loaded = _loaded(bundle, Path(self._folder.name))
-            self._call = _signature(bundle, self._loaded)
-            inputs, outputs = _graph_tensors(self._call)
-            self._inputs, self._outputs = connect(bundle.path, bundle.card, inputs, outputs)
-        except BaseException:
-            self._folder.cleanup()
-            raise
+        self._loaded = _loaded(bundle)
+        self._call = _signature(bundle, self._loaded)
+        inputs, outputs = _graph_tensors(self._call)
+        self._inputs, self._outputs = connect(bundle.path, bundle.card, inputs, outputs)
 
     def run(self, tensors: Tensors) -> Tensors:
         """See Engine.run."""
@@ -75,7 +70,6 @@ class SavedModelEngine:
     def close(self) -> None:
         """See Engine.close."""
         self._call = self._loaded = None
-        self._folder.cleanup()
 
 
 def load(bundle: Bundle, threads: int, concurrency: int) -> SavedModelEngine:
@@ -83,13 +77,15 @@ def load(bundle: Bundle, threads: int, concurrency: int) -> SavedModelEngine:
     return SavedModelEngine(bundle, threads)
 
 
-def _loaded(bundle: Bundle, folder: Path) -> Any:
-    bundle.extract(folder, only_model=True)
-    try:
-        return tensorflow.saved_model.load(str(folder / SAVED_MODEL_FOLDER))
-    except Exception as error:  # TensorFlow raises many kinds: its own errors, OSError, KeyError, AssertionError
-        message = f"bundle {bundle.path.name}: TensorFlow cannot load saved_model: {str(error)[:300]}"
-        raise InvalidArgument("INVALID_BUNDLE", message, bundle=bundle.path.name) from error
+def _loaded(bundle: Bundle) -> Any:
+    """The model with its variables in memory: nothing is read from its folder later, since a bundle holds no assets."""
+    with tempfile.TemporaryDirectory(prefix="modelyard-savedmodel-") as folder:
+        bundle.extract(Path(folder), only_model=True)
+        try:
+            return tensorflow.saved_model.load(str(Path(folder, SAVED_MODEL_FOLDER)))
+        except Exception as error:  # TensorFlow raises many kinds: its own errors, OSError, KeyError, AssertionError
+            message = f"bundle {bundle.path.name}: TensorFlow cannot load saved_model: {str(error)[:300]}"
+            raise InvalidArgument("INVALID_BUNDLE", message, bundle=bundle.path.name) from error
 
 
 def _signature(bundle: Bundle, loaded: Any) -> Any:

@@ -11,7 +11,7 @@ from modelyard.serving.adapters.background import Background
 from modelyard.serving.adapters.endpoint_store import SqlEndpointStore
 from modelyard.serving.adapters.passports import StoredPassports
 from modelyard.serving.adapters.services import ClientExports, ClientGates
-from modelyard.serving.data_plane import inference_mount, inference_threads, onnx_loader
+from modelyard.serving.data_plane import bundle_loader, inference_mount, inference_threads
 from modelyard.serving.handlers.deployer import Deployer
 from modelyard.serving.handlers.registry import Registry
 from modelyard.serving.ports import Exports, Gates, ModelLoader, Passports
@@ -39,7 +39,7 @@ def build(
         exports=exports or ClientExports(client, platform.artifacts),
         gates=gates or ClientGates(client),
         passports=passports or StoredPassports(client, platform.artifacts, settings.trusted_keys_place()),
-        loader=loader or onnx_loader(settings),
+        loader=loader or bundle_loader(settings),
         registry=registry,
     )
     background = Background(deployer, settings.reconcile_s, settings.retry_failed_s)

@@ -13,7 +13,7 @@ from modelyard.core.artifacts import file_sha256
 from modelyard.core.rpc.server import RpcServer
 from modelyard.formats.passport import missing, verify
 from modelyard.formats.passport_keys import trusted_keys
-from modelyard.serving.data_plane import inference_mount, inference_threads, onnx_loader
+from modelyard.serving.data_plane import bundle_loader, inference_mount, inference_threads
 from modelyard.serving.domain.endpoint import Condition, DeploymentState
 from modelyard.serving.domain.names import check_model_name
 from modelyard.serving.handlers.registry import Entry, Registry
@@ -28,7 +28,7 @@ def single_model(bundle: Path, name: str, settings: ServingSettings, passport: P
     check_model_name(name)
     if passport is not None or settings.passport_trusted_keys is not None:
         check_passport(bundle, passport, settings.trusted_keys_place())
-    loaded = onnx_loader(settings).load(bundle)
+    loaded = bundle_loader(settings).load(bundle)
     version = loaded.card.source.model_version.rpartition("/versions/")[2] or VERSION
     registry = Registry()
     registry.put(Entry(name, version, datetime.now(UTC), Condition(DeploymentState.READY), loaded))

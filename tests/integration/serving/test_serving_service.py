@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from modelyard.client import AlreadyExists, Client, FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted
-from modelyard.serving.adapters.onnx_loader import OnnxLoader
+from modelyard.serving.adapters.bundle_loader import BundleLoader
 from modelyard.serving.ports import LoadedModel
 from modelyard.serving.v1 import serving_pb2
 from tests.support.bundles import mlp_bundle, spoil_vectors
@@ -63,7 +63,7 @@ class SlowLoader:
 
     def __init__(self) -> None:
         self.may = threading.Event()
-        self._loader = OnnxLoader(1, 0.3)
+        self._loader = BundleLoader(1, 0.3)
 
     def load(self, bundle: Path) -> LoadedModel:
         assert self.may.wait(20)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("tensorflow")
@@ -15,7 +16,7 @@ from modelyard.core.errors import InvalidArgument
 from modelyard.formats.bundle import open_bundle
 from modelyard.runtime import savedmodel
 from modelyard.runtime.model import load_model
-from tests.support.runtime_bundles import pictures, runtime_bundle, saved_model_files
+from tests.support.runtime_bundles import expected, pictures, runtime_bundle, saved_model_files
 
 
 def with_python(picture: Any) -> Any:
@@ -66,12 +67,11 @@ def test_graphs_that_reach_the_host_are_refused(
     assert list(folders.glob("modelyard-*")) == []
 
 
-def test_the_folder_goes_with_the_model(tmp_path: Path, folders: Path) -> None:
+def test_the_folder_is_gone_before_the_first_answer(tmp_path: Path, folders: Path) -> None:
     model = load_model(open_bundle(runtime_bundle(tmp_path / "m", "savedmodel")))
-    model.run({"image": pictures(1)})
-    assert len(list(folders.glob("modelyard-*"))) == 1
-    model.close()
     assert list(folders.glob("modelyard-*")) == []
+    images = pictures(2)
+    np.testing.assert_allclose(model.run({"image": images})["probabilities"], expected(images), atol=1e-6)
 
 
 def test_the_signature_is_the_one_served(tmp_path: Path, folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
