@@ -80,7 +80,8 @@ def detection(
 ) -> DetectionScore:
     """Scores one usage: the pictures' true boxes and what was found in them, picture by picture.
 
-    `rounds` is how often to resample the pictures; 0: 1000 times, fewer (100 at least) where that would take long. Raises InvalidArgument BAD_BOXES naming the picture and what is wrong with it.
+    `rounds` is how often to resample the pictures; 0: 1000 times, fewer (100 at least) where that would take long.
+    Raises InvalidArgument BAD_BOXES naming the picture and what is wrong with it.
     """
     _check(truths, found, len(classes))
     weights = np.concatenate([np.ones((1, len(truths))), _resampled(len(truths), rounds or _rounds(found))])

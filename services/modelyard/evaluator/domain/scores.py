@@ -7,7 +7,10 @@ from typing import Final
 
 RESIDUAL_SUMMARY: Final = ("residual_mean", "residual_std", "residual_p05", "residual_median", "residual_p95")
 """Figures that describe the errors (prediction less truth) of a regression; no floor is set on them."""
-LESS_IS_BETTER: Final = frozenset({"log_loss", "brier_score", "calibration_error", "mae", "rmse", "mape", *RESIDUAL_SUMMARY})
+LESS_IS_BETTER: Final = frozenset(
+    {"log_loss", "brier_score", "calibration_error", "mae", "rmse", "mape", "detection_delay", "false_alarm_rate"}
+    | set(RESIDUAL_SUMMARY)
+)
 
 
 @dataclass(frozen=True)
