@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from modelyard.core.errors import FailedPrecondition
 from modelyard.exporter.worker import parity
-from modelyard.exporter.worker.parity import prove, run_graph
+from modelyard.exporter.worker.parity import graph_runner, prove, run_graph
 from modelyard.exporter.worker.table_graph import column_inputs, floor32, table_graph
 from modelyard.recipes.build_tabular import LinearMap, TableModel, columns_of, fit_encoding, target_matrix
 from tests.support.tables import credit_table
@@ -134,7 +134,7 @@ def test_a_graph_that_answers_otherwise_is_refused() -> None:
     model, columns = trained("linear", 2)
     wrong = model.predict(columns) + 0.01
     with pytest.raises(FailedPrecondition, match="differ from those of the trained model") as caught:
-        prove(table_graph(model, INPUTS), tensors(columns), wrong, classes=2, against="linear")
+        prove(graph_runner(table_graph(model, INPUTS)), tensors(columns), wrong, classes=2, against="linear")
     assert caught.value.reason == "PARITY_FAILED"
 
 
@@ -143,12 +143,12 @@ def test_an_answer_that_is_no_number_is_refused() -> None:
     expected = model.predict(columns)
     expected[3] = np.nan
     with pytest.raises(FailedPrecondition):
-        prove(table_graph(model, INPUTS), tensors(columns), expected, classes=0, against="linear")
+        prove(graph_runner(table_graph(model, INPUTS)), tensors(columns), expected, classes=0, against="linear")
 
 
 def test_parity_is_stated() -> None:
     model, columns = trained("lightgbm", 3)
-    stated, answers = prove(table_graph(model, INPUTS), tensors(columns), model.predict(columns), classes=3, against="lightgbm")
+    stated, answers = prove(graph_runner(table_graph(model, INPUTS)), tensors(columns), model.predict(columns), classes=3, against="lightgbm")
     assert stated.examples == 200
     assert 0 < stated.max_abs_difference < 1e-5
     assert stated.label_agreement == 1.0

@@ -1,8 +1,10 @@
-"""From a model file to a proven bundle. Tables need no torch: it is imported for pictures only."""
+"""From a trained model to a proven bundle in any form. Tables need no torch: it is imported for pictures only."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -11,14 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelyard.core.errors import FailedPrecondition
-from modelyard.exporter.worker.parity import prove
+from modelyard.exporter.domain.form import DYNAMIC_INT8, EDGE, FP16, Form, check_form
+from modelyard.exporter.worker.calibration import CalibrationSet, draw
+from modelyard.exporter.worker.parity import Run, prove
 from modelyard.formats import bundle as bundles
-from modelyard.formats.bundle import BundleCard, ColumnInput, Source, TensorSpec, TestVectors
+from modelyard.formats.bundle import CALIBRATION, BundleCard, ColumnInput, QuantizationCard, Source, TensorSpec, TestVectors
+from modelyard.formats.bundle_files import TFLITE
 from modelyard.formats.dataset import CATEGORICAL, IMAGE, TEST, TRAIN, VALIDATION, DatasetReader
 from modelyard.formats.model import ModelCard, ModelFile, PictureInput, read_model
 from modelyard.runtime.model import load_model
 
 if TYPE_CHECKING:
+    from modelyard.recipes.build_image import ServedImageModel
     from modelyard.recipes.build_tabular import TableModel
 
 Array = NDArray[Any]
@@ -30,48 +36,79 @@ LEAST_EXAMPLES: Final = 16
 KEPT_EXAMPLES: Final = 32
 KEPT_BYTES: Final = 8 << 20
 """Test vectors are at most this large, unless LEAST_EXAMPLES already are."""
+EDGE_VECTORS: Final = 8
+"""Examples that an edge bundle's own runners replay."""
+REPEATED_TOLERANCE: Final = 1e-3
+"""What a bundle's answers may differ by when the same bytes answer again, one thread or several."""
 UNKNOWN: Final = "\u2047 not seen in training"
 
 
 @dataclass(frozen=True)
 class Graph:
-    """A graph with its examples: everything a bundle holds but the proof. `expected` is what the trained model answers."""
+    """A graph with its examples: everything a bundle holds but the proof. `expected` is what the trained model answers.
 
-    model: bytes
+    model: the one model file's bytes, or the files by their names in a bundle.
+    """
+
+    model: bytes | Mapping[str, bytes]
     inputs: Inputs
     expected: Array
     card: BundleCard
     against: str
 
 
-def export_model(model_path: Path, reader: DatasetReader, path: Path, source: Source, on_stage: OnStage) -> BundleCard:
+def export_model(
+    model_path: Path, reader: DatasetReader, path: Path, source: Source, on_stage: OnStage, form: Form | None = None
+) -> BundleCard:
     """Writes the bundle of a model file at `path`, proven on real examples of the dataset version it was trained on.
 
-    on_stage hears what is being done. Raises InvalidArgument BAD_MODEL or NOT_EXPORTABLE, FailedPrecondition PARITY_FAILED,
-    DATASET_MISMATCH or NO_EXAMPLES; then no file is left.
+    form: ONNX fp32 when left out. on_stage hears what is being done. Raises InvalidArgument BAD_MODEL, NOT_EXPORTABLE,
+    UNSUPPORTED_FORM or UNSUPPORTED_OPERATOR, FailedPrecondition PARITY_FAILED, DATASET_MISMATCH, NO_EXAMPLES, BAD_WEIGHTS or
+    CALIBRATION_ONE_CLASS; then no file is left.
     """
+    form = form or Form()
     file = read_model(model_path)
+    check_form(form, table=file.card.kind != "torch")
     on_stage("graph")
-    graph = picture_export(file, reader, source) if file.card.kind == "torch" else table_export(file, reader, source)
+    graph = picture_export(file, reader, source, form) if file.card.kind == "torch" else table_export(file, reader, source)
     on_stage("parity")
     return write_proven(graph, path)
 
 
 def write_proven(graph: Graph, path: Path) -> BundleCard:
-    """Proves the graph, writes the bundle, reads it back and asks it the test vectors through the serving runtime."""
-    classes = len(graph.card.classes)
-    parity, answers = prove(graph.model, graph.inputs, graph.expected, classes=classes, against=graph.against)
-    kept = _evenly(len(answers), kept_examples(graph.inputs))
-    vectors = TestVectors(
-        {name: values[kept] for name, values in graph.inputs.items()}, {graph.card.outputs[0].name: answers[kept]}
-    )
-    written = bundles.write_bundle(path, replace(graph.card, parity=parity), graph.model, vectors)
+    """Proves the graph in the runtime that will serve it, writes the bundle, reads it back and asks it the test vectors."""
+    classes, card = len(graph.card.classes), graph.card
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        unproven = Path(folder) / "unproven.bundle"
+        bundles.write_bundle(unproven, card, graph.model, _vectors(graph, graph.expected, slice(0, LEAST_EXAMPLES)))
+        with _loaded(unproven) as run:
+            proof = prove(run, graph.inputs, graph.expected, classes=classes, against=graph.against, precision=card.precision)
+    parity, answers = proof
+    vectors = _vectors(graph, answers, _evenly(len(answers), kept_examples(graph.inputs)))
+    written = bundles.write_bundle(path, replace(card, parity=parity), graph.model, vectors)
     try:
-        _ask_again(path, vectors, parity.tolerance)
+        _ask_again(path, vectors, REPEATED_TOLERANCE if classes else parity.tolerance)
     except BaseException:
         path.unlink(missing_ok=True)
         raise
     return written
+
+
+def _vectors(graph: Graph, answers: Array, rows: NDArray[np.int64] | slice) -> TestVectors:
+    name = graph.card.outputs[0].name
+    inputs = {each: values[rows] for each, values in graph.inputs.items()}
+    return TestVectors(inputs, {name: np.asarray(answers[rows], np.float32)})
+
+
+@contextlib.contextmanager
+def _loaded(path: Path) -> Iterator[Run]:
+    """The only output of a bundle's model, as it will be served."""
+    model = load_model(bundles.open_bundle(path))
+    name = model.card.outputs[0].name
+    try:
+        yield lambda inputs: model.run(inputs)[name]
+    finally:
+        model.close()
 
 
 def kept_examples(inputs: Inputs) -> int:
@@ -81,9 +118,10 @@ def kept_examples(inputs: Inputs) -> int:
 
 
 def _ask_again(path: Path, vectors: TestVectors, tolerance: float) -> None:
-    answers = load_model(bundles.open_bundle(path), threads=1).run(vectors.inputs)
+    with _loaded(path) as run:
+        found = run(vectors.inputs)
     for name, expected in vectors.outputs.items():
-        difference = float(np.abs(answers[name] - expected).max())
+        difference = float(np.abs(found - expected).max())
         if not difference <= tolerance:
             message = f"the bundle's own test vectors come out different by {difference:g} when it is served"
             raise FailedPrecondition("PARITY_FAILED", message, output=name, difference=difference, tolerance=tolerance)
@@ -115,16 +153,80 @@ def example_positions(reader: DatasetReader) -> list[tuple[str, NDArray[np.int64
 # Pictures
 
 
-def picture_export(file: ModelFile, reader: DatasetReader, source: Source) -> Graph:
-    """The graph of a picture classifier with decoded examples."""
-    from modelyard.exporter.worker.picture_graph import image_graph, predict, served_model
+def picture_export(file: ModelFile, reader: DatasetReader, source: Source, form: Form | None = None) -> Graph:
+    """The graph of a picture classifier in a form, with decoded examples."""
+    from modelyard.exporter.worker.picture_graph import served_model
 
     if reader.descriptor.kind != IMAGE or file.card.input is None:
         raise _mismatch(file.card, reader)
-    model = served_model(file)
-    images = example_pictures(reader, file.card.input)
     card = picture_card(file.card.input, file.card.classes, source, file.card.architecture)
-    return Graph(image_graph(model, file.card.input), {"image": images}, predict(model, images), card, "torch")
+    return converted_graph(served_model(file), reader, card, form or Form())
+
+
+def converted_graph(
+    model: ServedImageModel,
+    reader: DatasetReader,
+    card: BundleCard,
+    form: Form,
+    *,
+    calibration: CalibrationSet | None = None,
+    quantization_method: str = "",
+) -> Graph:
+    """A network in a form with everything a bundle needs but the proof; the card says what it is, without its form."""
+    from modelyard.exporter.worker.convert import convert
+    from modelyard.exporter.worker.picture_graph import predict
+
+    if card.picture is None:
+        raise AssertionError("only a picture's card comes here")
+    picture = PictureInput(card.picture.height, card.picture.width, card.picture.channels)
+    if form.needs_calibration and calibration is None:
+        calibration = draw(reader, picture)
+    converted = convert(model, picture, form, calibration if form.needs_calibration or form.precision == FP16 else None)
+    images = example_pictures(reader, picture)
+    expected = predict(model, images)
+    files = dict(converted.files)
+    card = replace(card, format=form.format, precision=form.precision, tensors=converted.tensors)
+    if form.quantized:
+        card = replace(card, quantization=QuantizationCard(_method(form, quantization_method)))
+    if form.needs_calibration and calibration is not None:
+        card = replace(card, calibration=calibration.card)
+        files[CALIBRATION] = calibration.text
+    if form.format == EDGE:
+        from modelyard.exporter.worker.edge import edge_files
+
+        files |= edge_files(converted.files[TFLITE], card, images[:EDGE_VECTORS], form.accelerator)
+    return Graph(files, {"image": images}, expected, card, "torch")
+
+
+def write_export(
+    model: ServedImageModel,
+    reader: DatasetReader,
+    path: Path,
+    form: Form,
+    source: Source,
+    *,
+    picture: PictureInput,
+    calibration: CalibrationSet | None = None,
+    quantization_method: str = "",
+    classes: tuple[str, ...] = (),
+    recipe: str = "",
+    licence: str = "",
+) -> BundleCard:
+    """Converts a network that is in memory, proves it, and writes the bundle at `path`; its card.
+
+    classes: those of the dataset version when left out. calibration: drawn when it is needed and left out. quantization_method:
+    `aware` where the weights learned under rounding. Raises as `export_model` does; then no file is left.
+    """
+    card = replace(picture_card(picture, classes or reader.descriptor.classes, source, recipe), licence=licence)
+    graph = converted_graph(model, reader, card, form, calibration=calibration, quantization_method=quantization_method)
+    return write_proven(graph, path)
+
+
+def _method(form: Form, given: str) -> str:
+    """The card's word for how the numbers were found."""
+    if form.precision == DYNAMIC_INT8:
+        return "dynamic"
+    return "aware" if given.startswith("aware") else "post_training"
 
 
 def example_pictures(reader: DatasetReader, picture: PictureInput) -> NDArray[np.uint8]:

@@ -17,9 +17,8 @@ from typing import Any, Final
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
-from modelyard.core.errors import FailedPrecondition
 from modelyard.exporter.worker.network import layer_of
 from modelyard.exporter.worker.ranges import Range, is_float_layer
 
@@ -122,11 +121,13 @@ def integers(
     *,
     per_channel: bool = True,
     float_layers: tuple[str, ...] = (),
-    weight_type: str = "QInt8",
+    weight_type: str = "QUInt8",
 ) -> onnx.ModelProto:
     """The graph in 8-bit integers (QDQ). ranges: of each activation by name; float_layers stay in floating point.
 
-    Activations are unsigned, so the picture enters as it is: its scale is 1 and its zero point 0.
+    Activations are unsigned, so the picture enters as it is: its scale is 1 and its zero point 0. Weights are unsigned too,
+    around 128: with signed ones onnxruntime's kernels for processors without VNNI (AVX2) saturate in 16 bits, which cost
+    tinynet on fashion_mnist 2.7 points of accuracy.
     """
     from onnxruntime.quantization import CalibrationMethod, QuantType
     from onnxruntime.quantization.calibrate import TensorData, TensorsData
@@ -154,6 +155,17 @@ def integers(
         )
         quantizer.quantize_model()
     return _entering_as_pixels(quantizer.model.model)
+
+
+def learned_bounds(model: onnx.ModelProto) -> dict[str, Range]:
+    """Ranges that the network itself keeps its activations in (clips that are no ReLU6): learned with rounding, so taken so."""
+    constants = {each.name: numpy_helper.to_array(each) for each in model.graph.initializer}
+    found = {}
+    for node in model.graph.node:
+        limits = [constants.get(name) for name in node.input[1:3]] if node.op_type == "Clip" else []
+        if len(limits) == 2 and limits[0] is not None and limits[1] is not None:
+            found[node.output[0]] = (float(limits[0]), float(limits[1]))
+    return {name: bounds for name, bounds in found.items() if bounds != (0.0, 6.0)}
 
 
 def _untouched(model: onnx.ModelProto) -> list[str]:
@@ -227,17 +239,6 @@ def _entering_as_pixels(model: onnx.ModelProto) -> onnx.ModelProto:
     for node in gone:
         model.graph.node.remove(node)
     return _ordered(model)
-
-
-def check_weights(model: onnx.ModelProto) -> None:
-    """Raises FailedPrecondition BAD_WEIGHTS naming the first tensor that holds a NaN or an infinity."""
-    for each in model.graph.initializer:
-        if each.data_type in (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16):
-            value = numpy_helper.to_array(each)
-            if not np.isfinite(value).all():
-                bad = int((~np.isfinite(value)).sum())
-                message = f"the tensor {each.name} holds {bad} values that are no numbers (NaN or infinite)"
-                raise FailedPrecondition("BAD_WEIGHTS", message, tensor=each.name, count=bad)
 
 
 @contextlib.contextmanager
