@@ -123,7 +123,10 @@ class Datasets(dataset_service_pb2_grpc.DatasetServiceServicer):
     def ListExamples(self, request: Any, context: Any) -> Any:
         self.requests.append(request)
         start = int(request.page_token or 0)
-        examples = [dataset_pb2.Example(example_id=f"e{n}", label="rose") for n in range(start, start + request.page_size)]
+        examples = [
+            dataset_pb2.Example(example_id=f"e{n}", label="rose", path=f"rose/{n}.png")
+            for n in range(start, start + request.page_size)
+        ]
         return dataset_service_pb2.ListExamplesResponse(examples=examples, next_page_token=str(start + request.page_size))
 
 
@@ -192,6 +195,8 @@ class Evaluator(evaluator_service_pb2_grpc.EvaluatorServiceServicer):
         made.name = f"{request.parent}/evaluations/e{len(self.evaluations) + 1}"
         made.status.CopyFrom(DONE)
         made.scores.extend(SCORES)
+        made.usages.extend([] if made.usages else [1, 2, 3])
+        made.dataset_version = made.dataset_version or f"{P}/datasets/flowers/versions/V001"
         self.evaluations.append(made)
         return made
 
@@ -215,27 +220,70 @@ class Evaluator(evaluator_service_pb2_grpc.EvaluatorServiceServicer):
 
 
 class Exporter(exporter_service_pb2_grpc.ExporterServiceServicer):
+    """Exports succeed at once; on `unmeasured` targets without a latency."""
+
     def __init__(self, artifacts: FakeArtifacts) -> None:
         archive = io.BytesIO()
         with zipfile.ZipFile(archive, "w") as opened:
             opened.writestr("bundle.json", "{}")
             opened.writestr("model.onnx", b"onnx")
         self.blob = artifacts.keep(archive.getvalue())
+        self.asked: list[Any] = []
+        self.exports: dict[str, Any] = {}
+        self.imported: list[Any] = []
+        self.targets: dict[str, Any] = {}
 
-    def _export(self, name: str) -> Any:
-        latency = learning_pb2.Latency(p50_ms=1.5, p95_ms=2.5, target="cpu")
-        return exporter_pb2.Export(
-            name=name, model_version=f"{P}/models/flowers/versions/V001", status=DONE, artifact=self.blob, latency=latency
-        )
+    def _finished(self, name: str, export: Any) -> Any:
+        export.name, export.model_size_bytes = name, 4
+        export.status.CopyFrom(DONE)
+        export.artifact.CopyFrom(self.blob)
+        export.format = export.format or exporter_pb2.FORMAT_ONNX
+        export.precision = export.precision or exporter_pb2.PRECISION_FP32
+        export.dataset_version = f"{P}/datasets/flowers/versions/V001"
+        if export.target == "mcu":
+            export.unmeasured_reason = "no mcu is here"
+        else:
+            export.latency.CopyFrom(learning_pb2.Latency(p50_ms=1.5, p95_ms=2.5, p99_ms=3.5, threads=2, target="cpu"))
+        if export.HasField("limits"):
+            export.trail.add(road="int8 after training", size_bytes=4, accepted=True, message="accepted: 4 bytes")
+        self.exports[name] = export
+        return export
 
     def CreateExport(self, request: Any, context: Any) -> Any:
-        return self._export(f"{request.parent}/exports/x1")
+        self.asked.append(exporter_pb2.Export.FromString(request.export.SerializeToString()))
+        return self._finished(f"{request.parent}/exports/x{len(self.exports) + 1}", request.export)
+
+    def ImportModel(self, request: Any, context: Any) -> Any:
+        self.imported.append(request)
+        export = exporter_pb2.Export(format=exporter_pb2.FORMAT_LITERT, origin=exporter_pb2.ORIGIN_IMPORTED)
+        return self._finished(f"{request.parent}/exports/x{len(self.exports) + 1}", export)
 
     def GetExport(self, request: Any, context: Any) -> Any:
-        return self._export(request.name)
+        if request.name not in self.exports:
+            self._finished(request.name, exporter_pb2.Export(model_version=f"{P}/models/flowers/versions/V001"))
+        return self.exports[request.name]
+
+    def ListExports(self, request: Any, context: Any) -> Any:
+        return exporter_service_pb2.ListExportsResponse(exports=reversed(self.exports.values()))
 
     def WatchExport(self, request: Any, context: Any) -> Iterator[Any]:
-        yield exporter_service_pb2.WatchExportResponse(sequence=2, export=self._export(request.name))
+        yield exporter_service_pb2.WatchExportResponse(sequence=2, export=self.GetExport(request, context))
+
+    def ListTargets(self, request: Any, context: Any) -> Any:
+        cpu = exporter_pb2.Target(name=f"{P}/targets/cpu", local=True, predefined=True, display_name="This machine")
+        return exporter_service_pb2.ListTargetsResponse(targets=[cpu, *self.targets.values()])
+
+    def CreateTarget(self, request: Any, context: Any) -> Any:
+        made = request.target
+        made.name = f"{request.parent}/targets/{request.target_id}"
+        self.targets[made.name] = made
+        return made
+
+    def DeleteTarget(self, request: Any, context: Any) -> Any:
+        if request.name not in self.targets:
+            abort(context, grpc.StatusCode.NOT_FOUND, "TARGET_NOT_FOUND", f"there is no {request.name}")
+        del self.targets[request.name]
+        return Empty()
 
 
 class Serving(serving_service_pb2_grpc.ServingServiceServicer):
@@ -362,6 +410,8 @@ class Pipelines(pipeline_service_pb2_grpc.PipelineServiceServicer):
         if self.ending == "refuse":
             result.gate_decision.verdict = evaluator_pb2.VERDICT_BACK_TO_DATA
             result.gate_decision.reasons[:] = ["accuracy is 0.91, the floor is 0.95"]
+            result.gate_decision.examples.add(example_id="e1", usage=1, label="rose", prediction="tulip", probability=0.97)
+            result.gate_decision.examples.add(example_id="e1x", usage=1, label="rose", prediction="tulip", probability=0.5)
         else:
             result.endpoint = f"{P}/endpoints/flowers"
 

@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING
 from modelyard.cli.live import bar
 from modelyard.cli.output import note
 from modelyard.client import InvalidArgument, Violation
+from modelyard.client.enums import short_name
+from modelyard.dataset.v1 import dataset_pb2
+from modelyard.evaluator.v1 import evaluator_pb2
+from modelyard.exporter.v1 import exporter_pb2
 from modelyard.type.v1 import blob_pb2
 
 if TYPE_CHECKING:
@@ -31,6 +35,48 @@ def uploaded(here: Session, source: str) -> tuple[blob_pb2.Blob, str]:
     if len(skipped) > 20:
         note(f"left out: {len(skipped) - 20} more")
     return blob, path.resolve().name
+
+
+def uploaded_model(here: Session, path: Path) -> blob_pb2.Blob:
+    """The blob of a model file."""
+    path = path.expanduser()
+    if path.is_dir():
+        raise wrong("file", path, f"file is {str(path)!r}, a folder; give a .onnx or .tflite file")
+    with bar(f"upload {path.name}") as show:
+        return here.client.artifacts.upload(path, show, service="exporter")
+
+
+def class_floors_of(floors: Sequence[str]) -> list[evaluator_pb2.ClassFloor]:
+    """`CLASS:METRIC=VALUE` options."""
+    found = []
+    for floor in floors:
+        place, separator, value = floor.rpartition("=")
+        label, colon, metric = place.rpartition(":")
+        try:
+            found.append(evaluator_pb2.ClassFloor(label=label, metric=metric, value=float(value)))
+        except ValueError:
+            separator = ""
+        if not (separator and colon and label and metric):
+            raise wrong("class_floors", floor, f"class_floors has {floor!r}; give CLASS:METRIC=VALUE, such as rose:recall=0.8")
+    return found
+
+
+def forms_of(formats: Sequence[str]) -> tuple[str, exporter_pb2.Format.ValueType]:
+    """What `--format` says of the data and of the model: their words differ, so one option serves both."""
+    models, sources = dict(exporter_pb2.Format.items()), dict(dataset_pb2.SourceFormat.items())
+    of_data, of_model = "", exporter_pb2.FORMAT_UNSPECIFIED
+    for format in formats:
+        word = format.strip().upper().replace("-", "_")
+        if models.get(f"FORMAT_{word}") and not of_model:
+            of_model = models[f"FORMAT_{word}"]
+        elif sources.get(f"SOURCE_FORMAT_{word}") and not of_data:
+            of_data = format
+        else:
+            names = [*(short_name(exporter_pb2.Format, name) for name in models)]
+            names += [short_name(dataset_pb2.SourceFormat, name) for name in sources]
+            right = ", ".join(filter(None, names))
+            raise wrong("format", format, f"format is {format!r}; give one form of the model and one of the data, of {right}")
+    return of_data, of_model
 
 
 def floors_of(floors: Sequence[str], min_accuracy: float | None) -> dict[str, float]:

@@ -2,20 +2,62 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from modelyard.cli.durations import spoken
 from modelyard.cli.exits import DONE, FAILED, REFUSED, error_document, exit_code
 from modelyard.cli.output import enum_name, number, plain, print_facts, print_table
 from modelyard.client import parent_of, short
 from modelyard.client._status import from_status
+from modelyard.client.errors import ModelyardClientError
 from modelyard.dataset.v1 import dataset_pb2
 from modelyard.evaluator.v1 import evaluator_pb2
 from modelyard.pipeline.v1 import pipeline_pb2
 from modelyard.type.v1 import job_pb2, learning_pb2
 
+if TYPE_CHECKING:
+    from modelyard.cli.session import Session
 
-def run_document(run: pipeline_pb2.PipelineRun) -> dict[str, Any]:
+
+def example_paths(here: Session, run: pipeline_pb2.PipelineRun) -> dict[str, str]:
+    """The file (or row) that each example the gate names came from, by its id; not found: left out.
+
+    Looked for in the dataset version, whose examples are listed by id: it is read as far as the last one named.
+    """
+    wanted = {(example.usage, example.example_id) for example in run.result.gate_decision.examples}
+    found: dict[str, str] = {}
+    for usage_number in sorted({usage for usage, _ in wanted}):
+        ids = {example_id for usage, example_id in wanted if usage == usage_number}
+        try:
+            for one in here.client.datasets.list_examples(run.result.dataset_version, usage=usage_number, page_size=1000):
+                if one.example_id in ids:
+                    found[one.example_id] = one.path
+                if one.example_id >= max(ids):
+                    break
+        except ModelyardClientError:
+            continue  # the version is gone; the ids still say which examples are meant
+    return found
+
+
+def examples_document(decision: evaluator_pb2.GateDecision, paths: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The examples to look at, with the files they came from."""
+    return [{**plain(example), "path": paths.get(example.example_id, "")} for example in decision.examples]
+
+
+def print_examples(decision: evaluator_pb2.GateDecision, paths: Mapping[str, str]) -> None:
+    """The examples to look at, for people."""
+    if not decision.examples:
+        return
+    rows = [
+        (paths.get(one.example_id, "") or one.example_id, usage(one.usage), one.label, one.prediction, number(one.probability))
+        for one in decision.examples
+    ]
+    print("\nLook at these examples first: their labels may be wrong, or the model cannot tell them.")
+    print_table(("example", "usage", "label", "the model says", "probability"), rows)
+
+
+def run_document(run: pipeline_pb2.PipelineRun, paths: Mapping[str, str] | None = None) -> dict[str, Any]:
     """The object that `--json` prints for a run."""
     result = run.result
     return {
@@ -33,7 +75,10 @@ def run_document(run: pipeline_pb2.PipelineRun) -> dict[str, Any]:
         "deployment": result.deployment,
         "metrics": metrics(result.scores),
         "intervals": intervals(result.scores),
-        "gate": gate_document(result.gate_decision),
+        "float_export": result.float_export,
+        "float_metrics": metrics(result.float_scores),
+        "gate": {**gate_document(result.gate_decision), "examples": examples_document(result.gate_decision, paths or {})},
+        "first_gate": gate_document(result.first_gate_decision) if result.HasField("first_gate_decision") else None,
         "train_seconds": round(result.train_duration.seconds + result.train_duration.nanos / 1e9, 3),
         "latency_ms": {"p50": result.latency.p50_ms, "p95": result.latency.p95_ms} if result.HasField("latency") else None,
         "findings": [plain(finding) for finding in result.findings],
@@ -90,7 +135,7 @@ def run_exit(run: pipeline_pb2.PipelineRun) -> int:
     return exit_code(from_status(run.status.error)) if run.status.state == job_pb2.JOB_STATE_FAILED else FAILED
 
 
-def print_run(run: pipeline_pb2.PipelineRun) -> None:
+def print_run(run: pipeline_pb2.PipelineRun, paths: Mapping[str, str] | None = None) -> None:
     """The result for people."""
     result = run.result
     _print_findings(run)
@@ -106,6 +151,7 @@ def print_run(run: pipeline_pb2.PipelineRun) -> None:
         "latency": f"{number(result.latency.p50_ms)} ms median, {number(result.latency.p95_ms)} ms p95"
         if result.HasField("latency")
         else "",
+        "first gate": verdict(result.first_gate_decision) if result.HasField("first_gate_decision") else "",
         "gate": verdict(result.gate_decision),
         "endpoint": short(result.endpoint),
     }
@@ -114,6 +160,8 @@ def print_run(run: pipeline_pb2.PipelineRun) -> None:
     print()
     for reason in result.gate_decision.reasons:
         print(f"- {reason}")
+    if refused(result.gate_decision):
+        print_examples(result.gate_decision, paths or {})
     if result.endpoint:
         print(f"\nAsk it: modelyard predict {short(result.endpoint)} FILE")
 

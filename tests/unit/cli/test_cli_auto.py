@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from modelyard.dataset.v1 import dataset_pb2
+from modelyard.exporter.v1 import exporter_pb2
 from modelyard.type.v1 import learning_pb2
 from tests.support.cli_fakes import P, Yard
 
@@ -76,7 +77,40 @@ def test_a_gate_that_says_no_ends_with_3_and_its_reasons(run: Any, yard: Yard, t
     assert ended.document["state"] == "SUCCEEDED"
     assert ended.document["endpoint"] == ""
     assert ended.document["gate"]["verdict"] == "BACK_TO_DATA"
-    assert "floor is 0.95" in run("auto", table, "--name", "houses").out
+    examples = ended.document["gate"]["examples"]
+    assert [(one["example_id"], one["path"], one["label"]) for one in examples] == [
+        ("e1", "rose/1.png", "rose"),
+        ("e1x", "", "rose"),
+    ]
+    shown = run("auto", table, "--name", "houses").out
+    assert "floor is 0.95" in shown
+    assert "rose/1.png" in shown
+    assert "e1x" in shown
+
+
+def test_the_form_of_the_model_is_sent(run: Any, yard: Yard, table: Path) -> None:
+    options = [
+        "--format",
+        "litert",
+        "--precision",
+        "int8",
+        "--max-loss",
+        "0.02",
+        "--target",
+        "mcu",
+        "--class-floor",
+        "rose:recall=0.8",
+    ]
+    run("auto", table, "--name", "houses", *options)
+    sent = yard.pipelines.requests[0].pipeline_run
+    assert (sent.format, sent.precision) == (exporter_pb2.FORMAT_LITERT, exporter_pb2.PRECISION_INT8)
+    assert (sent.max_loss, sent.target, sent.source.format) == (0.02, "mcu", 0)
+    assert sent.class_floors[0].label == "rose"
+    assert sent.max_inference_duration_ms == 0
+    assert not sent.HasField("compression")
+    run("auto", table, "--name", "houses", "--max-size", "200KB", "--format", "csv")
+    sent = yard.pipelines.requests[1].pipeline_run
+    assert (sent.compression.max_size_bytes, sent.source.format) == (200_000, dataset_pb2.SOURCE_FORMAT_CSV)
 
 
 def test_a_run_that_fails_ends_with_1_and_its_error(run: Any, yard: Yard, table: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from modelyard.exporter.v1 import exporter_pb2
 from modelyard.trainer.v1 import trainer_pb2
 from tests.support.cli_fakes import P, Yard
 
@@ -91,6 +93,116 @@ def test_export_unpacks_the_bundle(run: Any, tmp_path: Path) -> None:
         "bundle.json": b"{}",
         "model.onnx": b"onnx",
     }
+
+
+def test_export_into_one_file(run: Any, tmp_path: Path) -> None:
+    run("export", "flowers", "--output", tmp_path / "made" / "flowers.zip", "--no-evaluate")
+    assert zipfile.ZipFile(tmp_path / "made" / "flowers.zip").namelist() == ["bundle.json", "model.onnx"]
+    assert [path.name for path in (tmp_path / "made").iterdir()] == ["flowers.zip"]
+
+
+def test_export_prints_at_last_one_object_with_all_that_is_promised(run: Any, yard: Yard) -> None:
+    ended = run("export", "flowers", "--format", "litert", "--precision", "int8", "--json")
+    assert ended.status == 0
+    found = ended.document
+    assert (len(found["sha256"]), found["bytes"], found["verdict"]) == (64, 4, "DEPLOY")
+    assert found["metrics"]["test"] == found["float_metrics"]["test"] == {"accuracy": 0.91}
+    assert found["latency_ms"] == {"p50": 1.5, "p95": 2.5, "p99": 3.5, "threads": 2, "target": "cpu"}
+    assert (found["format"], found["precision"], found["state"]) == ("LITERT", "INT8", "SUCCEEDED")
+    asked, parent = yard.exporter.asked
+    assert (asked.format, asked.precision) == (exporter_pb2.FORMAT_LITERT, exporter_pb2.PRECISION_INT8)
+    assert (parent.format, parent.precision) == (exporter_pb2.FORMAT_ONNX, exporter_pb2.PRECISION_FP32)
+    (decision,) = yard.evaluator.decisions
+    assert decision.parent_evaluation == found["float_evaluation"] != decision.evaluation == found["evaluation"]
+    assert decision.quantized
+    assert decision.model_size_bytes == 4
+
+
+def test_the_float_parent_and_its_scores_are_used_again(run: Any, yard: Yard) -> None:
+    run("export", "flowers", "--precision", "int8")
+    run("export", "flowers", "--precision", "fp16", "--json")
+    assert len(yard.exporter.asked) == 3
+    assert len(yard.evaluator.evaluations) == 3
+    first, second = yard.evaluator.decisions
+    assert first.parent_evaluation == second.parent_evaluation
+
+
+def test_the_float_export_has_no_parent(run: Any, yard: Yard) -> None:
+    ended = run("export", "flowers", "--json")
+    assert ended.document["metrics"] == ended.document["float_metrics"]
+    assert yard.evaluator.decisions[0].parent_evaluation == ""
+
+
+def test_export_only(run: Any, yard: Yard) -> None:
+    ended = run("export", "flowers", "--precision", "int8", "--no-evaluate", "--json")
+    assert (ended.document["verdict"], ended.document["metrics"]) == ("", {})
+    assert len(yard.exporter.asked) == 1
+    assert yard.evaluator.evaluations == []
+
+
+def test_limits_let_the_exporter_choose(run: Any, yard: Yard) -> None:
+    ended = run("export", "flowers", "--max-size", "200KB", "--max-loss", "0.02", "--max-latency-ms", "20")
+    asked = yard.exporter.asked[0]
+    assert (asked.limits.max_size_bytes, asked.limits.max_loss, asked.limits.max_latency_ms) == (200_000, 0.02, 20.0)
+    assert asked.precision == 0
+    assert "accepted: 4 bytes" in ended.out
+    decision = yard.evaluator.decisions[0]
+    assert (decision.max_size_bytes, decision.max_loss, decision.max_latency_ms) == (200_000, 0.02, 20.0)
+
+
+def test_means_that_are_named_are_taken_as_they_are(run: Any, yard: Yard) -> None:
+    run("export", "flowers", "--qat", "--max-loss", "0.02", "--max-train-time", "90s", "--prune-channels", "0.3")
+    asked = yard.exporter.asked[0]
+    assert not asked.HasField("limits")
+    assert (asked.precision, asked.quantization) == (exporter_pb2.PRECISION_INT8, exporter_pb2.QUANTIZATION_AWARE_TRAINING)
+    assert (asked.max_training_time.seconds, asked.pruning.channels) == (90, 0.3)
+
+
+def test_what_was_not_measured_is_said_and_never_guessed(run: Any) -> None:
+    assert (
+        run("export", "flowers", "--target", "mcu", "--format", "edge", "--precision", "int8", "--json").document["latency_ms"]
+        is None
+    )
+    assert "not measured: no mcu is here" in run("export", "flowers", "--target", "mcu", "--no-evaluate").out
+
+
+def test_an_export_that_the_gate_refuses_ends_with_3(run: Any) -> None:
+    ended = run("export", "flowers", "--floor", "accuracy=0.95", "--json")
+    assert (ended.status, ended.document["verdict"]) == (3, "BACK_TO_DATA")
+    assert ended.document["gate"]["reasons"] == ["accuracy is 0.91, the floor is higher"]
+
+
+def test_export_with_wrong_values(run: Any) -> None:
+    assert "max_size is 'big'" in run("export", "flowers", "--max-size", "big").err
+    assert "format is 'h5'; give one of onnx" in run("export", "flowers", "--format", "h5").err
+    assert "precision is 'int4'" in run("export", "flowers", "--precision", "int4").err
+
+
+def test_model_import(run: Any, yard: Yard, tmp_path: Path) -> None:
+    path = tmp_path / "vww.tflite"
+    path.write_bytes(b"TFL3")
+    ended = run("model", "import", path, "--dataset-version", "flowers", "--classes", "a, b", "--licence", "Apache-2.0", "--json")
+    assert (ended.document["origin"], ended.document["format"]) == ("IMPORTED", "LITERT")
+    sent = yard.exporter.imported[0].imported_model
+    assert (sent.file_name, list(sent.classes), sent.pixel_scale) == ("vww.tflite", ["a", "b"], 1.0)
+    assert yard.artifacts.blobs[sent.blob.uri] == b"TFL3"
+    assert "give --endpoint" in run("deploy", "x1").err
+    assert run("deploy", "x1", "--endpoint", "people").status == 0
+    assert "imported" in run("model", "import", path, "--dataset-version", "flowers").out
+    assert "a folder" in run("model", "import", tmp_path, "--dataset-version", "flowers").err
+
+
+def test_targets(run: Any, yard: Yard) -> None:
+    made = run(
+        "target", "create", "camera", "--format", "litert", "--precision", "int8", "--ram", "64KiB", "--agent", "c:1", "--json"
+    )
+    assert made.document["ram_bytes"] == 65_536
+    assert yard.exporter.targets[f"{P}/targets/camera"].precision == exporter_pb2.PRECISION_INT8
+    listed = run("target", "list").out
+    assert "This machine" in listed
+    assert "65.5 KB" in listed
+    assert run("target", "delete", "camera").status == 0
+    assert "there is no" in run("target", "delete", "camera").err
 
 
 def test_evaluate(run: Any) -> None:

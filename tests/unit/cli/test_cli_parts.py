@@ -16,15 +16,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelyard.cli import checkup
+from modelyard.cli.asking import class_floors_of, forms_of
 from modelyard.cli.durations import seconds_of, spoken
 from modelyard.cli.exits import exit_code, report
 from modelyard.cli.live import RunPicture, _rendered, sparkline
 from modelyard.cli.main import COMMANDS, main
 from modelyard.cli.output import plain
+from modelyard.cli.sizes import bytes_of, spoken_bytes
 from modelyard.cli.unpack import unpack
 from modelyard.client import DataLoss, InvalidArgument, NotFound, Unavailable
 from modelyard.core import errors as core_errors
 from modelyard.dataset.v1 import dataset_pb2
+from modelyard.evaluator.v1 import evaluator_pb2
+from modelyard.exporter.v1 import exporter_pb2
 from modelyard.pipeline.v1 import pipeline_pb2, pipeline_service_pb2
 from modelyard.trainer.v1 import trainer_pb2
 from modelyard.type.v1 import job_pb2
@@ -32,7 +36,8 @@ from modelyard.type.v1 import job_pb2
 GROUPS = {
     "dataset": ["import", "check", "publish", "list", "show", "examples"],
     "endpoint": ["list", "show", "delete", "events"],
-    "model": ["list", "show"],
+    "model": ["list", "show", "import"],
+    "target": ["list", "create", "delete"],
     "runs": ["list", "show", "watch", "cancel", "stop"],
 }
 LEAVES = [(name, *([sub] if sub else [])) for name in COMMANDS for sub in GROUPS.get(name, [""])]
@@ -258,3 +263,36 @@ def test_a_wrong_place_is_named(options: list[str], said: str, capsys: pytest.Ca
         main(["dataset", "list", *options])
     assert caught.value.code == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("200KB", 200_000), ("1.5 MB", 1_500_000), ("64KiB", 65_536), ("4096", 4096), ("1b", 1)]
+)
+def test_sizes(text: str, size: int) -> None:
+    assert bytes_of(text, "max_size") == size
+
+
+@pytest.mark.parametrize("text", ["0", "big", "-5KB", "5 parsecs", "", "0.1"])
+def test_wrong_sizes_are_named(text: str) -> None:
+    with pytest.raises(InvalidArgument, match="max_size is"):
+        bytes_of(text, "max_size")
+
+
+def test_spoken_sizes() -> None:
+    assert [spoken_bytes(size) for size in (812, 43_400, 1_210_000)] == ["812 B", "43.4 KB", "1.21 MB"]
+
+
+def test_one_option_tells_the_form_of_the_data_and_of_the_model() -> None:
+    assert forms_of(["csv", "litert"]) == ("csv", exporter_pb2.FORMAT_LITERT)
+    assert forms_of(["image-folders"]) == ("image-folders", 0)
+    assert forms_of([]) == ("", 0)
+    for wrong in (["xml"], ["onnx", "litert"], ["csv", "idx"], ["unspecified"]):
+        with pytest.raises(InvalidArgument, match="give one form of the model and one of the data"):
+            forms_of(wrong)
+
+
+def test_floors_of_classes() -> None:
+    assert class_floors_of(["a:b:recall=0.8"]) == [evaluator_pb2.ClassFloor(label="a:b", metric="recall", value=0.8)]
+    for wrong in ("recall=0.8", "rose:recall", "rose:recall=high", ":recall=1", "rose:=1"):
+        with pytest.raises(InvalidArgument, match="give CLASS:METRIC=VALUE"):
+            class_floors_of([wrong])

@@ -11,6 +11,7 @@ from modelyard.cli.options import Common, new_app, with_common
 
 if TYPE_CHECKING:
     from modelyard.cli.session import Session
+    from modelyard.exporter.v1 import exporter_pb2
     from modelyard.pipeline.v1 import pipeline_pb2
 
 app = new_app()
@@ -35,10 +36,31 @@ def auto(
     ] = "",
     label: Annotated[str, typer.Option(help="Tables: the column to predict.")] = "",
     usage_column: Annotated[str, typer.Option(help="Tables: the column that says train, validation or test.")] = "",
-    format: Annotated[str, typer.Option(help="image_folders, csv, parquet or idx. Default: detected.")] = "",
+    format: Annotated[
+        list[str],
+        typer.Option(
+            help="Form of the model (onnx, litert, savedmodel, openvino, edge; default: the target's), or of the data "
+            "(image_folders, csv, parquet, idx; default: detected); may be given again."
+        ),
+    ] = [],  # noqa: B006
     exclude: Annotated[list[str], typer.Option(help="Tables: a column to leave out; may be given again.")] = [],  # noqa: B006
-    target: Annotated[str, typer.Option(help="Hardware that will answer: cpu (all cores) or cpu-1core.")] = "cpu",
-    max_latency_ms: Annotated[int, typer.Option(help="Longest answer allowed there (p95), 1 to 20000 ms.")] = 500,
+    target: Annotated[
+        str, typer.Option(help="Hardware that will answer: cpu, cpu-1core, gpu, edge-arm64, mcu, or see `modelyard target list`.")
+    ] = "cpu",
+    max_latency_ms: Annotated[
+        int | None, typer.Option(help="Longest answer allowed there (p95), 1 to 20000 ms. Default: 500.")
+    ] = None,
+    precision: Annotated[str, typer.Option(help="Its numbers: fp32, fp16, int8 or dynamic-int8. Default: the target's.")] = "",
+    max_size: Annotated[str, typer.Option(help="Largest model file: 200KB, 1.5MB. Chooses form and numbers by trying.")] = "",
+    max_loss: Annotated[
+        float,
+        typer.Option(
+            help="Most that accuracy may fall against the float model and what serves now (or its share of rmse). 0: 0.01."
+        ),
+    ] = 0.0,
+    compress: Annotated[
+        bool, typer.Option("--compress", help="Choose form and numbers by trying, the cheapest first, within --max-loss.")
+    ] = False,
     max_train_time: Annotated[str, typer.Option(help="Most time to train: 90s, 10m, 1h30m. Default: the recipe's length.")] = "",
     train_ratio: Annotated[str, typer.Option(help="Share to train on, above 0 and below 1, one to five decimals.")] = "0.8",
     split: Annotated[str, typer.Option(help="auto, ratio, or given (only the usage that came with the data).")] = "auto",
@@ -49,6 +71,10 @@ def auto(
         list[str],
         typer.Option(metavar="METRIC=VALUE", help="What the model must reach on the test examples; may be given again."),
     ] = [],  # noqa: B006
+    class_floor: Annotated[
+        list[str],
+        typer.Option(metavar="CLASS:METRIC=VALUE", help="What one class must reach: rose:recall=0.8; may be given again."),
+    ] = [],  # noqa: B006
     recipe: Annotated[str, typer.Option(help="Recipe to train. Default: chosen by measuring.")] = "",
     incremental: Annotated[str, typer.Option(metavar="MODEL_VERSION", help="Model version to start from.")] = "",
     version_name: Annotated[str, typer.Option(help="Name of the dataset version. Default: V001, V002...")] = "",
@@ -58,29 +84,37 @@ def auto(
 ) -> None:
     """From data to a served endpoint: import, check, split, choose by measured latency, train, export, evaluate, gate, deploy.
 
+    A form below float is compared with the float model, and when it loses too much, quantization-aware training is tried once.
+    What serves now is compared with too. When the gate says BACK_TO_DATA, the examples to look at are named.
+
     Ends with exit code 3, the reasons, and nothing deployed when the gate says no.
 
     \b
     Example: modelyard auto flowers/ --name flowers --max-train-time 10m --min-accuracy 0.85
 
     \b
+    Example: modelyard auto flowers/ --name flowers --format litert --precision int8 --max-loss 0.01
+
+    \b
     Example: modelyard auto houses.csv --name houses --label price --floor rmse=50000 --json
     """
-    from modelyard.cli.asking import floors_of, whole_number
+    from modelyard.cli.asking import class_floors_of, floors_of, forms_of, whole_number
     from modelyard.cli.durations import seconds_of
     from modelyard.cli.session import session
     from modelyard.client._messages import duration, floor_messages, split_policy
 
     checked_name(name)
-    whole_number(max_latency_ms, 1, MAX_LATENCY_MS, "max_latency_ms", "milliseconds")
-    floors = floors_of(floor, min_accuracy)
+    if max_latency_ms is not None:
+        whole_number(max_latency_ms, 1, MAX_LATENCY_MS, "max_latency_ms", "milliseconds")
+    source_format, model_format = forms_of(format)
+    floors, class_floors = floors_of(floor, min_accuracy), class_floors_of(class_floor)
     train_s = seconds_of(max_train_time, "max_training_time") if max_train_time else None
     policy = split_policy(train_ratio, split, seed)
     with session(common) as here:
         names = here.client.names
-        run = _data(here, source, name, task, format, label, usage_column)
+        run = _data(here, source, name, task, source_format, label, usage_column)
         run.split.CopyFrom(policy)
-        run.dataset_version_id, run.target, run.max_inference_duration_ms = version_name, target, max_latency_ms
+        run.dataset_version_id, run.target, run.max_inference_duration_ms = version_name, target, max_latency_ms or 0
         run.excluded_columns.extend(exclude)
         run.model, run.endpoint = names.model(name), names.endpoint(name)
         run.incremental_model_version = _known_version(here, incremental) if incremental else ""
@@ -91,6 +125,8 @@ def auto(
         if train_s is not None:
             run.max_training_time.CopyFrom(duration(train_s))
         run.floors.extend(floor_messages(floors))
+        run.class_floors.extend(class_floors)
+        _set_form(run, model_format, precision, max_size, max_loss, compress)
         run.skip_deployment = no_deploy
         _start(here, run, detach)
 
@@ -102,6 +138,27 @@ def checked_name(name: str) -> None:
     if not re.fullmatch(r"[a-z][a-z0-9-]{0,62}", name):
         message = f"name is {name!r}; give 1 to 63 of a-z, 0-9 and '-', starting with a letter"
         raise InvalidArgument(message, reason="INVALID_NAME", values={"name": name}, violations=(Violation("name", message),))
+
+
+def _set_form(
+    run: pipeline_pb2.PipelineRun,
+    model_format: exporter_pb2.Format.ValueType,
+    precision: str,
+    max_size: str,
+    max_loss: float,
+    compress: bool,
+) -> None:
+    """What the deployed model is to be; with a size, or on demand, chosen by trying."""
+    from modelyard.cli.sizes import bytes_of
+    from modelyard.client.enums import enum_number
+    from modelyard.exporter.v1 import exporter_pb2 as exporter
+
+    run.format = model_format
+    run.precision = enum_number(exporter.Precision, precision, "precision")
+    run.max_loss = max_loss
+    if max_size or compress:
+        run.compression.max_size_bytes = bytes_of(max_size, "max_size") if max_size else 0
+        run.compression.max_loss = max_loss
 
 
 def _data(
@@ -153,7 +210,7 @@ def follow(here: Session, name: str) -> None:
     """Watches a run to its end, prints its result, and ends the command with the status that says how it went."""
     from modelyard.cli.live import run_picture
     from modelyard.cli.output import note, print_json
-    from modelyard.cli.results import print_run, run_document, run_exit
+    from modelyard.cli.results import example_paths, print_run, run_document, run_exit
     from modelyard.client import last_part
 
     try:
@@ -168,10 +225,11 @@ def follow(here: Session, name: str) -> None:
             note(f"\nthe run goes on; watch it with: {again}")
         raise
     run = here.client.pipelines.get_pipeline_run(name)
+    paths = example_paths(here, run)
     if here.common.json:
-        print_json(run_document(run))
+        print_json(run_document(run, paths))
     else:
-        print_run(run)
+        print_run(run, paths)
     status = run_exit(run)
     _say_error(run)
     if status:

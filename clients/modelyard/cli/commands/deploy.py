@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from modelyard.exporter.v1 import exporter_pb2
 
 app = new_app()
+
+USUAL_MS: Final = 500
 
 
 @app.command(name="deploy")
@@ -31,7 +33,9 @@ def deploy(
         list[str], typer.Option(metavar="METRIC=VALUE", help="What it must reach on the test examples; may be given again.")
     ] = [],  # noqa: B006
     min_accuracy: Annotated[float | None, typer.Option(help="Short for --floor accuracy=X.")] = None,
-    max_latency_ms: Annotated[int, typer.Option(help="Longest answer allowed (p95), 1 to 20000 ms.")] = 500,
+    max_latency_ms: Annotated[
+        int | None, typer.Option(help="Longest answer allowed (p95), 1 to 20000 ms. Default: 500 where it was measured.")
+    ] = None,
 ) -> None:
     """Serve an export behind an endpoint, if the gate says yes; it is evaluated first when it was not.
 
@@ -42,23 +46,33 @@ def deploy(
     """
     from modelyard.cli.asking import floors_of, whole_number
     from modelyard.cli.session import session
-    from modelyard.client import last_part, parent_of
 
     floors = floors_of(floor, min_accuracy)
-    whole_number(max_latency_ms, 1, 20_000, "max_latency_ms", "milliseconds")
+    if max_latency_ms is not None:
+        whole_number(max_latency_ms, 1, 20_000, "max_latency_ms", "milliseconds")
     with session(common) as here:
         found = here.client.exports.get_export(export)
         decision = (
             here.client.gate.get_gate_decision(gate_decision) if gate_decision else _decide(here, found, floors, max_latency_ms)
         )
         _refuse(decision)
-        name = here.client.names.endpoint(endpoint or last_part(parent_of(found.model_version)))
+        name = here.client.names.endpoint(endpoint or _default_endpoint(found))
         _deploy(here, name, found, decision)
 
 
+def _default_endpoint(export: exporter_pb2.Export) -> str:
+    from modelyard.cli.asking import wrong
+    from modelyard.client import last_part, parent_of
+
+    if not export.model_version:
+        raise wrong("endpoint", "", "endpoint is empty; an imported model has no model to be named as, so give --endpoint")
+    return last_part(parent_of(export.model_version))
+
+
 def _decide(
-    here: Session, export: exporter_pb2.Export, floors: dict[str, float], max_latency_ms: int
+    here: Session, export: exporter_pb2.Export, floors: dict[str, float], max_latency_ms: int | None
 ) -> evaluator_pb2.GateDecision:
+    from modelyard.cli.exporting import float_evaluation
     from modelyard.cli.live import job_bar
     from modelyard.cli.output import note
     from modelyard.type.v1 import job_pb2
@@ -78,7 +92,15 @@ def _decide(
         with job_bar("evaluate", "evaluation") as show:
             done = evaluations.wait_evaluation(started.name, on_change=show)
     latency = export.latency if export.HasField("latency") else None
-    return here.client.gate.create_gate_decision(done.name, floors=floors, latency=latency, max_latency_ms=max_latency_ms)
+    parent = float_evaluation(here, export)
+    return here.client.gate.create_gate_decision(
+        done.name,
+        floors=floors,
+        latency=latency,
+        max_latency_ms=max_latency_ms or (USUAL_MS if latency is not None else 0),
+        parent_evaluation=parent.name if parent is not None else "",
+        model_size_bytes=export.model_size_bytes,
+    )
 
 
 def _refuse(decision: evaluator_pb2.GateDecision) -> None:

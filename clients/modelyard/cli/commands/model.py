@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,7 +12,7 @@ from modelyard.cli.options import Common, new_app, with_common
 if TYPE_CHECKING:
     from modelyard.cli.session import Session
 
-app = new_app("List, show.\n\n\b\nExample: modelyard model show flowers/V001")
+app = new_app("List, show, import.\n\n\b\nExample: modelyard model show flowers/V001")
 
 
 @app.command("list")
@@ -57,6 +58,56 @@ def show(
             _show_version(here, model)
         else:
             _show_model(here, model)
+
+
+@app.command("import")
+@with_common
+def import_(
+    common: Common,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A model from elsewhere: .onnx or .tflite.")],
+    dataset_version: Annotated[str, typer.Option(help="Version whose examples it can answer: flowers/V001.")],
+    task: Annotated[
+        str, typer.Option(help="image_classification, tabular_classification or tabular_regression.")
+    ] = "image_classification",
+    classes: Annotated[str, typer.Option(help="Names of its classes, in the order of its outputs, with commas between.")] = "",
+    classes_file: Annotated[Path | None, typer.Option(help="The same, one a line.")] = None,
+    pixel_scale: Annotated[float, typer.Option(help="What pixels 0 to 255 are multiplied with before they enter.")] = 1.0,
+    pixel_offset: Annotated[float, typer.Option(help="What is added after that.")] = 0.0,
+    licence: Annotated[str, typer.Option(help="Where the model comes from, and its licence.")] = "",
+    target: Annotated[str, typer.Option(help="Hardware its latency is measured on, see `modelyard target list`.")] = "",
+) -> None:
+    """Take in a model file from elsewhere: checked, measured, with test vectors. It carries no history, so it must be evaluated
+    (`modelyard deploy EXPORT` does) before it may be deployed.
+
+    \b
+    Example: modelyard model import vww_96_int8.tflite --dataset-version people/V001 --classes person,none
+    """
+    from modelyard.cli.asking import uploaded_model
+    from modelyard.cli.exporting import Exported, export_document, print_export
+    from modelyard.cli.live import job_bar
+    from modelyard.cli.output import print_json
+    from modelyard.cli.session import session
+
+    named = tuple(classes_file.read_text().splitlines()) if classes_file else tuple(filter(None, classes.split(",")))
+    with session(common) as here:
+        version = here.client.datasets.get_dataset_version(dataset_version).name
+        started = here.client.exports.import_model(
+            uploaded_model(here, file),
+            file_name=file.name,
+            task=task,
+            classes=[name.strip() for name in named],
+            dataset_version=version,
+            pixel_scale=pixel_scale,
+            pixel_offset=pixel_offset,
+            licence=licence,
+            target=target,
+        )
+        with job_bar("import", "export") as show:
+            done = here.client.exports.wait_export(started.name, on_change=show)
+    if common.json:
+        print_json(export_document(Exported(done)))
+    else:
+        print_export(Exported(done))
 
 
 def _show_model(here: Session, name: str) -> None:

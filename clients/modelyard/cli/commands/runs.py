@@ -65,13 +65,14 @@ def show(common: Common, name: Name) -> None:
     """
     from modelyard.cli.commands.train import print_job
     from modelyard.cli.output import plain, print_json
-    from modelyard.cli.results import print_run, run_document
+    from modelyard.cli.results import example_paths, print_run, run_document
     from modelyard.cli.session import session
 
     with session(common) as here:
         kind, found = find(here, name)
+        paths = example_paths(here, found) if kind == "pipeline run" else {}
     if kind == "pipeline run":
-        print_json({**run_document(found), "steps": plain(found)["steps"]}) if common.json else print_run(found)
+        print_json({**run_document(found, paths), "steps": plain(found)["steps"]}) if common.json else print_run(found, paths)
     else:
         print_json(plain(found)) if common.json else print_job(found)
 
