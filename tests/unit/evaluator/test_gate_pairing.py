@@ -44,7 +44,7 @@ def counts(draw: st.DrawFn, least: int = 1) -> tuple[int, int, int]:
 
 
 def _by_quartic(lost: int, won: int, count: int) -> tuple[float, float]:
-    """Tango's limits as the outer real roots of the quartic of Yang, Sun and Hardin 2013 (Statistics in Medicine 32, 1336-1342)."""
+    """Tango's limits as the outer real roots of the quartic of Yang, Sun and Hardin 2013, Statistics in Medicine."""
     ratio, difference, total = count / statistics.Z95**2, lost - won, lost + won
     square = statistics.Z95**2
     coefficients = [

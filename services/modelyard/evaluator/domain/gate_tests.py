@@ -153,33 +153,35 @@ def rival_test(kind: str, comparison: Comparison) -> GateTest:
 
 def _measured(kind: str, found: Comparison) -> str:
     """What was seen."""
-    same = f"{found.example_count} test examples"
+    both = f"{found.metric} is {found.value:.4g} where {_RIVALS[kind]} has {found.reference:.4g} on the same"
     if found.lost == found.won == 0:
-        equal = (
-            f"it answers all {same} as {_RIVALS[kind]} does" if found.metric == "rmse" else f"it is right on the same of {same}"
-        )
-        return f"{found.metric} is {found.value:.4g}, and {_RIVALS[kind]} has {found.reference:.4g}: {equal}"
-    counted = f"{found.lost} it answers worse and {found.won} better, p {_p_text(found.p_value)}"
-    loss = f"a loss of {_loss_text(found, found.loss)} ({_loss_text(found, found.lower)} to {_loss_text(found, found.upper)})"
-    both = f"{found.metric} is {found.value:.4g} where {_RIVALS[kind]} has {found.reference:.4g} on the same {same}"
-    return f"{both}: {loss}; {counted}"
+        return f"{both} {found.example_count} test examples: no answer is better or worse"
+    kind = "gain" if found.loss < 0 else "loss"
+    edges = sorted((-found.lower, -found.upper) if found.loss < 0 else (found.lower, found.upper))
+    interval = f"95 percent interval {100 * edges[0]:.2g} to {100 * edges[1]:.2g}"
+    change = f"a {kind} of {_amount(found, abs(found.loss))} ({interval})"
+    counted = f"{found.lost} answered worse and {found.won} better, p {_p_text(found.p_value)}"
+    return f"{both} {found.example_count} test examples: {change}; {counted}"
 
 
-def _loss_text(found: Comparison, value: float) -> str:
-    return f"{100 * value:.3g} {'points' if found.metric == 'accuracy' else 'percent'}"
+def _amount(found: Comparison, value: float) -> str:
+    """0.0125 as 1.25 points of accuracy, or percent of an error."""
+    if found.metric != "accuracy":
+        return f"{100 * value:.3g} percent"
+    return f"{100 * value:.3g} point{'' if f'{100 * value:.3g}' == '1' else 's'}"
 
 
 def _conclusion(found: Comparison) -> str:
     """What it means for the margin."""
-    allowed, hidden = _loss_text(found, found.margin), _loss_text(found, hidden_loss(found.margin))
+    allowed = f"at most {_amount(found, found.margin)} may be lost"
     if found.outcome is Outcome.PASSED:
-        return f"{allowed} are allowed"
+        return allowed
     if found.outcome is Outcome.FAILED:
-        return f"{allowed} are allowed, and chance does not explain it"
+        return f"{allowed}, and chance does not explain so much"
     if found.loss > found.margin:
-        return f"{allowed} are allowed, but on so few examples it may be chance"
+        return f"{allowed}, but on so few examples it may be chance"
     about = f"; about {found.needed} test examples would tell" if found.needed else ""
-    return f"{allowed} are allowed, but so few examples could hide a loss of {hidden}{about}"
+    return f"{allowed}, but so few examples could hide a loss of {_amount(found, hidden_loss(found.margin))}{about}"
 
 
 # Limits
