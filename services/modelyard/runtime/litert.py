@@ -1,9 +1,8 @@
 """Runs a bundle's `model.tflite` on LiteRT (XNNPACK on a CPU).
 
 A graph is made for a fixed number of examples, nearly always one, and is run as often as the batch needs: so an example gets the
-same answer alone and in a batch, and resizing the graph was mostly slower where it was tried (8 examples through ResNet8 int8:
-14 ms resized, 3.4 ms one by one). An interpreter serves one caller at a time; there are as many as callers at once, up to
-`concurrency`.
+same answer alone and in a batch. Resizing the graph gains nothing but for tiny dense ones (docs/decisions/0012-runtimes.md).
+An interpreter serves one caller at a time; there are as many as callers at once, up to `concurrency`.
 """
 
 from __future__ import annotations
