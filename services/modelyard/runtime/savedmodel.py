@@ -38,7 +38,8 @@ HOST_OPERATORS: Final = frozenset(
     LoadAndRemapMatrix CreateSummaryFileWriter CreateSummaryDbWriter WriteSummary WriteGraphSummary WriteRawProtoSummary
     DebugIdentity DebugIdentityV2 DebugIdentityV3 DebugNanCount DebugNumericSummary RemoteCall RemoteFusedGraphExecute
     RpcCall RpcClient RpcServer RpcServerStart RpcServerRegister DataServiceDataset DataServiceDatasetV2
-    DataServiceDatasetV3 DataServiceDatasetV4 RegisterDataset RegisterDatasetV2 LoadLibrary Abort DistributedSave PrintV2 CompileBatchFunction
+    DataServiceDatasetV3 DataServiceDatasetV4 RegisterDataset RegisterDatasetV2 LoadLibrary Abort DistributedSave PrintV2
+    CompileBatchFunction
     """.split()  # noqa: SIM905  # a list of words reads better than one of quotes
 )
 """Operators of TensorFlow that reach outside the graph: Python of this process, files, databases, other machines."""
