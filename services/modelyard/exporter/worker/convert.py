@@ -150,7 +150,7 @@ def _from_graph(prepared: Prepared, form: Form, calibration: CalibrationSet | No
         ranges, notes = chosen_ranges(prepared, form, calibration)
         graph = _integers(prepared, form, ranges)
     elif form.precision == DYNAMIC_INT8:
-        graph = to_onnx.dynamic_integers(graph, per_channel=form.per_channel)
+        graph = to_onnx.integer_weights(graph, per_channel=form.per_channel)
     elif form.precision == FP16 and form.format == ONNX:
         seen = seen_ranges(graph, calibration.inputs) if calibration is not None else {}
         graph = to_onnx.half_precision(graph, ranges_by("min_max", seen))

@@ -25,6 +25,9 @@ PIXELS: Final = Scales((1.0,), (-128,))
 
 PROBABILITIES: Final = Scales((1 / 256,), (-128,))
 
+LEAST_WEIGHTS: Final = 1024
+"""Layers with fewer weights stay in floating point when only weights are quantized: nothing is won there."""
+
 METHODS: Final = ("min_max", "least_error", "percentile")
 """Ways to choose a range from what was seen."""
 

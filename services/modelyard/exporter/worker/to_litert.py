@@ -18,7 +18,15 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from modelyard.exporter.worker.network import CONV, DENSE, DEPTHWISE, NO_BOUNDS, Network, Operator, Pads
-from modelyard.exporter.worker.ranges import PIXELS, PROBABILITIES, Range, activation_scale, is_float_layer, weight_scales
+from modelyard.exporter.worker.ranges import (
+    LEAST_WEIGHTS,
+    PIXELS,
+    PROBABILITIES,
+    Range,
+    activation_scale,
+    is_float_layer,
+    weight_scales,
+)
 from modelyard.exporter.worker.tflite_file import FileWriter, Scales
 
 Array = NDArray[Any]
@@ -37,8 +45,6 @@ _FIXED: Final[Mapping[str, Scales]] = {
     "logistic": Scales((1 / 256,), (-128,)),
     "tanh": Scales((1 / 128,), (0,)),
 }
-_LEAST_WEIGHTS: Final = 1024
-"""Layers with fewer weights stay in floating point when only weights are quantized: nothing is won there."""
 
 
 def float_file(network: Network) -> bytes:
@@ -178,7 +184,7 @@ class _Writing:
     def weighted(self, operator: Operator, x: _Value) -> tuple[list[int], bool]:
         """Numbers of x, weights and bias; whether the weights are integers."""
         weights, bias = (self._network.constants[name] for name in operator.inputs[1:])
-        if x.scales is None and not (self._small_weights and weights.size >= _LEAST_WEIGHTS):
+        if x.scales is None and not (self._small_weights and weights.size >= LEAST_WEIGHTS):
             constants = [self._out.constant(name, self._network.constants[name]) for name in operator.inputs[1:]]
             return [x.tensor, *constants], False
         axis = 3 if operator.kind == DEPTHWISE else 0

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from modelyard.exporter.worker.network import layer_of
-from modelyard.exporter.worker.ranges import Range, is_float_layer
+from modelyard.exporter.worker.ranges import LEAST_WEIGHTS, Range, is_float_layer, weight_scales
 
 Array = NDArray[Any]
 
@@ -102,17 +102,40 @@ def _ordered(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def dynamic_integers(model: onnx.ModelProto, *, per_channel: bool = True) -> onnx.ModelProto:
-    """The graph with 8-bit weights whose activations are scaled as they come (onnxruntime's dynamic quantization)."""
-    from onnxruntime.quantization import QuantType, quantize_dynamic
+def integer_weights(model: onnx.ModelProto, *, per_channel: bool = True) -> onnx.ModelProto:
+    """The graph with 8-bit weights that become floats again as they are used (DequantizeLinear).
 
-    with tempfile.TemporaryDirectory() as folder, _quiet():
-        path = Path(folder) / "dynamic.onnx"
-        quantize_dynamic(
-            _with_node_names(model), path, per_channel=per_channel, weight_type=QuantType.QUInt8, use_external_data_format=False
-        )
-        dynamic: onnx.ModelProto = onnx.load(path)
-    return dynamic
+    onnxruntime's own dynamic quantization also rounds activations, by one scale for a whole batch: there an answer depends on the
+    examples beside it (1 point of probability on tinynet), which serving does not allow.
+    """
+    made = copy.deepcopy(model)
+    values = {each.name: each for each in made.graph.initializer}
+    weights = {node.input[1]: _axis(node) for node in made.graph.node if node.op_type in ("Conv", "Gemm", "MatMul")}
+    for name, axis in weights.items():
+        if name in values and np.prod(values[name].dims) >= LEAST_WEIGHTS:
+            _dequantized(made, values[name], axis, per_channel=per_channel)
+    onnx.checker.check_model(made)
+    return made
+
+
+def _axis(node: onnx.NodeProto) -> int:
+    """Where the output channels of a node's weights are."""
+    transposed = any(each.name == "transB" and each.i for each in node.attribute)
+    return 0 if node.op_type == "Conv" or transposed else 1
+
+
+def _dequantized(model: onnx.ModelProto, tensor: onnx.TensorProto, axis: int, *, per_channel: bool) -> None:
+    """Replaces a constant by its rounded form and the node that turns it back."""
+    name, value = tensor.name, numpy_helper.to_array(tensor)
+    scales = np.asarray(weight_scales(value, axis, per_channel=per_channel), np.float32)
+    shape = [1] * value.ndim
+    shape[axis] = -1
+    rounded = np.clip(np.round(value / scales.reshape(shape)), -127, 127).astype(np.int8)
+    model.graph.initializer.remove(tensor)
+    parts = {f"{name}/rounded": rounded, f"{name}/scale": scales if per_channel else scales[0]}
+    model.graph.initializer.extend(numpy_helper.from_array(np.asarray(part), each) for each, part in parts.items())
+    given = {"axis": axis} if per_channel else {}
+    model.graph.node.insert(0, helper.make_node("DequantizeLinear", list(parts), [name], name=f"{name}/dequantize", **given))
 
 
 def integers(
