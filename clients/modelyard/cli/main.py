@@ -23,6 +23,7 @@ COMMANDS: Final = {
     "export": "Turn a model version into a bundle for its hardware, and judge it.",
     "evaluate": "Score an export's bytes.",
     "deploy": "Serve an export behind an endpoint, if the gate says yes.",
+    "passport": "Show or verify the signed record of an artifact.",
     "endpoint": "List, show, delete, events.",
     "predict": "Ask an endpoint about pictures or rows.",
     "model": "List, show, import.",

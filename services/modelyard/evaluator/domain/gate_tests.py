@@ -156,10 +156,10 @@ def _measured(kind: str, found: Comparison) -> str:
     both = f"{found.metric} is {found.value:.4g} where {_RIVALS[kind]} has {found.reference:.4g} on the same"
     if found.lost == found.won == 0:
         return f"{both} {found.example_count} test examples: no answer is better or worse"
-    kind = "gain" if found.loss < 0 else "loss"
+    what = "gain" if found.loss < 0 else "loss"
     edges = sorted((-found.lower, -found.upper) if found.loss < 0 else (found.lower, found.upper))
     interval = f"95 percent interval {100 * edges[0]:.2g} to {100 * edges[1]:.2g}"
-    change = f"a {kind} of {_amount(found, abs(found.loss))} ({interval})"
+    change = f"a {what} of {_amount(found, abs(found.loss))} ({interval})"
     counted = f"{found.lost} answered worse and {found.won} better, p {_p_text(found.p_value)}"
     return f"{both} {found.example_count} test examples: {change}; {counted}"
 
