@@ -242,6 +242,12 @@ def test_answers_that_are_no_probabilities_are_refused(outputs: Any, match: str,
     assert caught.value.reason == "WRONG_OUTPUT"
 
 
+def test_a_classifier_that_answers_something_else_is_named(tmp_path: Path) -> None:
+    card = open_bundle(bundles.table_classifier(tmp_path / "bundle.zip")).card
+    with pytest.raises(FailedPrecondition, match="answers score; a classifier answers probabilities"):
+        classification.read(card, {"score": np.zeros((3, 2))})
+
+
 def test_a_task_that_cannot_be_scored_is_named() -> None:
     with pytest.raises(FailedPrecondition, match="image_classification") as caught:
         scoring_of("dream_reading")

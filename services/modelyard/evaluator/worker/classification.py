@@ -48,6 +48,9 @@ def _listed(names: Sequence[str]) -> str:
 
 def read(card: BundleCard, answers: Mapping[str, NDArray[Any]]) -> Outputs:
     """Probabilities [N, K]. Raises FailedPrecondition WRONG_OUTPUT where they are not of the card's classes, or not of 0 to 1."""
+    if PROBABILITIES not in answers:
+        named = ", ".join(answers)
+        raise FailedPrecondition("WRONG_OUTPUT", f"the model answers {named}; a classifier answers {PROBABILITIES}", found=named)
     found = np.asarray(answers[PROBABILITIES], dtype=np.float32)
     if found.ndim != 2 or found.shape[1] != len(card.classes):
         message = f"the model answers {list(found.shape[1:])} numbers an example, its card names {len(card.classes)} classes"
