@@ -1,6 +1,6 @@
 """The passport of an artifact: who let these very bytes through, and what they were made from; signed, and checked at every load.
 
-A file of JSON in three layers, each a public standard (docs/decisions/0012-passport.md):
+A file of JSON in three layers, each a public standard (docs/decisions/0013-passport.md):
 
 * an in-toto Statement v1 whose one subject is the artifact by its sha256, and whose predicate (PREDICATE_TYPE) holds the facts;
 * a DSSE envelope around it, signed with ECDSA P-256 and SHA-256;

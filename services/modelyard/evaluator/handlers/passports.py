@@ -1,4 +1,4 @@
-"""Passports: what is known of an artifact that the gate let through, put together to be signed (docs/decisions/0012)."""
+"""Passports: what is known of an artifact that the gate let through, put together to be signed (docs/decisions/0013)."""
 
 from __future__ import annotations
 
