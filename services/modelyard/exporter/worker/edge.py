@@ -93,7 +93,7 @@ def edge_files(model: bytes, card: BundleCard, pictures: NDArray[np.uint8], acce
     report = vela(model, accelerator) if accelerator else None
     vectors = pictures[: max(1, min(len(pictures), VECTOR_BYTES // pictures[0].size))]
     files = {
-        "model_data.h": _header(model, facts, card, len(vectors)),
+        "model_data.h": _header(model, facts, card, len(vectors), report),
         "model_data.cc": _source(model, card, vectors, _answers(model, vectors), report),
         "runner.py": (_TEMPLATES / "runner.py").read_text(),
         "runner.cc": _runner(facts),
@@ -148,7 +148,8 @@ def vela(model: bytes, accelerator: str, timeout_s: float = VELA_TIMEOUT_S) -> V
         done = _run_vela(folder, accelerator, timeout_s)
         compiled = folder / "model_vela.tflite"
         if done.returncode != 0 or not compiled.exists():
-            words = " ".join((done.stderr or done.stdout).split())[-300:]
+            said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip() and not line.startswith("Warning")]
+            words = " ".join(said[-3:])[-300:]
             message = f"Vela could not compile the model for {accelerator}: {words}"
             raise FailedPrecondition("VELA_FAILED", message, accelerator=accelerator, status=done.returncode)
         return _report(folder, compiled.read_bytes())
@@ -199,7 +200,16 @@ def fnv1a(data: bytes) -> int:
     return value
 
 
-def _header(model: bytes, facts: FileFacts, card: BundleCard, vectors: int) -> str:
+def _lengths(model: bytes, report: VelaReport | None) -> str:
+    """Length and hash of the array, which is another for an Ethos-U."""
+    plain = (
+        f"constexpr unsigned int kModelLength = {len(model)};\n"
+        f"constexpr std::uint64_t kModelHash = {fnv1a(model)}ull;  // FNV-1a of the array\n"
+    )
+    return f"#ifdef MODEL_ETHOS_U\n{_lengths(report.model, None)}#else\n{plain}#endif\n" if report else plain
+
+
+def _header(model: bytes, facts: FileFacts, card: BundleCard, vectors: int, report: VelaReport | None) -> str:
     entering, leaving = facts.tensors[facts.inputs[0]], facts.tensors[facts.outputs[0]]
     _, height, width, channels = entering.shape
     return f"""// {card.recipe or "A picture classifier"} of Modelyard, 8-bit integers. SHA-256 of model.tflite:
@@ -209,9 +219,7 @@ def _header(model: bytes, facts: FileFacts, card: BundleCard, vectors: int) -> s
 
 #include <cstdint>
 
-constexpr unsigned int kModelLength = {len(model)};
-constexpr std::uint64_t kModelHash = {fnv1a(model)}ull;  // FNV-1a of model.tflite
-
+{_lengths(model, report)}
 // A picture has kHeight rows of kWidth pixels of kChannels bytes, 0 to 255. A byte enters as byte + kInputZeroPoint.
 constexpr int kHeight = {height};
 constexpr int kWidth = {width};
@@ -296,12 +304,12 @@ def _readme(model: bytes, facts: FileFacts, card: BundleCard, accelerator: str, 
         f"           (scale {entering.scale:g}, zero point {entering.zero_point}); resize with antialiased bilinear",
         f"Output     {len(card.classes)} probabilities, int8: (answer - ({leaving.zero_point})) * {leaving.scale:g}",
         f"Flash      {len(model)} bytes: model.tflite",
-        f"RAM        about {arena_bytes(facts)} bytes: activations alive at once, the runtime's records; scratch memory comes on top",
+        f"RAM        about {arena_bytes(facts)} bytes: activations alive at once and records; scratch memory comes on top",
         f"Operators  {', '.join(facts.operator_names)}",
     ]
     if report is not None:
         lines += [
-            f"Ethos-U    {accelerator}: model_vela.tflite, {len(report.model)} bytes. By Vela's own estimates for its usual system:",
+            f"Ethos-U    {accelerator}: model_vela.tflite, {len(report.model)} bytes. Vela's own estimates:",
             f"           {report.sram_bytes} bytes of SRAM, {report.flash_bytes} of flash, {report.cycles} cycles, "
             f"{report.inference_ms:.3f} ms an answer",
         ]
