@@ -20,12 +20,17 @@ def evaluate(
         str, typer.Option(help="Score it on this version. Default: the one the model was trained on.")
     ] = "",
     usage: Annotated[list[str], typer.Option(help="train, validation or test; may be given again. Default: all.")] = [],  # noqa: B006
+    slice_column: Annotated[
+        list[str],
+        typer.Option("--slice", metavar="COLUMN", help="Score the test usage by the values of this column; may be given again."),
+    ] = [],  # noqa: B006
 ) -> None:
     """Score an export's bytes through the runtime that serves them, with 95% intervals.
 
     \b
-    Example: modelyard evaluate EXPORT --usage test
+    Example: modelyard evaluate EXPORT --slice site
     """
+    from modelyard.cli.findings import print_findings
     from modelyard.cli.live import job_bar
     from modelyard.cli.output import plain, print_facts, print_json
     from modelyard.cli.results import intervals, metrics, print_scores
@@ -34,7 +39,9 @@ def evaluate(
 
     with session(common) as here:
         version = here.client.datasets.get_dataset_version(dataset_version).name if dataset_version else ""
-        started = here.client.evaluations.create_evaluation(export, dataset_version=version, usages=usage)
+        started = here.client.evaluations.create_evaluation(
+            export, dataset_version=version, usages=usage, slice_columns=slice_column
+        )
         with job_bar("evaluate", "evaluation") as show:
             done = here.client.evaluations.wait_evaluation(started.name, on_change=show)
     if common.json:
@@ -45,3 +52,4 @@ def evaluate(
     for score in done.scores:
         for one in score.classes:
             print(f"{one.label}: precision {one.precision.value:.3f}, recall {one.recall.value:.3f}, {one.support} examples")
+    print_findings(done)
