@@ -18,6 +18,7 @@ from modelyard.exporter.v1.exporter_service_pb2_grpc import add_ExporterServiceS
 
 NAME = "exporter"
 WORKER = "modelyard.exporter.worker"
+AGENT_TOKEN = "MODELYARD_AGENT_TOKEN"  # noqa: S105  the variable that the worker reads (worker/measuring.py)
 
 
 def build(
@@ -39,7 +40,10 @@ def build(
     )
     servicer = ExporterServicer(ports, targets, platform.resources)
     settings = platform.settings if isinstance(platform.settings, ExporterSettings) else ExporterSettings()
+    environment = {AGENT_TOKEN: settings.agent_token.get_secret_value()}
     for kind in (exports.KIND, profiles.KIND):
-        platform.jobs.register(JobKind(kind, service=NAME, worker_module=WORKER, slots=settings.exporter_slots))
+        platform.jobs.register(
+            JobKind(kind, service=NAME, worker_module=WORKER, slots=settings.exporter_slots, environment=environment)
+        )
     mount = Mount("modelyard.exporter.v1.ExporterService", lambda server: add_ExporterServiceServicer_to_server(servicer, server))
     return Service(NAME, [mount])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from modelyard.core.errors import FailedPrecondition, InvalidArgument
+from modelyard.exporter.domain.targets import Target
 from modelyard.exporter.worker.candidates import measure_candidates
 from modelyard.exporter.worker.export import UNKNOWN, export_model
 from modelyard.formats.bundle import Source, open_bundle
@@ -25,6 +26,7 @@ from tests.support.tables import TARGETS, credit_table
 
 SOURCE = Source("projects/p/models/m/versions/V001", "projects/p/datasets/d/versions/V001", "ab" * 32, "cd" * 32)
 SIZE = PictureInput(16, 16, 1)
+ONE_CORE = Target("cpu-1core", threads=1, local=True)
 
 
 def ignore(*_: object) -> None:
@@ -151,25 +153,37 @@ def test_candidates_are_measured_before_training(tmp_path: Path, pictures: Datas
     odd = replace(known, name="odd", architecture="timm:no_such_network")
     heard: list[int] = []
     results = measure_candidates(
-        [known, odd], pictures, tmp_path, target="cpu-1core", seconds=0.2, on_measured=lambda number, result: heard.append(number)
+        [known, odd], pictures, tmp_path, ONE_CORE, seconds=0.2, on_measured=lambda number, result: heard.append(number)
     )
     assert heard == [1, 2]
     assert results[0].latency is not None
     assert results[0].latency.p50_ms > 0
     assert results[0].size_bytes > 10_000
-    assert results[0].error == ""
+    assert results[0].error_message == results[0].unmeasured_reason == ""
     assert results[1].latency is None
-    assert "no_such_network" in results[1].error
+    assert "no_such_network" in results[1].error_message
     assert not list(tmp_path.glob("*.bundle"))
+
+
+def test_candidates_for_a_target_that_is_not_here_are_made_and_not_guessed(tmp_path: Path, pictures: DatasetReader) -> None:
+    recipe = replace(find_recipe("micronet"), input=SIZE)
+    camera = Target("camera", format="litert", precision="int8", flash_bytes=1 << 20)
+    (made,) = measure_candidates([recipe], pictures, tmp_path, camera, seconds=0.2)
+    assert made.latency is None
+    assert "no agent" in made.unmeasured_reason
+    assert 1000 < made.size_bytes < 100_000
+    (small,) = measure_candidates([recipe], pictures, tmp_path, replace(camera, flash_bytes=500), seconds=0.2)
+    assert (small.latency, small.unmeasured_reason) == (None, "")
+    assert "camera has room for 500" in small.error_message
 
 
 @pytest.mark.parametrize("target", ["level", "limit"])
 def test_tabular_candidates(tmp_path: Path, target: str) -> None:
     reader = table(tmp_path, target)
     recipes = [find_recipe(name, reader.descriptor.task) for name in ("tabular-auto", "lightgbm", "linear")]
-    results = measure_candidates(recipes, reader, tmp_path, target="cpu", seconds=0.2)
-    assert [result.error for result in results] == ["", "", ""]
+    results = measure_candidates(recipes, reader, tmp_path, Target("cpu", local=True), seconds=0.2)
+    assert [result.error_message for result in results] == ["", "", ""]
     assert all(result.latency is not None for result in results)
     assert results[2].size_bytes < results[1].size_bytes
-    assert [result.recipe for result in results] == ["tabular-auto", "lightgbm", "linear"]
+    assert [result.recipe_id for result in results] == ["tabular-auto", "lightgbm", "linear"]
     assert results[0].latency == results[1].latency, "the same graph is measured once"

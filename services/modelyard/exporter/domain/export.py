@@ -255,6 +255,9 @@ def _check_pruning(wish: Wish, table: bool) -> None:
     if wish.pruning.wanted and table:
         message = "pruning is set; a tabular model has no channels and no weights to leave out"
         raise InvalidArgument("BAD_PRUNING", message, field="export.pruning")
+    if wish.pruning.weights and wish.quantization == AWARE:
+        message = "pruning.weights is set; quantization-aware training moves the weights that were made zero, so leave one out"
+        raise InvalidArgument("BAD_PRUNING", message, field="export.pruning.weights", value=wish.pruning.weights)
     if wish.pruning.wanted and wish.limits is not None:
         message = "pruning is set; with limits the exporter chooses it, so leave one of the two out"
         raise InvalidArgument("BAD_PRUNING", message, field="export.pruning")

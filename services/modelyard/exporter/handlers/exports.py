@@ -11,6 +11,7 @@ from modelyard.core.documents import from_document, to_document
 from modelyard.core.errors import InvalidArgument, NotFound
 from modelyard.core.jobs.job import Job
 from modelyard.core.requests import Request
+from modelyard.exporter.domain.compression import check_measurable
 from modelyard.exporter.domain.export import (
     DEFAULT_TRAINING_S,
     ExportResult,
@@ -41,7 +42,8 @@ class Ports:
 def create_export(ports: Ports, parent: str, wish: Wish, request: Request) -> Job:
     """Starts the export of a model version.
 
-    Raises InvalidArgument for a bad name, form, target or limit, NotFound, FailedPrecondition DATASET_VERSION_NOT_READY.
+    Raises InvalidArgument for a bad name, form, target or limit, NotFound, FailedPrecondition DATASET_VERSION_NOT_READY or
+    LATENCY_UNMEASURED.
     """
     names.PROJECT.parse(parent, "parent")
     names.MODEL_VERSION.parse(wish.model_version, "export.model_version")
@@ -49,6 +51,8 @@ def create_export(ports: Ports, parent: str, wish: Wish, request: Request) -> Jo
     complete(wish, "image_classification", target)  # what is wrong for every task is said before others are asked
     model = ports.models.get(wish.model_version)
     wish = complete(wish, model.task, target)
+    if wish.limits is not None:
+        check_measurable(wish.limits, target.unmeasured_reason)
     version = ports.versions.get(model.dataset_version)
     spec = ExportSpec(
         model_version=model.name,

@@ -9,11 +9,9 @@ from modelyard.core.documents import from_document, to_document
 from modelyard.core.jobs.worker_link import Assignment, Cancelled, Completion, WorkerLink, run_worker
 
 if TYPE_CHECKING:
-    from modelyard.exporter.domain.export import Candidate
+    from modelyard.exporter.domain.export import Candidate, Measured
     from modelyard.recipes.recipe import Recipe
 
-STAGES = ("graph", "parity", "latency", "store")
-MEASURE_S = 2.0
 MEASURE_CANDIDATE_S = 1.0
 
 
@@ -25,52 +23,42 @@ def work(assignment: Assignment, link: WorkerLink) -> Completion:
 
 
 def export(assignment: Assignment, link: WorkerLink) -> Completion:
-    """Writes the bundle, proves and measures it, and only then stores it."""
-    from modelyard.exporter.domain.export import ExportResult, ExportSpec, Parity
-    from modelyard.exporter.domain.latency import Latency
-    from modelyard.exporter.worker.export import export_model
-    from modelyard.formats.bundle import Source
-    from modelyard.formats.dataset import open_dataset
-    from modelyard.runtime.latency import measure
+    """Makes the bundle, proves and measures it, and only then stores it."""
+    from modelyard.core import errors
+    from modelyard.exporter.domain.export import ExportSpec
+    from modelyard.exporter.worker.export_job import Reports, run_export
 
-    spec = from_document(assignment.spec, ExportSpec)
-    path = link.workdir / "model.bundle"
-    source = Source(spec.model_version, spec.dataset_version, spec.dataset_digest, spec.model_file.sha256)
-    reader = open_dataset(link.artifacts, spec.descriptor)
-    card = export_model(link.artifacts.path(spec.model_file), reader, path, source, lambda stage: _enter(link, stage))
-    _enter(link, "latency")
-    latency = measure(path, spec.target, seconds=MEASURE_S)
-    _enter(link, "store")
-    if card.parity is None:
-        raise AssertionError("export_model gives a proven bundle")
-    parity = Parity(card.parity.examples, card.parity.max_abs_difference, card.parity.label_agreement, card.parity.tolerance)
-    return Completion(to_document(ExportResult(link.artifacts.put_file(path), parity, Latency(**vars(latency)))))
+    def on_stage(stage: str, fraction: float, eta_s: float | None) -> None:
+        _stop_if_cancelled(link)
+        link.report(stage=stage, fraction=fraction, eta_s=eta_s)
+
+    reports = Reports(on_stage, lambda: link.instruction() == "cancel")
+    try:
+        result = run_export(from_document(assignment.spec, ExportSpec), link.artifacts, link.workdir, reports)
+    except errors.Cancelled as error:
+        raise Cancelled from error
+    return Completion(to_document(result))
 
 
 def profile(assignment: Assignment, link: WorkerLink) -> Completion:
     """Measures every candidate."""
-    from modelyard.exporter.domain.export import Measured, ProfileResult, ProfileSpec
-    from modelyard.exporter.domain.latency import Latency
-    from modelyard.exporter.worker.candidates import CandidateResult, measure_candidates
+    from modelyard.exporter.domain.export import ProfileResult, ProfileSpec
+    from modelyard.exporter.worker.candidates import measure_candidates
+    from modelyard.exporter.worker.measuring import facts_of
     from modelyard.formats.dataset import open_dataset
 
     spec = from_document(assignment.spec, ProfileSpec)
     recipes = [_recipe(candidate) for candidate in spec.candidates]
     total = len(recipes)
 
-    def measured(number: int, result: CandidateResult) -> None:
+    def measured(number: int, result: Measured) -> None:
         _stop_if_cancelled(link)
-        link.report(stage=f"measured {result.recipe}", fraction=number / total, done=number, total=total, unit="recipes")
+        link.report(stage=f"measured {result.recipe_id}", fraction=number / total, done=number, total=total, unit="recipes")
 
     link.report(stage="measure recipes", total=total, unit="recipes")
     reader = open_dataset(link.artifacts, spec.descriptor)
-    results = measure_candidates(
-        recipes, reader, link.workdir, target=spec.target, seconds=MEASURE_CANDIDATE_S, on_measured=measured
-    )
-    found = tuple(
-        Measured(result.recipe, Latency(**vars(result.latency)) if result.latency else None, result.size_bytes, result.error)
-        for result in results
-    )
+    target = facts_of(spec.facts, spec.target)
+    found = measure_candidates(recipes, reader, link.workdir, target, seconds=MEASURE_CANDIDATE_S, on_measured=measured)
     return Completion(to_document(ProfileResult(found)))
 
 
@@ -91,13 +79,6 @@ def _recipe(candidate: Candidate) -> Recipe:
     except NotFound:
         known = Recipe(candidate.recipe_id, candidate.task, candidate.architecture)
     return replace(known, architecture=candidate.architecture, input=picture)
-
-
-def _enter(link: WorkerLink, stage: str) -> None:
-    _stop_if_cancelled(link)
-    link.report(
-        stage=stage, fraction=STAGES.index(stage) / len(STAGES), done=STAGES.index(stage), total=len(STAGES), unit="stages"
-    )
 
 
 def _stop_if_cancelled(link: WorkerLink) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,13 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelyard.core.errors import InvalidArgument, ModelyardError
-from modelyard.exporter.worker.export import Graph, example_pictures, picture_card, table_graph_of, write_proven
-from modelyard.formats.bundle import Source
+from modelyard.exporter.domain.export import Measured
+from modelyard.exporter.domain.form import Form
+from modelyard.exporter.domain.targets import Target
+from modelyard.exporter.worker.export import Graph, converted_graph, picture_card, table_graph_of, write_proven
+from modelyard.exporter.worker.export_job import check_room
+from modelyard.exporter.worker.measuring import measured_once
+from modelyard.formats.bundle import Source, open_bundle
 from modelyard.formats.dataset import IMAGE, TRAIN, DatasetReader
 from modelyard.formats.model import ModelCard
 from modelyard.recipes.recipe import Recipe
 from modelyard.recipes.tabular import AUTO, LIGHTGBM, LINEAR
-from modelyard.runtime.latency import LatencyResult, measure
 
 if TYPE_CHECKING:
     from modelyard.recipes.build_tabular import Matrix, TableModel
@@ -30,37 +34,29 @@ STAND_IN_ROUNDS: Final = 400
 STAND_IN_LEAVES: Final = 31
 
 
-@dataclass(frozen=True)
-class CandidateResult:
-    """What one recipe takes. `latency` is None and `error` says why when it could not be measured."""
-
-    recipe: str
-    latency: LatencyResult | None
-    size_bytes: int
-    error: str = ""
-
-
 def measure_candidates(
     recipes: Sequence[Recipe],
     reader: DatasetReader,
     workdir: Path,
+    target: Target,
     *,
-    target: str,
     seconds: float = 1.0,
-    on_measured: Callable[[int, CandidateResult], None] = lambda number, result: None,
-) -> tuple[CandidateResult, ...]:
+    on_measured: Callable[[int, Measured], None] = lambda number, result: None,
+) -> tuple[Measured, ...]:
     """The latency of each recipe's untrained export for the inputs and classes of a dataset version, in the order given.
 
-    A recipe that cannot be exported or measured has its reason in `error`; the others are measured all the same. `seconds` is the
-    time spent measuring each. on_measured(number from 1, result) is called after each.
+    Each is made in the target's form (a table in ONNX) and held against its limits. A recipe that cannot be made, or does not
+    suit, has its reason in `error_message`; the others are measured all the same. On a target that nothing can measure on, none
+    is: `unmeasured_reason` says so. `seconds` is the time spent measuring each. on_measured(number from 1, result) is called
+    after each.
     """
-    results: list[CandidateResult] = []
-    by_graph: dict[object, CandidateResult] = {}
+    results: list[Measured] = []
+    by_graph: dict[object, Measured] = {}
     for number, recipe in enumerate(recipes, 1):
         same = (_family(recipe), recipe.input)
         if same not in by_graph:
             by_graph[same] = _measure_one(recipe, reader, workdir / f"candidate-{number}.bundle", target, seconds)
-        results.append(replace(by_graph[same], recipe=recipe.name))
+        results.append(replace(by_graph[same], recipe_id=recipe.name))
         on_measured(number, results[-1])
     return tuple(results)
 
@@ -70,35 +66,39 @@ def _family(recipe: Recipe) -> str:
     return LIGHTGBM if recipe.architecture == AUTO else recipe.architecture
 
 
-def _measure_one(recipe: Recipe, reader: DatasetReader, path: Path, target: str, seconds: float) -> CandidateResult:
+def _measure_one(recipe: Recipe, reader: DatasetReader, path: Path, target: Target, seconds: float) -> Measured:
     try:
-        write_proven(untrained_graph(recipe, reader), path)
-        return CandidateResult(recipe.name, measure(path, target, seconds=seconds), path.stat().st_size)
+        write_proven(untrained_graph(recipe, reader, target), path)
+        bundle = open_bundle(path)
+        check_room(bundle, target)
+        latency = measured_once(target, path, seconds)
+        size = path.stat().st_size if latency is not None else bundle.model_size
+        return Measured(recipe.name, latency, size, unmeasured_reason=target.unmeasured_reason)
     except ModelyardError as error:
-        return CandidateResult(recipe.name, None, 0, error.message)
+        return Measured(recipe.name, None, 0, error.message)
     except Exception as error:  # one network that torch cannot build must not hide what the others take
         log.exception("%s could not be measured", recipe.name)
-        return CandidateResult(recipe.name, None, 0, f"{type(error).__name__}: {error}"[:500])
+        return Measured(recipe.name, None, 0, f"{type(error).__name__}: {error}"[:500])
     finally:
         path.unlink(missing_ok=True)
 
 
-def untrained_graph(recipe: Recipe, reader: DatasetReader) -> Graph:
-    """The export of a recipe whose weights mean nothing yet."""
-    return _untrained_picture(recipe, reader) if reader.descriptor.kind == IMAGE else _untrained_table(recipe, reader)
+def untrained_graph(recipe: Recipe, reader: DatasetReader, target: Target) -> Graph:
+    """The export of a recipe whose weights mean nothing yet, in the target's form."""
+    if reader.descriptor.kind == IMAGE:
+        return _untrained_picture(recipe, reader, Form(target.format, target.precision, accelerator=target.accelerator))
+    return _untrained_table(recipe, reader)
 
 
-def _untrained_picture(recipe: Recipe, reader: DatasetReader) -> Graph:
-    from modelyard.exporter.worker.picture_graph import image_graph, predict, untrained_model
+def _untrained_picture(recipe: Recipe, reader: DatasetReader, form: Form) -> Graph:
+    from modelyard.exporter.worker.picture_graph import untrained_model
 
     if recipe.input is None:
         message = f"the recipe {recipe.name} has no input size; give input_height, input_width and input_channels"
         raise InvalidArgument("INVALID_RECIPE", message, field="recipes.input_height")
     classes = reader.descriptor.classes
     model = untrained_model(recipe.architecture, recipe.input, len(classes))
-    images = example_pictures(reader, recipe.input)
-    card = picture_card(recipe.input, classes, Source(), recipe.name)
-    return Graph(image_graph(model, recipe.input), {"image": images}, predict(model, images), card, "torch")
+    return converted_graph(model, reader, picture_card(recipe.input, classes, Source(), recipe.name), form)
 
 
 def _untrained_table(recipe: Recipe, reader: DatasetReader) -> Graph:

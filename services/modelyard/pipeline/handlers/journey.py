@@ -319,7 +319,8 @@ def _limits(spec: RunSpec) -> Limits | None:
     """The limits, with what the run demands anyway where they say nothing of their own."""
     if spec.compression is None:
         return None
-    demanded = float(spec.max_inference_ms) if spec.latency_demanded else 0.0
+    measurable = spec.facts is None or spec.facts.measurable
+    demanded = float(spec.max_inference_ms) if spec.latency_demanded and measurable else 0.0
     return replace(
         spec.compression,
         max_latency_ms=spec.compression.max_latency_ms or demanded,

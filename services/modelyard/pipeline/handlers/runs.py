@@ -46,7 +46,11 @@ def _resolved(services: Services, spec: RunSpec) -> RunSpec:
         spec = replace(spec, dataset_version=_ready(services, spec.dataset_version))
     if spec.incremental_model_version:
         spec = replace(spec, incremental_model_version=services.training.version(spec.incremental_model_version)[0])
-    return replace(spec, facts=_target(services, spec.target))
+    facts = _target(services, spec.target)
+    if spec.compression is not None and spec.compression.max_latency_ms and not facts.measurable:
+        message = f"compression.max_latency_ms is {spec.compression.max_latency_ms:g}; nothing can measure on {spec.target}"
+        raise InvalidArgument("LATENCY_UNMEASURED", message, field="pipeline_run.compression.max_latency_ms", target=spec.target)
+    return replace(spec, facts=facts)
 
 
 def _target(services: Services, target: str) -> TargetFacts:

@@ -65,7 +65,9 @@ def exported_sentence(found: Document) -> str:
     if "parity" in found:
         parts.append(f"at most {found['parity'].get('max_abs_difference', 0.0):.2g} away from the trained model")
     trail = found.get("trail", [])
-    chosen = next((step.get("road", "") for step in trail if step.get("accepted")), "")
+    size = found.get("model_size_bytes")
+    accepted = [step for step in trail if step.get("accepted")]
+    chosen = next((step.get("road", "") for step in accepted if step.get("size_bytes") == size), accepted and "chosen by trying")
     if trail:
         parts.append(f"{chosen or 'nothing smaller kept to the limits'} (tried {len(trail)})")
     return ", ".join(part for part in parts if part)
