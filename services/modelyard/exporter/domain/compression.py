@@ -32,7 +32,7 @@ ERRORS: Final = ("rmse", "mae")
 POST_TRAINING: Final = "post_training"
 AWARE: Final = "aware_training"
 
-PLAIN, BOUNDED, EQUALIZED, MIXED, QAT, PRUNED = "plain", "bounded", "equalized", "mixed", "qat", "pruned"
+PLAIN, EQUALIZED, MIXED, QAT, PRUNED = "plain", "equalized", "mixed", "qat", "pruned"
 """Means by which a road changes the model before it is converted."""
 
 TRAINING: Final = (QAT, PRUNED)
@@ -123,7 +123,7 @@ class Road:
     @property
     def repairs_loss_only(self) -> bool:
         """Whether its artifact is as large and as slow as that of plain int8, so that it can only lose less."""
-        return self.means in (BOUNDED, EQUALIZED, MIXED, QAT)
+        return self.means in (EQUALIZED, MIXED, QAT)
 
 
 # The roads
@@ -154,8 +154,7 @@ def roads(format: str, precision: str, limits: CompressionLimits, accelerator: s
 def _int8_roads(form: Form) -> list[Road]:
     found = [
         Road("int8 after training, per channel", form),
-        Road("int8 after training, ranges of least error", form, BOUNDED),
-        Road("int8 after training, layers equalized, ranges of least error", form, EQUALIZED),
+        Road("int8 after training, layers equalized", form, EQUALIZED),
     ]
     if form.format != EDGE:  # a microcontroller's kernels are integer ones
         found.append(Road("int8 after training, the layers that hurt most in float", form, MIXED))
@@ -224,11 +223,16 @@ def _smaller_accepted(trail: Sequence[CompressionStep]) -> bool:
 def judged(step: CompressionStep, limits: CompressionLimits, *, counts: bool = True) -> CompressionStep:
     """The step with its verdict and the reason in words. counts: False for a float model that only serves as the measure."""
     failures = [text for text in (_too_large(step, limits), _too_slow(step, limits), _too_lossy(step, limits)) if text]
-    if failures:
-        return replace(step, accepted=False, message="not accepted: " + "; ".join(failures))
     if not counts:
         return replace(step, accepted=False, message="the measure of what the others lose; another form was asked for")
+    if failures:
+        return replace(step, accepted=False, message="not accepted: " + "; ".join(failures))
     return replace(step, accepted=True, message="accepted: " + _kept(step, limits))
+
+
+def taken(step: CompressionStep) -> CompressionStep:
+    """The accepted step whose artifact is the result."""
+    return replace(step, message=f"{step.message}; this one was taken")
 
 
 def fallback(trail: Sequence[CompressionStep], *, skipped_training: bool) -> CompressionStep:

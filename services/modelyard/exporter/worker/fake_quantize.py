@@ -124,11 +124,11 @@ def rounded_weight(weight: Tensor) -> Tensor:
     return torch.fake_quantize_per_channel_affine(weight, scale, zero, 0, -127, 127)
 
 
-def prepare(network: fx.GraphModule, example: Tensor, *, weights: bool = True) -> dict[str, ActivationRange]:
+def prepare(network: fx.GraphModule, example: Tensor) -> dict[str, ActivationRange]:
     """Puts a range behind the input and every activation that an int8 runtime rounds, and a rounding on every weight, in place.
 
-    example: a small input of the network, which tells which values are tensors. weights: False leaves them as they are. Returns
-    the ranges by their module names, that of the input first.
+    example: a small input of the network, which tells which values are tensors. Returns the ranges by their module names,
+    that of the input first.
     """
     floats = _float_tensors(network, example)
     wanted = [node for node in network.graph.nodes if node.name in floats and _is_rounded(network, node)]
@@ -143,7 +143,7 @@ def prepare(network: fx.GraphModule, example: Tensor, *, weights: bool = True) -
         made.args = (node,)
     network.graph.lint()
     network.recompile()
-    for layer in weighted_layers(network).values() if weights else ():
+    for layer in weighted_layers(network).values():
         parametrize.register_parametrization(layer, "weight", RoundedWeight())
     return ranges
 

@@ -17,7 +17,7 @@ from torch import fx
 from modelyard.exporter.worker.equalize import equalized
 from modelyard.exporter.worker.fake_quantize import ActivationRange, finish, prepare, set_state
 from modelyard.exporter.worker.finetune import Budget, Examples, Listener, finetune
-from modelyard.exporter.worker.fold import folded, scaled_pixels
+from modelyard.exporter.worker.fold import scaled_pixels
 from modelyard.recipes.build_image import ServedImageModel
 
 WATCHED: Final = 512
@@ -25,9 +25,6 @@ WATCHED: Final = 512
 
 SLACK: Final = 1.5
 """A range that examples exceed by less than half needs no bound in the graph: it costs at most 0.6 of the 8 bits."""
-
-CALIBRATION_SLACK: Final = 1.1
-"""The same for ranges that were only chosen: there the bound is all that helps."""
 
 LEARNING_RATE: Final = 3e-4
 
@@ -64,21 +61,6 @@ def quantization_aware(
     _watch(student, ranges, train, seed)
     finish(network, slack=SLACK)
     return student
-
-
-def bounded(model: ServedImageModel, train: Examples, *, seed: int = 0) -> ServedImageModel:
-    """A folded float copy whose activations are kept within the ranges that 8 bits represent best; nothing is trained.
-
-    The ranges are those of the least mean square error, clipping included, on WATCHED training pictures. Raises
-    FailedPrecondition NOT_TRACEABLE or NO_TRAINING_EXAMPLES.
-    """
-    copy = folded(model)
-    network = cast(fx.GraphModule, copy.module)
-    ranges = prepare(network, _input(copy, train, 2), weights=False)
-    _fix_input(copy, ranges)
-    find_ranges(copy, ranges, train, seed)
-    finish(network, slack=CALIBRATION_SLACK)
-    return copy
 
 
 def find_ranges(model: ServedImageModel, ranges: dict[str, ActivationRange], train: Examples, seed: int) -> None:
