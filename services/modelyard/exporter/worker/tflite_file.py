@@ -249,3 +249,45 @@ def arena_bytes(facts: FileFacts) -> int:
         for step in range(begin, last.get(at, begin) + 1):
             alive[step] += size
     return max(alive) + 100 * len(facts.operators) + 64 * len(facts.tensors)
+
+
+# Changing
+
+
+def with_softmax(data: bytes) -> bytes:
+    """The model with its only output [1, classes] turned into probabilities, float32."""
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0))
+    graph = model.subgraphs[0]
+    output = int(graph.outputs[0])
+    if graph.tensors[output].type != schema.TensorType.FLOAT32:
+        output = _appended(model, "DEQUANTIZE", 2, output, "scores", None)
+    output = _appended(model, "SOFTMAX", 1, output, "probabilities", schema.SoftmaxOptionsT(beta=1.0))
+    graph.outputs = np.array([output], np.int32)
+    for signature in model.signatureDefs or []:
+        for each in signature.outputs:
+            each.tensorIndex = output
+    for place, buffer in enumerate(model.buffers):
+        if buffer.data is not None and len(buffer.data):
+            model.buffers[place] = _AlignedBuffer(data=np.asarray(buffer.data, np.uint8))
+    builder = _Builder()
+    builder.Finish(model.Pack(builder), MARK)
+    return bytes(builder.Output())
+
+
+def _appended(model: Any, code: str, version: int, source: int, name: str, options: Any) -> int:
+    """Adds an operator of one input whose float output has the same shape; the output's number."""
+    graph = model.subgraphs[0]
+    number = len(graph.tensors)
+    graph.tensors.append(
+        schema.TensorT(shape=graph.tensors[source].shape, type=schema.TensorType.FLOAT32, name=f"modelyard/{name}")
+    )
+    value = getattr(schema.BuiltinOperator, code)
+    model.operatorCodes.append(schema.OperatorCodeT(deprecatedBuiltinCode=min(value, 127), builtinCode=value, version=version))
+    made = schema.OperatorT(
+        opcodeIndex=len(model.operatorCodes) - 1, inputs=np.array([source], np.int32), outputs=np.array([number], np.int32)
+    )
+    if options is not None:
+        made.builtinOptionsType = schema.BuiltinOptions.SoftmaxOptions
+        made.builtinOptions = options
+    graph.operators.append(made)
+    return number
