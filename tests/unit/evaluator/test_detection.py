@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import time
 from typing import Any
 
@@ -13,54 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelyard.core.errors import InvalidArgument
-from modelyard.evaluator.domain.detection import DetectionScore, FoundBoxes, TrueBoxes, detection
+from modelyard.evaluator.domain.detection import FoundBoxes, TrueBoxes, detection
+from tests.support.coco import coco_figures, our_figures
 
 CLASSES = ("cat", "dog", "bird")
-
-
-def _coco(truths: list[TrueBoxes], found: list[FoundBoxes]) -> dict[str, float]:
-    """The same through pycocotools."""
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
-    annotations: list[dict[str, Any]] = []
-    results: list[dict[str, Any]] = []
-    for number, (truth, one) in enumerate(zip(truths, found, strict=True)):
-        for box, label, crowd in zip(truth.boxes, truth.labels, truth.crowd, strict=True):
-            area = float((box[2] - box[0]) * (box[3] - box[1]))
-            annotations.append(
-                {"id": len(annotations) + 1, "image_id": number + 1, "category_id": int(label) + 1, "bbox": _xywh(box)}
-                | {"area": area, "iscrowd": int(crowd)}
-            )
-        for box, label, score in zip(one.boxes, one.labels, one.scores, strict=True):
-            results.append({"image_id": number + 1, "category_id": int(label) + 1, "bbox": _xywh(box), "score": float(score)})
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco = COCO()
-        coco.dataset = {
-            "info": {},
-            "images": [{"id": number + 1} for number in range(len(truths))],
-            "categories": [{"id": number + 1} for number in range(len(CLASSES))],
-            "annotations": annotations,
-        }
-        coco.createIndex()
-        judge = COCOeval(coco, coco.loadRes(results), "bbox")
-        judge.evaluate()
-        judge.accumulate()
-        judge.summarize()
-    stats = dict(zip(("map_50_95", "map_50", "", "map_small", "map_medium", "map_large"), judge.stats[:6].tolist(), strict=True))
-    precision = judge.eval["precision"][:, :, :, 0, 2]
-    stats |= {f"class:{name}": float(precision[:, :, index].mean()) for index, name in enumerate(CLASSES)}
-    return {name: value for name, value in stats.items() if name and value > -1}
-
-
-def _xywh(box: Any) -> list[float]:
-    left, top, right, bottom = (float(value) for value in box)
-    return [left, top, right - left, bottom - top]
-
-
-def _ours(score: DetectionScore) -> dict[str, float]:
-    values = {metric.name: metric.value for metric in score.metrics}
-    return values | {f"class:{entry.label}": entry.map_50_95.value for entry in score.classes}
 
 
 def _world(seed: int, pictures: int, *, crowds: bool = True, ties: bool = False) -> tuple[list[TrueBoxes], list[FoundBoxes]]:
@@ -87,7 +41,7 @@ def _world(seed: int, pictures: int, *, crowds: bool = True, ties: bool = False)
 @pytest.mark.parametrize("seed", range(6))
 def test_detection_agrees_with_pycocotools(seed: int) -> None:
     truths, found = _world(seed, 25, ties=seed % 2 == 1)
-    expected, ours = _coco(truths, found), _ours(detection(truths, found, CLASSES, rounds=2))
+    expected, ours = coco_figures(truths, found, CLASSES), our_figures(detection(truths, found, CLASSES, rounds=2))
     assert ours.keys() == expected.keys()
     assert ours == pytest.approx(expected, abs=1e-9)
 
@@ -120,16 +74,16 @@ def test_it_agrees_on_whatever_boxes(pictures: list[tuple[list[Any], list[Any]]]
     ]
     if not any(len(one.scores) for one in found):  # pycocotools takes no empty result
         return
-    expected, ours = _coco(truths, found), _ours(detection(truths, found, CLASSES, rounds=2))
+    expected, ours = coco_figures(truths, found, CLASSES), our_figures(detection(truths, found, CLASSES, rounds=2))
     assert ours == pytest.approx(expected, abs=1e-9)
 
 
 def test_perfect_boxes_score_1_and_nothing_found_0() -> None:
     truths, _ = _world(0, 20, crowds=False)
     perfect = [FoundBoxes(truth.boxes, truth.labels, np.full(len(truth.labels), 0.9)) for truth in truths]
-    assert set(_ours(detection(truths, perfect, CLASSES)).values()) == {1.0}
+    assert set(our_figures(detection(truths, perfect, CLASSES)).values()) == {1.0}
     nothing = [FoundBoxes(np.zeros((0, 4)), np.zeros(0, np.int64), np.zeros(0)) for _ in truths]
-    assert set(_ours(detection(truths, nothing, CLASSES)).values()) == {0.0}
+    assert set(our_figures(detection(truths, nothing, CLASSES)).values()) == {0.0}
 
 
 def test_intervals_hold_the_value_and_narrow_with_pictures() -> None:

@@ -27,7 +27,7 @@ Bools = NDArray[np.bool_]
 ClassMap = NDArray[np.integer[Any]]
 
 IGNORED: Final = 255
-"""Class of pixels that nobody labelled: they count neither for nor against."""
+"""The usual class of pixels that nobody labelled: they count neither for nor against."""
 NEAR: Final = 0.0075
 _ROUNDS: Final = 1000
 
@@ -62,13 +62,13 @@ class SegmentationScore:
     classes: tuple[SegmentationClass, ...]
 
 
-def tally(truth: ClassMap, predicted: ClassMap, classes: int) -> Tally:
-    """Counts one picture: class indices [H, W], true and predicted, from 0 to `classes` - 1; the truth may also be IGNORED.
+def tally(truth: ClassMap, predicted: ClassMap, classes: int, ignored: int = IGNORED) -> Tally:
+    """Counts one picture: class indices [H, W], true and predicted, from 0 to `classes` - 1; the truth may also be `ignored`.
 
     Raises InvalidArgument BAD_CLASS_MAP where shapes differ or a class does not exist.
     """
-    _check(truth, predicted, classes)
-    counted = truth != IGNORED
+    counted = truth != ignored
+    _check(truth, predicted, counted, classes)
     ours, theirs = truth[counted].astype(np.int64), predicted[counted].astype(np.int64)
     right = np.bincount(ours[ours == theirs], minlength=classes)
     there, said = np.bincount(ours, minlength=classes), np.bincount(theirs, minlength=classes)
@@ -156,11 +156,11 @@ def _metric(name: str, samples: Floats) -> Metric:
     return Metric(name, value, *statistics.percentiles(samples[1:], value))
 
 
-def _check(truth: ClassMap, predicted: ClassMap, classes: int) -> None:
+def _check(truth: ClassMap, predicted: ClassMap, counted: Bools, classes: int) -> None:
     if truth.shape != predicted.shape or truth.ndim != 2:
         message = f"the true classes are {list(truth.shape)}, the predicted ones {list(predicted.shape)}; both must be [H, W]"
         raise InvalidArgument("BAD_CLASS_MAP", message)
-    for what, values in (("true", truth[truth != IGNORED]), ("predicted", predicted[truth != IGNORED])):
+    for what, values in (("true", truth[counted]), ("predicted", predicted[counted])):
         if values.size and not 0 <= values.min() <= values.max() < classes:
             message = f"the {what} classes are from {values.min()} to {values.max()}; there are {classes}"
             raise InvalidArgument("BAD_CLASS_MAP", message)
