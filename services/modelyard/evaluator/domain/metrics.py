@@ -55,7 +55,7 @@ def classification(usage: str, labels: Ints, probabilities: Floats, classes: Seq
     predicted = probabilities.argmax(axis=1)
     confusion = confusion_matrix(labels, predicted, len(classes))
     samples = _resampled_rates(confusion)
-    scores = tuple(_class_score(index, name, confusion, samples) for index, name in enumerate(classes))
+    scores = _class_scores(classes, confusion, samples)
     metrics = (
         _proportion("accuracy", int(np.trace(confusion)), len(labels)),
         *_averages(confusion, samples),
@@ -63,7 +63,7 @@ def classification(usage: str, labels: Ints, probabilities: Floats, classes: Seq
         *_losses(labels, probabilities),
         calibration_error(probabilities.max(axis=1), predicted == labels),
     )
-    rows = tuple(tuple(int(cell) for cell in row) for row in confusion)
+    rows = tuple(map(tuple, confusion.tolist()))
     return UsageScore(usage, len(labels), metrics, scores, rows)
 
 
@@ -124,11 +124,17 @@ def _sum_by(draws: Ints, group: NDArray[np.intp], size: int) -> Floats:
     return out.T
 
 
-def _class_score(index: int, name: str, confusion: Ints, samples: _Resampled) -> ClassScore:
-    total, hits = int(confusion.sum()), int(confusion[index, index])
-    predicted, support = int(confusion[:, index].sum()), int(confusion[index].sum())
+def _class_scores(classes: Sequence[str], confusion: Ints, samples: _Resampled) -> tuple[ClassScore, ...]:
+    hits, predicted, support = np.diag(confusion).tolist(), confusion.sum(axis=0).tolist(), confusion.sum(axis=1).tolist()
+    lower, upper = np.quantile(samples.f1, (0.025, 0.975), axis=0).tolist()
+    total = int(confusion.sum())
+    counts = zip(classes, hits, predicted, support, zip(lower, upper, strict=True), strict=True)
+    return tuple(_class_score(*of_class, total) for of_class in counts)
+
+
+def _class_score(name: str, hits: int, predicted: int, support: int, f1_interval: statistics.Interval, total: int) -> ClassScore:
     f1 = 2 * hits / (predicted + support) if predicted + support else 0.0
-    interval = statistics.percentiles(samples.f1[:, index], f1)
+    interval = min(f1_interval[0], f1), max(f1_interval[1], f1)
     if hits == predicted == support:  # without one error a bootstrap sees no spread
         interval = (statistics.wilson(hits, support)[0], 1.0) if support else (0.0, 0.0)
     return ClassScore(
@@ -182,8 +188,9 @@ def _areas(labels: Ints, probabilities: Floats) -> list[Metric]:
         return []
     fewest = int(min(np.bincount(labels)[present]))
     areas, influences = [], np.zeros((2, len(labels)))
+    by_class = np.ascontiguousarray(probabilities.T)
     for index in [1] if probabilities.shape[1] == 2 else present:
-        ranking = statistics.Ranking(probabilities[:, index], labels == index)
+        ranking = statistics.Ranking(by_class[index], labels == index)
         both = (ranking.roc_auc(), ranking.average_precision())
         areas.append([area for area, _ in both])
         influences += [influence for _, influence in both]
