@@ -38,6 +38,7 @@ GROUPS = {
     "endpoint": ["list", "show", "delete", "events"],
     "model": ["list", "show", "import"],
     "target": ["list", "create", "delete"],
+    "passport": ["show", "verify"],
     "runs": ["list", "show", "watch", "cancel", "stop"],
 }
 LEAVES = [(name, *([sub] if sub else [])) for name in COMMANDS for sub in GROUPS.get(name, [""])]
