@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -251,6 +252,15 @@ def test_the_latency_given_counts_before_that_of_the_export(world: GateWorld) ->
 def test_a_limit_of_latency_that_nobody_measured_is_no_error_and_no_yes(world: GateWorld) -> None:
     made = decide(world, "float", Demands(max_latency_ms=10))
     assert made.decision.verdict is Verdict.NOT_ENOUGH_DATA
+
+
+@pytest.mark.parametrize(("field", "value"), [("p95_ms", math.nan), ("p50_ms", -1.0), ("p99_ms", math.inf), ("memory_bytes", -1)])
+def test_a_latency_that_no_measurement_gives_is_refused(world: GateWorld, field: str, value: float) -> None:
+    changed: dict[str, Any] = {field: value}
+    with pytest.raises(InvalidArgument) as caught:
+        decide(world, "float", latency=replace(Latency(1, 2, 3, 100, 1, "cpu", "this"), **changed))
+    assert caught.value.reason == "BAD_LATENCY"
+    assert caught.value.violations[0].field == f"gate_decision.latency.{field}"
 
 
 # Passports

@@ -7,11 +7,13 @@ where quantization alone is to blame, and training with it has not been tried.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from modelyard.core.errors import InvalidArgument
 from modelyard.evaluator.domain.evaluation import EvaluationResult, Latency
 from modelyard.evaluator.domain.gate_demands import ClassFloor as ClassFloor
 from modelyard.evaluator.domain.gate_demands import Demands as Demands
@@ -79,6 +81,17 @@ class Decision:
     verdict: Verdict
     reasons: tuple[str, ...]
     tests: tuple[GateTest, ...]
+
+
+def check_latency(latency: Latency | None) -> None:
+    """Raises InvalidArgument BAD_LATENCY for a figure that no measurement gives."""
+    if latency is None:
+        return
+    for name in ("p50_ms", "p95_ms", "p99_ms", "memory_bytes"):
+        value = getattr(latency, name)
+        if not (math.isfinite(value) and value >= 0):
+            message = f"latency.{name} is {value}; it must be a measured figure, 0 or more"
+            raise InvalidArgument("BAD_LATENCY", message, field=f"gate_decision.latency.{name}", value=value)
 
 
 def decide(evidence: Evidence, demands: Demands) -> Decision:

@@ -27,6 +27,7 @@ from modelyard.evaluator.domain.gate import (
     Parent,
     Verdict,
     check_demands,
+    check_latency,
     decide,
     examples_sentence,
     examples_to_look_at,
@@ -107,10 +108,11 @@ class Scored:
 def create_decision(ports: Deciding, *, parent: str, wanted: Wanted, request: Request) -> Resource:
     """Decides about an evaluated artifact, and signs its passport where the verdict is DEPLOY.
 
-    Raises InvalidArgument (names, demands as check_demands, DIFFERENT_TEST_SETS, NOT_THE_PARENT), NotFound, FailedPrecondition
-    EVALUATION_NOT_READY or TEST_NOT_SCORED, naming the field.
+    Raises InvalidArgument (names, demands as check_demands, BAD_LATENCY, DIFFERENT_TEST_SETS, NOT_THE_PARENT), NotFound,
+    FailedPrecondition EVALUATION_NOT_READY or TEST_NOT_SCORED, naming the field.
     """
     project = names.PROJECT.parse(parent, "parent")["project"]
+    check_latency(wanted.latency)
     scored = _scored(ports.jobs, wanted.evaluation, "gate_decision.evaluation")
     check_demands(wanted.demands, metric_names(scored.spec.task), _classes(scored))
     stored, card = _decide(ports, scored, wanted)

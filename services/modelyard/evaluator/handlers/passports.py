@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -42,7 +43,7 @@ def issue_passport(experiments: Experiments, passports: Passports, issued: Issue
 def content(issued: Issued, experiment: Experiment | str, now: datetime) -> Document:
     """The predicate of the statement: plain JSON, nothing that must be looked up to be understood."""
     card, spec = issued.card, issued.spec
-    return {
+    document: Document = {
         "issued": now.isoformat(),
         "artifact": {
             "sha256": issued.result.artifact_sha256,
@@ -65,6 +66,17 @@ def content(issued: Issued, experiment: Experiment | str, now: datetime) -> Docu
         "evaluation": _evaluation(issued),
         "gate": _gate(issued),
     }
+    found: Document = _finite(document)
+    return found
+
+
+def _finite(value: Any) -> Any:
+    """The same with null for what JSON has no number for."""
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _experiment(experiments: Experiments, issued: Issued) -> Experiment | str:
