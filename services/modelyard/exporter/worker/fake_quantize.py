@@ -20,8 +20,8 @@ from modelyard.exporter.worker.fold import layer_of, weighted_layers
 STEPS: Final = 255
 """Steps between the lowest and the highest number of 8 bits."""
 
-KEPT_VALUES: Final = 200_000
-"""Values of an activation on which its range is chosen."""
+KEPT_VALUES: Final = 25_000
+"""Values of an activation on which its range is chosen, for each batch that is watched."""
 
 SHARES: Final = tuple(np.geomspace(1.0, 1e-3, 40).tolist())
 """Parts of the observed range among which the best one is looked for."""
@@ -77,7 +77,9 @@ class ActivationRange(nn.Module):
         low, high = float(x.min()), float(x.max())
         self.observed = (min(self.observed[0], low), max(self.observed[1], high))
         values = x.flatten()
-        self._kept.append(values[:: max(1, len(values) // (KEPT_VALUES // 8))].cpu().numpy())
+        if len(values) > KEPT_VALUES:  # drawn, since a fixed stride would meet the same place of every picture
+            values = values[torch.randint(len(values), (KEPT_VALUES,), generator=torch.Generator().manual_seed(0))]
+        self._kept.append(values.cpu().numpy())
 
 
 def rounded(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
