@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -465,11 +466,22 @@ def test_on_a_target_that_is_not_here_size_decides_and_latency_is_not_guessed() 
     assert "latency" not in outcome["result"]
 
 
-def test_a_latency_that_was_demanded_is_asked_of_the_gate_even_where_nothing_measured_it() -> None:
-    latencies: dict[str, float | None] = {"small": None}
-    spec = replace(FROM_SOURCE, target="mcu", facts=MCU, max_inference_ms=20)
-    world, _, _ = _went(spec, World(facts=MCU, latencies=latencies, sizes={"small": 20_000}))
-    assert _questions(world)[0].max_ms == 20
+def test_a_latency_that_was_demanded_is_asked_of_the_gate_even_where_the_agent_was_away() -> None:
+    world, _, _ = _went(FROM_SOURCE, World(facts=replace(MCU, flash_bytes=0)))
+    assert (_questions(world)[0].latency, _questions(world)[0].max_ms) == (None, 20)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"max_inference_ms": 20}, "max_inference_duration_ms"),
+        ({"max_inference_ms": 0, "compression": Limits(max_latency_ms=5.0)}, "compression.max_latency_ms"),
+    ],
+)
+def test_a_latency_that_nothing_can_measure_is_refused_at_once(changes: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        _created(replace(FROM_SOURCE, target="mcu", **changes), World(facts=MCU))
+    assert (caught.value.reason, caught.value.violations[0].field) == ("LATENCY_UNMEASURED", f"pipeline_run.{field}")
 
 
 def test_no_recipe_small_enough_names_the_smallest() -> None:
@@ -488,17 +500,16 @@ def test_floors_of_classes_reach_the_gate() -> None:
     assert _questions(world)[0].class_floors == floors
 
 
-def test_a_target_that_is_not_known_is_refused_at_once() -> None:
-    class Jobs:
-        """None is started."""
+class NoJobs:
+    """None is started."""
 
+
+def _created(spec: RunSpec, world: World) -> None:
+    jobs: Any = NoJobs()
+    create_run(jobs, lambda _: services(world), parent=PARENT, run_id="", spec=spec, request=Request())
+
+
+def test_a_target_that_is_not_known_is_refused_at_once() -> None:
     with pytest.raises(InvalidArgument, match="target is 'phone'") as caught:
-        create_run(
-            Jobs(),  # type: ignore[arg-type]  # none is reached
-            lambda _: services(World()),
-            parent=PARENT,
-            run_id="",
-            spec=replace(FROM_SOURCE, target="phone"),
-            request=Request(),
-        )
+        _created(replace(FROM_SOURCE, target="phone"), World())
     assert (caught.value.reason, caught.value.violations[0].field) == ("UNKNOWN_TARGET", "pipeline_run.target")

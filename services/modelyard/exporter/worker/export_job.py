@@ -74,7 +74,7 @@ def run_export(spec: ExportSpec, artifacts: ArtifactStore, folder: Path, reports
     work = Work(spec, target, reader, artifacts.path(spec.model_file), source, folder, reports)
     path, trail = _made(work)
     bundle = open_bundle(path)
-    if spec.limits is None:  # what the planner gives keeps to the limits, or says that nothing does
+    if spec.limits is None or any(step.accepted for step in trail):  # else it is the float model, and the trail says so
         check_room(bundle, target)
     reports.on_stage("latency", LATENCY_PART if spec.limits is None else PLANNING_PART, None)
     measurement = measured(target, path, MEASURE_S)
@@ -116,7 +116,22 @@ def _plain(work: Work, path: Path) -> None:
 
 
 def _taken_in(work: Work, path: Path) -> None:
-    raise NotImplementedError
+    from modelyard.exporter.worker.imported import import_model
+
+    imported = work.spec.imported
+    if imported is None:
+        raise AssertionError("only an imported file is taken in")
+    import_model(
+        work.file,
+        imported.file_name,
+        work.spec.task,
+        imported.classes,
+        work.reader,
+        imported.pixel_scale,
+        imported.pixel_offset,
+        imported.licence,
+        path,
+    )
 
 
 def _trained(work: Work, path: Path) -> None:
@@ -220,6 +235,8 @@ def _planned(work: Work) -> tuple[Path, tuple[CompressionStep, ...]]:
         work.source,
         lambda path: measured_once(target, path, MEASURE_ROAD_S),
         plan,
+        file.card.classes,
+        file.card.architecture,
     )
     listener = planner.Listener(
         lambda stage, fraction, eta_s: work.reports.on_stage(stage, PLANNING_PART * fraction, eta_s), work.reports.should_stop
@@ -238,15 +255,12 @@ def _picture_file(work: Work) -> tuple[ModelFile, PictureInput]:
 
 
 def check_room(bundle: Bundle, target: Target) -> None:
-    """Raises FailedPrecondition MODEL_TOO_LARGE for a target that has no room for the model file."""
-    if target.flash_bytes and bundle.model_size > target.flash_bytes:
-        message = (
-            f"the model file has {bundle.model_size} bytes; {target.id} has room for {target.flash_bytes}. "
-            "Take a smaller recipe, prune it, or let the exporter choose with a largest size"
-        )
-        raise FailedPrecondition(
-            "MODEL_TOO_LARGE", message, size_bytes=bundle.model_size, flash_bytes=target.flash_bytes, target=target.id
-        )
+    """Raises FailedPrecondition MODEL_TOO_LARGE for a target without the room, naming what it needs and what there is."""
+    if not (target.ram_bytes or target.flash_bytes):
+        return
+    from modelyard.exporter.worker.edge import check_fits
+
+    check_fits(bundle.model_files(), target.ram_bytes, target.flash_bytes)
 
 
 def _trail_of_float(spec: ExportSpec, bundle: Bundle, measurement: Measurement) -> tuple[CompressionStep, ...]:

@@ -47,10 +47,21 @@ def _resolved(services: Services, spec: RunSpec) -> RunSpec:
     if spec.incremental_model_version:
         spec = replace(spec, incremental_model_version=services.training.version(spec.incremental_model_version)[0])
     facts = _target(services, spec.target)
-    if spec.compression is not None and spec.compression.max_latency_ms and not facts.measurable:
-        message = f"compression.max_latency_ms is {spec.compression.max_latency_ms:g}; nothing can measure on {spec.target}"
-        raise InvalidArgument("LATENCY_UNMEASURED", message, field="pipeline_run.compression.max_latency_ms", target=spec.target)
+    if not facts.measurable:
+        _check_no_latency(spec)
     return replace(spec, facts=facts)
+
+
+def _check_no_latency(spec: RunSpec) -> None:
+    """A latency that nothing can measure cannot be demanded: it would never be shown, and is never guessed."""
+    limits = {
+        "max_inference_duration_ms": spec.max_inference_ms if spec.latency_demanded else 0,
+        "compression.max_latency_ms": spec.compression.max_latency_ms if spec.compression else 0,
+    }
+    for place, limit in limits.items():
+        if limit:
+            message = f"{place} is {limit:g}, but nothing can measure on {spec.target}; leave it out, or give the target an agent"
+            raise InvalidArgument("LATENCY_UNMEASURED", message, field=f"pipeline_run.{place}", target=spec.target)
 
 
 def _target(services: Services, target: str) -> TargetFacts:
