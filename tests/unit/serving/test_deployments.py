@@ -405,6 +405,20 @@ def test_deployed_again_by_a_new_decision_it_answers_under_its_name(world: World
     assert len(again.store.record) == 1
 
 
+def test_renewed_while_a_server_was_about_to_load_it_it_goes_on_answering(world: World) -> None:
+    deployment = deploy(world, 1)
+    world.store.rows[deployment.name] = replace(deployment, passport=None)
+    again = restarted(world)
+    gate = again.gates.add("later", "a", passport=blob("9", "evaluator"))
+
+    def renewed_meanwhile() -> bool:
+        create_deployment(again.deployer, ENDPOINT, f"{PROJECT}/exports/x1", gate, NO_REQUEST)
+        return True
+
+    reconcile(again.deployer, never, going=renewed_meanwhile)
+    assert answering(again) == "V001"
+
+
 def test_another_decision_about_what_answers_changes_nothing(world: World) -> None:
     first = deploy(world, 1)
     gate = world.gates.add("later", "a", passport=blob("9", "evaluator"))

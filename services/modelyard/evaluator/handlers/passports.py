@@ -103,7 +103,7 @@ def _licence(card: BundleCard, experiment: Experiment | str) -> str:
     if card.licence:
         return card.licence
     if isinstance(experiment, Experiment):
-        return experiment.licence or "none: trained from random weights"
+        return experiment.licence or "none: it started from no other weights"
     return UNKNOWN
 
 

@@ -39,10 +39,17 @@ def reconcile(
 def _load(deployer: Deployer, deployment: Deployment, report: Report) -> None:
     registry, model = deployer.registry, model_of(deployment.endpoint)
     with deployer.turns.hold(deployment.endpoint):
-        if deployment not in deployer.store.deployments(deployment.endpoint):
+        current = _as_written(deployer.store.deployments(deployment.endpoint), deployment)
+        if current is None:
             registry.remove(model, deployment.version, deployment.create_time)
-        elif _is_missing(registry, deployment, retry_failed=True):
-            registry.put(_loaded(deployer, deployment, report))
+        elif _is_missing(registry, current, retry_failed=True):
+            registry.put(_loaded(deployer, current, report))
+
+
+def _as_written(written: Iterable[Deployment], deployment: Deployment) -> Deployment | None:
+    """The deployment as it is written down by now: it may have another passport than when it was listed; None when it is gone."""
+    same = (deployment.name, deployment.create_time)
+    return next((each for each in written if (each.name, each.create_time) == same), None)
 
 
 def _loaded(deployer: Deployer, deployment: Deployment, report: Report) -> Entry:
