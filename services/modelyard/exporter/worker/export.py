@@ -160,7 +160,13 @@ def picture_export(file: ModelFile, reader: DatasetReader, source: Source, form:
     if reader.descriptor.kind != IMAGE or file.card.input is None:
         raise _mismatch(file.card, reader)
     card = picture_card(file.card.input, file.card.classes, source, file.card.architecture)
+    card = replace(card, licence=weights_licence(file.card))
     return converted_graph(served_model(file), reader, card, form or Form())
+
+
+def weights_licence(card: ModelCard) -> str:
+    """The licence of the weights that a model started from, as its trainer noted it; "" where it started from none."""
+    return str(card.details.get("licence", ""))
 
 
 def converted_graph(

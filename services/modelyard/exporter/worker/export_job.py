@@ -136,7 +136,7 @@ def _taken_in(work: Work, path: Path) -> None:
 
 def _trained(work: Work, path: Path) -> None:
     """Pruned and trained on, or trained on with rounding, or both; then converted."""
-    from modelyard.exporter.worker.export import write_export
+    from modelyard.exporter.worker.export import weights_licence, write_export
 
     file, picture = _picture_file(work)
     model = _changed(work, file, picture)
@@ -151,6 +151,7 @@ def _trained(work: Work, path: Path) -> None:
         quantization_method=work.spec.quantization,
         classes=file.card.classes,
         recipe=file.card.architecture,
+        licence=weights_licence(file.card),
     )
 
 
@@ -210,6 +211,7 @@ def _training_examples(work: Work, picture: PictureInput) -> Examples:
 
 def _planned(work: Work) -> tuple[Path, tuple[CompressionStep, ...]]:
     from modelyard.exporter.worker import planner
+    from modelyard.exporter.worker.export import weights_licence
     from modelyard.exporter.worker.picture_graph import served_model
 
     file, picture = _picture_file(work)
@@ -237,6 +239,7 @@ def _planned(work: Work) -> tuple[Path, tuple[CompressionStep, ...]]:
         plan,
         file.card.classes,
         file.card.architecture,
+        weights_licence(file.card),
     )
     listener = planner.Listener(
         lambda stage, fraction, eta_s: work.reports.on_stage(stage, PLANNING_PART * fraction, eta_s), work.reports.should_stop
