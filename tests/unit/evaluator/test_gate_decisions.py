@@ -19,6 +19,7 @@ from modelyard.evaluator.domain.gate import ClassFloor, Demands, Floor, GateTest
 from modelyard.evaluator.handlers.decisions import GateDecision, Wanted, create_decision, decision_of
 from modelyard.evaluator.rpc.convert import decision_message
 from modelyard.evaluator.v1 import evaluator_pb2 as pb
+from modelyard.formats.bundle import Parity
 from tests.support.gate_fakes import MODEL_VERSION, NOW, PARENT, GateWorld, blob
 
 RIVALS = ("parent_evaluation", "incumbent_evaluation")
@@ -302,6 +303,22 @@ def test_of_an_imported_model_it_says_that_its_making_is_not_known(world: GateWo
     assert content["origin"] == "IMPORTED"
     assert content["experiment"] == {"unknown": "the artifact was not trained here"}
     assert content["licence"] == "unknown"
+
+
+def test_the_licence_on_the_artifacts_own_card_counts_before_all_else(world: GateWorld) -> None:
+    world.add("brought", range(20), model_version="", origin="imported")
+    sha256 = blob("brought").sha256
+    world.bundles.known[sha256] = replace(world.bundles.known[sha256], licence="MIT, from the maker")
+    decide(world, "brought")
+    assert world.passports.issued[0][2]["licence"] == "MIT, from the maker"
+
+
+def test_a_figure_that_json_has_no_number_for_becomes_null(world: GateWorld) -> None:
+    world.bundles.known[blob("int8").sha256] = replace(
+        world.bundles.known[blob("int8").sha256], parity=Parity(8, math.inf, 1.0, 0.1, "torch")
+    )
+    decide(world, "int8", parent_evaluation="float")
+    assert world.passports.issued[0][2]["parity"]["max_abs_difference"] is None
 
 
 def test_the_fingerprint_is_of_data_recipe_seed_and_code(world: GateWorld) -> None:
