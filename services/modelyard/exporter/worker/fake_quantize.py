@@ -23,6 +23,9 @@ STEPS: Final = 255
 KEPT_VALUES: Final = 25_000
 """Values of an activation on which its range is chosen, for each batch that is watched."""
 
+RARE: Final = 1e-4
+"""Share of the values at either end that a range may leave out whatever they are."""
+
 SHARES: Final = tuple(np.geomspace(1.0, 1e-3, 40).tolist())
 """Parts of the observed range among which the best one is looked for."""
 
@@ -92,9 +95,12 @@ def rounded(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
 def least_error_range(values: NDArray[np.float32], low: float, high: float) -> tuple[float, float]:
     """The part of [low, high] that 256 steps represent `values` in with the least mean square error (clipping included).
 
-    The shares are tried for each end on its own: first the longer side, then the other. low <= 0 <= high is kept.
+    One value in ten thousand at either end does not count: however far out it lies, training learns to do without it. The shares
+    are tried for each end in turn. low <= 0 <= high is kept.
     """
-    low, high = min(low, 0.0), max(high, 0.0)
+    ends = np.quantile(values, (RARE, 1 - RARE))
+    low, high = max(min(low, 0.0), min(float(ends[0]), 0.0)), min(max(high, 0.0), max(float(ends[1]), 0.0))
+    values = np.clip(values, low, high)
     for _ in range(2):
         high = min((high * share for share in SHARES), key=lambda end: _error(values, low, end)) if high > 0 else high
         low = min((low * share for share in SHARES), key=lambda end: _error(values, end, high)) if low < 0 else low

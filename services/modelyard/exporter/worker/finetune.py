@@ -109,8 +109,7 @@ def finetune(
 
     Raises FailedPrecondition NO_TRAINING_EXAMPLES or DIVERGED, Cancelled when should_stop says so.
     """
-    if not len(examples):
-        raise FailedPrecondition("NO_TRAINING_EXAMPLES", "the dataset version has no examples with usage train")
+    check_examples(examples)
     run = _start(student, teacher, examples, budget, learning_rate, clock)
     for which in _batches(run):
         if listener.should_stop():
@@ -119,6 +118,12 @@ def finetune(
         after_step(run.step, run.planned)
         _look(run, listener)
     return Finetuned(run.step, run.clock() - run.started, float(np.mean(run.losses[-20:])) if run.losses else math.nan)
+
+
+def check_examples(examples: Examples) -> None:
+    """Raises FailedPrecondition NO_TRAINING_EXAMPLES where there are none."""
+    if not len(examples):
+        raise FailedPrecondition("NO_TRAINING_EXAMPLES", "the dataset version has no examples with usage train")
 
 
 def logits(model: ServedImageModel, pictures: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from modelyard.core.errors import FailedPrecondition
-from modelyard.exporter.worker.finetune import Budget, Examples, Listener, finetune
+from modelyard.exporter.worker.finetune import Budget, Examples, Listener, check_examples, finetune
 from modelyard.exporter.worker.fold import copied, scaled_pixels, weighted_layers
 from modelyard.recipes.build_image import ServedImageModel
 
@@ -33,8 +33,7 @@ def prune_channels(
     Raises FailedPrecondition NOT_PRUNABLE where the dependencies between its layers cannot be followed, and what `finetune`
     raises.
     """
-    if not len(train):
-        raise FailedPrecondition("NO_TRAINING_EXAMPLES", "the dataset version has no examples with usage train")
+    check_examples(train)
     student = copied(model)
     _cut(student, scaled_pixels(student, torch.from_numpy(train.pictures[:1])), share)
     student.train()

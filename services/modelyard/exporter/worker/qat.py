@@ -16,7 +16,7 @@ from torch import fx
 
 from modelyard.exporter.worker.equalize import equalized
 from modelyard.exporter.worker.fake_quantize import ActivationRange, finish, prepare, set_state
-from modelyard.exporter.worker.finetune import Budget, Examples, Listener, finetune
+from modelyard.exporter.worker.finetune import Budget, Examples, Listener, check_examples, finetune
 from modelyard.exporter.worker.fold import scaled_pixels
 from modelyard.recipes.build_image import ServedImageModel
 
@@ -44,6 +44,7 @@ def quantization_aware(
     `model` stays as it is. The result's network is a `torch.fx.GraphModule`: batch norms folded, channels equalized, weights
     rounded per output channel. Raises FailedPrecondition NOT_TRACEABLE, NO_TRAINING_EXAMPLES or DIVERGED, and Cancelled.
     """
+    check_examples(train)
     student = equalized(model)
     network = cast(fx.GraphModule, student.module)
     ranges = prepare(network, _input(student, train, 2))
