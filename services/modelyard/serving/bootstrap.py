@@ -32,7 +32,8 @@ def build(
 ) -> Service:
     """The serving service. What is given replaces what would be made."""
     settings = settings or serving_settings(platform)
-    trusted_keys(settings.trusted_keys_place())  # a file that is no key is told when the service starts
+    if settings.passport_trusted_keys is not None:
+        trusted_keys(settings.passport_trusted_keys)  # a file that is no key is told when the service starts
     registry, threads, client = Registry(), inference_threads(settings), cache(platform.client)
     deployer = Deployer(
         store=SqlEndpointStore(platform.engine, platform.resources),
