@@ -136,8 +136,8 @@ def test_what_cannot_be_exported_fails_with_its_reason(client: Client, version: 
 
 
 def test_wrong_requests_name_the_field(client: Client) -> None:
-    with pytest.raises(InvalidArgument, match=r"export\.target is 'gpu'"):
-        client.exports.create_export("credit/V001", target="gpu")
+    with pytest.raises(InvalidArgument, match=r"export\.target is 'moon'"):
+        client.exports.create_export("credit/V001", target="moon")
     with pytest.raises(NotFound):
         client.exports.create_export("credit/V009")
     with pytest.raises(FailedPrecondition, match="RUNNING") as caught:
