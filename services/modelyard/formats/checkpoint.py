@@ -1,6 +1,7 @@
 """The checkpoint: everything a training run needs to go on as if it had never stopped. One safetensors file, never pickle.
 
     weights/NAME           the network's parameters and buffers
+    average/NAME           their running mean, where the run keeps one
     best/NAME              those at the best validation so far, when that was not now
     optimizer/INDEX/KEY    the optimizer's tensors, by torch's index of the parameter
     random/torch, random/numpy, random/cuda/N    states of the random generators

@@ -75,6 +75,18 @@ def colour_gains(count: int, channels: int, generator: torch.Generator) -> tuple
     return (contrast * tint)[:, :, None, None], offset[:, :, None, None]
 
 
+def mix(batch: Tensor, labels: Tensor, classes: int, alpha: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Mixes each picture with its opposite in the batch: share * one + (1 - share) * other, the share drawn from Beta(alpha, alpha).
+
+    float [N, C, H, W] and int64 [N] in; the same and float [N, classes] (probabilities) out. After mixup of Zhang et al. 2018
+    (https://arxiv.org/abs/1710.09412), one share a batch.
+    """
+    seed = int(torch.randint(2**62, (), generator=generator))
+    share = float(np.random.default_rng(seed).beta(alpha, alpha))
+    targets = torch.nn.functional.one_hot(labels, classes).to(batch.dtype)
+    return share * batch + (1 - share) * batch.flip(0), share * targets + (1 - share) * targets.flip(0)
+
+
 def mirror_is_safe(pictures: npt.NDArray[np.uint8], labels: npt.NDArray[Any]) -> bool:
     """Whether a mirrored picture still belongs to its class, judged by the data: letters and digits do not survive it.
 

@@ -27,7 +27,9 @@ class Hyperparameters:
     plateau_patience (epochs): how the rate moves. warmup_steps: linear rise from near 0, at most a tenth of the run.
     early_stopping_patience: epochs without a better validation metric before the run stops, 0 never.
     augmentation: `none`, `light` (shift; flip where the data allow it) or `standard` (crop, flip, colour).
-    class_weights: weighs the loss by inverse class frequency. frozen: leading share of the backbone's parameters (by count of
+    mixup: alpha of the Beta distribution by which pairs of pictures and their labels are mixed, 0 to 10, 0 not at all (Zhang et
+    al. 2018, https://arxiv.org/abs/1710.09412). ema_decay: the model is the running mean of the weights with this decay a step, 0
+    to 1, 0 the weights themselves (Polyak and Juditsky 1992). class_weights: weighs the loss by inverse class frequency. frozen: leading share of the backbone's parameters (by count of
     layers) that stays as loaded, 0 to 0.95, only with weights to start from. backbone_lr: factor on base_lr for all but the head
     when it starts from weights. seed: of weights, order and augmentation.
     """
@@ -47,6 +49,8 @@ class Hyperparameters:
     early_stopping_patience: int = 0
     label_smoothing: float = 0.0
     augmentation: str = "light"
+    mixup: float = 0.0
+    ema_decay: float = 0.0
     class_weights: bool = False
     frozen: float = 0.0
     backbone_lr: float = 1.0
@@ -80,6 +84,8 @@ class Hyperparameters:
             "early_stopping_patience": _whole(self.early_stopping_patience, 0, 10_000),
             "label_smoothing": _real(self.label_smoothing, 0, 1, below=True),
             "augmentation": _one_of(self.augmentation, AUGMENTATIONS),
+            "mixup": _real(self.mixup, 0, 10),
+            "ema_decay": _real(self.ema_decay, 0, 1, below=True),
             "class_weights": "" if isinstance(self.class_weights, bool) else "true or false",
             "frozen": _real(self.frozen, 0, 0.95),
             "backbone_lr": _real(self.backbone_lr, 0, 1, above=True),

@@ -73,3 +73,16 @@ def test_digits_do_not_survive_mirroring_but_symmetric_pictures_do() -> None:
 def test_mirror_is_safe_takes_any_size(shape: tuple[int, ...]) -> None:
     pictures = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
     assert isinstance(augment.mirror_is_safe(pictures, np.arange(len(pictures)) % 2), bool)
+
+
+def test_mixing_is_the_same_for_pictures_and_labels() -> None:
+    x = torch.eye(6).reshape(6, 1, 1, 6).expand(6, 2, 3, 6)
+    labels = torch.arange(6)
+    mixed, targets = augment.mix(x, labels, 6, 0.4, generator(3))
+    assert torch.allclose(targets.sum(1), torch.ones(6))
+    assert torch.allclose(mixed[:, 0, 0], targets)  # picture i is the unit vector i, so both must be mixed alike
+    again, _ = augment.mix(x, labels, 6, 0.4, generator(3))
+    assert torch.equal(mixed, again)
+    shares = {round(float(augment.mix(x, labels, 6, 0.4, generator(step))[1][0].max()), 4) for step in range(20)}
+    assert len(shares) > 15
+    assert all(0.5 <= share <= 1 for share in shares)

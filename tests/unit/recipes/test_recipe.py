@@ -30,6 +30,8 @@ WRONG: dict[str, tuple[Any, ...]] = {
     "early_stopping_patience": (-1,),
     "label_smoothing": (1.0, -0.1),
     "augmentation": ("heavy",),
+    "mixup": (-0.1, 10.1),
+    "ema_decay": (-0.1, 1.0),
     "class_weights": (1,),
     "frozen": (0.96, -0.1),
     "backbone_lr": (0.0, 1.5),

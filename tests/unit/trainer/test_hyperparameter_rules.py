@@ -26,6 +26,8 @@ RIGHT = {
     "early_stopping_patience": (0, 20),
     "label_smoothing": (0, 0.999),
     "augmentation": ("none", "standard"),
+    "mixup": (0, 0.2, 10),
+    "ema_decay": (0, 0.999),
     "seed": (0, 2**53 - 1),
 }
 WRONG = {
@@ -44,6 +46,8 @@ WRONG = {
     "early_stopping_patience": (-1,),
     "label_smoothing": (-0.1, 1),
     "augmentation": ("heavy",),
+    "mixup": (-0.1, 10.1),
+    "ema_decay": (-0.1, 1),
     "seed": (-1, 2**53),
 }
 

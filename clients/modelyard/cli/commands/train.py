@@ -50,6 +50,8 @@ def train(
         int | None, typer.Option(help="Epochs without improvement before the end; 0 never.")
     ] = None,
     label_smoothing: Annotated[float | None, typer.Option(help="Label smoothing.")] = None,
+    mixup: Annotated[float | None, typer.Option(help="Mixes pairs of pictures: alpha of the Beta distribution.")] = None,
+    ema_decay: Annotated[float | None, typer.Option(help="The model is the running mean of the weights, with this decay.")] = None,
     augmentation: Annotated[str | None, typer.Option(help="Pictures: none, light or standard.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights, order and augmentation.")] = None,
     detach: Annotated[bool, typer.Option("--detach", help="With a server: start the job and return.")] = False,
@@ -79,6 +81,8 @@ def train(
         "warmup_steps": warmup_steps,
         "early_stopping_patience": early_stopping_patience,
         "label_smoothing": label_smoothing,
+        "mixup": mixup,
+        "ema_decay": ema_decay,
         "augmentation": augmentation,
         "seed": seed,
     }

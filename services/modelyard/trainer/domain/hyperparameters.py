@@ -97,6 +97,8 @@ RULES: Final[Mapping[str, Rule]] = {
     "label_smoothing": Real(0, 1, high_in=False),
     "augmentation": OneOf(("none", "light", "standard")),
     "seed": Whole(0, LARGEST_SEED),
+    "mixup": Real(0, 10),
+    "ema_decay": Real(0, 1, high_in=False),
 }
 """Every hyperparameter of the contract with its rule (protos/modelyard/trainer/v1/trainer.proto)."""
 

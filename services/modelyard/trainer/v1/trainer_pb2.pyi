@@ -138,6 +138,8 @@ class Hyperparameters(_message.Message):
     LABEL_SMOOTHING_FIELD_NUMBER: _builtins.int
     AUGMENTATION_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
+    MIXUP_FIELD_NUMBER: _builtins.int
+    EMA_DECAY_FIELD_NUMBER: _builtins.int
     max_epochs: _builtins.int
     """Most passes over the training examples, 1 to 10,000."""
     max_steps: _builtins.int
@@ -170,6 +172,10 @@ class Hyperparameters(_message.Message):
     """Augmentation of pictures: "none", "light" (shift, and flip where it is safe) or "standard" (crop, flip, colour)."""
     seed: _builtins.int
     """Seed of weights, order and augmentation."""
+    mixup: _builtins.float
+    """Alpha of the Beta distribution by which pairs of pictures and their labels are mixed, 0 to 10; 0: not at all."""
+    ema_decay: _builtins.float
+    """Decay a step of the running mean of the weights, which is the model then, 0 up to but not including 1; 0: no mean."""
     def __init__(
         self,
         *,
@@ -189,10 +195,12 @@ class Hyperparameters(_message.Message):
         label_smoothing: _builtins.float | None = ...,
         augmentation: _builtins.str | None = ...,
         seed: _builtins.int | None = ...,
+        mixup: _builtins.float | None = ...,
+        ema_decay: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_augmentation", b"_augmentation", "_base_lr", b"_base_lr", "_batch_size", b"_batch_size", "_early_stopping_patience", b"_early_stopping_patience", "_gamma", b"_gamma", "_label_smoothing", b"_label_smoothing", "_max_epochs", b"_max_epochs", "_max_steps", b"_max_steps", "_momentum", b"_momentum", "_plateau_patience", b"_plateau_patience", "_seed", b"_seed", "_step_size", b"_step_size", "_warmup_steps", b"_warmup_steps", "_weight_decay", b"_weight_decay", "augmentation", b"augmentation", "base_lr", b"base_lr", "batch_size", b"batch_size", "early_stopping_patience", b"early_stopping_patience", "gamma", b"gamma", "label_smoothing", b"label_smoothing", "max_epochs", b"max_epochs", "max_steps", b"max_steps", "momentum", b"momentum", "plateau_patience", b"plateau_patience", "seed", b"seed", "step_size", b"step_size", "warmup_steps", b"warmup_steps", "weight_decay", b"weight_decay"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_augmentation", b"_augmentation", "_base_lr", b"_base_lr", "_batch_size", b"_batch_size", "_early_stopping_patience", b"_early_stopping_patience", "_ema_decay", b"_ema_decay", "_gamma", b"_gamma", "_label_smoothing", b"_label_smoothing", "_max_epochs", b"_max_epochs", "_max_steps", b"_max_steps", "_mixup", b"_mixup", "_momentum", b"_momentum", "_plateau_patience", b"_plateau_patience", "_seed", b"_seed", "_step_size", b"_step_size", "_warmup_steps", b"_warmup_steps", "_weight_decay", b"_weight_decay", "augmentation", b"augmentation", "base_lr", b"base_lr", "batch_size", b"batch_size", "early_stopping_patience", b"early_stopping_patience", "ema_decay", b"ema_decay", "gamma", b"gamma", "label_smoothing", b"label_smoothing", "max_epochs", b"max_epochs", "max_steps", b"max_steps", "mixup", b"mixup", "momentum", b"momentum", "plateau_patience", b"plateau_patience", "seed", b"seed", "step_size", b"step_size", "warmup_steps", b"warmup_steps", "weight_decay", b"weight_decay"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_augmentation", b"_augmentation", "_base_lr", b"_base_lr", "_batch_size", b"_batch_size", "_early_stopping_patience", b"_early_stopping_patience", "_gamma", b"_gamma", "_label_smoothing", b"_label_smoothing", "_max_epochs", b"_max_epochs", "_max_steps", b"_max_steps", "_momentum", b"_momentum", "_plateau_patience", b"_plateau_patience", "_seed", b"_seed", "_step_size", b"_step_size", "_warmup_steps", b"_warmup_steps", "_weight_decay", b"_weight_decay", "augmentation", b"augmentation", "base_lr", b"base_lr", "batch_size", b"batch_size", "early_stopping_patience", b"early_stopping_patience", "gamma", b"gamma", "label_smoothing", b"label_smoothing", "max_epochs", b"max_epochs", "max_steps", b"max_steps", "momentum", b"momentum", "optimizer", b"optimizer", "plateau_patience", b"plateau_patience", "schedule", b"schedule", "seed", b"seed", "step_size", b"step_size", "warmup_steps", b"warmup_steps", "weight_decay", b"weight_decay"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_augmentation", b"_augmentation", "_base_lr", b"_base_lr", "_batch_size", b"_batch_size", "_early_stopping_patience", b"_early_stopping_patience", "_ema_decay", b"_ema_decay", "_gamma", b"_gamma", "_label_smoothing", b"_label_smoothing", "_max_epochs", b"_max_epochs", "_max_steps", b"_max_steps", "_mixup", b"_mixup", "_momentum", b"_momentum", "_plateau_patience", b"_plateau_patience", "_seed", b"_seed", "_step_size", b"_step_size", "_warmup_steps", b"_warmup_steps", "_weight_decay", b"_weight_decay", "augmentation", b"augmentation", "base_lr", b"base_lr", "batch_size", b"batch_size", "early_stopping_patience", b"early_stopping_patience", "ema_decay", b"ema_decay", "gamma", b"gamma", "label_smoothing", b"label_smoothing", "max_epochs", b"max_epochs", "max_steps", b"max_steps", "mixup", b"mixup", "momentum", b"momentum", "optimizer", b"optimizer", "plateau_patience", b"plateau_patience", "schedule", b"schedule", "seed", b"seed", "step_size", b"step_size", "warmup_steps", b"warmup_steps", "weight_decay", b"weight_decay"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__augmentation: _TypeAlias = _typing.Literal["augmentation"]  # noqa: Y015
     _WhichOneofArgType__augmentation: _TypeAlias = _typing.Literal["_augmentation", b"_augmentation"]  # noqa: Y015
@@ -202,6 +210,8 @@ class Hyperparameters(_message.Message):
     _WhichOneofArgType__batch_size: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size"]  # noqa: Y015
     _WhichOneofReturnType__early_stopping_patience: _TypeAlias = _typing.Literal["early_stopping_patience"]  # noqa: Y015
     _WhichOneofArgType__early_stopping_patience: _TypeAlias = _typing.Literal["_early_stopping_patience", b"_early_stopping_patience"]  # noqa: Y015
+    _WhichOneofReturnType__ema_decay: _TypeAlias = _typing.Literal["ema_decay"]  # noqa: Y015
+    _WhichOneofArgType__ema_decay: _TypeAlias = _typing.Literal["_ema_decay", b"_ema_decay"]  # noqa: Y015
     _WhichOneofReturnType__gamma: _TypeAlias = _typing.Literal["gamma"]  # noqa: Y015
     _WhichOneofArgType__gamma: _TypeAlias = _typing.Literal["_gamma", b"_gamma"]  # noqa: Y015
     _WhichOneofReturnType__label_smoothing: _TypeAlias = _typing.Literal["label_smoothing"]  # noqa: Y015
@@ -210,6 +220,8 @@ class Hyperparameters(_message.Message):
     _WhichOneofArgType__max_epochs: _TypeAlias = _typing.Literal["_max_epochs", b"_max_epochs"]  # noqa: Y015
     _WhichOneofReturnType__max_steps: _TypeAlias = _typing.Literal["max_steps"]  # noqa: Y015
     _WhichOneofArgType__max_steps: _TypeAlias = _typing.Literal["_max_steps", b"_max_steps"]  # noqa: Y015
+    _WhichOneofReturnType__mixup: _TypeAlias = _typing.Literal["mixup"]  # noqa: Y015
+    _WhichOneofArgType__mixup: _TypeAlias = _typing.Literal["_mixup", b"_mixup"]  # noqa: Y015
     _WhichOneofReturnType__momentum: _TypeAlias = _typing.Literal["momentum"]  # noqa: Y015
     _WhichOneofArgType__momentum: _TypeAlias = _typing.Literal["_momentum", b"_momentum"]  # noqa: Y015
     _WhichOneofReturnType__plateau_patience: _TypeAlias = _typing.Literal["plateau_patience"]  # noqa: Y015
@@ -231,6 +243,8 @@ class Hyperparameters(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__early_stopping_patience) -> _WhichOneofReturnType__early_stopping_patience | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ema_decay) -> _WhichOneofReturnType__ema_decay | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__gamma) -> _WhichOneofReturnType__gamma | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__label_smoothing) -> _WhichOneofReturnType__label_smoothing | None: ...
@@ -238,6 +252,8 @@ class Hyperparameters(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_epochs) -> _WhichOneofReturnType__max_epochs | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_steps) -> _WhichOneofReturnType__max_steps | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__mixup) -> _WhichOneofReturnType__mixup | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__momentum) -> _WhichOneofReturnType__momentum | None: ...
     @_typing.overload

@@ -18,6 +18,7 @@ from modelyard.formats.checkpoint import Checkpoint
 from modelyard.recipes import augment
 from modelyard.recipes.build_image import scale_and_shift
 from modelyard.recipes.recipe import Hyperparameters
+from modelyard.trainer.worker.averaging import averaged, start_average, update_average
 from modelyard.trainer.worker.optimizers import build_optimizer, freeze, set_learning_rate
 from modelyard.trainer.worker.resume import checkpoint_path, go_on, save, save_when_due, snapshot
 from modelyard.trainer.worker.run import (
@@ -89,6 +90,7 @@ def _start(setup: Setup, hooks: Hooks) -> Run:
         window=Window(now),
         batch_size=settings.batch_size,
         checkpoint_at=now,
+        average=start_average(module) if settings.ema_decay else None,
     )
 
 
@@ -153,17 +155,27 @@ def _step(run: Run, which: Tensor) -> None:
     run.optimizer.zero_grad(set_to_none=True)
     run.progress.advance(run.step)
     run.step += 1
+    if run.average is not None:
+        update_average(run.average, run.module, run.settings.ema_decay, run.step)
     run.position += run.batch_size
     _count(run.window, loss.detach(), len(which))
 
 
 def _batch(run: Run, which: Tensor) -> tuple[Tensor, Tensor]:
-    """The examples at some positions, augmented and normalized: float [N, C, H, W] in channels-last memory, int64 [N]."""
+    """The examples at some positions, augmented and normalized: float [N, C, H, W] in channels-last memory; their labels int64 [N],
+    or probabilities [N, classes] where pictures are mixed."""
+    generator = augment.augment_generator(run.settings.seed, run.step)
+    x, labels = _augmented(run, which, generator)
+    if not run.settings.mixup:
+        return x, labels
+    return augment.mix(x, labels, run.setup.classes, run.settings.mixup, generator)
+
+
+def _augmented(run: Run, which: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     setup, level = run.setup, run.settings.augmentation
     pictures, labels = setup.train.pictures[which].to(setup.device), setup.train.labels[which].to(setup.device)
     if level == "none":
         return scaled(pictures, run.scaling), labels
-    generator = augment.augment_generator(run.settings.seed, run.step)
     if level == "light":
         return scaled(augment.shift_and_flip(pictures, generator, flip=setup.flip), run.scaling), labels
     gain, offset = augment.colour_gains(len(which), pictures.shape[3], generator)
@@ -263,7 +275,8 @@ def _end_epoch(run: Run) -> str:
 def _validate(run: Run) -> None:
     """Scores the weights as they are; the best so far are kept. Without validation examples the newest are the best."""
     began = run.setup.clock()
-    metrics = evaluate(run.module, run.setup.validation, run.scaling)
+    with averaged(run.module, run.average):
+        metrics = evaluate(run.module, run.setup.validation, run.scaling)
     run.pace.validation_s = run.setup.clock() - began if metrics else 0.0
     run.validated_step, run.metrics = run.step, metrics
     better = run.best is None or _merit(metrics) > _merit(run.best.metrics) or not metrics
@@ -303,7 +316,7 @@ def _outcome(run: Run, reason: str) -> Outcome:
     checkpoint = run.best.checkpoint if run.best else Checkpoint({}, {})
     return Outcome(
         reason=reason,
-        weights=checkpoint.group("weights"),
+        weights=checkpoint.group("average") or checkpoint.group("weights"),
         metrics=run.best.metrics if run.best else {},
         best_step=int(checkpoint.state.get("step", 0)),
         step=run.step,

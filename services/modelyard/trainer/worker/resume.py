@@ -72,7 +72,8 @@ def snapshot(run: Run, metrics: dict[str, float]) -> Checkpoint:
         "optimizer_rest": rest,
         "random": generator_rest,
     }
-    return Checkpoint({**pack_torch(run.module.state_dict(), "weights"), **moments, **generators}, state)
+    average = pack_torch(run.average, "average") if run.average is not None else {}
+    return Checkpoint({**pack_torch(run.module.state_dict(), "weights"), **average, **moments, **generators}, state)
 
 
 def _with_best(last: Checkpoint, run: Run) -> Checkpoint:
@@ -81,7 +82,7 @@ def _with_best(last: Checkpoint, run: Run) -> Checkpoint:
     state = {**last.state, "best": {"metrics": run.best.metrics, "step": run.best.checkpoint.state["step"]}}
     if run.best.checkpoint.state["step"] == last.state["step"]:
         return Checkpoint(last.tensors, state)
-    kept = {f"best/{name}": value for name, value in run.best.checkpoint.group("weights").items()}
+    kept = {f"best/{name}": value for name, value in _model_of(run.best.checkpoint).items()}
     return Checkpoint({**last.tensors, **kept}, state)
 
 
@@ -89,6 +90,8 @@ def go_on(run: Run, resume: Checkpoint) -> None:
     """Puts a fresh run where a checkpoint left it."""
     state = resume.state
     _load_weights(run.module, resume.group("weights"))
+    if run.average is not None:
+        run.average = {name: value.to(run.setup.device) for name, value in unpack_torch(_model_of(resume)).items()}
     run.step, run.epoch, run.position = int(state["step"]), int(state["epoch"]), int(state["position"])
     run.waited_epochs, run.validated_step = int(state["waited_epochs"]), int(state["validated_step"])
     before = Hyperparameters(**state["settings"])
@@ -139,9 +142,14 @@ def _best_of(resume: Checkpoint) -> Best | None:
     best = resume.state.get("best")
     if best is None:
         return Best(dict(resume.state["metrics"]), resume, saved=True) if resume.state["metrics"] else None
-    kept = resume.group("best") or resume.group("weights")
+    kept = resume.group("best") or _model_of(resume)
     tensors = {f"weights/{name}": value for name, value in kept.items()}
     return Best(dict(best["metrics"]), Checkpoint(tensors, {"step": best["step"]}), saved=True)
+
+
+def _model_of(checkpoint: Checkpoint) -> Arrays:
+    """What would be the model: the running mean of the weights where there is one."""
+    return checkpoint.group("average") or checkpoint.group("weights")
 
 
 def _load_weights(module: nn.Module, weights: Arrays) -> None:

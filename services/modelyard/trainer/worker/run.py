@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from modelyard.formats.checkpoint import Arrays, Checkpoint
 from modelyard.formats.model import Normalization
 from modelyard.recipes.recipe import Hyperparameters
+from modelyard.trainer.worker.averaging import Average
 from modelyard.trainer.worker.schedule import Pace, Plateau, Progress, rate_factor
 
 COMPLETED, TIME_LIMIT, EARLY_STOPPED = "COMPLETED", "TIME_LIMIT", "EARLY_STOPPED"
@@ -141,6 +142,7 @@ class Run:
     reported_at: float = -math.inf
     checkpoint_at: float = 0.0
     last_loss: float = math.nan
+    average: Average | None = None
 
     @property
     def elapsed_s(self) -> float:

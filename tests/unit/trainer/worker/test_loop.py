@@ -15,9 +15,11 @@ from torch import Tensor, nn
 
 from modelyard.core.errors import FailedPrecondition, InvalidArgument, ResourceExhausted
 from modelyard.formats.checkpoint import read_checkpoint, read_state
+from modelyard.recipes.build_image import scale_and_shift
 from modelyard.recipes.recipe import OPTIMIZERS, SCHEDULES, Hyperparameters
 from modelyard.trainer.worker.loop import train
 from modelyard.trainer.worker.run import Instruction
+from modelyard.trainer.worker.scoring import evaluate
 from tests.support.small_training import SMALL, KeptHooks, Ticks, examples, small_setup
 
 
@@ -76,6 +78,39 @@ def test_a_run_that_was_interrupted_ends_bit_equal(tmp_path: Path, optimizer: st
     again = train(small_setup(tmp_path, settings), KeptHooks(), resume)
     assert (again.reason, again.step, again.best_step, again.metrics) == ("COMPLETED", 24, whole.best_step, whole.metrics)
     assert all(np.array_equal(whole.weights[name], again.weights[name]) for name in whole.weights)
+
+
+def test_the_mean_of_the_weights_and_mixed_pictures_go_on_bit_equal_too(tmp_path: Path) -> None:
+    settings = replace(SMALL, ema_decay=0.9, mixup=0.3)
+    whole = train(small_setup(tmp_path, settings), KeptHooks())
+    first = KeptHooks(stop_after(15, "cancel"))
+    train(small_setup(tmp_path, settings), first)
+    resume = restored(tmp_path / "kept", first.checkpoints["last"][-1])
+    again = train(small_setup(tmp_path, settings), KeptHooks(), resume)
+    assert (again.best_step, again.metrics) == (whole.best_step, whole.metrics)
+    assert all(np.array_equal(whole.weights[name], again.weights[name]) for name in whole.weights)
+
+
+def test_the_model_is_the_mean_of_the_weights(tmp_path: Path) -> None:
+    setup = small_setup(tmp_path, replace(SMALL, ema_decay=0.9, max_epochs=6))
+    whole = train(setup, KeptHooks())
+    last = read_checkpoint(whole.checkpoints["last"])
+    own, mean = last.group("weights"), last.group("average")
+    assert own.keys() == mean.keys() == whole.weights.keys()
+    assert any(not np.array_equal(own[name], mean[name]) for name in own)
+    best = read_checkpoint(whole.checkpoints["best"])
+    assert all(np.array_equal(whole.weights[name], best.group("average")[name]) for name in own)
+    setup.module.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in whole.weights.items()})
+    scaling = scale_and_shift(setup.normalization.mean, setup.normalization.std)
+    assert evaluate(setup.module, setup.validation, scaling) == whole.metrics
+
+
+def test_a_mean_that_begins_later_begins_with_the_weights(tmp_path: Path) -> None:
+    whole = train(small_setup(tmp_path), KeptHooks())
+    resume = read_checkpoint(whole.checkpoints["last"])
+    again = train(small_setup(tmp_path, replace(SMALL, max_epochs=8, ema_decay=0.9)), KeptHooks(), resume)
+    assert again.reason == "COMPLETED"
+    assert again.metrics["val_accuracy"] >= whole.metrics["val_accuracy"]
 
 
 def test_dropout_too_goes_on_where_it_was(tmp_path: Path) -> None:
