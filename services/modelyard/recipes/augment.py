@@ -76,7 +76,7 @@ def colour_gains(count: int, channels: int, generator: torch.Generator) -> tuple
 
 
 def mix(batch: Tensor, labels: Tensor, classes: int, alpha: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Mixes each picture with its opposite in the batch: share * one + (1 - share) * other, the share drawn from Beta(alpha, alpha).
+    """Mixes each picture with its opposite in the batch: share * one + (1 - share) * other, the share from Beta(alpha, alpha).
 
     float [N, C, H, W] and int64 [N] in; the same and float [N, classes] (probabilities) out. After mixup of Zhang et al. 2018
     (https://arxiv.org/abs/1710.09412), one share a batch.

@@ -162,8 +162,8 @@ def _step(run: Run, which: Tensor) -> None:
 
 
 def _batch(run: Run, which: Tensor) -> tuple[Tensor, Tensor]:
-    """The examples at some positions, augmented and normalized: float [N, C, H, W] in channels-last memory; their labels int64 [N],
-    or probabilities [N, classes] where pictures are mixed."""
+    """The examples at some positions, augmented and normalized: float [N, C, H, W] in channels-last memory; their labels int64
+    [N], or probabilities [N, classes] where pictures are mixed."""
     generator = augment.augment_generator(run.settings.seed, run.step)
     x, labels = _augmented(run, which, generator)
     if not run.settings.mixup:
