@@ -25,13 +25,14 @@ class Hyperparameters:
     batch_size: examples per step. base_lr: learning rate after the warm-up. momentum: of SGD and RMSProp, beta1 of Adam.
     weight_decay: decoupled for adamw, L2 otherwise; never applied to biases and norms. schedule, step_size (steps), gamma,
     plateau_patience (epochs): how the rate moves. warmup_steps: linear rise from near 0, at most a tenth of the run.
-    early_stopping_patience: epochs without a better validation metric before the run stops, 0 never.
-    augmentation: `none`, `light` (shift; flip where the data allow it) or `standard` (crop, flip, colour).
-    mixup: alpha of the Beta distribution by which pairs of pictures and their labels are mixed, 0 to 10, 0 not at all (Zhang et
-    al. 2018, https://arxiv.org/abs/1710.09412). ema_decay: the model is the running mean of the weights with this decay a step, 0
-    to 1, 0 the weights themselves (Polyak and Juditsky 1992). class_weights: weighs the loss by inverse class frequency. frozen: leading share of the backbone's parameters (by count of
-    layers) that stays as loaded, 0 to 0.95, only with weights to start from. backbone_lr: factor on base_lr for all but the head
-    when it starts from weights. seed: of weights, order and augmentation.
+    early_stopping_patience: epochs without a better validation metric before the run stops, 0 never. augmentation: `none`,
+    `light` (shift; flip where the data allow it) or `standard` (crop, flip, colour). mixup: alpha of the Beta distribution by
+    which pairs of pictures and their labels are mixed, 0 to 10, 0 not at all (Zhang et al. 2018,
+    https://arxiv.org/abs/1710.09412). ema_decay: the model is the running mean of the weights with this decay a step, 0 to 1,
+    0 the weights themselves (Polyak and Juditsky 1992). class_weights: weighs the loss by inverse class frequency. frozen:
+    leading share of the backbone's parameters (by count of layers) that stays as loaded, 0 to 0.95, only with weights to
+    start from. backbone_lr: factor on base_lr for all but the head when it starts from weights. seed: of weights, order and
+    augmentation.
     """
 
     max_epochs: int = 20
