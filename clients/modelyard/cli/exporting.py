@@ -80,23 +80,24 @@ def made(here: Session, asked: Asked) -> Exported:
         limits=asked.limits,
         max_training_s=asked.max_training_s,
     )
-    parent = _float_parent(here, resolved) if asked.evaluate else None
     done = _waited(here, started.name, "export")
     if not asked.evaluate:
         return Exported(done)
-    if parent is None or is_float(done):
+    if is_float(done):
         evaluation = evaluated(here, done)
         return Exported(done, evaluation, done, evaluation, _decided(here, asked, done, evaluation, None))
+    parent = _float_parent(here, resolved)
     float_evaluation = _known_evaluation(here, parent) or evaluated(here, parent)
     evaluation = evaluated(here, done)
     return Exported(done, evaluation, parent, float_evaluation, _decided(here, asked, done, evaluation, float_evaluation))
 
 
 def is_float(export: exporter_pb2.Export) -> bool:
-    """Whether it is the plain float ONNX that others are compared with."""
+    """Whether it is the plain float ONNX that others are compared with. Within limits it may be a pruned one."""
     return (
         (export.format, export.precision) == (exporter_pb2.FORMAT_ONNX, exporter_pb2.PRECISION_FP32)
         and not export.HasField("pruning")
+        and not export.HasField("limits")
         and export.origin != exporter_pb2.ORIGIN_IMPORTED
     )
 
@@ -128,7 +129,7 @@ def _float_parent(here: Session, model_version: str) -> exporter_pb2.Export:
 def _known_parent(here: Session, model_version: str) -> exporter_pb2.Export | None:
     for one in islice(here.client.exports.list_exports(page_size=100), LOOK_BACK):
         succeeded = one.status.state == job_pb2.JOB_STATE_SUCCEEDED
-        if one.model_version == model_version and succeeded and is_float(one) and not one.HasField("limits"):
+        if one.model_version == model_version and succeeded and is_float(one):
             return one
     return None
 
