@@ -28,9 +28,13 @@ def export(assignment: Assignment, link: WorkerLink) -> Completion:
     from modelyard.exporter.domain.export import ExportSpec
     from modelyard.exporter.worker.export_job import Reports, run_export
 
+    highest = 0.0
+
     def on_stage(stage: str, fraction: float, eta_s: float | None) -> None:
+        nonlocal highest
         _stop_if_cancelled(link)
-        link.report(stage=stage, fraction=fraction, eta_s=eta_s)
+        highest = max(highest, fraction)  # roads that turn out dearer than thought must not set the bar back
+        link.report(stage=stage, fraction=highest, eta_s=eta_s)
 
     reports = Reports(on_stage, lambda: link.instruction() == "cancel")
     try:
