@@ -17,7 +17,7 @@ from modelyard.exporter.domain.form import Form
 from modelyard.exporter.domain.targets import Target
 from modelyard.exporter.worker.export import Graph, converted_graph, picture_card, table_graph_of, write_proven
 from modelyard.exporter.worker.export_job import check_room
-from modelyard.exporter.worker.measuring import measured_once
+from modelyard.exporter.worker.measuring import measured
 from modelyard.formats.bundle import Source, open_bundle
 from modelyard.formats.dataset import IMAGE, TRAIN, DatasetReader
 from modelyard.formats.model import ModelCard
@@ -71,9 +71,9 @@ def _measure_one(recipe: Recipe, reader: DatasetReader, path: Path, target: Targ
         write_proven(untrained_graph(recipe, reader, target), path)
         bundle = open_bundle(path)
         check_room(bundle, target)
-        latency = measured_once(target, path, seconds)
-        size = path.stat().st_size if latency is not None else bundle.model_size
-        return Measured(recipe.name, latency, size, unmeasured_reason=target.unmeasured_reason)
+        found = measured(target, path, seconds, alone=False)
+        size = path.stat().st_size if found.latency is not None else bundle.model_size
+        return Measured(recipe.name, found.latency, size, unmeasured_reason=found.unmeasured_reason)
     except ModelyardError as error:
         return Measured(recipe.name, None, 0, error.message)
     except Exception as error:  # one network that torch cannot build must not hide what the others take

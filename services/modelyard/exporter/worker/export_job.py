@@ -16,7 +16,7 @@ from modelyard.exporter.domain.compression import AWARE, POST_TRAINING, Compress
 from modelyard.exporter.domain.export import Calibration, ExportResult, ExportSpec, Parity
 from modelyard.exporter.domain.form import EDGE, FP32, Form
 from modelyard.exporter.domain.targets import Target
-from modelyard.exporter.worker.measuring import Measurement, facts_of, measured, measured_once
+from modelyard.exporter.worker.measuring import Measurement, facts_of, measured
 from modelyard.formats.bundle import Bundle, Source, open_bundle
 from modelyard.formats.dataset import DatasetReader, open_dataset
 from modelyard.formats.model import ModelFile, PictureInput, read_model
@@ -235,7 +235,7 @@ def _planned(work: Work) -> tuple[Path, tuple[CompressionStep, ...]]:
         work.reader,
         work.folder,
         work.source,
-        lambda path: measured_once(target, path, MEASURE_ROAD_S),
+        lambda path: measured(target, path, MEASURE_ROAD_S, alone=False).latency,
         plan,
         file.card.classes,
         file.card.architecture,

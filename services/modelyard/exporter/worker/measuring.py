@@ -33,8 +33,8 @@ def facts_of(facts: Target | None, target: str) -> Target:
     return facts or Target(target, threads=1 if target == CPU_1CORE else 0, local=target in (CPU, CPU_1CORE))
 
 
-def measured(target: Target, path: Path, seconds: float) -> Measurement:
-    """Measures a bundle for about `seconds` (twice, where more than one thread is used).
+def measured(target: Target, path: Path, seconds: float, *, alone: bool = True) -> Measurement:
+    """Measures a bundle for about `seconds`; where more than one thread is used, and `alone`, for half of that with one.
 
     An agent that does not answer, or has no runtime for the format, is a reason and no error: the artifact is as good as before.
     Raises what runtime.latency.measure does, on targets that are here.
@@ -43,20 +43,13 @@ def measured(target: Target, path: Path, seconds: float) -> Measurement:
         return Measurement(unmeasured_reason=target.unmeasured_reason)
     try:
         latency = _once(target, path, seconds, target.threads)
-        alone = _once(target, path, seconds / 2, 1) if latency.threads > 1 else None
+        single = _once(target, path, seconds / 2, 1) if alone and latency.threads > 1 else None
     except ModelyardError as error:
         if target.local:
             raise
         log.warning("%s was not measured: %s", target.id, error.message)
         return Measurement(unmeasured_reason=f"the agent of {target.id} did not measure: {error.message}")
-    return Measurement(latency, alone)
-
-
-def measured_once(target: Target, path: Path, seconds: float) -> Latency | None:
-    """The latency alone; None where nothing measures."""
-    if not target.measurable:
-        return None
-    return _once(target, path, seconds, target.threads)
+    return Measurement(latency, single)
 
 
 def _once(target: Target, path: Path, seconds: float, threads: int) -> Latency:
