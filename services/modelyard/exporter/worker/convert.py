@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 
-JUDGED: Final = 128
+JUDGED: Final = 64
 """Calibration pictures on which the ways to choose ranges are compared."""
 WORTH: Final = 0.95
 """Another way than the plain one is taken when its error is below this share of the plain one's."""

@@ -134,7 +134,7 @@ def _dequantized(model: onnx.ModelProto, tensor: onnx.TensorProto, axis: int, *,
     model.graph.initializer.remove(tensor)
     parts = {f"{name}/rounded": rounded, f"{name}/scale": scales if per_channel else scales[0]}
     model.graph.initializer.extend(numpy_helper.from_array(np.asarray(part), each) for each, part in parts.items())
-    given = {"axis": axis} if per_channel else {}
+    given: dict[str, Any] = {"axis": axis} if per_channel else {}
     model.graph.node.insert(0, helper.make_node("DequantizeLinear", list(parts), [name], name=f"{name}/dequantize", **given))
 
 
@@ -144,7 +144,6 @@ def integers(
     *,
     per_channel: bool = True,
     float_layers: tuple[str, ...] = (),
-    weight_type: str = "QUInt8",
 ) -> onnx.ModelProto:
     """The graph in 8-bit integers (QDQ). ranges: of each activation by name; float_layers stay in floating point.
 
@@ -168,7 +167,7 @@ def integers(
             prepared,
             per_channel,
             False,
-            getattr(QuantType, weight_type),
+            QuantType.QInt8,
             QuantType.QUInt8,
             TensorsData(CalibrationMethod.MinMax, data),
             [],
@@ -177,7 +176,24 @@ def integers(
             {"WeightSymmetric": True},
         )
         quantizer.quantize_model()
-    return _entering_as_pixels(quantizer.model.model)
+    return _entering_as_pixels(_with_unsigned_weights(quantizer.model.model))
+
+
+def _with_unsigned_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same weights as unsigned numbers around 128."""
+    signed = {
+        each.name: each for each in model.graph.initializer if each.data_type == onnx.TensorProto.INT8 and len(each.dims) > 1
+    }
+    for node in model.graph.node:
+        if node.op_type == "DequantizeLinear" and node.input[0] in signed:
+            tensor = signed.pop(node.input[0])
+            value = (numpy_helper.to_array(tensor).astype(np.int16) + 128).astype(np.uint8)
+            zero = next(numpy_helper.to_array(each) for each in model.graph.initializer if each.name == node.input[2])
+            centre = f"{tensor.name}/centre"
+            tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
+            model.graph.initializer.append(numpy_helper.from_array(np.full(zero.shape, 128, np.uint8), centre))
+            node.input[2] = centre
+    return model
 
 
 def learned_bounds(model: onnx.ModelProto) -> dict[str, Range]:
