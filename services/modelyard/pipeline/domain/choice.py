@@ -30,7 +30,7 @@ def choose(candidates: Sequence[Candidate], limit_ms: float, target: str, max_si
     `max_size_bytes` (0: no limit) is taken. Raises FailedPrecondition NO_RECIPE_FAST_ENOUGH, naming the fastest,
     NO_RECIPE_SMALL_ENOUGH, naming the smallest, or NO_RECIPE_MEASURED.
     """
-    if any(candidate.unmeasured for candidate in candidates):
+    if all(candidate.p95_ms is None for candidate in candidates) and any(candidate.unmeasured for candidate in candidates):
         return _by_size(candidates, target, max_size_bytes)
     for index, candidate in enumerate(candidates):
         if candidate.p95_ms is not None and candidate.p95_ms <= limit_ms:
