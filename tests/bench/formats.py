@@ -67,7 +67,7 @@ class Row:
 
 def trained(name: str, data_dir: Path, minutes: float) -> Trained:
     """The newest version of the model of that name; trained when there is none."""
-    from modelyard.client import Client, NotFoundError
+    from modelyard.client import Client, NotFound
     from modelyard.embedded import start
 
     dataset = name.replace("_", "-")
@@ -78,7 +78,7 @@ def trained(name: str, data_dir: Path, minutes: float) -> Trained:
                 version = client.models.get_model_version(f"{dataset}/latest")
                 data = client.datasets.get_dataset_version(version.dataset_version)
             break
-        except NotFoundError:
+        except NotFound:
             if attempt:
                 raise
         finally:

@@ -148,7 +148,7 @@ def _from_graph(prepared: Prepared, form: Form, calibration: CalibrationSet | No
     notes: tuple[str, ...] = ()
     if form.precision == INT8 and calibration is not None:
         ranges, notes = chosen_ranges(prepared, form, calibration)
-        graph = _integers(prepared, form, ranges)
+        graph = _integers(prepared, form, ranges, unsigned=form.format == ONNX)
     elif form.precision == DYNAMIC_INT8:
         graph = to_onnx.integer_weights(graph, per_channel=form.per_channel)
     elif form.precision == FP16 and form.format == ONNX:
@@ -193,5 +193,7 @@ def chosen_ranges(prepared: Prepared, form: Form, calibration: CalibrationSet) -
     return ranges, (f"ranges by {best} (mean difference of probabilities on the calibration set: {said})",)
 
 
-def _integers(prepared: Prepared, form: Form, ranges: Mapping[str, Range]) -> onnx.ModelProto:
-    return to_onnx.integers(prepared.graph, ranges, per_channel=form.per_channel, float_layers=form.float_layers)
+def _integers(prepared: Prepared, form: Form, ranges: Mapping[str, Range], *, unsigned: bool = True) -> onnx.ModelProto:
+    return to_onnx.integers(
+        prepared.graph, ranges, per_channel=form.per_channel, float_layers=form.float_layers, unsigned=unsigned
+    )
