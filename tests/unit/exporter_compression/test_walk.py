@@ -142,6 +142,15 @@ def test_a_road_that_cannot_be_walked_is_told_and_the_next_one_tried(tmp_path: P
     assert done.step.road.endswith("the layers that hurt most in float")
 
 
+def test_when_plain_int8_cannot_be_made_nothing_is_trained_for_it(tmp_path: Path) -> None:
+    def refuse(road: Road) -> Exception | None:
+        return InvalidArgument("UNSUPPORTED_OPERATOR", "Erf in layer head") if road.form.precision == INT8 else None
+
+    done = run(plan(precision=INT8), FakeBench(tmp_path, refuse=refuse))
+    assert [step.message for step in done.trail[1:-1]] == ["not accepted: Erf in layer head"]
+    assert not done.accepted
+
+
 def test_a_float_model_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     error = FailedPrecondition("BAD_WEIGHTS", "NaN in head.weight")
     with pytest.raises(FailedPrecondition, match=r"head\.weight"):

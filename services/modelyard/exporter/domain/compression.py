@@ -177,10 +177,14 @@ def eligible(road: Road, format: str, precision: str) -> bool:
 def worth_trying(road: Road, trail: Sequence[CompressionStep], limits: CompressionLimits) -> bool:
     """Whether a road can reach what the ones before it did not.
 
-    Means that only lose less are left out when plain int8 is too large or too slow; training is left out when a smaller model
-    than float is already accepted and only the loss is limited; pruning is left out unless size or latency is what fails.
+    Nothing in int8 is tried when plain int8 could not be made. Means that only lose less are left out when plain int8 is too
+    large or too slow; training is left out when a smaller model than float is already accepted and only the loss is limited;
+    pruning is left out unless size or latency is what fails.
     """
-    misses = _plain_int8_misses(trail, limits)
+    plain = next((step for step in trail if step.precision == INT8), None)
+    if plain is not None and not plain.size_bytes and road.form.precision == INT8:
+        return False
+    misses = plain is not None and _misses(plain, limits)
     if road.repairs_loss_only:
         return not misses and not (road.trains and _smaller_accepted(trail))
     if road.means == PRUNED:
@@ -201,11 +205,6 @@ def chosen(trail: Sequence[CompressionStep], limits: CompressionLimits) -> int |
     if not accepted:
         return None
     return min(accepted, key=lambda number: trail[number].size_bytes) if limits.only_loss else accepted[0]
-
-
-def _plain_int8_misses(trail: Sequence[CompressionStep], limits: CompressionLimits) -> bool:
-    plain = [step for step in trail if step.precision == INT8]
-    return bool(plain) and _misses(plain[0], limits)
 
 
 def _misses(step: CompressionStep, limits: CompressionLimits) -> bool:
