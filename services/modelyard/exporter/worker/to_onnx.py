@@ -150,7 +150,7 @@ def integers(
 
     Activations are unsigned, so the picture enters as it is: its scale is 1 and its zero point 0. Weights are unsigned too,
     around 128: with signed ones onnxruntime's kernels for processors without VNNI (AVX2) saturate in 16 bits, which cost
-    tinynet on fashion_mnist 2.7 points of accuracy. OpenVINO has no such kernels: there they are better signed (`unsigned` False).
+    tinynet on fashion_mnist 2.7 points of accuracy. OpenVINO does better with signed ones (`unsigned` False).
     """
     from onnxruntime.quantization import CalibrationMethod, QuantType
     from onnxruntime.quantization.calibrate import TensorData, TensorsData
