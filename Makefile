@@ -26,7 +26,7 @@ quickstart: $(STAMP)
 
 test: lint types proto-check
 	@echo "==> Tests (a real PostgreSQL and MinIO are used where they are at hand; see docs/development.md)"
-	@$(RUN)/python -m pytest -q
+	@$(RUN)/python -m pytest -q --durations=25
 
 lint: $(STAMP)
 	@echo "==> Style, imports, contracts"

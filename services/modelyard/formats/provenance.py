@@ -22,7 +22,6 @@ PACKAGES: Final = (
     "openvino",
     "tensorflow",
     "torch",
-    "torchao",
     "timm",
     "lightgbm",
     "scikit-learn",
