@@ -12,7 +12,6 @@ form predicts what ONNX int8 predicts.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 import time
@@ -109,7 +108,7 @@ def rows(model: Trained, folder: Path, most: int, seconds: float) -> list[Row]:
         labels = answers(path, pictures)
         latency = measure(path, "cpu-1core", seconds=seconds)
         found.append(Row(form, open_bundle(path).model_size, latency.p50_ms, labels == wanted, labels, made_s))
-        print(json.dumps({"data": model.name, **shown(found[-1], found[0], found[0])}), flush=True)
+        print(f"{model.name}: {form.format} {form.precision} made in {made_s:.1f} s", flush=True)
     return found
 
 
@@ -123,11 +122,11 @@ def answers(path: Path, pictures: Any) -> Any:
     return np.concatenate(parts).argmax(axis=1)
 
 
-def shown(row: Row, floating: Row, integer: Row) -> dict[str, str]:
-    """The row as text."""
+def shown(row: Row, floating: Row, integer: Row) -> tuple[str, ...]:
+    """The row as text, in the order of HEAD."""
     difference = row.right.astype(float) - floating.right.astype(float)
     half = 1.96 * float(difference.std()) / len(difference) ** 0.5
-    values = (
+    return (
         row.form.format,
         row.form.precision,
         f"{row.size / 1000:.0f} kB",
@@ -138,7 +137,6 @@ def shown(row: Row, floating: Row, integer: Row) -> dict[str, str]:
         f"{float((row.labels == integer.labels).mean()):.4f}",
         f"{row.made_s:.1f} s",
     )
-    return dict(zip(HEAD, values, strict=True))
 
 
 def table(found: list[Row]) -> str:
@@ -148,7 +146,7 @@ def table(found: list[Row]) -> str:
     for row in found:
         same = {"edge": "litert"}.get(row.form.format, row.form.format)
         floating = next(each for each in found if (each.form.format, each.form.precision) == (same, "fp32"))
-        lines.append(f"| {' | '.join(shown(row, floating, integer).values())} |")
+        lines.append(f"| {' | '.join(shown(row, floating, integer))} |")
     return "\n".join(lines)
 
 

@@ -19,9 +19,10 @@ from torch import Tensor, nn
 from modelyard.core.errors import InvalidArgument
 from modelyard.exporter.worker import to_onnx
 from modelyard.exporter.worker.convert import prepare
-from modelyard.exporter.worker.network import Network, consumers_of, layer_of
+from modelyard.exporter.worker.fold import folded
+from modelyard.exporter.worker.network import WEIGHTED, Network, consumers_of, layer_of
 from modelyard.exporter.worker.parity import graph_runner
-from modelyard.exporter.worker.picture_graph import predict
+from modelyard.exporter.worker.picture_graph import predict, untrained_model
 from modelyard.exporter.worker.ranges import ranges_by, seen_ranges
 from modelyard.exporter.worker.tflite_file import arena_bytes, read_facts
 from modelyard.exporter.worker.to_litert import dynamic_file, float_file, integer_file
@@ -213,6 +214,14 @@ def test_layers_are_called_as_torch_calls_them() -> None:
         "": "",
     }
     assert {name: layer_of(onnx.NodeProto(name=name)) for name in names} == names
+
+
+def test_layers_of_a_traced_network_are_known_by_their_weights() -> None:
+    torch.manual_seed(0)
+    model = folded(untrained_model("modelyard:micronet", PictureInput(16, 16, 1), 3))
+    network = prepare(model, PictureInput(16, 16, 1)).network("litert")
+    found = {each.layer for each in network.operators if each.kind in WEIGHTED and each.inputs[0] != network.input}
+    assert found == {name for name, layer in model.module.named_modules() if isinstance(layer, (nn.Conv2d, nn.Linear))}
 
 
 def test_float_layers_stay_float() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -66,7 +67,14 @@ class Network:
 
 
 def layer_of(node: onnx.NodeProto) -> str:
-    """The module of the network that a node of an exported graph comes from, as torch's named_modules calls it."""
+    """The module of the network that a node of an exported graph comes from, as torch's named_modules calls it.
+
+    A layer with weights of its own is known by their name; of others torch writes the path into the node's name, or beside it.
+    In a `torch.fx.GraphModule` that path is cut short, so there only layers with weights are told for sure.
+    """
+    weights = re.fullmatch(r"module\.(.+)\.weight", node.input[1]) if len(node.input) > 1 else None
+    if weights is not None:
+        return weights[1]
     for entry in node.metadata_props:
         if entry.key == "pkg.torch.onnx.name_scopes":
             scopes = ast.literal_eval(entry.value)
