@@ -128,7 +128,10 @@ def _row_batches(model: RunnableModel, reader: DatasetReader, usage: str, positi
     if not len(positions):
         return
     table = reader.table(usage, columns=[column.name for column in model.card.columns]).take(positions)
-    columns = {column.input: column_values(table[column.name], column.type) for column in model.card.columns}
+    parts: dict[str, list[NDArray[Any]]] = {}
+    for column in model.card.columns:
+        parts.setdefault(column.input, []).append(column_values(table[column.name], column.type))
+    columns = {name: np.concatenate(values, axis=1) for name, values in parts.items()}  # several columns may be one vector
     for start in range(0, len(positions), ROWS_AT_ONCE):
         yield {name: values[start : start + ROWS_AT_ONCE] for name, values in columns.items()}
 
