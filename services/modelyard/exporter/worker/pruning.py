@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from modelyard.core.errors import FailedPrecondition
+from modelyard.exporter.worker.convert import check_weights
 from modelyard.exporter.worker.finetune import Budget, Examples, Listener, check_examples, finetune
 from modelyard.exporter.worker.fold import copied, scaled_pixels, weighted_layers
 from modelyard.recipes.build_image import ServedImageModel
@@ -30,10 +31,11 @@ def prune_channels(
 ) -> ServedImageModel:
     """A copy without the least important `share` (0 to 0.9) of each layer's channels, trained on towards the answers of `model`.
 
-    Raises FailedPrecondition NOT_PRUNABLE where the dependencies between its layers cannot be followed, and what `finetune`
-    raises.
+    Raises FailedPrecondition BAD_WEIGHTS, NOT_PRUNABLE where the dependencies between its layers cannot be followed, and what
+    `finetune` raises.
     """
     check_examples(train)
+    check_weights(model)
     student = copied(model)
     _cut(student, scaled_pixels(student, torch.from_numpy(train.pictures[:1])), share)
     student.train()
@@ -44,7 +46,11 @@ def prune_channels(
 def prune_weights(
     model: ServedImageModel, train: Examples, share: float, budget: Budget, listener: Listener | None = None
 ) -> ServedImageModel:
-    """A copy in which a `share` (0 to 0.99) of the weights of convolutions and linear layers is zero, trained on likewise."""
+    """A copy in which a `share` (0 to 0.99) of the weights of convolutions and linear layers is zero, trained on likewise.
+
+    Raises FailedPrecondition BAD_WEIGHTS, and what `finetune` raises.
+    """
+    check_weights(model)
     student = copied(model).train()
     weights = [cast(Tensor, layer.weight) for layer in weighted_layers(student.module).values()]
 

@@ -12,12 +12,13 @@ from typing import Final, cast
 
 import numpy as np
 import torch
-from torch import fx
+from torch import fx, nn
 
+from modelyard.exporter.worker.convert import check_weights
 from modelyard.exporter.worker.equalize import equalized
 from modelyard.exporter.worker.fake_quantize import ActivationRange, finish, prepare, set_state
 from modelyard.exporter.worker.finetune import Budget, Examples, Listener, check_examples, finetune
-from modelyard.exporter.worker.fold import scaled_pixels
+from modelyard.exporter.worker.fold import scaled_pixels, weighted_layers
 from modelyard.recipes.build_image import ServedImageModel
 
 WATCHED: Final = 512
@@ -42,11 +43,14 @@ def quantization_aware(
     """A float model for int8 conversion, trained for at most `seconds` and `steps` from the weights of `model`.
 
     `model` stays as it is. The result's network is a `torch.fx.GraphModule`: batch norms folded, channels equalized, weights
-    rounded per output channel. Raises FailedPrecondition NOT_TRACEABLE, NO_TRAINING_EXAMPLES or DIVERGED, and Cancelled.
+    rounded per output channel. Raises FailedPrecondition BAD_WEIGHTS, NOT_TRACEABLE,
+    NO_TRAINING_EXAMPLES or DIVERGED, and Cancelled.
     """
     check_examples(train)
+    check_weights(model)
     student = equalized(model)
     network = cast(fx.GraphModule, student.module)
+    keep_zeros = _zero_keeper(network)
     ranges = prepare(network, _input(student, train, 2))
     _fix_input(student, ranges)
     find_ranges(student, ranges, train, seed)
@@ -54,6 +58,7 @@ def quantization_aware(
     budget = Budget(seconds, steps, seed)
 
     def renew(step: int, planned: int) -> None:
+        keep_zeros()
         if step in (planned // 4, planned // 2):  # the weights have moved; in the second half the ranges stay as they are
             find_ranges(student, ranges, train, seed + step)
             set_state(ranges, ActivationRange.ROUND)
@@ -62,6 +67,19 @@ def quantization_aware(
     _watch(student, ranges, train, seed)
     finish(network, slack=SLACK)
     return student
+
+
+def _zero_keeper(network: fx.GraphModule) -> Callable[[], None]:
+    """What sets the weights that are zero now to zero again: those that pruning left out stay out."""
+    weights = [cast(nn.Parameter, layer.weight) for layer in weighted_layers(network).values()]
+    kept = [(weight, weight != 0) for weight in weights if not bool((weight != 0).all())]
+
+    def keep() -> None:
+        with torch.no_grad():
+            for weight, mask in kept:
+                weight.mul_(mask)
+
+    return keep
 
 
 def find_ranges(model: ServedImageModel, ranges: dict[str, ActivationRange], train: Examples, seed: int) -> None:
