@@ -25,6 +25,8 @@ from tests.integration.exporter.test_exporter_service import Known
 from tests.support.datasets import file_store, publish_pictures
 from tests.support.hosted import hosted
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
 PARENT = "projects/default"
 MODEL = f"{PARENT}/models/shapes/versions/V001"
 VERSION = f"{PARENT}/datasets/shapes/versions/V001"
