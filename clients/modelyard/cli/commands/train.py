@@ -51,7 +51,7 @@ def train(
     ] = None,
     label_smoothing: Annotated[float | None, typer.Option(help="Label smoothing.")] = None,
     mixup: Annotated[float | None, typer.Option(help="Mixes pairs of pictures: alpha of the Beta distribution.")] = None,
-    ema_decay: Annotated[float | None, typer.Option(help="The model is the running mean of the weights, with this decay.")] = None,
+    ema_decay: Annotated[float | None, typer.Option(help="Keeps the running mean of the weights, with this decay.")] = None,
     augmentation: Annotated[str | None, typer.Option(help="Pictures: none, light or standard.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights, order and augmentation.")] = None,
     detach: Annotated[bool, typer.Option("--detach", help="With a server: start the job and return.")] = False,
