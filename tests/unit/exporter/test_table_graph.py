@@ -148,7 +148,9 @@ def test_an_answer_that_is_no_number_is_refused() -> None:
 
 def test_parity_is_stated() -> None:
     model, columns = trained("lightgbm", 3)
-    stated, answers = prove(graph_runner(table_graph(model, INPUTS)), tensors(columns), model.predict(columns), classes=3, against="lightgbm")
+    stated, answers = prove(
+        graph_runner(table_graph(model, INPUTS)), tensors(columns), model.predict(columns), classes=3, against="lightgbm"
+    )
     assert stated.examples == 200
     assert 0 < stated.max_abs_difference < 1e-5
     assert stated.label_agreement == 1.0
