@@ -180,7 +180,7 @@ def test_a_wish_survives_the_job_and_the_contract() -> None:
         model_version=MODEL,
         format=pb.FORMAT_LITERT,
         precision=pb.PRECISION_INT8,
-        target="edge-arm64",
+        target="cpu-1core",
         limits=pb.CompressionLimits(
             max_size_bytes=1000, max_latency_ms=5.0, max_loss=0.02, metric="accuracy", skip_training=True
         ),
@@ -189,12 +189,20 @@ def test_a_wish_survives_the_job_and_the_contract() -> None:
     assert wish.limits == limits
     job = create_export(ports(FakeJobs()), PARENT, wish, Request())
     message = convert.export_message(job)
-    assert (message.format, message.precision, message.target) == (pb.FORMAT_LITERT, pb.PRECISION_INT8, "edge-arm64")
+    assert (message.format, message.precision, message.target) == (pb.FORMAT_LITERT, pb.PRECISION_INT8, "cpu-1core")
     assert message.limits == asked.limits
     assert message.origin == pb.ORIGIN_TRAINED
     assert message.max_training_time.seconds == 300
     pruned = convert.wish_from(pb.Export(model_version=MODEL, pruning=pb.Pruning(channels=0.5), quantization=2, precision=3))
     assert (pruned.pruning.channels, pruned.quantization, pruned.precision) == (0.5, AWARE, "int8")
+
+
+def test_a_latency_that_nobody_can_measure_cannot_be_limited() -> None:
+    jobs = FakeJobs()
+    with pytest.raises(FailedPrecondition) as caught:
+        export(jobs, target="edge-arm64", limits=CompressionLimits(max_latency_ms=5.0))
+    assert caught.value.reason == "LATENCY_UNMEASURED"
+    assert jobs.submitted == []
 
 
 IMPORTED = Imported("vww_96_float.tflite", ("person", "none"))
