@@ -15,7 +15,7 @@ from modelyard.core.errors import FailedPrecondition, InvalidArgument
 from modelyard.exporter.domain.form import EDGE, FP32, ONNX, PRECISIONS_OF, Form, check_form
 from modelyard.exporter.worker import to_onnx
 from modelyard.exporter.worker.calibration import drawn_rows, ids_text
-from modelyard.exporter.worker.convert import convert, prepare
+from modelyard.exporter.worker.convert import check_installed, convert, prepare
 from modelyard.exporter.worker.picture_graph import untrained_model
 from modelyard.exporter.worker.ranges import METHODS, Seen, activation_scale, is_float_layer, weight_scales
 from modelyard.formats.model import PictureInput
@@ -141,6 +141,13 @@ def test_int8_without_examples_is_refused(model: ServedImageModel) -> None:
     with pytest.raises(FailedPrecondition) as caught:
         convert(model, PICTURE, Form("litert", "int8"))
     assert caught.value.reason == "CALIBRATION_MISSING"
+
+
+def test_a_converter_that_is_not_installed_is_named() -> None:
+    with pytest.raises(FailedPrecondition, match=r"modelyard\[tensorflow\]") as caught:
+        check_installed("savedmodel", lambda package: None)
+    assert caught.value.reason == "CONVERTER_NOT_INSTALLED"
+    check_installed("onnx", lambda package: None)
 
 
 def test_a_layer_that_is_not_there_is_refused(model: ServedImageModel) -> None:

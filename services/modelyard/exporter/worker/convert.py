@@ -7,7 +7,8 @@ and the SavedModel are written from the operators read from it (worker/network.p
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import importlib.util
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
@@ -76,9 +77,10 @@ def convert(model: ServedImageModel, picture: PictureInput, form: Form, calibrat
     """The network in a form. calibration is needed for int8 (and for fp16 it tells which layers would overflow).
 
     Raises InvalidArgument UNSUPPORTED_FORM, NOT_EXPORTABLE, UNSUPPORTED_OPERATOR (naming the operator and its layer),
-    UNKNOWN_LAYER; FailedPrecondition BAD_WEIGHTS (naming the tensor), CALIBRATION_MISSING.
+    UNKNOWN_LAYER; FailedPrecondition BAD_WEIGHTS (naming the tensor), CALIBRATION_MISSING, CONVERTER_NOT_INSTALLED.
     """
     check_form(form)
+    check_installed(form.format)
     check_layers(model, form.float_layers)
     if form.needs_calibration and calibration is None:
         message = f"{form.format} {form.precision} needs ranges of activations, and there is no calibration set to see them on"
@@ -91,6 +93,18 @@ def convert(model: ServedImageModel, picture: PictureInput, form: Form, calibrat
 
         return Converted(saved_model(prepared.network(form.format)))
     return _litert(prepared, form, calibration)
+
+
+_PACKAGES: Final = {SAVEDMODEL: "tensorflow", OPENVINO: "openvino", LITERT: "ai_edge_litert", EDGE: "ai_edge_litert"}
+
+
+def check_installed(format: str, found: Callable[[str], object] = importlib.util.find_spec) -> None:
+    """Raises FailedPrecondition CONVERTER_NOT_INSTALLED naming the extra that installs what writes and runs the format."""
+    package = _PACKAGES.get(format)
+    if package is not None and found(package) is None:
+        extra = {"ai_edge_litert": "litert"}.get(package, package)
+        message = f"the format {format} needs {package}, which is not here: pip install modelyard[{extra}]"
+        raise FailedPrecondition("CONVERTER_NOT_INSTALLED", message, format=format, extra=extra)
 
 
 _PREPARED: WeakKeyDictionary[ServedImageModel, tuple[str, Prepared]] = WeakKeyDictionary()
