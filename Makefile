@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RUN := PYTHONPATH=. $(BIN)
+# Tests mostly wait for the processes they start, so more of them than there are cores run side by side.
+WORKERS ?= 3
 
 # Where it is set, every process compiles every module anew: torch alone takes 10 seconds.
 unexport PYTHONDONTWRITEBYTECODE
@@ -26,7 +28,8 @@ quickstart: $(STAMP)
 
 test: lint types proto-check
 	@echo "==> Tests (a real PostgreSQL and MinIO are used where they are at hand; see docs/development.md)"
-	@$(RUN)/python -m pytest -q --durations=25
+	@failed=0; $(RUN)/python -m pytest -q -m "not alone" -n $(WORKERS) --dist loadfile --durations=25 || failed=1; \
+	$(RUN)/python -m pytest -q -m alone || failed=1; exit $$failed
 
 lint: $(STAMP)
 	@echo "==> Style, imports, contracts"

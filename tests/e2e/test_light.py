@@ -12,6 +12,8 @@ import pytest
 
 from tests.support.servers import start_embedded
 
+pytestmark = pytest.mark.alone
+
 ROOT = Path(__file__).resolve().parents[2]
 SERVICES = ("dataset", "trainer", "exporter", "evaluator", "serving", "pipeline")
 # The machine may be busy with other tests: the best of several tries is what the program takes.
