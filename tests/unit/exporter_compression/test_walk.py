@@ -29,6 +29,7 @@ class FakeBench:
     wrong: Callable[[Road], int] = lambda road: 0
     p95: Callable[[Road], float] = lambda road: 1.0
     refuse: Callable[[Road], Exception | None] = lambda road: None
+    ram: Callable[[Road], int] = lambda road: 0
     roads: list[Road] = field(default_factory=list)
 
     def make(self, road: Road, listener: Listener) -> Made:
@@ -39,7 +40,7 @@ class FakeBench:
         listener.on_progress("make", 0.5, 3.0)
         path = self.folder / f"{len(self.roads)}.bundle"
         path.write_text(road.name)
-        return Made(path, round(SIZES[road.form.precision] * (1 - road.channels)))
+        return Made(path, round(SIZES[road.form.precision] * (1 - road.channels)), self.ram(road))
 
     def answers(self, made: Made) -> NDArray[Any]:
         classes = np.zeros(EXAMPLES, np.int64)
@@ -66,6 +67,17 @@ def run(asked: Plan, bench: FakeBench, **heard: Any) -> Compressed:
 def fails_until(means: str) -> Callable[[Road], int]:
     """All int8 roads lose 30 points but those of some means."""
     return lambda road: 30 if road.form.precision == INT8 and road.means != means else 0
+
+
+def test_too_little_memory_on_a_microcontroller_leads_to_pruning(tmp_path: Path) -> None:
+    bench = FakeBench(tmp_path, ram=lambda road: round(900 * (1 - road.channels)))
+    done = run(plan(EDGE, max_ram_bytes=700, max_size_bytes=300), bench)
+    plain = done.trail[1]
+    assert (plain.precision, plain.accepted) == (INT8, False)
+    assert "about 900 bytes of RAM, the target has 700" in plain.message
+    assert done.accepted
+    assert done.step.road.startswith("30% of the channels pruned")
+    assert not any("equalized" in step.road for step in done.trail), "what only loses less is no help"
 
 
 def test_int8_after_training_is_enough_where_it_loses_little(tmp_path: Path) -> None:

@@ -48,7 +48,8 @@ Z95: Final = 1.959964
 class CompressionLimits:
     """Limits within which the planner chooses; 0 and empty as in the contract.
 
-    max_size_bytes: of the model file. max_latency_ms: p95. max_loss: in the metric's own unit, 0 to 1.
+    max_size_bytes: of the model file. max_latency_ms: p95. max_loss: in the metric's own unit, 0 to 1. max_ram_bytes: for
+    activations on a microcontroller; it is the target's, not the caller's.
     """
 
     max_size_bytes: int = 0
@@ -56,6 +57,7 @@ class CompressionLimits:
     max_loss: float = 0.0
     metric: str = ""
     skip_training: bool = False
+    max_ram_bytes: int = 0
 
     @property
     def allowed_loss(self) -> float:
@@ -64,8 +66,8 @@ class CompressionLimits:
 
     @property
     def only_loss(self) -> bool:
-        """Whether neither size nor latency is limited."""
-        return not self.max_size_bytes and not self.max_latency_ms
+        """Whether neither size nor latency nor memory is limited."""
+        return not (self.max_size_bytes or self.max_latency_ms or self.max_ram_bytes)
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,8 @@ class CompressionStep:
     """One road that was tried, with what was measured on its artifact.
 
     quantization: "", POST_TRAINING or AWARE. size_bytes: of the model file; 0 when it could not be made. loss: against the float
-    model on the same validation examples; below 0 is a gain. message: why it was accepted or not, in a sentence.
+    model on the same validation examples; below 0 is a gain. message: why it was accepted or not, in a sentence. ram_bytes: for
+    its activations; 0 where that is not known.
     """
 
     road: str
@@ -97,6 +100,7 @@ class CompressionStep:
     loss: Figure | None = None
     accepted: bool = False
     message: str = ""
+    ram_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -209,7 +213,7 @@ def chosen(trail: Sequence[CompressionStep], limits: CompressionLimits) -> int |
 
 def _misses(step: CompressionStep, limits: CompressionLimits) -> bool:
     """Whether a step's artifact is too large or too slow."""
-    return bool(_too_large(step, limits) or _too_slow(step, limits))
+    return bool(_too_large(step, limits) or _too_much_memory(step, limits) or _too_slow(step, limits))
 
 
 def _smaller_accepted(trail: Sequence[CompressionStep]) -> bool:
@@ -221,7 +225,8 @@ def _smaller_accepted(trail: Sequence[CompressionStep]) -> bool:
 
 def judged(step: CompressionStep, limits: CompressionLimits, *, counts: bool = True) -> CompressionStep:
     """The step with its verdict and the reason in words. counts: False for a float model that only serves as the measure."""
-    failures = [text for text in (_too_large(step, limits), _too_slow(step, limits), _too_lossy(step, limits)) if text]
+    tests = (_too_large, _too_much_memory, _too_slow, _too_lossy)
+    failures = [text for text in (test(step, limits) for test in tests) if text]
     if not counts:
         return replace(step, accepted=False, message="the measure of what the others lose; another form was asked for")
     if failures:
@@ -252,6 +257,12 @@ def check_measurable(limits: CompressionLimits, unmeasured_reason: str) -> None:
 def _too_large(step: CompressionStep, limits: CompressionLimits) -> str:
     if limits.max_size_bytes and step.size_bytes > limits.max_size_bytes:
         return f"{step.size_bytes} bytes, at most {limits.max_size_bytes} are allowed"
+    return ""
+
+
+def _too_much_memory(step: CompressionStep, limits: CompressionLimits) -> str:
+    if limits.max_ram_bytes and step.ram_bytes > limits.max_ram_bytes:
+        return f"about {step.ram_bytes} bytes of RAM, the target has {limits.max_ram_bytes}"
     return ""
 
 

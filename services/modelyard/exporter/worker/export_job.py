@@ -218,7 +218,8 @@ def _planned(work: Work) -> tuple[Path, tuple[CompressionStep, ...]]:
     spec, target = work.spec, work.target
     if spec.limits is None:
         raise AssertionError("planned within limits only")
-    limits = replace(spec.limits, max_size_bytes=spec.limits.max_size_bytes or target.flash_bytes)
+    size = spec.limits.max_size_bytes or target.flash_bytes
+    limits = replace(spec.limits, max_size_bytes=size, max_ram_bytes=target.ram_bytes)
     plan = planner.Plan(
         spec.format,
         spec.precision,

@@ -63,10 +63,11 @@ PRUNING_PART: Final = 0.6
 
 @dataclass(frozen=True)
 class Made:
-    """An artifact: its bundle and the size of the model file in it."""
+    """An artifact: its bundle, the size of the model file in it, and what its activations need of RAM (0: not known)."""
 
     path: Path
     size_bytes: int
+    ram_bytes: int = 0
 
 
 class Workbench(Protocol):
@@ -182,7 +183,7 @@ def _measured(state: _Walk, number: int, road: Road) -> tuple[CompressionStep, M
     metric, loss = measured_loss(name, plan.truth, state.float_answers, answers, seed=plan.seed)
     counts = eligible(road, plan.format, plan.precision)
     latency = state.bench.latency(made) if counts and not plan.unmeasured_reason else None
-    step = _step(road, made.size_bytes, latency, metric=metric, loss=loss)
+    step = _step(road, made.size_bytes, latency, metric=metric, loss=loss, ram_bytes=made.ram_bytes)
     return judged(step, plan.limits, counts=counts), made
 
 
@@ -284,6 +285,7 @@ class TorchBench:
         """Changes the model, converts, proves and writes it."""
         from dataclasses import replace
 
+        from modelyard.exporter.worker.edge import footprint
         from modelyard.exporter.worker.export import write_export
         from modelyard.formats.bundle import open_bundle
 
@@ -307,7 +309,8 @@ class TorchBench:
             recipe=context.recipe,
             licence=context.licence,
         )
-        return Made(path, open_bundle(path).model_size)
+        bundle = open_bundle(path)
+        return Made(path, bundle.model_size, footprint(bundle.model_files()).ram_bytes)
 
     def answers(self, made: Made) -> Array:
         """Probabilities of the validation pictures."""
