@@ -115,9 +115,8 @@ def openvino_files() -> dict[str, bytes]:
 
 def saved_model_files(function: Any = None) -> dict[str, bytes]:
     """The same as a SavedModel whose signature takes `picture` (uint8) and answers `output_0`; or another `function` of it."""
-    import tensorflow as tf
-
     from modelyard.runtime import savedmodel  # noqa: F401  # silences TensorFlow before it is imported
+    from modelyard.runtime.tensorflow_import import tensorflow as tf
 
     module = tf.Module()
     module.weights = tf.Variable(np.array([[8, -8], [-8, 8], [0, 0]], np.float32) * np.float32(UNIT))

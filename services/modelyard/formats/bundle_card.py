@@ -134,7 +134,8 @@ class BundleCard:
     """The content of `bundle.json`. `outputs` are the model's own; `served_outputs` adds the `label` a runtime derives.
 
     `tensors` need only name what differs from the graph: without an entry a tensor is taken as it is, by name, or by being the
-    only one. `licence` is that of the weights it started from, as far as known.
+    only one. `licence` is that of the weights it started from, as far as known. `thresholds`: by class, the probability from
+    which on it counts as found (0 to 1); empty where none were chosen. The most probable class is the answer either way.
     """
 
     task: str
@@ -156,6 +157,7 @@ class BundleCard:
     tensors: tuple[TensorMap, ...] = ()
     origin: str = "trained"
     licence: str = ""
+    thresholds: tuple[float, ...] = ()
 
     @property
     def served_outputs(self) -> tuple[TensorSpec, ...]:
@@ -259,6 +261,8 @@ def _check_choices(path: Path, card: BundleCard) -> None:
     ):
         if value not in known:
             raise refuse(path, f"{CARD}: {name} is {value!r:.40}, it must be one of {', '.join(known)}", file=CARD)
+    if card.thresholds and (len(card.thresholds) != len(card.classes) or not all(0 <= each <= 1 for each in card.thresholds)):
+        raise refuse(path, f"{CARD}: thresholds must be one number from 0 to 1 a class, or none at all", file=CARD)
     if card.calibration and (card.calibration.examples < 1 or not _SHA256.fullmatch(card.calibration.digest)):
         raise refuse(path, f"{CARD}: calibration needs 1 or more examples and the sha256 of their ids", file=CARD)
 

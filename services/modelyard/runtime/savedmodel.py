@@ -10,20 +10,15 @@ Threads are TensorFlow's for the whole process: the first model loaded in it dec
 from __future__ import annotations
 
 import contextlib
-import os
 import tempfile
 from pathlib import Path
 from typing import Any, Final
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before the import: it reads it then
-
-import tensorflow
-from tensorflow.core.protobuf import saved_model_pb2
 
 from modelyard.core.errors import InvalidArgument
 from modelyard.formats.bundle import Bundle
 from modelyard.formats.bundle_files import SAVED_MODEL, SAVED_MODEL_FOLDER
 from modelyard.runtime.inputs import Tensors
+from modelyard.runtime.tensorflow_import import saved_model_pb2, tensorflow
 from modelyard.runtime.wires import GraphTensor, connect
 
 SIGNATURE: Final = "serving_default"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import subprocess
@@ -129,7 +130,12 @@ def test_integers_are_smaller(bundles: dict[tuple[str, str], Path]) -> None:
 
 @pytest.mark.slow
 def test_an_edge_bundle_compiles_and_replays(bundles: dict[tuple[str, str], Path], tmp_path: Path) -> None:
-    open_bundle(bundles["edge", "int8"]).extract(tmp_path)
+    bundle = open_bundle(bundles["edge", "int8"])
+    bundle.extract(tmp_path)
+    assert len(bundle.card.thresholds) == 3
+    assert all(0 < each < 1 for each in bundle.card.thresholds)
+    steps = ",".join(str(math.ceil(each * 256 - 1e-9) - 128) for each in bundle.card.thresholds)
+    assert f"g_thresholds[kClasses] = {{{steps}}};" in (tmp_path / "model_data.cc").read_text()
     compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
     if compiler is None:
         pytest.skip("this machine has no C++ compiler")

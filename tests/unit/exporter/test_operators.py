@@ -160,7 +160,7 @@ def test_integers_of_onnx_answer_as_those_of_litert(name: str) -> None:
 
 
 def test_tensorflow_answers_as_torch_does() -> None:
-    tensorflow = pytest.importorskip("tensorflow")
+    tensorflow = pytest.importorskip("modelyard.runtime.tensorflow_import").tensorflow
     from modelyard.exporter.worker.to_savedmodel import answer
 
     given = pictures(4)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("tensorflow")
+pytest.importorskip("modelyard.runtime.tensorflow_import")
 
 from modelyard.core.errors import InvalidArgument
 from modelyard.formats.bundle import open_bundle
@@ -20,14 +22,14 @@ from tests.support.runtime_bundles import expected, pictures, runtime_bundle, sa
 
 
 def with_python(picture: Any) -> Any:
-    import tensorflow as tf
+    from modelyard.runtime.tensorflow_import import tensorflow as tf
 
     answer = tf.numpy_function(lambda values: values.mean(axis=(1, 2))[:, :2].astype("float32"), [picture], tf.float32)
     return {"output_0": tf.ensure_shape(answer, [None, 2])}
 
 
 def with_a_file(picture: Any) -> Any:
-    import tensorflow as tf
+    from modelyard.runtime.tensorflow_import import tensorflow as tf
 
     with tf.control_dependencies([tf.io.write_file("/tmp/modelyard-must-not-be", "x")]):
         return {"output_0": tf.cast(picture[:, 0, 0, :2], tf.float32)}
@@ -35,7 +37,7 @@ def with_a_file(picture: Any) -> Any:
 
 def with_a_checkpoint(picture: Any) -> Any:
     """Writes through an operator that every SavedModel holds."""
-    import tensorflow as tf
+    from modelyard.runtime.tensorflow_import import tensorflow as tf
 
     answer = tf.cast(picture[:, 0, 0, :2], tf.float32)
     with tf.control_dependencies(
@@ -80,3 +82,16 @@ def test_the_signature_is_the_one_served(tmp_path: Path, folders: Path, monkeypa
     with pytest.raises(InvalidArgument, match=r"no signature other, only \['serving_default'\]"):
         load_model(open_bundle(path))
     assert list(folders.glob("modelyard-*")) == []
+
+
+def test_torch_trains_in_a_process_that_has_loaded_tensorflow() -> None:
+    """triton, which torch imports for its first optimizer, ends the process when it comes after TensorFlow."""
+    pytest.importorskip("torch")
+    program = (
+        "import modelyard.runtime.savedmodel, torch\n"
+        "parameter = torch.nn.Parameter(torch.ones(1))\n"
+        "torch.optim.AdamW([parameter])\n"
+        "print('alive')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "alive"), done.stderr[-500:]

@@ -192,6 +192,13 @@ def _answers(model: bytes, pictures: NDArray[np.uint8]) -> NDArray[np.int8]:
     return np.stack(answers)
 
 
+def edge_probabilities(model: bytes, pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """What LiteRT answers, as the probabilities it stands for: [N, classes]."""
+    facts = read_facts(model, TFLITE)
+    leaving = facts.tensors[facts.outputs[0]]
+    return (_answers(model, pictures).astype(np.float64) - leaving.zero_point) * leaving.scale
+
+
 def fnv1a(data: bytes) -> int:
     """The FNV-1a hash of 64 bits (http://www.isthe.com/chongo/tech/comp/fnv/): a few lines in any language."""
     value = 14695981039346656037
@@ -242,6 +249,8 @@ constexpr int kVectors = {vectors};
 extern const unsigned char g_model[];
 extern const unsigned int g_model_length;
 extern const char* const g_labels[kClasses];
+// An answer of at least this says that the class is there; below it the picture may show none of them.
+extern const std::int8_t g_thresholds[kClasses];
 extern const std::uint8_t g_inputs[kVectors][kInputLength];
 extern const std::int8_t g_outputs[kVectors][kClasses];
 
@@ -256,14 +265,24 @@ def _source(
     if report is not None:
         plain = f"#ifdef MODEL_ETHOS_U\n{_array(report.model)}#else\n{plain}#endif\n"
     labels = "".join(f"    {_c_text(each)},\n" for each in card.classes)
+    thresholds = _integer_thresholds(card, read_facts(model, TFLITE))
     inputs = "".join(f"    {{{_numbers(each)}}},\n" for each in pictures)
     outputs = "".join(f"    {{{_numbers(each)}}},\n" for each in answers)
     return (
         f'#include "model_data.h"\n\n{plain}\n'
         f"const char* const g_labels[kClasses] = {{\n{labels}}};\n\n"
+        f"const std::int8_t g_thresholds[kClasses] = {{{_numbers(thresholds)}}};\n\n"
         f"const std::uint8_t g_inputs[kVectors][kInputLength] = {{\n{inputs}}};\n\n"
         f"const std::int8_t g_outputs[kVectors][kClasses] = {{\n{outputs}}};\n"
     )
+
+
+def _integer_thresholds(card: BundleCard, facts: FileFacts) -> NDArray[np.int8]:
+    """The card's thresholds as the answers are: int8 [classes]; an even chance where the card has none."""
+    leaving = facts.tensors[facts.outputs[0]]
+    wanted = np.array(card.thresholds or (0.5,) * len(card.classes))
+    answers: NDArray[np.int8] = np.clip(np.ceil(wanted / leaving.scale - 1e-9) + leaving.zero_point, -128, 127).astype(np.int8)
+    return answers
 
 
 def _array(data: bytes) -> str:
@@ -303,6 +322,7 @@ def _readme(model: bytes, facts: FileFacts, card: BundleCard, accelerator: str, 
         f"Input      image, int8, {size} (height x width x channels); a pixel 0 to 255 enters as pixel - 128",
         f"           (scale {entering.scale:g}, zero point {entering.zero_point}); resize with antialiased bilinear",
         f"Output     {len(card.classes)} probabilities, int8: (answer - ({leaving.zero_point})) * {leaving.scale:g}",
+        "Thresholds g_thresholds (model_data.cc, bundle.json): by class, the answer from which on it counts as found",
         f"Flash      {len(model)} bytes: model.tflite",
         f"RAM        about {arena_bytes(facts)} bytes: activations alive at once and records; scratch memory comes on top",
         f"Operators  {', '.join(facts.operator_names)}",

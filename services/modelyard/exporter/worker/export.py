@@ -38,6 +38,8 @@ KEPT_BYTES: Final = 8 << 20
 """Test vectors are at most this large, unless LEAST_EXAMPLES already are."""
 EDGE_VECTORS: Final = 8
 """Examples that an edge bundle's own runners replay."""
+THRESHOLD_EXAMPLES: Final = 500
+"""Most examples by which an edge bundle's thresholds are chosen."""
 REPEATED_TOLERANCE: Final = 1e-3
 """What a bundle's answers may differ by when the same bytes answer again, one thread or several."""
 UNKNOWN: Final = "\u2047 not seen in training"
@@ -200,8 +202,21 @@ def converted_graph(
     if form.format == EDGE:
         from modelyard.exporter.worker.edge import edge_files
 
+        card = replace(card, thresholds=_edge_thresholds(converted.files[TFLITE], reader, picture, card.classes))
         files |= edge_files(converted.files[TFLITE], card, images[:EDGE_VECTORS], form.accelerator)
     return Graph(files, {"image": images}, expected, card, "torch")
+
+
+def _edge_thresholds(model: bytes, reader: DatasetReader, picture: PictureInput, classes: tuple[str, ...]) -> tuple[float, ...]:
+    """Chosen by the device's own answers for validation examples (training ones where there are none)."""
+    from modelyard.exporter.worker.edge import edge_probabilities
+    from modelyard.exporter.worker.thresholds import class_thresholds
+
+    usage = VALIDATION if len(reader.indices(VALIDATION)) else TRAIN
+    rows = _evenly(len(reader.indices(usage)), THRESHOLD_EXAMPLES)
+    pictures = reader.decode(reader.indices(usage)[rows], picture.height, picture.width, picture.channels)
+    labels = [reader.descriptor.classes[number] for number in reader.labels(usage)[rows]]
+    return class_thresholds(edge_probabilities(model, pictures), labels, classes)
 
 
 def write_export(

@@ -16,10 +16,9 @@ from typing import Any, Final
 
 from modelyard.exporter.worker.network import CONV, DENSE, DEPTHWISE, Network, Operator
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # read when TensorFlow is loaded; a conversion needs no GPU
 
-import tensorflow as tf
+from modelyard.runtime.tensorflow_import import tensorflow as tf
 
 IMAGE: Final = "image"
 PROBABILITIES: Final = "probabilities"

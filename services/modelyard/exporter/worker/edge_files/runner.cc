@@ -32,6 +32,7 @@ int main() {
   if (Hash(g_model, g_model_length) != kModelHash) return Fail("the array has other bytes than the model file");
   for (int label = 0; label < kClasses; ++label) {
     if (g_labels[label] == nullptr) return Fail("a label is missing");
+    if (g_thresholds[label] < kOutputZeroPoint) return Fail("a threshold stands for no probability");
   }
   std::printf("%u bytes, %d classes, %d test vectors: as they should be\n", g_model_length, kClasses, kVectors);
   return 0;

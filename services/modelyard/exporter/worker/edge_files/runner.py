@@ -73,7 +73,9 @@ def classify(path: Path) -> None:
     found = probabilities(model, answer(model, np.fromfile(path, np.uint8).reshape(shape)))
     labels = (HERE / "labels.txt").read_text(encoding="utf-8").split("\n")
     best = int(found.argmax())
-    sys.stdout.write(f"{labels[best]} {float(found[best]):.4f}\n")
+    thresholds = json.loads((HERE / "bundle.json").read_text(encoding="utf-8"))["thresholds"]
+    sure = not thresholds or float(found[best]) >= thresholds[best]
+    sys.stdout.write(f"{labels[best]} {float(found[best]):.4f}{'' if sure else ' below its threshold'}\n")
 
 
 if __name__ == "__main__":
