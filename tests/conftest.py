@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,14 @@ from tests.support.minio import S3Server, s3_server
 from tests.support.postgres import fresh_database, postgres_server
 
 REPOSITORY = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _floats_as_python_has_them() -> Iterator[None]:
+    """Training takes tiny numbers for 0, in the whole process; in a worker nothing else is there, here the next test is."""
+    yield
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_flush_denormal(False)
 
 
 @pytest.fixture(scope="session")
