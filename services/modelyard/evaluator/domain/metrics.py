@@ -235,15 +235,16 @@ def regression(usage: str, targets: Floats, predictions: Floats) -> UsageScore:
     definitions: list[tuple[str, Callable[[Floats], Floats]]] = [("mae", _mae), ("rmse", _rmse)]
     if means[0, 3] > 0:
         definitions.append(("r2", _r2))
-    if np.all(targets != 0):
+    if np.all(targets != 0) and np.isfinite(means[0, 4]):
         definitions.append(("mape", _mape))
     metrics = (Metric(name, *_with_interval(measure, means, samples)) for name, measure in definitions)
     return UsageScore(usage, len(targets), (*metrics, *_residuals(errors)))
 
 
 def _relative(errors: Floats, targets: Floats) -> Floats:
-    """Errors as shares of the truth [N]; 0 where the truth is 0 (then they are not used)."""
-    return np.abs(np.divide(errors, targets, out=np.zeros_like(errors), where=targets != 0))
+    """Errors as shares of the truth [N]; 0 where the truth is 0, infinite where it nearly is (then they are not used)."""
+    with np.errstate(over="ignore"):
+        return np.abs(np.divide(errors, targets, out=np.zeros_like(errors), where=targets != 0))
 
 
 def _residuals(errors: Floats) -> tuple[Metric, ...]:
