@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelyard.exporter.worker.thresholds import UNKNOWN, class_thresholds
+from modelyard.formats.thresholds import UNKNOWN, class_thresholds
 
 
 def f1(called: np.ndarray, positive: np.ndarray) -> float:

@@ -21,7 +21,7 @@ from modelyard.core.errors import InvalidArgument
 from modelyard.evaluator.domain import statistics
 from modelyard.evaluator.domain.scores import Metric
 from modelyard.evaluator.domain.statistics import Floats
-from modelyard.evaluator.domain.threshold import best_threshold
+from modelyard.formats.thresholds import best_threshold
 
 Bools = NDArray[np.bool_]
 

@@ -16,10 +16,10 @@ from modelyard.evaluator.domain.examples import Classified
 from modelyard.evaluator.domain.scores import Metric, SliceScore, UsageResult
 from modelyard.evaluator.domain.slices import score_slices
 from modelyard.evaluator.domain.statistics import Floats, Ints
-from modelyard.evaluator.domain.threshold import best_threshold
 from modelyard.evaluator.worker.answers import Answers, Columns, Findings, Outputs, TaskScoring, chosen_ids
 from modelyard.formats.bundle import BundleCard
 from modelyard.formats.dataset import DatasetReader
+from modelyard.formats.thresholds import best_threshold
 from modelyard.runtime.inputs import PROBABILITIES
 
 if TYPE_CHECKING:

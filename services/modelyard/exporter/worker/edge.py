@@ -1,6 +1,6 @@
 """What a microcontroller needs beside model.tflite: the model as a C array, runners, and what memory it takes.
 
-With an Arm Ethos-U the model is also compiled by Vela (https://pypi.org/project/ethos-u-vela/), in a process of its own.
+With an Arm Ethos-U the model is also compiled by Vela (the package ethos-u-vela), in a process of its own.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def edge_files(model: bytes, card: BundleCard, pictures: NDArray[np.uint8], acce
     vectors = pictures[: max(1, min(len(pictures), VECTOR_BYTES // pictures[0].size))]
     files = {
         "model_data.h": _header(model, facts, card, len(vectors), report),
-        "model_data.cc": _source(model, card, vectors, _answers(model, vectors), report),
+        "model_data.cc": _source(model, facts, card, vectors, _answers(model, vectors), report),
         "runner.py": (_TEMPLATES / "runner.py").read_text(),
         "runner.cc": _runner(facts),
         "README.txt": _readme(model, facts, card, accelerator, report),
@@ -259,13 +259,18 @@ extern const std::int8_t g_outputs[kVectors][kClasses];
 
 
 def _source(
-    model: bytes, card: BundleCard, pictures: NDArray[np.uint8], answers: NDArray[np.int8], report: VelaReport | None
+    model: bytes,
+    facts: FileFacts,
+    card: BundleCard,
+    pictures: NDArray[np.uint8],
+    answers: NDArray[np.int8],
+    report: VelaReport | None,
 ) -> str:
     plain = _array(model)
     if report is not None:
         plain = f"#ifdef MODEL_ETHOS_U\n{_array(report.model)}#else\n{plain}#endif\n"
     labels = "".join(f"    {_c_text(each)},\n" for each in card.classes)
-    thresholds = _integer_thresholds(card, read_facts(model, TFLITE))
+    thresholds = _integer_thresholds(card, facts)
     inputs = "".join(f"    {{{_numbers(each)}}},\n" for each in pictures)
     outputs = "".join(f"    {{{_numbers(each)}}},\n" for each in answers)
     return (

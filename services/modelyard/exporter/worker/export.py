@@ -210,7 +210,7 @@ def converted_graph(
 def _edge_thresholds(model: bytes, reader: DatasetReader, picture: PictureInput, classes: tuple[str, ...]) -> tuple[float, ...]:
     """Chosen by the device's own answers for validation examples (training ones where there are none)."""
     from modelyard.exporter.worker.edge import edge_probabilities
-    from modelyard.exporter.worker.thresholds import class_thresholds
+    from modelyard.formats.thresholds import class_thresholds
 
     usage = VALIDATION if len(reader.indices(VALIDATION)) else TRAIN
     rows = _evenly(len(reader.indices(usage)), THRESHOLD_EXAMPLES)

@@ -1,11 +1,17 @@
-"""Where to draw the line between two classes."""
+"""Where to draw the line between two classes: one rule for evaluations, and for what a bundle's card tells a device."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from modelyard.evaluator.domain.statistics import Floats
+Floats = NDArray[np.float64]
+
+UNKNOWN: Final = 0.5
+"""The threshold of a class that the examples do not tell apart: all of them are of it, or none is."""
 
 
 def f1_at_every_score(scores: Floats, positive: NDArray[np.bool_]) -> tuple[Floats, Floats]:
@@ -27,3 +33,16 @@ def best_threshold(scores: Floats, positive: NDArray[np.bool_]) -> float:
     halfway = np.concatenate([thresholds[:1], (thresholds[1:] + thresholds[:-1]) / 2])
     best = halfway[f1 >= f1.max() * (1 - 1e-12)]
     return float(best[np.abs(best - 0.5).argmin()])
+
+
+def class_thresholds(probabilities: Floats, labels: Sequence[str], classes: Sequence[str]) -> tuple[float, ...]:
+    """For each class the best threshold of that class against the rest, UNKNOWN where there is nothing to choose by.
+
+    probabilities [N, classes] of examples that were not trained on, labels [N].
+    """
+    truth: NDArray[Any] = np.array(labels, dtype=object)
+    return tuple(_of_class(probabilities[:, number], truth == name) for number, name in enumerate(classes))
+
+
+def _of_class(scores: Floats, positive: NDArray[np.bool_]) -> float:
+    return best_threshold(scores, positive) if positive.any() and not positive.all() else UNKNOWN

@@ -10,7 +10,7 @@ from sklearn import metrics as sk
 
 from modelyard.evaluator.domain import statistics
 from modelyard.evaluator.domain.calibration_error import calibration_error, equal_mass_bins
-from modelyard.evaluator.domain.threshold import best_threshold, f1_at_every_score
+from modelyard.formats.thresholds import best_threshold, f1_at_every_score
 
 SCORES = st.lists(st.tuples(st.integers(0, 12).map(lambda n: n / 12), st.booleans()), min_size=2, max_size=60).filter(
     lambda pairs: 0 < sum(hit for _, hit in pairs) < len(pairs)
