@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -10,9 +10,12 @@ from typing import Any, Generic, Protocol, TypeVar
 from numpy.typing import NDArray
 
 from modelyard.core.artifacts import Blob
+from modelyard.core.errors import ModelyardError
 from modelyard.formats.bundle import BundleCard
 from modelyard.serving.domain.admission import Export, GateDecision
-from modelyard.serving.domain.endpoint import Deployment, DeploymentEvent, Endpoint
+from modelyard.serving.domain.drift import DriftScore
+from modelyard.serving.domain.endpoint import Condition, Deployment, DeploymentEvent, Endpoint
+from modelyard.serving.domain.version_statistics import Timing, VersionStatistics
 
 Tensors = Mapping[str, NDArray[Any]]
 T = TypeVar("T")
@@ -66,6 +69,92 @@ class InferenceThreads(Protocol):
         """The result of `call`. `deadline` is a time.monotonic(), or None.
 
         Raises ResourceExhausted QUEUE_FULL at once, DeadlineExceeded DEADLINE_EXCEEDED when the time is over before it began.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A tensor as it travels: little-endian bytes, row-major; BYTES elements each with a 4-byte length. The batch comes first."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    data: bytes | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """All outputs of the card for one request, and where its time went."""
+
+    tensors: tuple[Tensor, ...]
+    timing: Timing
+
+
+Done = Callable[[Answer | ModelyardError], None]
+
+
+class ServedModel(Protocol):
+    """A version in this server: loaded, and it has answered its test vectors as it should. Answers come on the event loop.
+
+    The model itself computes elsewhere (its own process; docs/decisions/0016-isolation.md), requests together while it is busy.
+    """
+
+    @property
+    def card(self) -> BundleCard:
+        """What it takes and gives."""
+
+    @property
+    def condition(self) -> Condition:
+        """READY, or UNHEALTHY with how its process ended."""
+
+    @property
+    def statistics(self) -> VersionStatistics:
+        """What it has done; executions and crashes are counted by the model, requests by whoever asked it."""
+
+    @property
+    def batching(self) -> Batching:
+        """Whether requests are answered together, and if not, why."""
+
+    @property
+    def threads(self) -> int:
+        """Threads that one call of the model uses."""
+
+    def memory_bytes(self) -> int:
+        """What its process holds now."""
+
+    def submit(self, inputs: Sequence[Tensor], rows: int, deadline: float | None, done: Done) -> Callable[[], None]:
+        """Asks for an answer to `rows` examples; on the event loop only, never waits. Gives what takes the request back.
+
+        `inputs` are checked against the card already (datatypes, shapes, sizes). `deadline` is a time.monotonic(). `done` is
+        called once, on the event loop, unless the request was taken back before it was begun. Raises at once, and `done` is not called:
+        ResourceExhausted QUEUE_FULL; DeadlineExceeded DEADLINE_EXCEEDED or DEADLINE_TOO_NEAR (it cannot be met by what calls take
+        now; with RetryInfo); Unavailable MODEL_UNHEALTHY. `done` may get Unavailable MODEL_CRASHED, InvalidArgument for contents
+        that the model cannot take (a picture file that is none), DeadlineExceeded.
+        """
+
+    def drift(self) -> tuple[DriftScore, ...]:
+        """How far what it saw lately is from the training data; empty where the bundle brings no statistics."""
+
+    def close(self) -> None:
+        """Ends after what has begun was answered; its memory goes back to the system. From any thread; fine more than once."""
+
+
+@dataclass(frozen=True)
+class Batching:
+    """`together`: requests are answered in one call while the model is busy. `note`: why not."""
+
+    together: bool
+    note: str = ""
+
+
+class ServedModelLoader(Protocol):
+    """Brings a bundle into memory."""
+
+    def load(self, bundle: Path, *, model: str, version: str) -> ServedModel:
+        """The model, after its test vectors were replayed, singly and batched. Blocks: never on the event loop.
+
+        `model` and `version` are for logs and metrics. Raises InvalidArgument INVALID_BUNDLE (and the like), FailedPrecondition
+        TEST_VECTORS_DIFFER, RUNTIME_NOT_INSTALLED, ResourceExhausted NOT_ENOUGH_MEMORY, Unavailable MODEL_CRASHED (in loading).
         """
 
 

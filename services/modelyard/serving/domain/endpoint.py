@@ -20,6 +20,7 @@ class DeploymentState(StrEnum):
     LOADING = "LOADING"
     READY = "READY"
     FAILED = "FAILED"
+    UNHEALTHY = "UNHEALTHY"
 
 
 class EventKind(StrEnum):

@@ -12,6 +12,7 @@ _STATES: Final = {
     DeploymentState.LOADING: serving_pb2.Deployment.STATE_LOADING,
     DeploymentState.READY: serving_pb2.Deployment.STATE_READY,
     DeploymentState.FAILED: serving_pb2.Deployment.STATE_FAILED,
+    DeploymentState.UNHEALTHY: serving_pb2.Deployment.STATE_UNHEALTHY,
 }
 _KINDS: Final = {
     EventKind.DEPLOYED: serving_pb2.DeploymentEvent.KIND_DEPLOYED,

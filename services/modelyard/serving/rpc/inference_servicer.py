@@ -24,7 +24,12 @@ EXAMPLES = Counter("modelyard_examples_total", "Examples that predictions were m
 PLATFORM: Final = "onnxruntime_onnx"
 BACKEND: Final = "onnxruntime"
 EXTENSIONS: Final = ("model_configuration", "model_repository_index")
-_STATES: Final = {DeploymentState.READY: "READY", DeploymentState.LOADING: "LOADING", DeploymentState.FAILED: "UNAVAILABLE"}
+_STATES: Final = {
+    DeploymentState.READY: "READY",
+    DeploymentState.LOADING: "LOADING",
+    DeploymentState.FAILED: "UNAVAILABLE",
+    DeploymentState.UNHEALTHY: "UNAVAILABLE",
+}
 
 
 @dataclass(frozen=True)

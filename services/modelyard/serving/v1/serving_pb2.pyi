@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -36,14 +37,23 @@ class Endpoint(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    TRAFFIC_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    SHADOW_FIELD_NUMBER: _builtins.int
+    ROLLBACK_POLICY_FIELD_NUMBER: _builtins.int
+    STICKY_HEADER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """projects/{project}/endpoints/{endpoint}"""
     display_name: _builtins.str
     """Name for people; at most 200 characters."""
     default_version: _builtins.str
-    """The version that answers when the caller names none: the newest that is READY."""
+    """The version that most callers who name none get: the champion where it is READY, else the newest that is."""
     etag: _builtins.str
     """Changes with every update."""
+    sticky_header: _builtins.str
+    """HTTP header or gRPC metadata key whose value keeps a caller on one version: 1 to 64 of a-z, 0-9 and '-'. Empty: the id of the
+    request does. A request with neither is drawn at random.
+    """
     @_builtins.property
     def deployments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Deployment]:
         """The versions it serves, the newest last."""
@@ -56,6 +66,22 @@ class Endpoint(_message.Message):
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """When it last changed."""
 
+    @_builtins.property
+    def traffic(self) -> _containers.RepeatedCompositeFieldContainer[Global___TrafficShare]:
+        """Who answers requests that name no version: shares in percent that sum to 100. Empty: the champion answers all."""
+
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedCompositeFieldContainer[Global___Label]:
+        """Other names for versions; a caller may name a label where it may name a version."""
+
+    @_builtins.property
+    def shadow(self) -> Global___Shadow:
+        """A version that is asked beside the one that answers; what it says is compared and given to nobody. Unset: none."""
+
+    @_builtins.property
+    def rollback_policy(self) -> Global___RollbackPolicy:
+        """When a change of traffic is taken back by itself."""
+
     def __init__(
         self,
         *,
@@ -66,14 +92,378 @@ class Endpoint(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        traffic: _abc.Iterable[Global___TrafficShare] | None = ...,
+        labels: _abc.Iterable[Global___Label] | None = ...,
+        shadow: Global___Shadow | None = ...,
+        rollback_policy: Global___RollbackPolicy | None = ...,
+        sticky_header: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "rollback_policy", b"rollback_policy", "shadow", b"shadow", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "default_version", b"default_version", "deployments", b"deployments", "display_name", b"display_name", "etag", b"etag", "name", b"name", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "default_version", b"default_version", "deployments", b"deployments", "display_name", b"display_name", "etag", b"etag", "labels", b"labels", "name", b"name", "rollback_policy", b"rollback_policy", "shadow", b"shadow", "sticky_header", b"sticky_header", "traffic", b"traffic", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Endpoint: _TypeAlias = Endpoint  # noqa: Y015
+
+@_typing.final
+class TrafficShare(_message.Message):
+    """A version's share of the requests that name no version."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEPLOYMENT_FIELD_NUMBER: _builtins.int
+    PERCENT_FIELD_NUMBER: _builtins.int
+    deployment: _builtins.str
+    """Last part of the deployment's name: V003."""
+    percent: _builtins.int
+    """0 to 100."""
+    def __init__(
+        self,
+        *,
+        deployment: _builtins.str = ...,
+        percent: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment", "percent", b"percent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TrafficShare: _TypeAlias = TrafficShare  # noqa: Y015
+
+@_typing.final
+class Label(_message.Message):
+    """Another name for a version."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LABEL_FIELD_NUMBER: _builtins.int
+    DEPLOYMENT_FIELD_NUMBER: _builtins.int
+    label: _builtins.str
+    """1 to 32 of a-z, 0-9 and '-', starting with a letter: champion, canary... It must not look like a version."""
+    deployment: _builtins.str
+    """Last part of the deployment's name: V003."""
+    def __init__(
+        self,
+        *,
+        label: _builtins.str = ...,
+        deployment: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment", "label", b"label"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Label: _TypeAlias = Label  # noqa: Y015
+
+@_typing.final
+class Shadow(_message.Message):
+    """A version that is asked beside the one that answers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEPLOYMENT_FIELD_NUMBER: _builtins.int
+    PERCENT_FIELD_NUMBER: _builtins.int
+    deployment: _builtins.str
+    """Last part of the deployment's name: V003."""
+    percent: _builtins.int
+    """Percent of the requests that it is asked too: 1 to 100."""
+    def __init__(
+        self,
+        *,
+        deployment: _builtins.str = ...,
+        percent: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment", "percent", b"percent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Shadow: _TypeAlias = Shadow  # noqa: Y015
+
+@_typing.final
+class RollbackPolicy(_message.Message):
+    """When a change of traffic is taken back by itself: while `window` lasts after it, the versions that gained traffic are watched."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WINDOW_FIELD_NUMBER: _builtins.int
+    MAX_ERROR_RATE_FIELD_NUMBER: _builtins.int
+    MAX_LATENCY_RATIO_FIELD_NUMBER: _builtins.int
+    MIN_REQUESTS_FIELD_NUMBER: _builtins.int
+    DISABLED_FIELD_NUMBER: _builtins.int
+    max_error_rate: _builtins.float
+    """Largest share of their requests that may fail by the server's or the model's fault: 0 to 1; unset: 0.01."""
+    max_latency_ratio: _builtins.float
+    """Largest p99 latency, as a multiple of that of the versions that answered before: 1 or more; unset: 2."""
+    min_requests: _builtins.int
+    """Requests before anything is concluded: 1 or more; unset: 50."""
+    disabled: _builtins.bool
+    """Nothing is taken back by itself."""
+    @_builtins.property
+    def window(self) -> _duration_pb2.Duration:
+        """How long they are watched: 1 s to 24 h; unset: 10 minutes."""
+
+    def __init__(
+        self,
+        *,
+        window: _duration_pb2.Duration | None = ...,
+        max_error_rate: _builtins.float | None = ...,
+        max_latency_ratio: _builtins.float | None = ...,
+        min_requests: _builtins.int | None = ...,
+        disabled: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_error_rate", b"_max_error_rate", "_max_latency_ratio", b"_max_latency_ratio", "_min_requests", b"_min_requests", "max_error_rate", b"max_error_rate", "max_latency_ratio", b"max_latency_ratio", "min_requests", b"min_requests", "window", b"window"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_error_rate", b"_max_error_rate", "_max_latency_ratio", b"_max_latency_ratio", "_min_requests", b"_min_requests", "disabled", b"disabled", "max_error_rate", b"max_error_rate", "max_latency_ratio", b"max_latency_ratio", "min_requests", b"min_requests", "window", b"window"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_error_rate: _TypeAlias = _typing.Literal["max_error_rate"]  # noqa: Y015
+    _WhichOneofArgType__max_error_rate: _TypeAlias = _typing.Literal["_max_error_rate", b"_max_error_rate"]  # noqa: Y015
+    _WhichOneofReturnType__max_latency_ratio: _TypeAlias = _typing.Literal["max_latency_ratio"]  # noqa: Y015
+    _WhichOneofArgType__max_latency_ratio: _TypeAlias = _typing.Literal["_max_latency_ratio", b"_max_latency_ratio"]  # noqa: Y015
+    _WhichOneofReturnType__min_requests: _TypeAlias = _typing.Literal["min_requests"]  # noqa: Y015
+    _WhichOneofArgType__min_requests: _TypeAlias = _typing.Literal["_min_requests", b"_min_requests"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_error_rate) -> _WhichOneofReturnType__max_error_rate | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_latency_ratio) -> _WhichOneofReturnType__max_latency_ratio | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_requests) -> _WhichOneofReturnType__min_requests | None: ...
+
+Global___RollbackPolicy: _TypeAlias = RollbackPolicy  # noqa: Y015
+
+@_typing.final
+class ShadowReport(_message.Message):
+    """How a shadow version's answers compare with those given, since it was set."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENDPOINT_FIELD_NUMBER: _builtins.int
+    DEPLOYMENT_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    FAILURES_FIELD_NUMBER: _builtins.int
+    SKIPPED_FIELD_NUMBER: _builtins.int
+    EXAMPLES_FIELD_NUMBER: _builtins.int
+    AGREED_FIELD_NUMBER: _builtins.int
+    MEAN_DIFFERENCE_FIELD_NUMBER: _builtins.int
+    MAX_DIFFERENCE_FIELD_NUMBER: _builtins.int
+    P99_MS_FIELD_NUMBER: _builtins.int
+    ANSWERING_P99_MS_FIELD_NUMBER: _builtins.int
+    endpoint: _builtins.str
+    """projects/{project}/endpoints/{endpoint}"""
+    deployment: _builtins.str
+    """The version that was asked beside."""
+    requests: _builtins.int
+    """Requests it was asked."""
+    failures: _builtins.int
+    """Requests it could not answer."""
+    skipped: _builtins.int
+    """Requests left out because it was busy: a shadow never makes callers wait."""
+    examples: _builtins.int
+    """Examples compared."""
+    agreed: _builtins.int
+    """Of these, those with the same label; models without labels: with all values within the tolerance of their precision."""
+    mean_difference: _builtins.float
+    """Mean and largest absolute difference of the values, in units of the output."""
+    max_difference: _builtins.float
+    """See `mean_difference`."""
+    p99_ms: _builtins.float
+    """p99 of its latency and of the answering version's, in milliseconds."""
+    answering_p99_ms: _builtins.float
+    """See `p99_ms`."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """When comparing began."""
+
+    def __init__(
+        self,
+        *,
+        endpoint: _builtins.str = ...,
+        deployment: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        requests: _builtins.int = ...,
+        failures: _builtins.int = ...,
+        skipped: _builtins.int = ...,
+        examples: _builtins.int = ...,
+        agreed: _builtins.int = ...,
+        mean_difference: _builtins.float = ...,
+        max_difference: _builtins.float = ...,
+        p99_ms: _builtins.float = ...,
+        answering_p99_ms: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreed", b"agreed", "answering_p99_ms", b"answering_p99_ms", "deployment", b"deployment", "endpoint", b"endpoint", "examples", b"examples", "failures", b"failures", "max_difference", b"max_difference", "mean_difference", b"mean_difference", "p99_ms", b"p99_ms", "requests", b"requests", "skipped", b"skipped", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShadowReport: _TypeAlias = ShadowReport  # noqa: Y015
+
+@_typing.final
+class DeploymentStatistics(_message.Message):
+    """How a version fares on this server since it was loaded."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEPLOYMENT_FIELD_NUMBER: _builtins.int
+    SUCCESSES_FIELD_NUMBER: _builtins.int
+    FAILURES_FIELD_NUMBER: _builtins.int
+    EXAMPLES_FIELD_NUMBER: _builtins.int
+    EXECUTIONS_FIELD_NUMBER: _builtins.int
+    P50_MS_FIELD_NUMBER: _builtins.int
+    P99_MS_FIELD_NUMBER: _builtins.int
+    DRIFT_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    CRASHES_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    deployment: _builtins.str
+    """projects/{project}/endpoints/{endpoint}/deployments/{deployment}"""
+    successes: _builtins.int
+    """Requests answered."""
+    failures: _builtins.int
+    """Requests that failed by the server's or the model's fault; a caller's mistake is none."""
+    examples: _builtins.int
+    """Examples answered."""
+    executions: _builtins.int
+    """Calls of the model; fewer than requests where they were batched."""
+    p50_ms: _builtins.float
+    """Latency in milliseconds, from the request read to the answer made."""
+    p99_ms: _builtins.float
+    """See `p50_ms`."""
+    crashes: _builtins.int
+    """Times its process ended by itself."""
+    memory_bytes: _builtins.int
+    """Bytes of memory that its process holds."""
+    @_builtins.property
+    def drift(self) -> _containers.RepeatedCompositeFieldContainer[Global___Drift]:
+        """How far inputs and outputs are from the training data."""
+
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """When counting began."""
+
+    def __init__(
+        self,
+        *,
+        deployment: _builtins.str = ...,
+        successes: _builtins.int = ...,
+        failures: _builtins.int = ...,
+        examples: _builtins.int = ...,
+        executions: _builtins.int = ...,
+        p50_ms: _builtins.float = ...,
+        p99_ms: _builtins.float = ...,
+        drift: _abc.Iterable[Global___Drift] | None = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        crashes: _builtins.int = ...,
+        memory_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["crashes", b"crashes", "deployment", b"deployment", "drift", b"drift", "examples", b"examples", "executions", b"executions", "failures", b"failures", "memory_bytes", b"memory_bytes", "p50_ms", b"p50_ms", "p99_ms", b"p99_ms", "start_time", b"start_time", "successes", b"successes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeploymentStatistics: _TypeAlias = DeploymentStatistics  # noqa: Y015
+
+@_typing.final
+class Drift(_message.Message):
+    """How far what is seen is from the training data."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Direction:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _DirectionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Drift._Direction.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        DIRECTION_UNSPECIFIED: Drift._Direction.ValueType  # 0
+        """Not set."""
+        DIRECTION_INPUT: Drift._Direction.ValueType  # 1
+        """What callers send."""
+        DIRECTION_OUTPUT: Drift._Direction.ValueType  # 2
+        """What the model answers."""
+
+    class Direction(_Direction, metaclass=_DirectionEnumTypeWrapper):
+        """Which way a tensor goes."""
+
+    DIRECTION_UNSPECIFIED: Drift.Direction.ValueType  # 0
+    """Not set."""
+    DIRECTION_INPUT: Drift.Direction.ValueType  # 1
+    """What callers send."""
+    DIRECTION_OUTPUT: Drift.Direction.ValueType  # 2
+    """What the model answers."""
+
+    class _Level:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _LevelEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Drift._Level.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        LEVEL_UNSPECIFIED: Drift._Level.ValueType  # 0
+        """Not set."""
+        LEVEL_TOO_FEW: Drift._Level.ValueType  # 1
+        """Too few examples to say."""
+        LEVEL_NONE: Drift._Level.ValueType  # 2
+        """As in training."""
+        LEVEL_SOME: Drift._Level.ValueType  # 3
+        """Worth a look."""
+        LEVEL_STRONG: Drift._Level.ValueType  # 4
+        """The data are others than in training."""
+
+    class Level(_Level, metaclass=_LevelEnumTypeWrapper):
+        """How much it is."""
+
+    LEVEL_UNSPECIFIED: Drift.Level.ValueType  # 0
+    """Not set."""
+    LEVEL_TOO_FEW: Drift.Level.ValueType  # 1
+    """Too few examples to say."""
+    LEVEL_NONE: Drift.Level.ValueType  # 2
+    """As in training."""
+    LEVEL_SOME: Drift.Level.ValueType  # 3
+    """Worth a look."""
+    LEVEL_STRONG: Drift.Level.ValueType  # 4
+    """The data are others than in training."""
+
+    FEATURE_FIELD_NUMBER: _builtins.int
+    DIRECTION_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    EXAMPLES_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    feature: _builtins.str
+    """The tensor, or a property of a picture: `image.brightness`."""
+    direction: Global___Drift.Direction.ValueType
+    """Which way it goes."""
+    score: _builtins.float
+    """Population stability index over the bins of the training data: 0 is no change; 0.1 some, 0.25 strong."""
+    examples: _builtins.int
+    """Examples it is about."""
+    level: Global___Drift.Level.ValueType
+    """What the score means."""
+    note: _builtins.str
+    """The bin that changed most, for people: "age 60 to 75: 4 % in training, 31 % now"."""
+    def __init__(
+        self,
+        *,
+        feature: _builtins.str = ...,
+        direction: Global___Drift.Direction.ValueType = ...,
+        score: _builtins.float = ...,
+        examples: _builtins.int = ...,
+        level: Global___Drift.Level.ValueType = ...,
+        note: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["direction", b"direction", "examples", b"examples", "feature", b"feature", "level", b"level", "note", b"note", "score", b"score"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Drift: _TypeAlias = Drift  # noqa: Y015
 
 @_typing.final
 class Deployment(_message.Message):
@@ -95,6 +485,8 @@ class Deployment(_message.Message):
         """It answers."""
         STATE_FAILED: Deployment._State.ValueType  # 3
         """It could not be loaded; `error_message` says why."""
+        STATE_UNHEALTHY: Deployment._State.ValueType  # 4
+        """Its process ended by itself again and again; it is started again with growing pauses. `error_message` says how it ended."""
 
     class State(_State, metaclass=_StateEnumTypeWrapper):
         """Where a deployment is in its life."""
@@ -107,6 +499,8 @@ class Deployment(_message.Message):
     """It answers."""
     STATE_FAILED: Deployment.State.ValueType  # 3
     """It could not be loaded; `error_message` says why."""
+    STATE_UNHEALTHY: Deployment.State.ValueType  # 4
+    """Its process ended by itself again and again; it is started again with growing pauses. `error_message` says how it ended."""
 
     NAME_FIELD_NUMBER: _builtins.int
     EXPORT_FIELD_NUMBER: _builtins.int
@@ -116,8 +510,13 @@ class Deployment(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     ERROR_MESSAGE_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    BATCHED_FIELD_NUMBER: _builtins.int
+    BATCHING_NOTE_FIELD_NUMBER: _builtins.int
+    THREADS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """projects/{project}/endpoints/{endpoint}/deployments/{deployment}; the last part is the version callers name: V001..."""
+    """projects/{project}/endpoints/{endpoint}/deployments/{deployment}; the last part is the version callers name: V001, or
+    V001-int8 where the same model version is there in more than one export.
+    """
     export: _builtins.str
     """projects/{project}/exports/{export} that is served."""
     gate_decision: _builtins.str
@@ -128,6 +527,12 @@ class Deployment(_message.Message):
     """Where it is."""
     error_message: _builtins.str
     """Why it is FAILED; empty otherwise."""
+    batched: _builtins.bool
+    """Whether requests are answered together while the model is busy: only where batched answers proved equal to single ones."""
+    batching_note: _builtins.str
+    """Why it is not batched; empty otherwise."""
+    threads: _builtins.int
+    """Threads that one call of the model uses."""
     @_builtins.property
     def artifact(self) -> _blob_pb2.Blob:
         """The bytes that answer: a copy that belongs to the serving service."""
@@ -147,10 +552,13 @@ class Deployment(_message.Message):
         state: Global___Deployment.State.ValueType = ...,
         error_message: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        batched: _builtins.bool = ...,
+        batching_note: _builtins.str = ...,
+        threads: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "create_time", b"create_time", "error_message", b"error_message", "export", b"export", "gate_decision", b"gate_decision", "model_version", b"model_version", "name", b"name", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "batched", b"batched", "batching_note", b"batching_note", "create_time", b"create_time", "error_message", b"error_message", "export", b"export", "gate_decision", b"gate_decision", "model_version", b"model_version", "name", b"name", "state", b"state", "threads", b"threads"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -174,6 +582,16 @@ class DeploymentEvent(_message.Message):
         """The version began to answer."""
         KIND_UNDEPLOYED: DeploymentEvent._Kind.ValueType  # 2
         """The version ceased to answer."""
+        KIND_TRAFFIC_CHANGED: DeploymentEvent._Kind.ValueType  # 3
+        """Shares or labels were changed by a caller; `detail` says from what to what."""
+        KIND_ROLLED_BACK: DeploymentEvent._Kind.ValueType  # 4
+        """Shares and labels went back to what they were before the last change; `detail` says who asked or what was measured."""
+        KIND_UNHEALTHY: DeploymentEvent._Kind.ValueType  # 5
+        """The version's process ended by itself too often."""
+        KIND_RECOVERED: DeploymentEvent._Kind.ValueType  # 6
+        """An unhealthy version answers again."""
+        KIND_SHADOW_CHANGED: DeploymentEvent._Kind.ValueType  # 7
+        """The shadow was set or taken away."""
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
         """What happened."""
@@ -184,6 +602,16 @@ class DeploymentEvent(_message.Message):
     """The version began to answer."""
     KIND_UNDEPLOYED: DeploymentEvent.Kind.ValueType  # 2
     """The version ceased to answer."""
+    KIND_TRAFFIC_CHANGED: DeploymentEvent.Kind.ValueType  # 3
+    """Shares or labels were changed by a caller; `detail` says from what to what."""
+    KIND_ROLLED_BACK: DeploymentEvent.Kind.ValueType  # 4
+    """Shares and labels went back to what they were before the last change; `detail` says who asked or what was measured."""
+    KIND_UNHEALTHY: DeploymentEvent.Kind.ValueType  # 5
+    """The version's process ended by itself too often."""
+    KIND_RECOVERED: DeploymentEvent.Kind.ValueType  # 6
+    """An unhealthy version answers again."""
+    KIND_SHADOW_CHANGED: DeploymentEvent.Kind.ValueType  # 7
+    """The shadow was set or taken away."""
 
     SEQUENCE_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
@@ -191,6 +619,9 @@ class DeploymentEvent(_message.Message):
     DEPLOYMENT_FIELD_NUMBER: _builtins.int
     ARTIFACT_SHA256_FIELD_NUMBER: _builtins.int
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    TRAFFIC_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """Rises by one from line to line of an endpoint."""
     kind: Global___DeploymentEvent.Kind.ValueType
@@ -201,9 +632,19 @@ class DeploymentEvent(_message.Message):
     """Which bytes: SHA-256 of the artifact."""
     model_version: _builtins.str
     """The model version behind them."""
+    detail: _builtins.str
+    """What happened, for people: "V003 0 % -> 100 %, V002 100 % -> 0 %"."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When."""
+
+    @_builtins.property
+    def traffic(self) -> _containers.RepeatedCompositeFieldContainer[Global___TrafficShare]:
+        """Shares after it."""
+
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedCompositeFieldContainer[Global___Label]:
+        """Labels after it."""
 
     def __init__(
         self,
@@ -214,10 +655,13 @@ class DeploymentEvent(_message.Message):
         deployment: _builtins.str = ...,
         artifact_sha256: _builtins.str = ...,
         model_version: _builtins.str = ...,
+        detail: _builtins.str = ...,
+        traffic: _abc.Iterable[Global___TrafficShare] | None = ...,
+        labels: _abc.Iterable[Global___Label] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_sha256", b"artifact_sha256", "deployment", b"deployment", "kind", b"kind", "model_version", b"model_version", "sequence", b"sequence", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_sha256", b"artifact_sha256", "deployment", b"deployment", "detail", b"detail", "kind", b"kind", "labels", b"labels", "model_version", b"model_version", "sequence", b"sequence", "time", b"time", "traffic", b"traffic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

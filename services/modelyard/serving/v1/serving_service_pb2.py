@@ -24,10 +24,11 @@ _sym_db = _symbol_database.Default()
 
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
+from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from modelyard.serving.v1 import serving_pb2 as modelyard_dot_serving_dot_v1_dot_serving__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*modelyard/serving/v1/serving_service.proto\x12\x14modelyard.serving.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\"modelyard/serving/v1/serving.proto\"\x8e\x01\n\x15\x43reateEndpointRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x36\n\x08\x65ndpoint\x18\x02 \x01(\x0b\x32\x1e.modelyard.serving.v1.EndpointB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x13\n\x0b\x65ndpoint_id\x18\x04 \x01(\t\"(\n\x12GetEndpointRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"S\n\x14ListEndpointsRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"c\n\x15ListEndpointsResponse\x12\x31\n\tendpoints\x18\x01 \x03(\x0b\x32\x1e.modelyard.serving.v1.Endpoint\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"+\n\x15\x44\x65leteEndpointRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\x7f\n\x17\x43reateDeploymentRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12:\n\ndeployment\x18\x02 \x01(\x0b\x32 .modelyard.serving.v1.DeploymentB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"*\n\x14GetDeploymentRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"-\n\x17\x44\x65leteDeploymentRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"Z\n\x1bListDeploymentEventsRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"y\n\x1cListDeploymentEventsResponse\x12@\n\x11\x64\x65ployment_events\x18\x01 \x03(\x0b\x32%.modelyard.serving.v1.DeploymentEvent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xa7\x06\n\x0eServingService\x12]\n\x0e\x43reateEndpoint\x12+.modelyard.serving.v1.CreateEndpointRequest\x1a\x1e.modelyard.serving.v1.Endpoint\x12W\n\x0bGetEndpoint\x12(.modelyard.serving.v1.GetEndpointRequest\x1a\x1e.modelyard.serving.v1.Endpoint\x12h\n\rListEndpoints\x12*.modelyard.serving.v1.ListEndpointsRequest\x1a+.modelyard.serving.v1.ListEndpointsResponse\x12U\n\x0e\x44\x65leteEndpoint\x12+.modelyard.serving.v1.DeleteEndpointRequest\x1a\x16.google.protobuf.Empty\x12\x63\n\x10\x43reateDeployment\x12-.modelyard.serving.v1.CreateDeploymentRequest\x1a .modelyard.serving.v1.Deployment\x12]\n\rGetDeployment\x12*.modelyard.serving.v1.GetDeploymentRequest\x1a .modelyard.serving.v1.Deployment\x12Y\n\x10\x44\x65leteDeployment\x12-.modelyard.serving.v1.DeleteDeploymentRequest\x1a\x16.google.protobuf.Empty\x12}\n\x14ListDeploymentEvents\x12\x31.modelyard.serving.v1.ListDeploymentEventsRequest\x1a\x32.modelyard.serving.v1.ListDeploymentEventsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*modelyard/serving/v1/serving_service.proto\x12\x14modelyard.serving.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\"modelyard/serving/v1/serving.proto\"\x8e\x01\n\x15\x43reateEndpointRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x36\n\x08\x65ndpoint\x18\x02 \x01(\x0b\x32\x1e.modelyard.serving.v1.EndpointB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x13\n\x0b\x65ndpoint_id\x18\x04 \x01(\t\"(\n\x12GetEndpointRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"S\n\x14ListEndpointsRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"c\n\x15ListEndpointsResponse\x12\x31\n\tendpoints\x18\x01 \x03(\x0b\x32\x1e.modelyard.serving.v1.Endpoint\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x86\x01\n\x15UpdateEndpointRequest\x12\x36\n\x08\x65ndpoint\x18\x01 \x01(\x0b\x32\x1e.modelyard.serving.v1.EndpointB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x02\"=\n\x17RollbackEndpointRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0e\n\x06reason\x18\x02 \x01(\t\",\n\x16GetShadowReportRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"+\n\x15\x44\x65leteEndpointRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xb8\x01\n\x17\x43reateDeploymentRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12:\n\ndeployment\x18\x02 \x01(\x0b\x32 .modelyard.serving.v1.DeploymentB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x15\n\rdeployment_id\x18\x04 \x01(\t\x12\x14\n\x07percent\x18\x05 \x01(\x05H\x00\x88\x01\x01\x42\n\n\x08_percent\"4\n\x1eGetDeploymentStatisticsRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"*\n\x14GetDeploymentRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"-\n\x17\x44\x65leteDeploymentRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"Z\n\x1bListDeploymentEventsRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"y\n\x1cListDeploymentEventsResponse\x12@\n\x11\x64\x65ployment_events\x18\x01 \x03(\x0b\x32%.modelyard.serving.v1.DeploymentEvent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xcb\t\n\x0eServingService\x12]\n\x0e\x43reateEndpoint\x12+.modelyard.serving.v1.CreateEndpointRequest\x1a\x1e.modelyard.serving.v1.Endpoint\x12W\n\x0bGetEndpoint\x12(.modelyard.serving.v1.GetEndpointRequest\x1a\x1e.modelyard.serving.v1.Endpoint\x12h\n\rListEndpoints\x12*.modelyard.serving.v1.ListEndpointsRequest\x1a+.modelyard.serving.v1.ListEndpointsResponse\x12]\n\x0eUpdateEndpoint\x12+.modelyard.serving.v1.UpdateEndpointRequest\x1a\x1e.modelyard.serving.v1.Endpoint\x12U\n\x0e\x44\x65leteEndpoint\x12+.modelyard.serving.v1.DeleteEndpointRequest\x1a\x16.google.protobuf.Empty\x12\x61\n\x10RollbackEndpoint\x12-.modelyard.serving.v1.RollbackEndpointRequest\x1a\x1e.modelyard.serving.v1.Endpoint\x12\x63\n\x0fGetShadowReport\x12,.modelyard.serving.v1.GetShadowReportRequest\x1a\".modelyard.serving.v1.ShadowReport\x12\x63\n\x10\x43reateDeployment\x12-.modelyard.serving.v1.CreateDeploymentRequest\x1a .modelyard.serving.v1.Deployment\x12]\n\rGetDeployment\x12*.modelyard.serving.v1.GetDeploymentRequest\x1a .modelyard.serving.v1.Deployment\x12{\n\x17GetDeploymentStatistics\x12\x34.modelyard.serving.v1.GetDeploymentStatisticsRequest\x1a*.modelyard.serving.v1.DeploymentStatistics\x12Y\n\x10\x44\x65leteDeployment\x12-.modelyard.serving.v1.DeleteDeploymentRequest\x1a\x16.google.protobuf.Empty\x12}\n\x14ListDeploymentEvents\x12\x31.modelyard.serving.v1.ListDeploymentEventsRequest\x1a\x32.modelyard.serving.v1.ListDeploymentEventsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,38 +43,56 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETENDPOINTREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
   _globals['_LISTENDPOINTSREQUEST'].fields_by_name['parent']._loaded_options = None
   _globals['_LISTENDPOINTSREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002'
+  _globals['_UPDATEENDPOINTREQUEST'].fields_by_name['endpoint']._loaded_options = None
+  _globals['_UPDATEENDPOINTREQUEST'].fields_by_name['endpoint']._serialized_options = b'\342A\001\002'
+  _globals['_UPDATEENDPOINTREQUEST'].fields_by_name['update_mask']._loaded_options = None
+  _globals['_UPDATEENDPOINTREQUEST'].fields_by_name['update_mask']._serialized_options = b'\342A\001\002'
+  _globals['_ROLLBACKENDPOINTREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_ROLLBACKENDPOINTREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
+  _globals['_GETSHADOWREPORTREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_GETSHADOWREPORTREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
   _globals['_DELETEENDPOINTREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_DELETEENDPOINTREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
   _globals['_CREATEDEPLOYMENTREQUEST'].fields_by_name['parent']._loaded_options = None
   _globals['_CREATEDEPLOYMENTREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002'
   _globals['_CREATEDEPLOYMENTREQUEST'].fields_by_name['deployment']._loaded_options = None
   _globals['_CREATEDEPLOYMENTREQUEST'].fields_by_name['deployment']._serialized_options = b'\342A\001\002'
+  _globals['_GETDEPLOYMENTSTATISTICSREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_GETDEPLOYMENTSTATISTICSREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
   _globals['_GETDEPLOYMENTREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_GETDEPLOYMENTREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
   _globals['_DELETEDEPLOYMENTREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_DELETEDEPLOYMENTREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
   _globals['_LISTDEPLOYMENTEVENTSREQUEST'].fields_by_name['parent']._loaded_options = None
   _globals['_LISTDEPLOYMENTEVENTSREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002'
-  _globals['_CREATEENDPOINTREQUEST']._serialized_start=167
-  _globals['_CREATEENDPOINTREQUEST']._serialized_end=309
-  _globals['_GETENDPOINTREQUEST']._serialized_start=311
-  _globals['_GETENDPOINTREQUEST']._serialized_end=351
-  _globals['_LISTENDPOINTSREQUEST']._serialized_start=353
-  _globals['_LISTENDPOINTSREQUEST']._serialized_end=436
-  _globals['_LISTENDPOINTSRESPONSE']._serialized_start=438
-  _globals['_LISTENDPOINTSRESPONSE']._serialized_end=537
-  _globals['_DELETEENDPOINTREQUEST']._serialized_start=539
-  _globals['_DELETEENDPOINTREQUEST']._serialized_end=582
-  _globals['_CREATEDEPLOYMENTREQUEST']._serialized_start=584
-  _globals['_CREATEDEPLOYMENTREQUEST']._serialized_end=711
-  _globals['_GETDEPLOYMENTREQUEST']._serialized_start=713
-  _globals['_GETDEPLOYMENTREQUEST']._serialized_end=755
-  _globals['_DELETEDEPLOYMENTREQUEST']._serialized_start=757
-  _globals['_DELETEDEPLOYMENTREQUEST']._serialized_end=802
-  _globals['_LISTDEPLOYMENTEVENTSREQUEST']._serialized_start=804
-  _globals['_LISTDEPLOYMENTEVENTSREQUEST']._serialized_end=894
-  _globals['_LISTDEPLOYMENTEVENTSRESPONSE']._serialized_start=896
-  _globals['_LISTDEPLOYMENTEVENTSRESPONSE']._serialized_end=1017
-  _globals['_SERVINGSERVICE']._serialized_start=1020
-  _globals['_SERVINGSERVICE']._serialized_end=1827
+  _globals['_CREATEENDPOINTREQUEST']._serialized_start=201
+  _globals['_CREATEENDPOINTREQUEST']._serialized_end=343
+  _globals['_GETENDPOINTREQUEST']._serialized_start=345
+  _globals['_GETENDPOINTREQUEST']._serialized_end=385
+  _globals['_LISTENDPOINTSREQUEST']._serialized_start=387
+  _globals['_LISTENDPOINTSREQUEST']._serialized_end=470
+  _globals['_LISTENDPOINTSRESPONSE']._serialized_start=472
+  _globals['_LISTENDPOINTSRESPONSE']._serialized_end=571
+  _globals['_UPDATEENDPOINTREQUEST']._serialized_start=574
+  _globals['_UPDATEENDPOINTREQUEST']._serialized_end=708
+  _globals['_ROLLBACKENDPOINTREQUEST']._serialized_start=710
+  _globals['_ROLLBACKENDPOINTREQUEST']._serialized_end=771
+  _globals['_GETSHADOWREPORTREQUEST']._serialized_start=773
+  _globals['_GETSHADOWREPORTREQUEST']._serialized_end=817
+  _globals['_DELETEENDPOINTREQUEST']._serialized_start=819
+  _globals['_DELETEENDPOINTREQUEST']._serialized_end=862
+  _globals['_CREATEDEPLOYMENTREQUEST']._serialized_start=865
+  _globals['_CREATEDEPLOYMENTREQUEST']._serialized_end=1049
+  _globals['_GETDEPLOYMENTSTATISTICSREQUEST']._serialized_start=1051
+  _globals['_GETDEPLOYMENTSTATISTICSREQUEST']._serialized_end=1103
+  _globals['_GETDEPLOYMENTREQUEST']._serialized_start=1105
+  _globals['_GETDEPLOYMENTREQUEST']._serialized_end=1147
+  _globals['_DELETEDEPLOYMENTREQUEST']._serialized_start=1149
+  _globals['_DELETEDEPLOYMENTREQUEST']._serialized_end=1194
+  _globals['_LISTDEPLOYMENTEVENTSREQUEST']._serialized_start=1196
+  _globals['_LISTDEPLOYMENTEVENTSREQUEST']._serialized_end=1286
+  _globals['_LISTDEPLOYMENTEVENTSRESPONSE']._serialized_start=1288
+  _globals['_LISTDEPLOYMENTEVENTSRESPONSE']._serialized_end=1409
+  _globals['_SERVINGSERVICE']._serialized_start=1412
+  _globals['_SERVINGSERVICE']._serialized_end=2639
 # @@protoc_insertion_point(module_scope)

@@ -52,10 +52,25 @@ class ServingServiceStub:
                 request_serializer=modelyard_dot_serving_dot_v1_dot_serving__service__pb2.ListEndpointsRequest.SerializeToString,
                 response_deserializer=modelyard_dot_serving_dot_v1_dot_serving__service__pb2.ListEndpointsResponse.FromString,
                 _registered_method=True)
+        self.UpdateEndpoint = channel.unary_unary(
+                '/modelyard.serving.v1.ServingService/UpdateEndpoint',
+                request_serializer=modelyard_dot_serving_dot_v1_dot_serving__service__pb2.UpdateEndpointRequest.SerializeToString,
+                response_deserializer=modelyard_dot_serving_dot_v1_dot_serving__pb2.Endpoint.FromString,
+                _registered_method=True)
         self.DeleteEndpoint = channel.unary_unary(
                 '/modelyard.serving.v1.ServingService/DeleteEndpoint',
                 request_serializer=modelyard_dot_serving_dot_v1_dot_serving__service__pb2.DeleteEndpointRequest.SerializeToString,
                 response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                _registered_method=True)
+        self.RollbackEndpoint = channel.unary_unary(
+                '/modelyard.serving.v1.ServingService/RollbackEndpoint',
+                request_serializer=modelyard_dot_serving_dot_v1_dot_serving__service__pb2.RollbackEndpointRequest.SerializeToString,
+                response_deserializer=modelyard_dot_serving_dot_v1_dot_serving__pb2.Endpoint.FromString,
+                _registered_method=True)
+        self.GetShadowReport = channel.unary_unary(
+                '/modelyard.serving.v1.ServingService/GetShadowReport',
+                request_serializer=modelyard_dot_serving_dot_v1_dot_serving__service__pb2.GetShadowReportRequest.SerializeToString,
+                response_deserializer=modelyard_dot_serving_dot_v1_dot_serving__pb2.ShadowReport.FromString,
                 _registered_method=True)
         self.CreateDeployment = channel.unary_unary(
                 '/modelyard.serving.v1.ServingService/CreateDeployment',
@@ -66,6 +81,11 @@ class ServingServiceStub:
                 '/modelyard.serving.v1.ServingService/GetDeployment',
                 request_serializer=modelyard_dot_serving_dot_v1_dot_serving__service__pb2.GetDeploymentRequest.SerializeToString,
                 response_deserializer=modelyard_dot_serving_dot_v1_dot_serving__pb2.Deployment.FromString,
+                _registered_method=True)
+        self.GetDeploymentStatistics = channel.unary_unary(
+                '/modelyard.serving.v1.ServingService/GetDeploymentStatistics',
+                request_serializer=modelyard_dot_serving_dot_v1_dot_serving__service__pb2.GetDeploymentStatisticsRequest.SerializeToString,
+                response_deserializer=modelyard_dot_serving_dot_v1_dot_serving__pb2.DeploymentStatistics.FromString,
                 _registered_method=True)
         self.DeleteDeployment = channel.unary_unary(
                 '/modelyard.serving.v1.ServingService/DeleteDeployment',
@@ -104,6 +124,14 @@ class ServingServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateEndpoint(self, request, context):
+        """Changes display name, traffic, labels, shadow, rollback policy or sticky header. Traffic and labels change in one step, and only to
+        versions that are READY and have answered their test vectors.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteEndpoint(self, request, context):
         """Deletes an endpoint with its deployments; its record of events stays.
         """
@@ -111,9 +139,24 @@ class ServingServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RollbackEndpoint(self, request, context):
+        """Puts traffic and labels back to what they were before their last change, at once. Rolled back again, they are as before the rollback.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetShadowReport(self, request, context):
+        """How the shadow version's answers compare with those given.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CreateDeployment(self, request, context):
         """Serves an export: fetches its bytes, loads them, replays their test vectors, and only then lets them answer. Returns when the version
-        is READY; a version that cannot be loaded is an error and changes nothing. The version's name is the model version's (V003).
+        is READY; a version that cannot be loaded is an error and changes nothing. Then the champion label and, unless `percent` says
+        otherwise, all traffic move to it in one step.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -126,8 +169,15 @@ class ServingServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetDeploymentStatistics(self, request, context):
+        """How a deployment fares on this server: counts, latency, drift.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteDeployment(self, request, context):
-        """Takes a version off an endpoint.
+        """Takes a version off an endpoint. One that has a share of the traffic is refused while others are there to take it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -158,10 +208,25 @@ def add_ServingServiceServicer_to_server(servicer, server):
                     request_deserializer=modelyard_dot_serving_dot_v1_dot_serving__service__pb2.ListEndpointsRequest.FromString,
                     response_serializer=modelyard_dot_serving_dot_v1_dot_serving__service__pb2.ListEndpointsResponse.SerializeToString,
             ),
+            'UpdateEndpoint': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateEndpoint,
+                    request_deserializer=modelyard_dot_serving_dot_v1_dot_serving__service__pb2.UpdateEndpointRequest.FromString,
+                    response_serializer=modelyard_dot_serving_dot_v1_dot_serving__pb2.Endpoint.SerializeToString,
+            ),
             'DeleteEndpoint': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteEndpoint,
                     request_deserializer=modelyard_dot_serving_dot_v1_dot_serving__service__pb2.DeleteEndpointRequest.FromString,
                     response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
+            'RollbackEndpoint': grpc.unary_unary_rpc_method_handler(
+                    servicer.RollbackEndpoint,
+                    request_deserializer=modelyard_dot_serving_dot_v1_dot_serving__service__pb2.RollbackEndpointRequest.FromString,
+                    response_serializer=modelyard_dot_serving_dot_v1_dot_serving__pb2.Endpoint.SerializeToString,
+            ),
+            'GetShadowReport': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetShadowReport,
+                    request_deserializer=modelyard_dot_serving_dot_v1_dot_serving__service__pb2.GetShadowReportRequest.FromString,
+                    response_serializer=modelyard_dot_serving_dot_v1_dot_serving__pb2.ShadowReport.SerializeToString,
             ),
             'CreateDeployment': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateDeployment,
@@ -172,6 +237,11 @@ def add_ServingServiceServicer_to_server(servicer, server):
                     servicer.GetDeployment,
                     request_deserializer=modelyard_dot_serving_dot_v1_dot_serving__service__pb2.GetDeploymentRequest.FromString,
                     response_serializer=modelyard_dot_serving_dot_v1_dot_serving__pb2.Deployment.SerializeToString,
+            ),
+            'GetDeploymentStatistics': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetDeploymentStatistics,
+                    request_deserializer=modelyard_dot_serving_dot_v1_dot_serving__service__pb2.GetDeploymentStatisticsRequest.FromString,
+                    response_serializer=modelyard_dot_serving_dot_v1_dot_serving__pb2.DeploymentStatistics.SerializeToString,
             ),
             'DeleteDeployment': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteDeployment,
@@ -277,6 +347,33 @@ class ServingService:
             _registered_method=True)
 
     @staticmethod
+    def UpdateEndpoint(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelyard.serving.v1.ServingService/UpdateEndpoint',
+            modelyard_dot_serving_dot_v1_dot_serving__service__pb2.UpdateEndpointRequest.SerializeToString,
+            modelyard_dot_serving_dot_v1_dot_serving__pb2.Endpoint.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def DeleteEndpoint(request,
             target,
             options=(),
@@ -293,6 +390,60 @@ class ServingService:
             '/modelyard.serving.v1.ServingService/DeleteEndpoint',
             modelyard_dot_serving_dot_v1_dot_serving__service__pb2.DeleteEndpointRequest.SerializeToString,
             google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RollbackEndpoint(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelyard.serving.v1.ServingService/RollbackEndpoint',
+            modelyard_dot_serving_dot_v1_dot_serving__service__pb2.RollbackEndpointRequest.SerializeToString,
+            modelyard_dot_serving_dot_v1_dot_serving__pb2.Endpoint.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetShadowReport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelyard.serving.v1.ServingService/GetShadowReport',
+            modelyard_dot_serving_dot_v1_dot_serving__service__pb2.GetShadowReportRequest.SerializeToString,
+            modelyard_dot_serving_dot_v1_dot_serving__pb2.ShadowReport.FromString,
             options,
             channel_credentials,
             insecure,
@@ -347,6 +498,33 @@ class ServingService:
             '/modelyard.serving.v1.ServingService/GetDeployment',
             modelyard_dot_serving_dot_v1_dot_serving__service__pb2.GetDeploymentRequest.SerializeToString,
             modelyard_dot_serving_dot_v1_dot_serving__pb2.Deployment.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetDeploymentStatistics(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelyard.serving.v1.ServingService/GetDeploymentStatistics',
+            modelyard_dot_serving_dot_v1_dot_serving__service__pb2.GetDeploymentStatisticsRequest.SerializeToString,
+            modelyard_dot_serving_dot_v1_dot_serving__pb2.DeploymentStatistics.FromString,
             options,
             channel_credentials,
             insecure,
