@@ -126,10 +126,10 @@ class ServedModel(Protocol):
         """Asks for an answer to `rows` examples; on the event loop only, never waits. Gives what takes the request back.
 
         `inputs` are checked against the card already (datatypes, shapes, sizes). `deadline` is a time.monotonic(). `done` is
-        called once, on the event loop, unless the request was taken back before it was begun. Raises at once, and `done` is not called:
-        ResourceExhausted QUEUE_FULL; DeadlineExceeded DEADLINE_EXCEEDED or DEADLINE_TOO_NEAR (it cannot be met by what calls take
-        now; with RetryInfo); Unavailable MODEL_UNHEALTHY. `done` may get Unavailable MODEL_CRASHED, InvalidArgument for contents
-        that the model cannot take (a picture file that is none), DeadlineExceeded.
+        called once, on the event loop, unless the request was taken back before it was begun. Raised at once, without `done`:
+        ResourceExhausted QUEUE_FULL; DeadlineExceeded DEADLINE_EXCEEDED or DEADLINE_TOO_NEAR (it cannot be met by what calls
+        take now; with RetryInfo); Unavailable MODEL_UNHEALTHY. `done` may get Unavailable MODEL_CRASHED, InvalidArgument for
+        contents that the model cannot take (a picture file that is none), DeadlineExceeded.
         """
 
     def drift(self) -> tuple[DriftScore, ...]:
