@@ -19,6 +19,8 @@ PROTOS = ROOT / "protos"
 SERVICES = ROOT / "services"
 GOOGLE = Path(sysconfig.get_paths()["purelib"])
 GOOGLE_PROTOS = ("google/rpc/status.proto", "google/api/field_behavior.proto")
+SHARED_POOL = "_descriptor_pool.Default()"
+OWN_POOL = "_descriptor_pool.DescriptorPool()"
 
 
 def generate(target: Path) -> None:
@@ -29,6 +31,20 @@ def generate(target: Path) -> None:
     plugin = f"--plugin=protoc-gen-mypy={Path(sys.executable).parent / 'protoc-gen-mypy'}"
     subprocess.run([*protoc, plugin, f"--python_out={target}", f"--mypy_out=quiet:{target}", *files], check=True)
     subprocess.run([*protoc, f"--grpc_python_out={target}", *with_services], check=True)
+    set_apart(target)
+
+
+def set_apart(target: Path) -> None:
+    """Give the messages of the package `inference` a descriptor pool of their own.
+
+    Every client of this protocol brings messages of these same full names, in files of its own. The default pool knows each name
+    once, so that the second import in a process would fail. What travels is the same either way.
+    """
+    for path in target.glob("inference/*_pb2.py"):
+        code = path.read_text()
+        if code.count(SHARED_POOL) != 1:
+            raise RuntimeError(f"{path.name} does not name its descriptor pool as expected: {SHARED_POOL}")
+        path.write_text(code.replace(SHARED_POOL, OWN_POOL))
 
 
 def copy_google_protos() -> None:

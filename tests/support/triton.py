@@ -1,21 +1,10 @@
-"""tritonclient, importable beside our own contracts.
-
-Its generated code and ours describe the same package `inference` and would refuse to share the default descriptor pool, so it
-is imported with a pool of its own. Import it from here and nowhere else.
-"""
+"""tritonclient, over gRPC and HTTP. It stands beside our own contracts in one process: those have a pool of their own."""
 
 from __future__ import annotations
 
-from google.protobuf import descriptor_pool
+import tritonclient.grpc as triton
+import tritonclient.http as triton_http
+from tritonclient.grpc import service_pb2 as triton_messages
+from tritonclient.utils import InferenceServerException
 
-_pool = descriptor_pool.DescriptorPool()
-_default = descriptor_pool.Default
-descriptor_pool.Default = lambda: _pool
-try:
-    import tritonclient.grpc as triton
-    from tritonclient.grpc import service_pb2 as triton_messages
-    from tritonclient.utils import InferenceServerException
-finally:
-    descriptor_pool.Default = _default
-
-__all__ = ["InferenceServerException", "triton", "triton_messages"]
+__all__ = ["InferenceServerException", "triton", "triton_http", "triton_messages"]
