@@ -6,6 +6,7 @@ A bundle is a zip whose entries are stored (not compressed) with fixed times, so
 * the files of its format (formats.bundle_files.FORMATS): `model.onnx`, `model.tflite`, ...; nothing in them refers outside
 * `labels.txt`    one class per line, in the order of the model's outputs; empty for regression
 * `test_vectors.safetensors` or `.json`   real example inputs and the outputs to expect (JSON where an input holds text)
+* `statistics.json`   what training data and answers looked like (formats.training_statistics); older bundles have none
 * `calibration.txt`   of some quantized models: ids of the examples that ranges were measured on, one a line, as drawn
 
 Whatever the format, a bundle answers the signature on its card: `image` uint8 [N, H, W, C] or one tensor a column goes in.
@@ -88,6 +89,9 @@ from modelyard.formats.bundle_files import (
     MODEL as MODEL,
 )
 from modelyard.formats.bundle_files import (
+    STATISTICS as STATISTICS,
+)
+from modelyard.formats.bundle_files import (
     FileEntry as FileEntry,
 )
 from modelyard.formats.bundle_files import (
@@ -112,6 +116,7 @@ from modelyard.formats.bundle_vectors import (
     vectors_from_json,
     vectors_from_safetensors,
 )
+from modelyard.formats.training_statistics import TrainingStatistics, parse_statistics, statistics_json
 
 Array = NDArray[Any]
 
@@ -142,6 +147,10 @@ class Bundle:
         if CALIBRATION not in self.card.files:
             return ()
         return _lines(self._read(CALIBRATION))
+
+    def statistics(self) -> TrainingStatistics | None:
+        """What the training data looked like; None where the bundle does not say. Raises InvalidArgument INVALID_STATISTICS."""
+        return parse_statistics(self._read(STATISTICS)) if STATISTICS in self.card.files else None
 
     def extract(self, directory: Path, *, only_model: bool = False) -> list[Path]:
         """Writes the bundle's files into a folder, each checked, and gives their paths; `only_model`: those of the format alone.
@@ -184,8 +193,8 @@ class Bundle:
 def write_bundle(path: Path, card: BundleCard, files: bytes | Mapping[str, bytes], vectors: TestVectors) -> BundleCard:
     """Writes the bundle at `path` at once (temporary name, fsync, rename) and returns its card with `files` filled in.
 
-    `files` are those of the card's format by name, and `calibration.txt` where there is one; for a format of one file its bytes
-    alone will do. Raises InvalidArgument INVALID_BUNDLE naming what does not fit; then nothing is written.
+    `files` are those of the card's format by name, and `calibration.txt` and `statistics.json` where there are some; for a format
+    of one file its bytes alone will do. Raises InvalidArgument INVALID_BUNDLE naming what does not fit; then nothing is written.
     """
     if isinstance(files, bytes):
         files = {format_files(path, card.format).main: files}
@@ -200,6 +209,14 @@ def write_bundle(path: Path, card: BundleCard, files: bytes | Mapping[str, bytes
     return card
 
 
+def add_statistics(path: Path, statistics: TrainingStatistics) -> BundleCard:
+    """Writes the bundle at `path` again, at once, with these statistics in it; its card."""
+    bundle = open_bundle(path)
+    extras = {name: bundle._read(name) for name in (CALIBRATION,) if name in bundle.card.files}
+    files = {**bundle.model_files(), **extras, STATISTICS: statistics_json(statistics)}
+    return write_bundle(path, bundle.card, files, bundle.test_vectors())
+
+
 def open_bundle(path: Path) -> Bundle:
     """Reads the card and checks every file of the bundle against it.
 
@@ -211,6 +228,7 @@ def open_bundle(path: Path) -> Bundle:
             card = parse_card(archive.read(entries[CARD]), path)
             check_files(path, archive, entries, card.files)
             _check_texts(path, archive, card)
+            _check_statistics(archive, card)
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, OverflowError) as error:
         raise refuse(path, f"not a readable zip file ({error})") from error
     return Bundle(path, card)
@@ -225,6 +243,11 @@ def _check_texts(path: Path, archive: zipfile.ZipFile, card: BundleCard) -> None
     if archive.read(LABELS) != _labels_text(card.classes):
         raise refuse(path, f"{LABELS} does not hold the card's classes", file=LABELS)
     _check_calibration(path, card, archive.read(CALIBRATION) if CALIBRATION in card.files else None)
+
+
+def _check_statistics(archive: zipfile.ZipFile, card: BundleCard) -> None:
+    if STATISTICS in card.files:
+        parse_statistics(archive.read(STATISTICS))
 
 
 def _check_calibration(path: Path, card: BundleCard, text: bytes | None) -> None:

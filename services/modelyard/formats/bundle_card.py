@@ -13,7 +13,7 @@ from typing import Any, Final, get_args
 
 from cattrs import BaseValidationError, Converter, transform_error
 
-from modelyard.formats.bundle_files import CALIBRATION, CAPS, CARD, FORMATS, LABELS, FileEntry, FormatFiles, refuse
+from modelyard.formats.bundle_files import CALIBRATION, CAPS, CARD, FORMATS, LABELS, STATISTICS, FileEntry, FormatFiles, refuse
 from modelyard.formats.bundle_vectors import VECTORS_JSON, VECTORS_SAFETENSORS
 
 FORMAT_VERSION: Final = 1
@@ -244,7 +244,7 @@ def _check_entries(path: Path, card: BundleCard) -> None:
             raise refuse(path, f"{CARD} lists no {name}", file=name)
     if (VECTORS_JSON in card.files) == (VECTORS_SAFETENSORS in card.files):
         raise refuse(path, f"{CARD} must list one of {VECTORS_JSON} and {VECTORS_SAFETENSORS}", file=CARD)
-    allowed = files.allowed | {LABELS, CALIBRATION, VECTORS_JSON, VECTORS_SAFETENSORS}
+    allowed = files.allowed | {LABELS, CALIBRATION, STATISTICS, VECTORS_JSON, VECTORS_SAFETENSORS}
     for name, entry in card.files.items():
         if name not in allowed:
             raise refuse(path, f"{CARD} lists {name!r:.120}, which a bundle of the format {card.format} does not hold", file=name)

@@ -19,6 +19,7 @@ from modelyard.formats.bundle_vectors import VECTORS_JSON, VECTORS_SAFETENSORS
 CARD: Final = "bundle.json"
 LABELS: Final = "labels.txt"
 CALIBRATION: Final = "calibration.txt"
+STATISTICS: Final = "statistics.json"
 MODEL: Final = "model.onnx"
 TFLITE: Final = "model.tflite"
 SAVED_MODEL_FOLDER: Final = "saved_model"
@@ -73,6 +74,7 @@ CAPS: Final[Mapping[str, int]] = {
     CARD: 16 * MIB,
     LABELS: 16 * MIB,
     CALIBRATION: 16 * MIB,
+    STATISTICS: 4 * MIB,
     VECTORS_SAFETENSORS: 256 * MIB,
     VECTORS_JSON: 256 * MIB,
     MODEL: 2048 * MIB,

@@ -16,6 +16,7 @@ from modelyard.exporter.domain.compression import AWARE, POST_TRAINING, Compress
 from modelyard.exporter.domain.export import Calibration, ExportResult, ExportSpec, Parity
 from modelyard.exporter.domain.form import EDGE, FP32, Form
 from modelyard.exporter.domain.targets import Target
+from modelyard.exporter.worker.drift_statistics import write_statistics
 from modelyard.exporter.worker.measuring import Measurement, facts_of, measured
 from modelyard.formats.bundle import Bundle, Source, open_bundle
 from modelyard.formats.dataset import DatasetReader, open_dataset
@@ -73,6 +74,7 @@ def run_export(spec: ExportSpec, artifacts: ArtifactStore, folder: Path, reports
     target = facts_of(spec.facts, spec.target)
     work = Work(spec, target, reader, artifacts.path(spec.model_file), source, folder, reports)
     path, trail = _made(work)
+    write_statistics(path, reader)
     bundle = open_bundle(path)
     if spec.limits is None or any(step.accepted for step in trail):  # else it is the float model, and the trail says so
         check_room(bundle, target)

@@ -1,0 +1,146 @@
+"""Watches what a model sees and answers, inside its own process: counts over bins leave it, payloads never do.
+
+It may cost SHARE of the time and no more: after each look it sleeps so much longer than the look took. With little traffic
+every example is seen; with much, as many as that time allows, spread evenly.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelyard.formats.bundle import Bundle, BundleCard
+from modelyard.formats.observed_features import Observed, observed_files, observed_inputs, observed_outputs
+from modelyard.formats.training_statistics import TrainingStatistics
+from modelyard.serving.domain.drift import DriftScore, score_of, worst_first
+
+log = logging.getLogger(__name__)
+Array = NDArray[Any]
+Tensors = Mapping[str, Array]
+Clock = Callable[[], float]
+
+SHARE: Final = 0.01
+"""Most of the time that watching may take, 0 to 1."""
+ROWS_OF_A_CALL: Final = 32
+"""Most examples of one execution: they are often of one caller, and alike."""
+ROWS_AT_ONCE: Final = 64
+BYTES_AT_ONCE: Final = 1 << 20
+"""Examples are counted together once there are so many, or so many bytes."""
+HALF_EXAMPLES: Final = 1000
+HALF_S: Final = 300.0
+LONGEST_HALF_S: Final = 43_200.0
+"""The window is two halves. A half ends after HALF_S when it holds HALF_EXAMPLES, and after LONGEST_HALF_S whatever it holds."""
+MOST_FAILURES: Final = 3
+
+
+@dataclass
+class Half:
+    """Counts by feature, since a time."""
+
+    since: float
+    counts: list[NDArray[np.int64]]
+    examples: int = 0
+
+
+def observer_of(bundle: Bundle) -> Observer | None:
+    """The observer of a bundle's model; None where the bundle brings no statistics."""
+    statistics = bundle.statistics()
+    return Observer(bundle.card, statistics) if statistics is not None else None
+
+
+class Observer:
+    """Drift of one model over a sliding window. For one thread: that which runs the model."""
+
+    def __init__(self, card: BundleCard, statistics: TrainingStatistics, *, clock: Clock = time.monotonic) -> None:
+        self._card = card
+        self._features = statistics.features
+        self._clock = clock
+        self._next = clock()
+        self._waiting: list[tuple[dict[str, Array], dict[str, Array], Sequence[bytes]]] = []
+        self._waiting_rows = self._waiting_bytes = self._failures = 0
+        self._now = self._before = self._empty()
+
+    def seen(self, inputs: Tensors, outputs: Tensors, files: Sequence[bytes] = ()) -> None:
+        """Takes note of an execution, or does not, where too little time has gone by. Never raises.
+
+        Arrays are as the model took and gave them (prepared inputs, the card's outputs), the batch first; what is kept is copied.
+        `files`: where pictures came as files, those, in the order of the batch.
+        """
+        begin = self._clock()
+        if begin < self._next:
+            return
+        try:
+            self._keep(inputs, outputs, files)
+            if self._waiting_rows >= ROWS_AT_ONCE or self._waiting_bytes >= BYTES_AT_ONCE:
+                self._count()
+        except Exception:
+            self._failed()
+        end = self._clock()
+        self._next = max(self._next, end + (end - begin) * (1 / SHARE - 1))
+
+    def scores(self) -> tuple[DriftScore, ...]:
+        """One score a feature, the strongest first; features of which nothing was seen are left out."""
+        try:
+            self._count()
+        except Exception:
+            self._failed()
+        self._turn()
+        seen = [before + now for before, now in zip(self._before.counts, self._now.counts, strict=True)]
+        pairs = [(feature, counts) for feature, counts in zip(self._features, seen, strict=True) if counts.any()]
+        return worst_first(score_of(feature, counts, len(pairs)) for feature, counts in pairs)
+
+    def _keep(self, inputs: Tensors, outputs: Tensors, files: Sequence[bytes]) -> None:
+        rows = len(next(iter(inputs.values())))
+        chosen = np.linspace(0, rows - 1, min(rows, ROWS_OF_A_CALL)).astype(np.int64)
+        taken, given = ({name: values[chosen] for name, values in side.items()} for side in (inputs, outputs))
+        self._waiting.append((taken, given, [files[at] for at in chosen] if len(files) == rows else ()))
+        self._waiting_rows += len(chosen)
+        self._waiting_bytes += sum(values.nbytes for side in (taken, given) for values in side.values())
+
+    def _count(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        self._waiting_rows = self._waiting_bytes = 0
+        if not waiting:
+            return
+        inputs, outputs = (_joined([each[side] for each in waiting]) for side in (0, 1))  # type: ignore[misc]
+        found = {**observed_inputs(self._card, inputs), **observed_outputs(self._card, outputs)}
+        files = [file for each in waiting for file in each[2]]
+        if files:
+            found |= observed_files(files)
+        self._turn()
+        self._add(found)
+
+    def _add(self, found: Observed) -> None:
+        for place, feature in enumerate(self._features):
+            values = found.get(feature.key)
+            if values is not None:
+                self._now.counts[place] += feature.count(values)
+        self._now.examples += len(next(iter(found.values()), ()))
+
+    def _turn(self) -> None:
+        """Ends the present half when its time is over."""
+        age = self._clock() - self._now.since
+        if age >= LONGEST_HALF_S or (age >= HALF_S and self._now.examples >= HALF_EXAMPLES):
+            self._before = self._now if age < 2 * LONGEST_HALF_S else self._empty()
+            self._now = self._empty()
+
+    def _empty(self) -> Half:
+        return Half(self._clock(), [np.zeros(len(feature.reference), np.int64) for feature in self._features])
+
+    def _failed(self) -> None:
+        """Watching must not fail a prediction: after a few failures it ends for good."""
+        self._waiting.clear()
+        self._failures += 1
+        log.warning("drift: an execution could not be observed", exc_info=True)
+        if self._failures >= MOST_FAILURES:
+            self._next = float("inf")
+
+
+def _joined(parts: list[dict[str, Array]]) -> dict[str, Array]:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
