@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ def publish_table(
     if classify:
         arrays[target] = pa.array(labels, pa.string())
     usage = usage or usages([str(label) for label in labels] if classify else [""] * len(labels), seed)
-    table = store.put_file(formats.write_parquet(pa.table(arrays), _scratch(store)))
+    table = _put_table(store, pa.table(arrays))
     return _publish(
         store,
         labels,
@@ -127,15 +128,14 @@ def _publish(
         "path": [f"row {row}" for row in range(len(usage))],
     }
     manifest = pa.table({**common, **extra}, schema=formats.manifest_schema(kind))
-    blob = store.put_file(formats.write_parquet(manifest, _scratch(store)))
+    blob = _put_table(store, manifest)
     descriptor = DatasetDescriptor(manifest=blob, digest="ab" * 32, kind=kind, **described)
     return store.put_bytes(formats.to_json(descriptor))
 
 
-def _scratch(store: ArtifactStore) -> Path:
-    import tempfile
-
-    return Path(tempfile.mkdtemp()) / "file.parquet"
+def _put_table(store: ArtifactStore, table: Any) -> Blob:
+    with tempfile.TemporaryDirectory() as folder:
+        return store.put_file(formats.write_parquet(table, Path(folder, "file.parquet")))
 
 
 def _is_numeric(values: Values) -> bool:

@@ -14,7 +14,7 @@ from sklearn import metrics as sk
 from modelyard.evaluator.domain.anomaly import Series, anomaly
 from modelyard.evaluator.domain.detection import FoundBoxes, TrueBoxes, detection
 from modelyard.evaluator.domain.segmentation import segmentation, tally
-from modelyard.evaluator.domain.statistics import Floats
+from modelyard.statistics.intervals import Floats
 from tests.support.coco import coco_figures, our_figures
 
 DATA = Path(os.environ.get("MODELYARD_DATA") or Path(__file__).resolve().parents[4] / "shared" / "data")

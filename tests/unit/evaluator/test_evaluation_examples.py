@@ -12,8 +12,8 @@ from modelyard.evaluator.domain import metrics, slices
 from modelyard.evaluator.domain.examples import Classified, Estimated, suspects, worst_classified, worst_estimated
 from modelyard.evaluator.domain.gaps import train_gaps
 from modelyard.evaluator.domain.scores import Metric, UsageScore
-from modelyard.evaluator.domain.statistics import Floats, Ints
 from modelyard.evaluator.domain.suspects import class_thresholds, label_suspects
+from modelyard.statistics.intervals import Floats, Ints
 
 
 def _noisy(count: int, wrong: int, classes: int = 4, seed: int = 0) -> tuple[Ints, Floats]:

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from modelyard.evaluator.domain import metrics, statistics
+from modelyard.evaluator.domain import metrics
 from modelyard.evaluator.domain.scores import RESIDUAL_SUMMARY, UsageScore
-from modelyard.evaluator.domain.statistics import Floats, Ints
+from modelyard.statistics import intervals
+from modelyard.statistics.intervals import Floats, Ints
 
 CLASSES = {2: ["no", "yes"], 5: ["a", "b", "c", "d", "e"]}
 
@@ -176,12 +177,12 @@ def test_ten_thousand_examples_take_at_most_two_seconds() -> None:
     ("successes", "total", "lower", "upper"), [(18, 20, 0.6990, 0.9721), (0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0)]
 )
 def test_wilson(successes: int, total: int, lower: float, upper: float) -> None:
-    assert statistics.wilson(successes, total) == pytest.approx((lower, upper), abs=1e-4)
+    assert intervals.wilson(successes, total) == pytest.approx((lower, upper), abs=1e-4)
 
 
 @pytest.mark.parametrize(("better", "worse", "p"), [(4, 0, 0.125), (0, 0, 1.0), (15, 5, 0.04139), (7347, 197, 0.0)])
 def test_mcnemar_is_the_exact_binomial(better: int, worse: int, p: float) -> None:
-    assert statistics.mcnemar(better, worse) == pytest.approx(p, abs=1e-5)
+    assert intervals.mcnemar(better, worse) == pytest.approx(p, abs=1e-5)
 
 
 def test_the_baseline_answers_with_the_training_shares() -> None:

@@ -11,7 +11,6 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from modelyard.core.errors import InvalidArgument
-from modelyard.evaluator.domain import statistics
 from modelyard.evaluator.domain.pairing import (
     Answers,
     Comparison,
@@ -26,6 +25,7 @@ from modelyard.evaluator.domain.pairing import (
     score,
     tango,
 )
+from modelyard.statistics import intervals
 from tests.bench.gate_rates import rates
 
 PASSED, UNSURE, FAILED = Outcome.PASSED, Outcome.UNSURE, Outcome.FAILED
@@ -45,8 +45,8 @@ def counts(draw: st.DrawFn, least: int = 1) -> tuple[int, int, int]:
 
 def _by_quartic(lost: int, won: int, count: int) -> tuple[float, float]:
     """Tango's limits as the outer real roots of the quartic of Yang, Sun and Hardin 2013, Statistics in Medicine."""
-    ratio, difference, total = count / statistics.Z95**2, lost - won, lost + won
-    square = statistics.Z95**2
+    ratio, difference, total = count / intervals.Z95**2, lost - won, lost + won
+    square = intervals.Z95**2
     coefficients = [
         count**2 * (ratio + 1) ** 2,
         -count * difference * (ratio + 1) * (4 * ratio + 1),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from modelyard.evaluator.domain import metrics
-from modelyard.evaluator.domain.statistics import Floats, Ints
+from modelyard.statistics.intervals import Floats, Ints
 
 
 @st.composite

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from modelyard.evaluator.domain import statistics
 from modelyard.evaluator.domain.calibration_error import calibration_error, equal_mass_bins
 from modelyard.formats.thresholds import best_threshold, f1_at_every_score
+from modelyard.statistics import intervals
 
 SCORES = st.lists(st.tuples(st.integers(0, 12).map(lambda n: n / 12), st.booleans()), min_size=2, max_size=60).filter(
     lambda pairs: 0 < sum(hit for _, hit in pairs) < len(pairs)
@@ -21,7 +21,7 @@ SCORES = st.lists(st.tuples(st.integers(0, 12).map(lambda n: n / 12), st.boolean
 @given(SCORES)
 def test_average_precision_is_scikit_learns_with_equals_too(pairs: list[tuple[float, bool]]) -> None:
     scores, positive = np.array([score for score, _ in pairs]), np.array([hit for _, hit in pairs])
-    area, influence = statistics.Ranking(scores, positive).average_precision()
+    area, influence = intervals.Ranking(scores, positive).average_precision()
     assert area == pytest.approx(sk.average_precision_score(positive, scores))
     assert influence.mean() == pytest.approx(0, abs=1e-9)
 
@@ -30,7 +30,7 @@ def test_average_precision_is_scikit_learns_with_equals_too(pairs: list[tuple[fl
 @given(SCORES, st.integers(0, 1), st.booleans())
 def test_the_influence_is_the_slope_by_the_weight(pairs: list[tuple[float, bool]], which: int, precision: bool) -> None:
     scores, positive = np.array([score for score, _ in pairs]), np.array([hit for _, hit in pairs])
-    ranking = statistics.Ranking(scores, positive)
+    ranking = intervals.Ranking(scores, positive)
     area, influence = ranking.average_precision() if precision else ranking.roc_auc()
     measure = sk.average_precision_score if precision else sk.roc_auc_score
     assert area == pytest.approx(measure(positive, scores))
@@ -90,13 +90,13 @@ def test_the_interval_of_the_calibration_error_covers_the_truth() -> None:
 
 
 def test_the_difference_of_proportions_is_newcombes() -> None:
-    first, second = ((hits / total, *statistics.wilson(hits, total)) for hits, total in ((56, 70), (48, 80)))
-    assert statistics.difference(first, second) == pytest.approx((0.2, 0.0524, 0.3339), abs=1e-4)
+    first, second = ((hits / total, *intervals.wilson(hits, total)) for hits, total in ((56, 70), (48, 80)))
+    assert intervals.difference(first, second) == pytest.approx((0.2, 0.0524, 0.3339), abs=1e-4)
 
 
 def test_the_interval_of_a_quantile_covers_it() -> None:
     covered = 0
     for seed in range(200):
-        _, lower, upper = statistics.quantile(np.random.default_rng(seed).random(200), 0.9)
+        _, lower, upper = intervals.quantile(np.random.default_rng(seed).random(200), 0.9)
         covered += lower <= 0.9 <= upper
     assert covered >= 184

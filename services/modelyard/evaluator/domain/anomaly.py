@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelyard.core.errors import InvalidArgument
-from modelyard.evaluator.domain import statistics
 from modelyard.evaluator.domain.scores import Metric
-from modelyard.evaluator.domain.statistics import Floats
 from modelyard.formats.thresholds import best_threshold
+from modelyard.statistics import intervals
+from modelyard.statistics.intervals import Floats
 
 Bools = NDArray[np.bool_]
 
@@ -82,12 +82,10 @@ def _block_starts(lengths: Sequence[int], block: int) -> NDArray[np.intp]:
 def _areas(scores: Floats, anomalous: Bools, starts: NDArray[np.intp]) -> list[Metric]:
     if not anomalous.any() or anomalous.all():
         return []
-    ranking = statistics.Ranking(scores, anomalous)
+    ranking = intervals.Ranking(scores, anomalous)
     fewest = int(min(anomalous.sum(), (~anomalous).sum()))
     found = (("roc_auc", ranking.roc_auc()), ("pr_auc", ranking.average_precision()))
-    return [
-        Metric(name, area, *statistics.area_interval(area, _by_block(slope, starts), fewest)) for name, (area, slope) in found
-    ]
+    return [Metric(name, area, *intervals.area_interval(area, _by_block(slope, starts), fewest)) for name, (area, slope) in found]
 
 
 def _by_block(influence: Floats, starts: NDArray[np.intp]) -> Floats:
@@ -97,11 +95,11 @@ def _by_block(influence: Floats, starts: NDArray[np.intp]) -> Floats:
 
 def _f1(name: str, called: Bools, anomalous: Bools, starts: NDArray[np.intp]) -> Metric:
     columns = np.stack([called & anomalous, called, anomalous], axis=1).astype(np.float64)
-    sums, samples = columns.sum(axis=0)[None], statistics.bootstrap_means(np.add.reduceat(columns, starts, axis=0))
+    sums, samples = columns.sum(axis=0)[None], intervals.bootstrap_means(np.add.reduceat(columns, starts, axis=0))
     value = float(_f1_of(sums)[0])
     if sums[0, 0] and sums[0, 0] == sums[0, 1] == sums[0, 2]:  # without one error a bootstrap sees no spread
-        return Metric(name, 1.0, statistics.wilson(sums[0, 0], sums[0, 0])[0], 1.0)
-    return Metric(name, value, *statistics.percentiles(_f1_of(samples), value))
+        return Metric(name, 1.0, intervals.wilson(sums[0, 0], sums[0, 0])[0], 1.0)
+    return Metric(name, value, *intervals.percentiles(_f1_of(samples), value))
 
 
 def _f1_of(sums: Floats) -> Floats:
@@ -112,7 +110,7 @@ def _f1_of(sums: Floats) -> Floats:
 
 def _rate(name: str, called: Bools, among: Bools) -> Metric:
     hits, total = int((called & among).sum()), int(among.sum())
-    return Metric(name, hits / total if total else 0.0, *statistics.wilson(hits, total))
+    return Metric(name, hits / total if total else 0.0, *intervals.wilson(hits, total))
 
 
 def _delays(parts: Sequence[Series], threshold: float) -> list[Metric]:
@@ -121,11 +119,11 @@ def _delays(parts: Sequence[Series], threshold: float) -> list[Metric]:
     if not found:
         return []
     delays = np.array([places[0] for places in found if len(places)], dtype=np.float64)
-    share = Metric("detected_share", len(delays) / len(found), *statistics.wilson(len(delays), len(found)))
+    share = Metric("detected_share", len(delays) / len(found), *intervals.wilson(len(delays), len(found)))
     if not len(delays):
         return [share]
     mean = float(delays.mean())
-    return [share, Metric("detection_delay", mean, *statistics.percentiles(statistics.bootstrap_means(delays[:, None]), mean))]
+    return [share, Metric("detection_delay", mean, *intervals.percentiles(intervals.bootstrap_means(delays[:, None]), mean))]
 
 
 def _check(parts: Sequence[Series], block: int) -> None:

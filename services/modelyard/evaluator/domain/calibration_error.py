@@ -12,9 +12,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from modelyard.evaluator.domain import statistics
 from modelyard.evaluator.domain.scores import Metric
-from modelyard.evaluator.domain.statistics import Floats, Ints
+from modelyard.statistics import intervals
+from modelyard.statistics.intervals import Floats, Ints
 
 BINS: Final = 15
 EXAMPLES_A_BIN: Final = 15
@@ -29,8 +29,8 @@ def calibration_error(sureness: Floats, right: NDArray[np.bool_]) -> Metric:
     """
     gaps = _gaps(sureness, right)
     value = float(np.abs(gaps.mean(axis=0)).sum())
-    samples = np.abs(statistics.bootstrap_means(gaps)).sum(axis=1)
-    lower, upper = statistics.percentiles(np.maximum(samples - 2 * (samples.mean() - value), 0.0), value)
+    samples = np.abs(intervals.bootstrap_means(gaps)).sum(axis=1)
+    lower, upper = intervals.percentiles(np.maximum(samples - 2 * (samples.mean() - value), 0.0), value)
     return Metric("calibration_error", value, lower, min(upper, 1.0))
 
 

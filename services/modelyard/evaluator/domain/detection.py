@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelyard.core.errors import InvalidArgument
-from modelyard.evaluator.domain import statistics
 from modelyard.evaluator.domain.scores import Metric
-from modelyard.evaluator.domain.statistics import Floats, Ints
+from modelyard.statistics import intervals
+from modelyard.statistics.intervals import Floats, Ints
 
 Bools = NDArray[np.bool_]
 
@@ -101,7 +101,7 @@ def detection(
 
 def _metric(name: str, samples: Floats) -> Metric:
     """The first of the samples [1 + B] is the value, the rest its bootstrap."""
-    return Metric(name, float(samples[0]), *statistics.percentiles(samples[1:], float(samples[0])))
+    return Metric(name, float(samples[0]), *intervals.percentiles(samples[1:], float(samples[0])))
 
 
 def _mean(by_class: Floats) -> Floats:
@@ -118,7 +118,7 @@ def _rounds(found: Sequence[FoundBoxes]) -> int:
 
 
 def _resampled(pictures: int, rounds: int) -> Floats:
-    rng = np.random.default_rng(statistics.SEED)
+    rng = np.random.default_rng(intervals.SEED)
     return rng.multinomial(pictures, np.full(pictures, 1 / pictures), size=rounds).astype(np.float64)
 
 

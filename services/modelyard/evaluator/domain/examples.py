@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from modelyard.evaluator.domain.metrics import log_losses
 from modelyard.evaluator.domain.scores import ExampleScore
-from modelyard.evaluator.domain.statistics import Floats, Ints
 from modelyard.evaluator.domain.suspects import label_suspects
+from modelyard.statistics.intervals import Floats, Ints
 
 MOST_WORST: Final = 50
 MOST_SUSPECTS: Final = 100

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from modelyard.evaluator.domain import statistics
 from modelyard.evaluator.domain.scores import Metric, UsageScore
+from modelyard.statistics import intervals
 
 
 def train_gaps(train: UsageScore | None, validation: UsageScore | None, names: Sequence[str]) -> tuple[Metric, ...]:
@@ -23,4 +23,4 @@ def train_gaps(train: UsageScore | None, validation: UsageScore | None, names: S
 def _gap(train: Metric, validation: Metric) -> Metric:
     better, worse = (train, validation) if train.higher_is_better else (validation, train)
     figures = ((metric.value, metric.lower, metric.upper) for metric in (better, worse))
-    return Metric(train.name, *statistics.difference(*figures))
+    return Metric(train.name, *intervals.difference(*figures))

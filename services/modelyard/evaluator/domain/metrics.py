@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from modelyard.evaluator.domain import statistics
 from modelyard.evaluator.domain.calibration_error import calibration_error
 from modelyard.evaluator.domain.scores import RESIDUAL_SUMMARY, ClassScore, Metric, Paired, UsageResult, UsageScore
-from modelyard.evaluator.domain.statistics import Floats, Ints
+from modelyard.statistics import intervals
+from modelyard.statistics.intervals import Floats, Ints
 
 CLASSIFICATION_METRICS = (
     "accuracy",
@@ -112,7 +112,7 @@ class _Resampled:
 
 def _resampled_rates(confusion: Ints) -> _Resampled:
     rows, columns = np.nonzero(confusion)
-    draws = statistics.bootstrap_counts(confusion[rows, columns])
+    draws = intervals.bootstrap_counts(confusion[rows, columns])
     size = len(confusion)
     return _Resampled(_sum_by(draws * (rows == columns), rows, size), _sum_by(draws, columns, size), _sum_by(draws, rows, size))
 
@@ -132,11 +132,11 @@ def _class_scores(classes: Sequence[str], confusion: Ints, samples: _Resampled) 
     return tuple(_class_score(*of_class, total) for of_class in counts)
 
 
-def _class_score(name: str, hits: int, predicted: int, support: int, f1_interval: statistics.Interval, total: int) -> ClassScore:
+def _class_score(name: str, hits: int, predicted: int, support: int, f1_interval: intervals.Interval, total: int) -> ClassScore:
     f1 = 2 * hits / (predicted + support) if predicted + support else 0.0
     interval = min(f1_interval[0], f1), max(f1_interval[1], f1)
     if hits == predicted == support:  # without one error a bootstrap sees no spread
-        interval = (statistics.wilson(hits, support)[0], 1.0) if support else (0.0, 0.0)
+        interval = (intervals.wilson(hits, support)[0], 1.0) if support else (0.0, 0.0)
     return ClassScore(
         name,
         support,
@@ -150,7 +150,7 @@ def _class_score(name: str, hits: int, predicted: int, support: int, f1_interval
 def _proportion(name: str, successes: int, total: int) -> Metric:
     if total == 0:
         return Metric(name, 0.0, 0.0, 0.0)
-    return Metric(name, successes / total, *statistics.wilson(successes, total))
+    return Metric(name, successes / total, *intervals.wilson(successes, total))
 
 
 def _averages(confusion: Ints, samples: _Resampled) -> list[Metric]:
@@ -159,7 +159,7 @@ def _averages(confusion: Ints, samples: _Resampled) -> list[Metric]:
     )
     whole = _Resampled(hits[None], predicted[None], support[None])
     total = int(confusion.sum())
-    perfect = statistics.wilson(total, total) if hits.sum() == total else None
+    perfect = intervals.wilson(total, total) if hits.sum() == total else None
     return [
         _average(f"{rate}_{kind}", mean(whole, rate), mean(samples, rate), perfect)
         for kind, mean in (("macro", _macro), ("weighted", _weighted))
@@ -167,8 +167,8 @@ def _averages(confusion: Ints, samples: _Resampled) -> list[Metric]:
     ]
 
 
-def _average(name: str, value: Floats, samples: Floats, perfect: statistics.Interval | None) -> Metric:
-    return Metric(name, float(value[0]), *(perfect or statistics.percentiles(samples, float(value[0]))))
+def _average(name: str, value: Floats, samples: Floats, perfect: intervals.Interval | None) -> Metric:
+    return Metric(name, float(value[0]), *(perfect or intervals.percentiles(samples, float(value[0]))))
 
 
 def _macro(rates: _Resampled, rate: str) -> Floats:
@@ -190,26 +190,26 @@ def _areas(labels: Ints, probabilities: Floats) -> list[Metric]:
     areas, influences = [], np.zeros((2, len(labels)))
     by_class = np.ascontiguousarray(probabilities.T)
     for index in [1] if probabilities.shape[1] == 2 else present:
-        ranking = statistics.Ranking(by_class[index], labels == index)
+        ranking = intervals.Ranking(by_class[index], labels == index)
         both = (ranking.roc_auc(), ranking.average_precision())
         areas.append([area for area, _ in both])
         influences += [influence for _, influence in both]
     means = np.mean(areas, axis=0)
     return [
-        Metric(name, float(mean), *statistics.area_interval(float(mean), influence / len(areas), fewest))
+        Metric(name, float(mean), *intervals.area_interval(float(mean), influence / len(areas), fewest))
         for name, mean, influence in zip(("roc_auc", "pr_auc"), means, influences, strict=True)
     ]
 
 
 def _losses(labels: Ints, probabilities: Floats) -> list[Metric]:
     losses = np.stack([log_losses(labels, probabilities), brier_scores(labels, probabilities)], axis=1)
-    samples = statistics.bootstrap_means(losses)
+    samples = intervals.bootstrap_means(losses)
     return [_mean_metric(name, losses[:, i], samples[:, i]) for i, name in enumerate(("log_loss", "brier_score"))]
 
 
 def _mean_metric(name: str, values: Floats, samples: Floats) -> Metric:
     mean = float(values.mean())
-    return Metric(name, mean, *statistics.percentiles(samples, mean))
+    return Metric(name, mean, *intervals.percentiles(samples, mean))
 
 
 def log_losses(labels: Ints, probabilities: NDArray[np.floating[Any]]) -> Floats:
@@ -231,7 +231,7 @@ def regression(usage: str, targets: Floats, predictions: Floats) -> UsageScore:
     """Scores predictions [N] against true values [N]; N of 1 or more."""
     errors, centred = predictions - targets, targets - targets.mean()
     columns = np.stack([np.abs(errors), np.square(errors), centred, np.square(centred), _relative(errors, targets)], axis=1)
-    means, samples = columns.mean(axis=0)[None], statistics.bootstrap_means(columns)
+    means, samples = columns.mean(axis=0)[None], intervals.bootstrap_means(columns)
     definitions: list[tuple[str, Callable[[Floats], Floats]]] = [("mae", _mae), ("rmse", _rmse)]
     if means[0, 3] > 0:
         definitions.append(("r2", _r2))
@@ -250,12 +250,12 @@ def _relative(errors: Floats, targets: Floats) -> Floats:
 def _residuals(errors: Floats) -> tuple[Metric, ...]:
     """What the errors [N] (prediction less truth) are like: RESIDUAL_SUMMARY, in the target's unit."""
     mean, centred = float(errors.mean()), errors - errors.mean()
-    samples = statistics.bootstrap_means(np.stack([centred, np.square(centred)], axis=1))
+    samples = intervals.bootstrap_means(np.stack([centred, np.square(centred)], axis=1))
     spread, spreads = float(errors.std()), np.sqrt(np.maximum(samples[:, 1] - np.square(samples[:, 0]), 0))
-    low, middle, high = (statistics.quantile(errors, share) for share in (0.05, 0.5, 0.95))
+    low, middle, high = (intervals.quantile(errors, share) for share in (0.05, 0.5, 0.95))
     figures = (
-        (mean, *statistics.percentiles(samples[:, 0] + mean, mean)),
-        (spread, *statistics.percentiles(spreads, spread)),
+        (mean, *intervals.percentiles(samples[:, 0] + mean, mean)),
+        (spread, *intervals.percentiles(spreads, spread)),
         *(low, middle, high),
     )
     return tuple(Metric(name, *figure) for name, figure in zip(RESIDUAL_SUMMARY, figures, strict=True))
@@ -263,7 +263,7 @@ def _residuals(errors: Floats) -> tuple[Metric, ...]:
 
 def _with_interval(measure: Callable[[Floats], Floats], means: Floats, samples: Floats) -> tuple[float, float, float]:
     value = float(measure(means)[0])
-    return value, *statistics.percentiles(measure(samples), value)
+    return value, *intervals.percentiles(measure(samples), value)
 
 
 def _mae(means: Floats) -> Floats:
@@ -316,10 +316,10 @@ def against_mean(usage: str, targets: Floats, predictions: Floats, mean: float) 
 
 def _paired_accuracy(right: NDArray[np.bool_], baseline_right: NDArray[np.bool_]) -> Paired:
     better, worse = int((right & ~baseline_right).sum()), int((~right & baseline_right).sum())
-    gain, (lower, upper), _ = statistics.paired_mean(right.astype(np.float64) - baseline_right)
-    return Paired("accuracy", len(right), gain, lower, upper, statistics.mcnemar(better, worse), better, worse)
+    gain, (lower, upper), _ = intervals.paired_mean(right.astype(np.float64) - baseline_right)
+    return Paired("accuracy", len(right), gain, lower, upper, intervals.mcnemar(better, worse), better, worse)
 
 
 def _paired_mean(metric: str, gains: Floats) -> Paired:
-    gain, (lower, upper), p_value = statistics.paired_mean(gains)
+    gain, (lower, upper), p_value = intervals.paired_mean(gains)
     return Paired(metric, len(gains), gain, lower, upper, p_value, int((gains > 0).sum()), int((gains < 0).sum()))

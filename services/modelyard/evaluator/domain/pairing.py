@@ -1,14 +1,13 @@
 """Two artifacts on the same test examples: what the one loses against the other, and whether that is shown or chance.
 
-Sources: Tango 1998 (Statistics in Medicine 17, 891-908) for the score test and interval of a paired difference of proportions;
-McNemar 1947 with the mid-p of Fagerland, Lydersen and Laake 2013 (BMC Medical Research Methodology 13:91) for the p value; Efron
-1979 for the bootstrap of a ratio of errors. docs/decisions/0006-gate.md gives the rule and how often it errs.
+Accuracies by modelyard.statistics.paired; a ratio of errors by the bootstrap of Efron 1979. docs/decisions/0006-gate.md gives
+the rule and how often it errs.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -17,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelyard.core.errors import InvalidArgument
-from modelyard.evaluator.domain import statistics
-from modelyard.evaluator.domain.statistics import Floats, Interval
+from modelyard.statistics import intervals
+from modelyard.statistics.intervals import Floats, Interval
+from modelyard.statistics.paired import crossing, mid_p, score, tango
 
 MIN_TEST_EXAMPLES: Final = 30
 """Fewer test examples prove nothing: Wilson's interval of 27 right out of 30 still spans 0.74 to 0.97."""
@@ -27,7 +27,6 @@ LEVEL: Final = 0.05
 Z_ONE_SIDED: Final = 1.6448536269514722
 HIDDEN_TIMES: Final = 5.0
 HIDDEN_ABOVE: Final = 0.04
-_BISECTIONS: Final = 50
 _ROUNDING: Final = 1e-12
 
 
@@ -124,7 +123,7 @@ def compare_accuracy(lost: int, won: int, count: int, reference: float, margin: 
         return Comparison("accuracy", 0, 0.0, 0.0, 0.0, -1.0, 1.0, 1.0, 0, 0, margin, Outcome.UNSURE)
     loss = (lost - won) / count
     lower, upper = tango(lost, won, count)
-    at_most = _crossing(lambda at: score(lost, won, count, at) > -Z_ONE_SIDED)
+    at_most = crossing(lambda at: score(lost, won, count, at) > -Z_ONE_SIDED)
     outcome = accuracy_outcome(lost, won, count, margin)
     return Comparison(
         metric="accuracy",
@@ -152,44 +151,6 @@ def accuracy_outcome(lost: int, won: int, count: int, margin: float) -> Outcome:
     return judge(count, loss, (above_margin, above_none), at_most, margin)
 
 
-def score(lost: int, won: int, count: int, at: float) -> float:
-    """Tango's score statistic of the hypothesis that the loss is `at` (-1 to 1); standard normal under it, falling in `at`."""
-    b = -(lost + won) + (2 * count - lost + won) * at
-    root = math.sqrt(max(b * b + 8 * count * won * at * (1 - at), 0.0))
-    variance = count * ((root - b) / (2 * count) + at * (1 - at))
-    distance = lost - won - count * at
-    if variance <= 0:
-        return 0.0 if distance == 0 else math.copysign(math.inf, distance)
-    return distance / math.sqrt(variance)
-
-
-def tango(lost: int, won: int, count: int) -> Interval:
-    """The 95 percent interval of the loss: the values that the score test does not reject."""
-    loss = (lost - won) / count
-    lower = _crossing(lambda at: score(lost, won, count, at) > statistics.Z95)
-    upper = _crossing(lambda at: score(lost, won, count, at) > -statistics.Z95)
-    return min(lower, loss), max(upper, loss)
-
-
-def _crossing(above: Callable[[float], bool]) -> float:
-    """Where a test that holds for small values ceases to, between -1 and 1."""
-    low, high = -1.0, 1.0
-    for _ in range(_BISECTIONS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if above(middle) else (low, middle)
-    return (low + high) / 2
-
-
-def mid_p(lost: int, won: int) -> float:
-    """McNemar's two-sided mid-p of `lost` against `won`: exact, with half of what was seen itself; 1 where nothing differs."""
-    total, few = lost + won, min(lost, won)
-    if total == 0:
-        return 1.0
-    whole = math.lgamma(total + 1) - total * math.log(2)
-    chances = [math.exp(whole - math.lgamma(k + 1) - math.lgamma(total - k + 1)) for k in range(few + 1)]
-    return min(1.0, 2 * math.fsum(chances[:-1]) + chances[-1])
-
-
 # Errors of numbers
 
 
@@ -201,10 +162,10 @@ def compare_errors(mine: Floats, theirs: Floats, margin: float) -> Comparison:
         return Comparison("rmse", 0, 0.0, 0.0, 0.0, -1.0, 1.0, 1.0, 0, 0, margin, Outcome.UNSURE)
     value, reference = (float(mean) for mean in np.sqrt(squares.mean(axis=0)))
     loss = float(_growth(squares.mean(axis=0)[None])[0])
-    samples = np.sort(_growth(statistics.bootstrap_means(squares)))
+    samples = np.sort(_growth(intervals.bootstrap_means(squares)))
     at_least, at_most = (float(limit) for limit in np.quantile(samples, (LEVEL, 1 - LEVEL)))
     outcome = judge(count, loss, (at_least, at_least), at_most, margin)
-    lower, upper = statistics.percentiles(samples, loss)
+    lower, upper = intervals.percentiles(samples, loss)
     return Comparison(
         metric="rmse",
         example_count=count,

@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelyard.core.errors import InvalidArgument
-from modelyard.evaluator.domain import statistics
 from modelyard.evaluator.domain.scores import Metric
-from modelyard.evaluator.domain.statistics import Floats
+from modelyard.statistics import intervals
+from modelyard.statistics.intervals import Floats
 
 Bools = NDArray[np.bool_]
 ClassMap = NDArray[np.integer[Any]]
@@ -118,7 +118,7 @@ def segmentation(tallies: Sequence[Tally], classes: Sequence[str]) -> Segmentati
     if not tallies:
         raise InvalidArgument("BAD_CLASS_MAP", "there are no pictures to score")
     pictures = len(tallies)
-    rng = np.random.default_rng(statistics.SEED)
+    rng = np.random.default_rng(intervals.SEED)
     drawn = rng.multinomial(pictures, np.full(pictures, 1 / pictures), size=_ROUNDS)
     weights = np.concatenate([np.ones((1, pictures)), drawn])
     right, there, said = (weights @ np.stack([getattr(one, name) for one in tallies]) for name in ("right", "there", "predicted"))
@@ -153,7 +153,7 @@ def _mean(by_class: Floats) -> Floats:
 def _metric(name: str, samples: Floats) -> Metric:
     """The first of the samples [1 + B] is the value, the rest its bootstrap. A class without any boundary has 0 for its F1."""
     value = float(np.nan_to_num(samples[0]))
-    return Metric(name, value, *statistics.percentiles(samples[1:], value))
+    return Metric(name, value, *intervals.percentiles(samples[1:], value))
 
 
 def _check(truth: ClassMap, predicted: ClassMap, counted: Bools, classes: int) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from modelyard.core.errors import InvalidArgument
 from modelyard.evaluator.domain.scores import Metric, SliceScore
-from modelyard.evaluator.domain.statistics import Floats, Ints
+from modelyard.statistics.intervals import Floats, Ints
 
 MOST_COLUMNS: Final = 8
 MOST_VALUES: Final = 50

@@ -18,7 +18,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from modelyard.evaluator.domain.statistics import Floats, Ints
+from modelyard.statistics.intervals import Floats, Ints
 
 _ROUNDING: Final = 1e-6
 """Probabilities are float32: equal ones reach their own mean."""

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from modelyard.evaluator.domain.scores import ExampleScore, Metric, SliceScore, UsageResult
 from modelyard.evaluator.domain.slices import Slices
-from modelyard.evaluator.domain.statistics import Ints
 from modelyard.formats.bundle import BundleCard
 from modelyard.formats.dataset import DatasetReader
+from modelyard.statistics.intervals import Ints
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -15,12 +15,12 @@ from modelyard.evaluator.domain.evaluation import TEST, TRAIN, VALIDATION
 from modelyard.evaluator.domain.examples import Classified
 from modelyard.evaluator.domain.scores import Metric, SliceScore, UsageResult
 from modelyard.evaluator.domain.slices import score_slices
-from modelyard.evaluator.domain.statistics import Floats, Ints
 from modelyard.evaluator.worker.answers import Answers, Columns, Findings, Outputs, TaskScoring, chosen_ids
 from modelyard.formats.bundle import BundleCard
 from modelyard.formats.dataset import DatasetReader
 from modelyard.formats.thresholds import best_threshold
 from modelyard.runtime.inputs import PROBABILITIES
+from modelyard.statistics.intervals import Floats, Ints
 
 if TYPE_CHECKING:
     import pyarrow as pa

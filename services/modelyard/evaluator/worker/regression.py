@@ -14,10 +14,10 @@ from modelyard.evaluator.domain.evaluation import TEST, TRAIN, VALIDATION
 from modelyard.evaluator.domain.examples import Estimated
 from modelyard.evaluator.domain.scores import Metric, SliceScore
 from modelyard.evaluator.domain.slices import score_slices
-from modelyard.evaluator.domain.statistics import Ints
 from modelyard.evaluator.worker.answers import Answers, Columns, Findings, Outputs, TaskScoring, chosen_ids
 from modelyard.formats.bundle import BundleCard
 from modelyard.formats.dataset import DatasetReader
+from modelyard.statistics.intervals import Ints
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -15,12 +15,12 @@ from modelyard.core.artifacts import ArtifactStore, Blob
 from modelyard.core.errors import FailedPrecondition
 from modelyard.evaluator.domain.evaluation import TEST, TRAIN, TRAIN_CAP, EvaluationResult, EvaluationSpec
 from modelyard.evaluator.domain.slices import PICTURE_COLUMNS, Slices, check_columns, cut
-from modelyard.evaluator.domain.statistics import Ints
 from modelyard.evaluator.worker.answers import Answers, Outputs, TaskScoring
 from modelyard.evaluator.worker.tasks import scoring_of
 from modelyard.formats.bundle import open_bundle
 from modelyard.formats.dataset import IMAGE, NUMERIC, DatasetReader, available_cpus, open_dataset
 from modelyard.runtime.model import RunnableModel, load_model
+from modelyard.statistics.intervals import Ints
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -7,7 +7,6 @@ worker/planner.py. docs/decisions/0011-compression-planner.md says why the rules
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -18,6 +17,8 @@ from numpy.typing import NDArray
 from modelyard.core.errors import FailedPrecondition
 from modelyard.exporter.domain.form import DYNAMIC_INT8, EDGE, FP16, FP32, INT8, LITERT, PRECISIONS_OF, Form
 from modelyard.exporter.domain.latency import Latency
+from modelyard.statistics.intervals import percentiles, wilson
+from modelyard.statistics.paired import tango
 
 Array = NDArray[Any]
 
@@ -41,7 +42,6 @@ PRUNED_SHARES: Final = (0.3, 0.5)
 
 DRAWS: Final = 500
 """Draws of the bootstrap."""
-Z95: Final = 1.959964
 
 
 @dataclass(frozen=True)
@@ -312,9 +312,8 @@ def measured_loss(name: str, truth: Array, float_answers: Array, answers: Array,
     """The metric of `answers`, and what it lost against the float model's on the same examples, with 95 percent intervals.
 
     truth [N]: class indices or numbers. Answers [N, outputs]: probabilities, or [N, 1] numbers. The loss of an error (rmse, mae)
-    is the share by which it grew. Accuracy: the score interval of Wilson 1927 and, for the difference, the adjusted one of Bonett
-    and Price 2012; the others: percentiles of a bootstrap over examples, the same draws for both. Raises FailedPrecondition
-    NO_EXAMPLES without any.
+    is the share by which it grew. Accuracy: Wilson's interval and, for the loss, Tango's, as the gate will judge it; the others:
+    percentiles of a bootstrap over examples, the same draws for both. Raises FailedPrecondition NO_EXAMPLES without any.
     """
     if not len(truth):
         raise FailedPrecondition("NO_EXAMPLES", "there is no validation example to measure the loss on")
@@ -352,21 +351,10 @@ def _answered(name: str, answers: Array) -> Array:
 
 
 def _accuracy_loss(before: Array, after: Array) -> tuple[Figure, Figure]:
-    count = len(before)
+    count, right = len(before), int(after.sum())
     lost, gained = int((before & ~after).sum()), int((~before & after).sum())
-    value = float(after.mean())
-    low, high = _wilson(value, count)
-    first, second = (lost + 1) / (count + 2), (gained + 1) / (count + 2)
-    spread = Z95 * math.sqrt(max(0.0, first + second - (first - second) ** 2) / (count + 2))
-    middle = first - second
-    loss = Figure("loss", (lost - gained) / count, middle - spread, middle + spread, False)
-    return Figure("accuracy", value, low, high, True), loss
-
-
-def _wilson(value: float, count: int) -> tuple[float, float]:
-    middle = (value + Z95**2 / (2 * count)) / (1 + Z95**2 / count)
-    spread = Z95 * math.sqrt(value * (1 - value) / count + Z95**2 / (4 * count**2)) / (1 + Z95**2 / count)
-    return max(0.0, middle - spread), min(1.0, middle + spread)
+    loss = Figure("loss", (lost - gained) / count, *tango(lost, gained, count), False)
+    return Figure("accuracy", right / count, *wilson(right, count), True), loss
 
 
 def _bootstrapped_loss(name: str, truth: Array, before: Array, after: Array, seed: int) -> tuple[Figure, Figure]:
@@ -374,8 +362,8 @@ def _bootstrapped_loss(name: str, truth: Array, before: Array, after: Array, see
     metrics, losses = np.asarray(pairs).T
     metric, loss = _pair(name, truth, before, after)
     return (
-        Figure(name, metric, *_percentiles(metrics), name not in ERRORS),
-        Figure("loss", loss, *_percentiles(losses), False),
+        Figure(name, metric, *percentiles(metrics, metric), name not in ERRORS),
+        Figure("loss", loss, *percentiles(losses, loss), False),
     )
 
 
@@ -388,8 +376,3 @@ def _pair(name: str, truth: Array, before: Array, after: Array) -> tuple[float, 
 def _draws(count: int, seed: int) -> Iterator[Array]:
     generator = np.random.default_rng(seed)
     return (generator.integers(0, count, count) for _ in range(DRAWS))
-
-
-def _percentiles(values: Array) -> tuple[float, float]:
-    low, high = np.percentile(values, (2.5, 97.5))
-    return float(low), float(high)
