@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -19,7 +20,18 @@ class ServingSettings(CoreSettings):
     intra_op_threads: int = Field(
         0, ge=0, le=1024, description="Threads that one prediction may use. 0: the cores that this process may use."
     )
-    inference_queue: int = Field(64, ge=0, le=100_000, description="Predictions that may wait; more are refused at once.")
+    inference_queue: int = Field(
+        256, ge=1, le=100_000, description="Predictions that may wait for one version; more are refused at once."
+    )
+    isolation: Literal["process", "none"] = Field(
+        "process", description="process: every version computes in a process of its own. none: in the server's, for tiny devices."
+    )
+    execution_timeout_s: float = Field(
+        60.0, gt=0, description="Seconds after which a version's process that does not answer is ended and started again."
+    )
+    model_memory_mib: int = Field(
+        0, ge=0, description="Address space that the process of one version may use, in MiB, its code included. 0: no limit."
+    )
     max_batch_size: int = Field(4096, ge=1, le=1_000_000, description="Most examples in one prediction.")
     inline_ms: float = Field(
         0.3, ge=0, le=10, description="Predictions expected to take less, in milliseconds, run where they were read. 0: none do."

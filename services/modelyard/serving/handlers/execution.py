@@ -1,0 +1,108 @@
+"""One call of a model: raw tensors in, raw tensors out. The same in a process of its own and in the server."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelyard.formats.bundle import TensorSpec
+from modelyard.runtime.inputs import IMAGE, LABEL
+from modelyard.runtime.model import RunnableModel
+from modelyard.serving.domain.drift import DriftScore
+from modelyard.serving.domain.tensors import BYTES, NUMERIC, encode_raw, split_bytes
+
+Array = NDArray[Any]
+
+
+class Observe(Protocol):
+    """Watches what a model sees and answers, cheaply; keeps counts, never the tensors."""
+
+    def seen(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], files: Sequence[bytes] = ()) -> None:
+        """After each call, with the batch: inputs as the model took them; where pictures came as files, those. Never raises."""
+
+    def scores(self) -> tuple[DriftScore, ...]:
+        """How far what was seen lately is from the training data."""
+
+
+class Execution:
+    """The calls of one model."""
+
+    def __init__(self, model: RunnableModel, observe: Observe | None = None) -> None:
+        self._model = model
+        self._observe = observe
+        self._observing = threading.Lock()  # an observer is for one thread; a call that meets it busy is not observed
+        self._inputs = model.card.inputs
+        self._outputs = model.card.served_outputs
+        self._labels = {name: encode_label(name) for name in model.card.classes}
+
+    def read(self, rows: int, tensors: Sequence[tuple[str, bytes | memoryview]]) -> dict[str, Array]:
+        """Arrays of raw tensors, each with its datatype, in the order of the card; BYTES for a picture are files [rows].
+
+        Numbers are views of the given memory. Raises InvalidArgument.
+        """
+        arrays = {}
+        for spec, (datatype, data) in zip(self._inputs, tensors, strict=True):
+            if datatype == BYTES:
+                arrays[spec.name] = _elements(spec, rows, bytes(data))
+            else:
+                arrays[spec.name] = np.frombuffer(data, NUMERIC[spec.datatype]).reshape(rows, *spec.shape[1:])
+        return arrays
+
+    def run(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        """The answers. Raises InvalidArgument for contents that the model cannot take."""
+        observe = self._observe
+        if observe is None:
+            return self._model.run(inputs)
+        files: Sequence[bytes] = ()
+        if any(array.dtype == object for array in inputs.values()):
+            image = inputs.get(IMAGE)
+            files = image.tolist() if image is not None and image.dtype == object else ()
+            inputs = self._model.prepare(inputs)
+        answers = self._model.run(inputs)
+        if self._observing.acquire(blocking=False):
+            try:
+                observe.seen(inputs, {spec.name: answers[spec.name] for spec in self._model.card.outputs}, files)
+            finally:
+                self._observing.release()
+        return answers
+
+    def write(self, answers: Mapping[str, Array]) -> list[bytes | memoryview]:
+        """The served outputs, raw, in the order of the card."""
+        raw: list[bytes | memoryview] = []
+        for spec in self._outputs:
+            array = answers[spec.name]
+            if spec.name == LABEL and self._labels:
+                raw.append(b"".join([self._labels[label] for label in array.tolist()]))
+            else:
+                raw.append(encode_raw(array))
+        return raw
+
+    def scores(self) -> tuple[DriftScore, ...]:
+        """What the observer says; empty without one."""
+        if self._observe is None:
+            return ()
+        with self._observing:
+            return self._observe.scores()
+
+    def close(self) -> None:
+        """Lets go of the model."""
+        self._model.close()
+
+
+def _elements(spec: TensorSpec, rows: int, data: bytes) -> Array:
+    """Byte strings as the card shapes them, or [rows] picture files where it wants pixels."""
+    shape = (rows, *spec.shape[1:]) if spec.datatype == BYTES else (rows,)
+    array = np.empty(math.prod(shape), dtype=object)
+    array[:] = split_bytes(spec.name, data, len(array))
+    return array.reshape(shape)
+
+
+def encode_label(name: str) -> bytes:
+    """A label as an element of a BYTES tensor."""
+    data = name.encode()
+    return len(data).to_bytes(4, "little") + data

@@ -1,0 +1,245 @@
+"""A bundle's model in memory: it has answered its test vectors as it should, alone and in batches, with the threads that suit it.
+
+Used by whatever computes: the process of a version, or the server itself. Decisions 0016 (isolation) and 0017 (batching).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelyard.core.errors import FailedPrecondition
+from modelyard.formats.bundle import Bundle, BundleCard, TestVectors, open_bundle
+from modelyard.runtime.model import RunnableModel, load_model
+from modelyard.serving.domain.batch_proof import SIZES, all_alike, arrangements, differing, varied
+
+Array = NDArray[Any]
+
+DEFAULT_TOLERANCE: Final = 1e-4
+"""Largest difference from a test vector where the bundle states none, in units of the output."""
+RELATIVE_TOLERANCE: Final = 1e-5
+"""On top, in proportion to the expected value: float32 holds about 7 digits, and other processors add up in other orders."""
+SHARES: Final[Mapping[str, float]] = {"fp16": 0.01, "int8": 0.05, "dynamic_int8": 0.05}
+"""By precision: largest difference as a share of the output. int8 kernels differ by a step or two of 1/256 from one another."""
+TIMED_CALLS: Final = 30
+QUICK_S: Final = 2e-3
+"""A model that answers one example within this gets one thread: handing work to threads costs tens of microseconds."""
+SERIAL_S: Final = 3e-4
+"""One that answers within this is called by one caller at a time: the interpreter's own time is most of it."""
+WORTH: Final = 0.15
+"""What a batch must save of each example's time for batches to be made; less is noise, and all in a batch wait for the last."""
+NEAR_BEST: Final = 0.95
+"""Of several numbers of threads with this share of the best throughput the largest is taken: it answers a lone caller sooner."""
+PROOF_S: Final = 3.0
+"""About how long proving batches may take; sizes that would take longer are not proved, and not used."""
+PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+TRIAL_S: Final = 0.15
+"""How long each number of threads is tried."""
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """`cores`: what the server may use. `threads` 0: as many as suit the model. `most_rows`: largest batch to prove; 1: none."""
+
+    cores: int = 1
+    threads: int = 0
+    most_rows: int = SIZES[-1]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What loading has found out. `most_rows`: largest batch made of several requests (1: none is, because of `note`).
+
+    `threads`: of one call. `calls`: calls that may be made at once. `row_s`: seconds of one example alone. `memory_bytes`: by
+    which the process grew with it.
+    """
+
+    threads: int
+    calls: int
+    most_rows: int
+    note: str
+    row_s: float
+    memory_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class ProvenModel:
+    """A model that is ready to answer, and what is known of it."""
+
+    bundle: Bundle
+    model: RunnableModel
+    facts: Facts
+
+
+def load_proven(path: Path, options: LoadOptions) -> ProvenModel:
+    """Loads a bundle.
+
+    Raises InvalidArgument INVALID_BUNDLE (and the like), FailedPrecondition TEST_VECTORS_DIFFER, RUNTIME_NOT_INSTALLED.
+    """
+    before = resident_bytes()
+    bundle = open_bundle(path)
+    vectors = bundle.test_vectors()
+    model, threads, calls, row_s = _with_threads(bundle, vectors, options)
+    try:
+        most_rows, note = prove_batches(model, vectors, row_s, options.most_rows)
+    except BaseException:
+        model.close()
+        raise
+    grown = max(0, resident_bytes() - before)
+    return ProvenModel(bundle, model, Facts(threads, calls, most_rows, note, row_s, grown))
+
+
+def _with_threads(bundle: Bundle, vectors: TestVectors, options: LoadOptions) -> tuple[RunnableModel, int, int, float]:
+    """The model with the threads of one call, the calls at once, and the seconds of one example."""
+    first = options.threads or (options.cores if bundle.card.format == "savedmodel" else 1)
+    model = _checked(bundle, vectors, first, max(1, options.cores // first))
+    row_s = _median_s(model, vectors)
+    if options.threads or options.cores == 1 or bundle.card.format == "savedmodel" or row_s < QUICK_S:
+        return model, first, 1 if row_s < SERIAL_S else max(1, options.cores // first), row_s
+    best = _best_threads(bundle, vectors, options.cores, model)
+    if best != 1:
+        model.close()
+        model = _checked(bundle, vectors, best, max(1, options.cores // best))
+        row_s = _median_s(model, vectors)
+    return model, best, max(1, options.cores // best), row_s
+
+
+def _best_threads(bundle: Bundle, vectors: TestVectors, cores: int, single: RunnableModel) -> int:
+    """Threads of one call with which all cores together answer most; `single` is the model with one. TensorFlow cannot be asked:
+    its threads are settled with its first computation."""
+    found = {1: _throughput(single, vectors, cores)}
+    for threads in _candidates(cores):
+        model = load_model(bundle, threads, concurrency=max(1, cores // threads))
+        try:
+            found[threads] = _throughput(model, vectors, cores // threads)
+        finally:
+            model.close()
+    return max(threads for threads, rate in found.items() if rate >= NEAR_BEST * max(found.values()))
+
+
+def _candidates(cores: int) -> list[int]:
+    """2, 4, 8 ... and all cores."""
+    return sorted({2**power for power in range(1, cores.bit_length()) if 2**power < cores} | {cores})
+
+
+def _throughput(model: RunnableModel, vectors: TestVectors, callers: int) -> float:
+    """Examples a second with so many callers at once, each with one example at a time."""
+    example = {name: array[:1] for name, array in vectors.inputs.items()}
+    end = time.perf_counter() + TRIAL_S
+    rates = [0.0] * callers
+
+    def call(place: int) -> None:
+        begin, count = time.perf_counter(), 0
+        while time.perf_counter() < end or not count:
+            model.run(example)
+            count += 1
+        rates[place] = count / (time.perf_counter() - begin)
+
+    threads = [threading.Thread(target=call, args=(place,), daemon=True) for place in range(callers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(rates)
+
+
+def _checked(bundle: Bundle, vectors: TestVectors, threads: int, calls: int) -> RunnableModel:
+    """The model, loaded, after it answered all its test vectors. Raises FailedPrecondition TEST_VECTORS_DIFFER."""
+    model = load_model(bundle, threads, concurrency=calls)
+    try:
+        check_answers(bundle.card, vectors, model.run(vectors.inputs))
+    except BaseException:
+        model.close()
+        raise
+    return model
+
+
+def prove_batches(model: RunnableModel, vectors: TestVectors, row_s: float, most: int) -> tuple[int, str]:
+    """The largest batch that is as good as single calls and worth it, 1 with the reason when there is none."""
+    if most < 2:
+        return 1, "batches are switched off"
+    inputs = varied(vectors.inputs)
+    count = len(next(iter(inputs.values())))
+    singles = [model.run({name: array[row : row + 1] for name, array in inputs.items()}) for row in range(count)]
+    alone = {name: np.concatenate([single[name] for single in singles]) for name in singles[0]}
+    if all_alike(alone):
+        return 1, "its test vectors all give the same answer, so batches cannot be proved"
+    best, saved, deadline = 1, 0.0, time.perf_counter() + PROOF_S
+    for size in SIZES:
+        if size > most or time.perf_counter() + 2 * size * row_s > deadline:
+            break
+        taken = 0.0
+        for order in arrangements(count, size):
+            batch = {name: array[order] for name, array in inputs.items()}
+            start = time.perf_counter()
+            together = model.run(batch)
+            taken = min(taken or 1e9, time.perf_counter() - start)
+            problem = differing(alone, together, order, model.card.precision)
+            if problem:
+                return 1, f"in a batch of {size} {problem}"
+        if 1 - taken / (size * row_s) >= max(WORTH, saved + 0.02):
+            best, saved = size, 1 - taken / (size * row_s)
+    return (best, "") if best > 1 else (1, "a batch takes as long as its examples one by one")
+
+
+def differences(expected: Mapping[str, Array], answers: Mapping[str, Array], tolerance: float) -> list[str]:
+    """What differs, one sentence an output; empty when all is as it should be. NaN equals NaN."""
+    wrong = []
+    for name, wanted in expected.items():
+        found = answers[name]
+        if found.shape != wanted.shape:
+            wrong.append(f"output {name!r} has the shape {list(found.shape)}, expected {list(wanted.shape)}")
+        elif wanted.dtype.kind not in "fc":
+            wrong += [f"output {name!r} differs"] if not np.array_equal(found, wanted) else []
+        elif not np.allclose(found, wanted, rtol=RELATIVE_TOLERANCE, atol=tolerance, equal_nan=True):
+            largest = float(np.nanmax(np.abs(found.astype(np.float64) - wanted)))
+            wrong.append(f"output {name!r} differs by up to {largest:.6g}, allowed is {tolerance:.6g}")
+    return wrong
+
+
+def tolerance_of(card: BundleCard, outputs: Mapping[str, Array]) -> float:
+    """The largest difference from a test vector that is let pass, in units of the output.
+
+    Float32: what the export allowed, or DEFAULT_TOLERANCE. With fewer bits other processors round otherwise, so it is a share of
+    the largest value (at least 1, which is that of probabilities); parity is not asked, because it compares with the float model.
+    """
+    if card.precision not in SHARES:
+        return card.parity.tolerance if card.parity else DEFAULT_TOLERANCE
+    numbers = [np.abs(values[np.isfinite(values)]) for values in outputs.values() if values.dtype.kind == "f"]
+    return SHARES[card.precision] * max([1.0, *(float(values.max()) for values in numbers if values.size)])
+
+
+def check_answers(card: BundleCard, vectors: TestVectors, answers: Mapping[str, Array]) -> None:
+    """Raises FailedPrecondition TEST_VECTORS_DIFFER."""
+    tolerance = tolerance_of(card, vectors.outputs)
+    wrong = differences(vectors.outputs, answers, tolerance)
+    if wrong:
+        message = f"the model does not answer its {vectors.count} test vectors as it did when it was exported: {'; '.join(wrong)}"
+        raise FailedPrecondition("TEST_VECTORS_DIFFER", message, tolerance=tolerance, examples=vectors.count)
+
+
+def _median_s(model: RunnableModel, vectors: TestVectors) -> float:
+    """Seconds that one example takes: the median, because what else runs on the machine shows in the upper percentiles."""
+    example = {name: array[:1] for name, array in vectors.inputs.items()}
+    times: list[float] = []
+    while len(times) < TIMED_CALLS and sum(times) < 0.5:
+        start = time.perf_counter()
+        model.run(example)
+        times.append(time.perf_counter() - start)
+    return float(np.median(times))
+
+
+def resident_bytes(process: str = "self") -> int:
+    """Resident memory of a process (its number) in bytes; 0 where the system does not tell."""
+    try:
+        return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * PAGE
+    except (OSError, ValueError, IndexError):
+        return 0

@@ -1,0 +1,39 @@
+"""The loaders of served models, put together from settings.
+
+`model_loader(settings)` is what a server constructs, once; `close()` on it when the server stops, after the models were closed,
+ends its processes and threads. It makes a process per version, or with MODELYARD_ISOLATION=none keeps them in this one.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from modelyard.runtime.latency import usable_cores
+from modelyard.serving.adapters.in_process_model import InProcessLoader
+from modelyard.serving.handlers.proven_model import LoadOptions
+from modelyard.serving.ports import ServedModelLoader
+from modelyard.serving.settings import ServingSettings
+from modelyard.serving.worker.observing import observer_of
+
+
+class ClosableLoader(ServedModelLoader, Protocol):
+    """A loader with what its models share: the budget of cores, and processes or threads."""
+
+    def close(self) -> None:
+        """Ends what it shares. From any thread but the event loop's; fine more than once."""
+
+
+def model_loader(settings: ServingSettings) -> ClosableLoader:
+    """The loader that the settings ask for."""
+    return in_process_loader(settings)
+
+
+def in_process_loader(settings: ServingSettings) -> InProcessLoader:
+    """Models in this process."""
+    return InProcessLoader(load_options(settings), settings.inference_queue, observe=observer_of)
+
+
+def load_options(settings: ServingSettings) -> LoadOptions:
+    """How models are loaded."""
+    cores = settings.inference_threads or usable_cores()
+    return LoadOptions(cores, min(settings.intra_op_threads, cores))
