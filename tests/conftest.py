@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,10 @@ from tests.support.minio import S3Server, s3_server
 from tests.support.postgres import fresh_database, postgres_server
 
 REPOSITORY = Path(__file__).parent.parent
+
+# A shell ignores Ctrl-C in what it runs in the background, and so would every command that these tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
