@@ -26,6 +26,7 @@ from modelyard.core.jobs.worker_servicer import WorkerServicer
 from modelyard.core.resources import ResourceStore, forget_requests, referenced_uris
 from modelyard.core.rpc.artifact_servicer import ArtifactServicer
 from modelyard.core.rpc.logs import configure_logs
+from modelyard.core.rpc.loop import run
 from modelyard.core.rpc.server import Mount, RpcServer, Service
 from modelyard.core.settings import CoreSettings
 from modelyard.worker.v1 import worker_service_pb2_grpc
@@ -120,7 +121,10 @@ class Host:
         self._services = services
         self._platforms = [platform.for_service(name) for name in namespaces]
         self._server = RpcServer(
-            [mount for service in services for mount in service.mounts] + self._own_mounts(), platform.settings
+            [mount for service in services for mount in service.mounts] + self._own_mounts(),
+            platform.settings,
+            {path: handler for service in services for path, handler in service.natives.items()},
+            next((service.http for service in services if service.http is not None), None),
         )
         self._stopped = threading.Event()
 
@@ -144,8 +148,9 @@ class Host:
         port = await self._server.start()
         host = self._platform.settings.host
         address = f"{'127.0.0.1' if host in EVERY_INTERFACE else host}:{port}"
-        self._platform.own_address["address"] = address
-        await asyncio.to_thread(self._platform.jobs.launch, address)
+        local = self._server.local_address or address
+        self._platform.own_address["address"] = local
+        await asyncio.to_thread(self._platform.jobs.launch, local)
         for service in self._services:
             if service.start is not None:
                 await asyncio.to_thread(service.start)
@@ -205,7 +210,7 @@ def run_service_main(name: str, build: Callable[[Platform], Service], settings_c
         configure_logs(settings.log_format, settings.log_level)
         platform = open_platform(settings, name)
         host = Host(platform, [build(platform)], [name])
-        asyncio.run(serve_until_signalled(host, lambda address: log.info("ready", service=name, address=address)))
+        run(serve_until_signalled(host, lambda address: log.info("ready", service=name, address=address)))
     except ModelyardError as error:
         sys.stderr.write(f"modelyard {name}: {error.reason}: {error.message}\n")
         return 2

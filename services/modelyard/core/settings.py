@@ -35,6 +35,15 @@ class CoreSettings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for every interface.")
     port: int = Field(0, ge=0, le=65_535, description="Port of the gRPC server; 0 takes a free one.")
+    front: Literal["auto", "grpc"] = Field(
+        "auto", description="auto: our own front end where a service has fast methods or REST. grpc: grpc.aio alone, no REST."
+    )
+    tls_certificate: Path | None = Field(None, description="PEM file with the certificate chain of the port. Empty: no TLS.")
+    tls_key: Path | None = Field(None, description="PEM file with the private key of the certificate.")
+    max_connections: int = Field(
+        4096, ge=1, le=1_000_000, description="Connections at once; more are closed at once (front: auto)."
+    )
+    idle_s: float = Field(300.0, ge=1, description="Seconds until a connection without a call is closed (front: auto).")
     metrics_port: int = Field(0, ge=0, le=65_535, description="Port of the Prometheus metrics over HTTP; 0: none.")
     max_message_bytes: int = Field(64 * MIB, ge=MIB, le=2047 * MIB, description="Largest gRPC message, both ways, in bytes.")
     rpc_threads: int = Field(16, ge=1, le=1024, description="Calls that are worked on at once.")

@@ -44,7 +44,7 @@ class Running:
 
     def __init__(self, data_dir: Path, port: int = 0, host: str = "127.0.0.1") -> None:
         self._owned = contextlib.ExitStack()
-        self._loop = asyncio.new_event_loop()
+        self._loop = _new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="modelyard-server", daemon=True)
         self._owned.enter_context(own(data_dir))
         try:
@@ -76,13 +76,14 @@ def start(data_dir: Path, port: int = 0, host: str = "127.0.0.1") -> Running:
 def main(data_dir: Path, host: str, port: int, on_ready: Callable[[str], None]) -> None:
     """Serve until SIGINT or SIGTERM; `on_ready` is given host:port. Raises as `start` does."""
     from modelyard.core.platform import serve_until_signalled
+    from modelyard.core.rpc.loop import run
 
     def ready(address: str) -> None:
         announce(data_dir, address)
         on_ready(address)
 
     with own(data_dir):
-        asyncio.run(serve_until_signalled(_host(data_dir, host, port), ready))
+        run(serve_until_signalled(_host(data_dir, host, port), ready))
 
 
 @contextlib.contextmanager
@@ -107,6 +108,12 @@ def announce(data_dir: Path, address: str) -> None:
     temporary = data_dir / f"{SERVER_FILE}.{os.getpid()}"
     temporary.write_text(json.dumps({"address": address, "pid": os.getpid()}))
     temporary.replace(data_dir / SERVER_FILE)
+
+
+def _new_event_loop() -> asyncio.AbstractEventLoop:
+    from modelyard.core.rpc.loop import new_event_loop
+
+    return new_event_loop()
 
 
 def _take(lock: TextIO) -> bool:

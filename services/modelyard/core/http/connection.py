@@ -1,0 +1,595 @@
+"""The server's side of one HTTP/2 connection (RFC 9113): frames in, streams of their own class out, windows both ways, limits.
+
+It is an asyncio protocol that never raises: what the peer does wrong ends a stream (RST_STREAM) or the connection (GOAWAY).
+Frames are read in one loop with no object for each. Priorities are ignored (RFC 9113 section 5.3), and nothing is pushed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from modelyard.core.http import frames
+from modelyard.core.http.frames import ConnectionFault, StreamFault
+from modelyard.core.http.head import Head, check_field
+from modelyard.core.http.header_blocks import HeaderBlocks
+from modelyard.core.http.limits import Allowance, Budget, Limits
+from modelyard.core.http.stream import Stream
+
+log = structlog.get_logger()
+
+OpenStream = Callable[["Http2Connection", int, Head, "bytes | None"], Stream]
+"""Makes the stream of a request from its connection, number, head and grpc-timeout. It answers from `on_open` on."""
+REMEMBERED = 256
+CONTINUATIONS = 16
+_unpack = frames.HEADER.unpack_from
+
+
+class Http2Connection(asyncio.Protocol):
+    """Reads frames, opens streams, sends what they answer."""
+
+    def __init__(self, open_stream: OpenStream, limits: Limits, budget: Budget, on_lost: Callable[[Any], None]) -> None:
+        self.limits = limits
+        self.budget = budget
+        self.peer_window = frames.DEFAULT_WINDOW
+        """What a new stream may send."""
+        self.streams: dict[int, Stream] = {}
+        self.draining = False
+        self.heard = True
+        """Whether anything came since the last look (`sweep`)."""
+        self._open_stream = open_stream
+        self._on_lost = on_lost
+        self._blocks = HeaderBlocks(limits.header_bytes)
+        self._allowance = Allowance(limits.nuisances, limits.nuisances_per_s)
+        self._loop = asyncio.get_running_loop()
+        self._transport: Any = None
+        self._rest = b""
+        self._started = False
+        self._out: list[bytes] | None = None
+        self._last_stream = 0
+        self._ended_here: deque[int] = deque(maxlen=REMEMBERED)
+        self._send_window = frames.DEFAULT_WINDOW
+        self._receive_window = limits.connection_window
+        self._owed = 0
+        self._most_frame = frames.LEAST_FRAME
+        self._blocked: dict[int, Stream] = {}
+        self._held_up = False
+        self._block: list[bytes] | None = None
+        self._block_of = (0, 0)
+        self._silent_since: float | None = None
+        self._asked = False
+        self._closed = False
+        self._handlers: list[Callable[[int, int, bytes], None]] = [
+            self._on_data,
+            self._on_headers,
+            self._on_priority,
+            self._on_rst_stream,
+            self._on_settings,
+            self._on_push_promise,
+            self._on_ping,
+            self._on_goaway,
+            self._on_window_update,
+            self._on_continuation,
+        ]
+
+    # --- the transport
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+        transport.set_write_buffer_limits(high=self.limits.write_buffer)
+        values = {
+            frames.MAX_CONCURRENT_STREAMS: self.limits.streams,
+            frames.INITIAL_WINDOW_SIZE: self.limits.stream_window,
+            frames.MAX_HEADER_LIST_SIZE: self.limits.header_bytes,
+        }
+        more = self.limits.connection_window - frames.DEFAULT_WINDOW
+        transport.write(frames.settings(values) + frames.window_update(0, more))
+
+    def data_received(self, data: bytes) -> None:
+        if self._closed:
+            return
+        self.heard = True
+        if self._rest:
+            data = self._rest + data
+        self._out = []
+        try:
+            self._rest = data[self._read(data) :]
+        except ConnectionFault as fault:
+            self._end(fault.code, fault.why)
+        except Exception as error:
+            log.error("internal error in a connection", exc_info=error)
+            self._end(frames.INTERNAL_ERROR, "")
+        self._flush()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._closed = True
+        streams, self.streams = list(self.streams.values()), {}
+        self._blocked.clear()
+        for stream in streams:
+            self._gone(stream)
+        self._on_lost(self)
+
+    def eof_received(self) -> bool:
+        return False
+
+    def pause_writing(self) -> None:
+        self._held_up = True
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._held_up = False
+        self._unblock()
+        if not self._held_up and not self._closed:
+            self._transport.resume_reading()
+
+    def write(self, data: bytes) -> None:
+        """Send; while frames are read it is gathered and sent once."""
+        if self._out is not None:
+            self._out.append(data)
+        elif not self._closed:
+            self._transport.write(data)
+
+    def _flush(self) -> None:
+        out, self._out = self._out, None
+        if out:
+            self._transport.write(out[0] if len(out) == 1 else b"".join(out))
+        if self._closed:
+            self._transport.close()
+
+    def _end(self, code: int, why: str) -> None:
+        """GOAWAY, and close once it is sent."""
+        self.write(frames.goaway(self._last_stream, code, why))
+        self._closed = True
+        if self._out is None:
+            self._transport.close()
+        if code != frames.NO_ERROR:
+            log.info("connection refused", code=code, why=why)
+
+    # --- reading
+
+    def _read(self, data: bytes) -> int:
+        """Handle all whole frames; gives where the first unfinished one begins."""
+        at, end = 0, len(data)
+        if not self._started:
+            if not data.startswith(frames.PREFACE):
+                return self._no_preface_yet(data)
+            self._started, at = True, len(frames.PREFACE)
+        handlers = self._handlers
+        while end - at >= 9:
+            high, low, kind, flags, stream_id = _unpack(data, at)
+            length = high << 8 | low
+            if length > frames.LEAST_FRAME:
+                raise ConnectionFault(frames.FRAME_SIZE_ERROR, "a frame is larger than allowed")
+            stop = at + 9 + length
+            if stop > end:
+                break
+            if self._block is not None and kind != frames.CONTINUATION:
+                raise ConnectionFault(frames.PROTOCOL_ERROR, "a header block is interrupted")
+            stream_id &= frames.MOST_WINDOW
+            if kind < 10:
+                try:
+                    handlers[kind](flags, stream_id, data[at + 9 : stop])
+                except StreamFault as fault:
+                    self._reset(stream_id, fault.code)
+            else:
+                self._nuisance()
+            at = stop
+        return at
+
+    def _no_preface_yet(self, data: bytes) -> int:
+        if not frames.PREFACE.startswith(data):
+            raise ConnectionFault(frames.PROTOCOL_ERROR, "this is not HTTP/2")
+        return 0
+
+    def _on_data(self, flags: int, stream_id: int, payload: bytes) -> None:
+        size = len(payload)
+        self._receive_window -= size
+        if self._receive_window < 0:
+            raise ConnectionFault(frames.FLOW_CONTROL_ERROR, "more data than the connection's window allows")
+        stream = self.streams.get(stream_id)
+        if stream is None or stream.ended:
+            self._on_late_data(stream_id, size)
+            return
+        stream.receive_window -= size
+        if stream.receive_window < 0:
+            self.credit(None, size)
+            raise StreamFault(frames.FLOW_CONTROL_ERROR, "more data than the stream's window allows")
+        if flags & frames.PADDED:
+            payload = frames.unpadded(payload)
+        ended = flags & frames.END_STREAM
+        if ended:
+            stream.ended = True
+        elif not payload:
+            self._nuisance()
+        stream.received += len(payload)
+        if stream.expected is not None:
+            self._check_length(stream, size)
+        stream.on_data(payload, size)
+
+    def _check_length(self, stream: Stream, size: int) -> None:
+        assert stream.expected is not None
+        if stream.received > stream.expected or (stream.ended and stream.received != stream.expected):
+            self.credit(None, size)
+            raise StreamFault(frames.PROTOCOL_ERROR, "content-length is not the length of the body")
+
+    def _on_late_data(self, stream_id: int, size: int) -> None:
+        """Data for a stream that has ended: on its way when we ended it, or wrong."""
+        if stream_id == 0 or stream_id > self._last_stream:
+            raise ConnectionFault(frames.PROTOCOL_ERROR, "data for a stream that is not open")
+        self.credit(None, size)
+        self._nuisance()
+        if stream_id not in self._ended_here:
+            raise StreamFault(frames.STREAM_CLOSED, "data after the end")
+
+    def _on_headers(self, flags: int, stream_id: int, payload: bytes) -> None:
+        if not stream_id & 1:
+            raise ConnectionFault(frames.PROTOCOL_ERROR, "a client's streams have odd numbers")
+        if flags & frames.PADDED:
+            payload = frames.unpadded(payload)
+        fault = None
+        if flags & frames.WITH_PRIORITY:
+            if len(payload) < 5:
+                raise ConnectionFault(frames.FRAME_SIZE_ERROR, "a priority has five bytes")
+            fault = self._depends_on_itself(stream_id, payload)
+            payload = payload[5:]
+        if flags & frames.END_HEADERS:
+            self._on_block(flags, stream_id, payload, fault)
+        else:
+            self._block, self._block_of = [payload], (flags, stream_id)
+
+    def _on_continuation(self, flags: int, stream_id: int, payload: bytes) -> None:
+        block = self._block
+        if block is None or self._block_of[1] != stream_id:
+            raise ConnectionFault(frames.PROTOCOL_ERROR, "a continuation of nothing")
+        block.append(payload)
+        if len(block) > CONTINUATIONS or sum(map(len, block)) > self.limits.header_bytes:
+            raise ConnectionFault(frames.ENHANCE_YOUR_CALM, "a header block is too large")
+        if flags & frames.END_HEADERS:
+            self._block = None
+            self._on_block(self._block_of[0], stream_id, b"".join(block), None)
+
+    def _on_block(self, flags: int, stream_id: int, block: bytes, fault: StreamFault | None) -> None:
+        """A whole header block: a new request, or the trailers of one."""
+        if stream_id <= self._last_stream:
+            self._on_trailers(flags, stream_id, block)
+            return
+        self._last_stream = stream_id
+        head, timeout = self._blocks.request(block)
+        if fault is not None:
+            raise fault
+        if len(self.streams) >= self.limits.streams or self.draining:
+            self._nuisance()
+            raise StreamFault(frames.REFUSED_STREAM, "no more streams")
+        stream = self._open_stream(self, stream_id, head, timeout)
+        self.streams[stream_id] = stream
+        if flags & frames.END_STREAM:
+            stream.ended = True
+            if stream.expected:
+                raise StreamFault(frames.PROTOCOL_ERROR, "content-length without a body")
+        stream.on_open()
+
+    def _on_trailers(self, flags: int, stream_id: int, block: bytes) -> None:
+        fields = self._blocks.fields(block)
+        stream = self.streams.get(stream_id)
+        if stream is None or stream.ended:
+            if stream is None and stream_id in self._ended_here:
+                return self._nuisance()
+            if stream is None:
+                raise ConnectionFault(frames.STREAM_CLOSED, "a header block for a stream that has ended")
+            raise StreamFault(frames.STREAM_CLOSED, "a header block after the end")
+        if not flags & frames.END_STREAM:
+            raise StreamFault(frames.PROTOCOL_ERROR, "trailers must end the stream")
+        for name, value in fields:
+            check_field(name, value)
+        stream.ended = True
+        if stream.expected is not None:
+            self._check_length(stream, 0)
+        stream.on_data(b"", 0)
+        return None
+
+    def _on_priority(self, flags: int, stream_id: int, payload: bytes) -> None:
+        self._nuisance()
+        if stream_id == 0:
+            raise ConnectionFault(frames.PROTOCOL_ERROR, "a priority of no stream")
+        if len(payload) != 5:
+            raise StreamFault(frames.FRAME_SIZE_ERROR, "a priority has five bytes")
+        fault = self._depends_on_itself(stream_id, payload)
+        if fault is not None:
+            raise fault
+
+    def _depends_on_itself(self, stream_id: int, payload: bytes) -> StreamFault | None:
+        if frames.read_number(payload) == stream_id:
+            return StreamFault(frames.PROTOCOL_ERROR, "a stream depends on itself")
+        return None
+
+    def _on_rst_stream(self, flags: int, stream_id: int, payload: bytes) -> None:
+        if len(payload) != 4:
+            raise ConnectionFault(frames.FRAME_SIZE_ERROR, "RST_STREAM has four bytes")
+        if stream_id == 0 or stream_id > self._last_stream:
+            raise ConnectionFault(frames.PROTOCOL_ERROR, "a reset of a stream that is not open")
+        self._nuisance()
+        stream = self.streams.pop(stream_id, None)
+        if stream is not None:
+            self._gone(stream)
+            self._close_when_drained()
+
+    def _on_settings(self, flags: int, stream_id: int, payload: bytes) -> None:
+        self._nuisance()
+        if stream_id:
+            raise ConnectionFault(frames.PROTOCOL_ERROR, "settings of a stream")
+        if len(payload) % 6 or (flags & frames.ACK and payload):
+            raise ConnectionFault(frames.FRAME_SIZE_ERROR, "settings have six bytes each")
+        if flags & frames.ACK:
+            return
+        for key, value in frames.read_settings(payload):
+            self._set(key, value)
+        self.write(frames.frame(frames.SETTINGS, frames.ACK, 0))
+
+    def _set(self, key: int, value: int) -> None:
+        if key == frames.INITIAL_WINDOW_SIZE:
+            self._set_window(value)
+        elif key == frames.MAX_FRAME_SIZE:
+            if not frames.LEAST_FRAME <= value <= frames.MOST_FRAME:
+                raise ConnectionFault(frames.PROTOCOL_ERROR, "MAX_FRAME_SIZE is out of range")
+            self._most_frame = min(value, frames.LEAST_FRAME * 4)
+        elif key == frames.ENABLE_PUSH and value > 1:
+            raise ConnectionFault(frames.PROTOCOL_ERROR, "ENABLE_PUSH is 0 or 1")
+
+    def _set_window(self, value: int) -> None:
+        if value > frames.MOST_WINDOW:
+            raise ConnectionFault(frames.FLOW_CONTROL_ERROR, "INITIAL_WINDOW_SIZE is too large")
+        change, self.peer_window = value - self.peer_window, value
+        for stream in self.streams.values():
+            stream.send_window += change
+            if stream.send_window > frames.MOST_WINDOW:
+                raise ConnectionFault(frames.FLOW_CONTROL_ERROR, "a window is too large")
+        self._unblock()
+
+    def _on_push_promise(self, flags: int, stream_id: int, payload: bytes) -> None:
+        raise ConnectionFault(frames.PROTOCOL_ERROR, "clients push nothing")
+
+    def _on_ping(self, flags: int, stream_id: int, payload: bytes) -> None:
+        if stream_id:
+            raise ConnectionFault(frames.PROTOCOL_ERROR, "a ping of a stream")
+        if len(payload) != 8:
+            raise ConnectionFault(frames.FRAME_SIZE_ERROR, "a ping has eight bytes")
+        self._nuisance()
+        if not flags & frames.ACK:
+            self.write(frames.frame(frames.PING, frames.ACK, 0, payload))
+
+    def _on_goaway(self, flags: int, stream_id: int, payload: bytes) -> None:
+        self._nuisance()
+        if stream_id:
+            raise ConnectionFault(frames.PROTOCOL_ERROR, "GOAWAY of a stream")
+
+    def _on_window_update(self, flags: int, stream_id: int, payload: bytes) -> None:
+        if len(payload) != 4:
+            raise ConnectionFault(frames.FRAME_SIZE_ERROR, "a window update has four bytes")
+        increment = frames.read_number(payload)
+        if stream_id == 0:
+            self._widen(increment)
+            return
+        if stream_id > self._last_stream:
+            raise ConnectionFault(frames.PROTOCOL_ERROR, "a window update of a stream that is not open")
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            self._nuisance()
+            return
+        stream.send_window += increment
+        if increment == 0 or stream.send_window > frames.MOST_WINDOW:
+            raise StreamFault(
+                frames.FLOW_CONTROL_ERROR if increment else frames.PROTOCOL_ERROR, "a window update is out of range"
+            )
+        if stream.waiting:
+            self._pump(stream)
+        else:
+            self._nuisance()
+
+    def _widen(self, increment: int) -> None:
+        self._send_window += increment
+        if increment == 0:
+            raise ConnectionFault(frames.PROTOCOL_ERROR, "a window update of nothing")
+        if self._send_window > frames.MOST_WINDOW:
+            raise ConnectionFault(frames.FLOW_CONTROL_ERROR, "the connection's window is too large")
+        self._unblock()
+
+    def _nuisance(self) -> None:
+        if not self._allowance.take(self._loop.time()):
+            raise ConnectionFault(frames.ENHANCE_YOUR_CALM, "too many frames that ask for nothing")
+
+    # --- streams
+
+    def credit(self, stream: Stream | None, size: int) -> None:
+        """Bytes have been taken: let the peer send as many more, once half a window is due."""
+        self._owed += size
+        if self._owed * 2 >= self.limits.connection_window:
+            self._receive_window += self._owed
+            self.write(frames.window_update(0, self._owed))
+            self._owed = 0
+        if stream is not None and not stream.ended and stream.open:
+            stream.owed += size
+            if stream.owed * 2 >= self.limits.stream_window:
+                stream.receive_window += stream.owed
+                self.write(frames.window_update(stream.id, stream.owed))
+                stream.owed = 0
+
+    def respond(self, stream: Stream, head: bytes, body: bytes, tail: bytes | None) -> None:
+        """The whole answer: header block, body, and the block of the trailers (None: the body ends it, it must not be empty)."""
+        size = len(body)
+        if tail is None or size > stream.send_window or size > self._send_window or size > self._most_frame or self._held_up:
+            self.write(frames.header_frames(stream.id, head, False, self._most_frame))
+            self.send(stream, body)
+            self.finish(stream, tail)
+            return
+        stream_id = stream.id
+        self._send_window -= size
+        self.write(
+            frames.HEADER.pack(0, len(head), 1, 4, stream_id)
+            + head
+            + frames.HEADER.pack(size >> 8, size & 0xFF, 0, 0, stream_id)
+            + body
+            + frames.HEADER.pack(0, len(tail), 1, 5, stream_id)
+            + tail
+        )
+        self._leave(stream)
+
+    def begin(self, stream: Stream, head: bytes) -> None:
+        """Only the header block; `send` and `finish` follow."""
+        if stream.open:
+            self.write(frames.header_frames(stream.id, head, False, self._most_frame))
+
+    def refuse(self, stream: Stream, head: bytes) -> None:
+        """An answer that is a header block only (gRPC: trailers only)."""
+        if stream.open:
+            self.write(frames.header_frames(stream.id, head, True, self._most_frame))
+            self._leave(stream)
+
+    def send(self, stream: Stream, body: bytes) -> None:
+        """Body, as far as the windows allow; the rest waits in the stream."""
+        if not stream.open or not body:
+            return
+        if not self.budget.take(len(body)):
+            self.reset(stream, frames.ENHANCE_YOUR_CALM)
+            return
+        if stream.waiting is None:
+            stream.waiting = deque()
+        stream.waiting.append(body)
+        stream.waiting_bytes += len(body)
+        self._pump(stream)
+
+    def finish(self, stream: Stream, tail: bytes | None) -> None:
+        """End the stream after what waits: with trailers, or (None) with an empty DATA."""
+        if not stream.open:
+            return
+        if tail is None:
+            stream.tail = frames.frame(frames.DATA, frames.END_STREAM, stream.id)
+        else:
+            stream.tail = frames.header_frames(stream.id, tail, True, self._most_frame)
+        if not stream.waiting:
+            self._send_tail(stream)
+
+    def reset(self, stream: Stream, code: int) -> None:
+        """End a stream that cannot be answered."""
+        if stream.open:
+            self._reset(stream.id, code)
+
+    def _pump(self, stream: Stream) -> None:
+        waiting = stream.waiting
+        assert waiting is not None
+        while waiting and not self._held_up:
+            size = min(stream.send_window, self._send_window, self._most_frame)
+            if size <= 0:
+                break
+            body = waiting.popleft()
+            if len(body) > size:
+                waiting.appendleft(memoryview(body)[size:])  # type: ignore[arg-type]  # only sliced again, or sent
+                body = body[:size]
+            size = len(body)
+            stream.send_window -= size
+            self._send_window -= size
+            stream.waiting_bytes -= size
+            self.budget.give(size)
+            self.write(frames.frame(frames.DATA, 0, stream.id, bytes(body)))
+        if waiting:
+            self._blocked[stream.id] = stream
+            return
+        self._blocked.pop(stream.id, None)
+        if stream.tail is not None:
+            self._send_tail(stream)
+        else:
+            stream.on_drained()
+
+    def _unblock(self) -> None:
+        """Room on the connection: those that wait go on, in turn."""
+        for stream in list(self._blocked.values()):
+            if self._held_up or self._send_window <= 0:
+                return
+            if stream.send_window > 0 and stream.open:
+                del self._blocked[stream.id]
+                self._pump(stream)
+
+    def _send_tail(self, stream: Stream) -> None:
+        assert stream.tail is not None
+        self.write(stream.tail)
+        self._leave(stream)
+
+    def _leave(self, stream: Stream) -> None:
+        """An answer is out: the stream has ended here; if the rest of the request is still on its way, it need not come."""
+        stream.open = False
+        self.streams.pop(stream.id, None)
+        self._allowance.give()
+        if not stream.ended:
+            self._ended_here.append(stream.id)
+            self.write(frames.rst_stream(stream.id, frames.NO_ERROR))
+        self._close_when_drained()
+
+    def _reset(self, stream_id: int, code: int) -> None:
+        self._nuisance()
+        self._ended_here.append(stream_id)
+        self.write(frames.rst_stream(stream_id, code))
+        stream = self.streams.pop(stream_id, None)
+        if stream is not None:
+            self._gone(stream)
+        self._close_when_drained()
+
+    def _gone(self, stream: Stream) -> None:
+        stream.open = False
+        self._blocked.pop(stream.id, None)
+        self.budget.give(stream.waiting_bytes)
+        stream.waiting_bytes = 0
+        try:
+            stream.on_gone()
+        except Exception as error:
+            log.error("internal error after a call was cancelled", exc_info=error)
+
+    # --- time
+
+    def later(self, seconds: float, do: Callable[[], None]) -> asyncio.TimerHandle:
+        """Run something on the loop after so many seconds."""
+        return self._loop.call_later(seconds, do)
+
+    def drain(self) -> None:
+        """No new streams; those that run end, then the connection closes."""
+        if not self._closed and not self.draining:
+            self.draining = True
+            self.write(frames.goaway(self._last_stream, frames.NO_ERROR))
+            self._close_when_drained()
+
+    def _close_when_drained(self) -> None:
+        if self.draining and not self.streams and not self._closed:
+            self._closed = True
+            if self._out is None:
+                self._transport.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def sweep(self, now: float) -> None:
+        """Called now and then: closes what is idle, asks what is silent, resets requests that do not get on."""
+        if self.heard or self._silent_since is None:
+            self.heard, self._silent_since, self._asked = False, now, False
+        silent = now - self._silent_since
+        if self._closed:
+            if silent > self.limits.request_s:
+                self.abort()
+        elif not self.streams:
+            if silent > self.limits.idle_s:
+                self._end(frames.NO_ERROR, "idle")
+        elif silent > self.limits.idle_s + self.limits.request_s:
+            self.abort()
+        elif silent > self.limits.idle_s and not self._asked:
+            self._asked = True
+            self.write(frames.frame(frames.PING, 0, 0, bytes(8)))
+        self._reset_slow(now)
+
+    def _reset_slow(self, now: float) -> None:
+        for stream in [stream for stream in self.streams.values() if stream.is_due()]:
+            stream.began = stream.began or now
+            if now - stream.began > self.limits.patience(stream.received):
+                self.reset(stream, frames.CANCEL)
