@@ -19,6 +19,7 @@ from modelyard.artifact.v1 import artifact_service_pb2 as artifact_pb
 from modelyard.artifact.v1 import artifact_service_pb2_grpc as artifact_rpc
 from modelyard.core.errors import InvalidArgument, ResourceExhausted
 from modelyard.core.platform import Host, open_platform
+from modelyard.core.rpc.loop import new_event_loop
 from modelyard.core.rpc.server import Mount, Service
 from modelyard.core.settings import CoreSettings
 from modelyard.dataset.v1 import dataset_pb2, dataset_service_pb2, dataset_service_pb2_grpc
@@ -55,8 +56,9 @@ class Faulty(dataset_service_pb2_grpc.DatasetServiceServicer):
             await asyncio.sleep(600)
 
 
-@pytest.fixture(scope="module")
-def channel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[grpc.Channel]:
+@pytest.fixture(scope="module", params=["grpc.aio", "front"])
+def channel(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[grpc.Channel]:
+    """To grpc.aio on the public port, and through our front end's proxy."""
     platform = open_platform(
         CoreSettings(data_dir=tmp_path_factory.mktemp("data"), drain_s=0.2, max_message_bytes=1 << 21), "sample"
     )
@@ -64,8 +66,9 @@ def channel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[grpc.Channel]:
         "modelyard.dataset.v1.DatasetService",
         lambda server: dataset_service_pb2_grpc.add_DatasetServiceServicer_to_server(Faulty(), server),
     )
-    host = Host(platform, [Service("sample", [mount])], ["sample"])
-    loop = asyncio.new_event_loop()
+    natives = {"/some.Service/Echo": lambda call, message: call.answer(message)} if request.param == "front" else {}
+    host = Host(platform, [Service("sample", [mount], natives=natives)], ["sample"])
+    loop = new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     address = asyncio.run_coroutine_threadsafe(host.start(), loop).result(30)
