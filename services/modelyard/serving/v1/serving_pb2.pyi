@@ -487,6 +487,10 @@ class Deployment(_message.Message):
         """It could not be loaded; `error_message` says why."""
         STATE_UNHEALTHY: Deployment._State.ValueType  # 4
         """Its process ended by itself again and again; it is started again with growing pauses. `error_message` says how it ended."""
+        STATE_UNLOADED: Deployment._State.ValueType  # 5
+        """A caller of the inference protocol took it out of memory (RepositoryModelUnload); it answers again once it is loaded again
+        or the server is started again.
+        """
 
     class State(_State, metaclass=_StateEnumTypeWrapper):
         """Where a deployment is in its life."""
@@ -501,6 +505,10 @@ class Deployment(_message.Message):
     """It could not be loaded; `error_message` says why."""
     STATE_UNHEALTHY: Deployment.State.ValueType  # 4
     """Its process ended by itself again and again; it is started again with growing pauses. `error_message` says how it ended."""
+    STATE_UNLOADED: Deployment.State.ValueType  # 5
+    """A caller of the inference protocol took it out of memory (RepositoryModelUnload); it answers again once it is loaded again
+    or the server is started again.
+    """
 
     NAME_FIELD_NUMBER: _builtins.int
     EXPORT_FIELD_NUMBER: _builtins.int
