@@ -14,6 +14,7 @@ import pytest
 from modelyard.core.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument, ResourceExhausted, Unavailable
 from modelyard.formats.pictures import encode_png
 from modelyard.serving.adapters.in_process_model import InProcessLoader
+from modelyard.serving.adapters.model_process import ProcessLoader
 from modelyard.serving.domain.endpoint import DeploymentState
 from modelyard.serving.domain.tensors import NUMERIC, encode_raw, split_bytes
 from modelyard.serving.handlers.proven_model import LoadOptions
@@ -21,7 +22,10 @@ from modelyard.serving.ports import Answer, ServedModel, ServedModelLoader, Tens
 from tests.support.bundles import mlp_bundle, picture_bundle, spoil_vectors, text_bundle
 from tests.support.runtime_bundles import expected, pictures, runtime_bundle
 
-LOADERS: dict[str, Callable[..., Any]] = {"in-process": lambda **more: InProcessLoader(LoadOptions(2, 1), **more)}
+LOADERS: dict[str, Callable[..., Any]] = {
+    "in-process": lambda **more: InProcessLoader(LoadOptions(2, 1), **more),
+    "process": lambda **more: ProcessLoader(LoadOptions(2, 1), **more),
+}
 
 
 @pytest.fixture(params=LOADERS)
@@ -174,7 +178,7 @@ async def test_a_deadline_that_cannot_be_met_is_refused_at_once(load: Callable[.
     model = load(slow_bundle(tmp_path / "slow.zip"))
     start = time.monotonic()
     with pytest.raises(DeadlineExceeded) as refused:
-        await ask(model, tensor("x", "FP32", wide(1)), deadline=start + 0.001)
+        await ask(model, tensor("x", "FP32", wide(1)), deadline=start + 0.0003)
     assert refused.value.reason == "DEADLINE_TOO_NEAR"
     assert refused.value.retry_after_s is not None
     assert time.monotonic() - start < 0.02
@@ -244,5 +248,5 @@ def wide(count: int) -> Any:
 
 
 def slow_bundle(path: Path) -> Path:
-    """A model that takes several milliseconds an example."""
-    return mlp_bundle(path, features=WIDE, hidden=2048, layers=8)
+    """A model that takes more than a millisecond an example."""
+    return mlp_bundle(path, features=WIDE, hidden=1024, layers=5)

@@ -6,10 +6,12 @@ ends its processes and threads. It makes a process per version, or with MODELYAR
 
 from __future__ import annotations
 
+import os
 from typing import Protocol
 
 from modelyard.runtime.latency import usable_cores
 from modelyard.serving.adapters.in_process_model import InProcessLoader
+from modelyard.serving.adapters.model_process import ProcessLoader
 from modelyard.serving.handlers.proven_model import LoadOptions
 from modelyard.serving.ports import ServedModelLoader
 from modelyard.serving.settings import ServingSettings
@@ -25,7 +27,22 @@ class ClosableLoader(ServedModelLoader, Protocol):
 
 def model_loader(settings: ServingSettings) -> ClosableLoader:
     """The loader that the settings ask for."""
-    return in_process_loader(settings)
+    return in_process_loader(settings) if settings.isolation == "none" or not can_isolate() else process_loader(settings)
+
+
+def process_loader(settings: ServingSettings) -> ProcessLoader:
+    """A process per version."""
+    return ProcessLoader(
+        load_options(settings),
+        settings.inference_queue,
+        timeout_s=settings.execution_timeout_s,
+        memory_bytes=settings.model_memory_mib << 20,
+    )
+
+
+def can_isolate() -> bool:
+    """Whether this system has what it takes: Linux 5.3 or later."""
+    return hasattr(os, "memfd_create") and hasattr(os, "pidfd_open")
 
 
 def in_process_loader(settings: ServingSettings) -> InProcessLoader:

@@ -67,7 +67,7 @@ class ThreadComputer:
             outcome = Computed(outputs, read - start, computed - read, time.perf_counter_ns() - computed)
         except InvalidArgument as error:
             outcome = error
-        except Exception:
+        except Exception:  # MemoryError, and whatever is our own fault: the caller must not wait for ever
             log.exception("a model failed")
             outcome = Unavailable("MODEL_CRASHED", "the model failed on this request", retry_after_s=1.0)
         if self._loop is not None and not self._loop.is_closed():

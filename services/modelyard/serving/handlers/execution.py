@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from modelyard.core.errors import InvalidArgument, ModelyardError
 from modelyard.formats.bundle import TensorSpec
 from modelyard.runtime.inputs import IMAGE, LABEL
 from modelyard.runtime.model import RunnableModel
@@ -17,6 +19,9 @@ from modelyard.serving.domain.drift import DriftScore
 from modelyard.serving.domain.tensors import BYTES, NUMERIC, encode_raw, split_bytes
 
 Array = NDArray[Any]
+log = logging.getLogger(__name__)
+_NO_MEMORY: Final = ("bad_alloc", "Failed to allocate memory", "out of memory", "OOM")
+"""How runtimes say that memory could not be had."""
 
 
 class Observe(Protocol):
@@ -36,8 +41,8 @@ class Execution:
         self._model = model
         self._observe = observe
         self._observing = threading.Lock()  # an observer is for one thread; a call that meets it busy is not observed
-        self._inputs = model.card.inputs
-        self._outputs = model.card.served_outputs
+        self.inputs = model.card.inputs
+        self.outputs = model.card.served_outputs
         self._labels = {name: encode_label(name) for name in model.card.classes}
 
     def read(self, rows: int, tensors: Sequence[tuple[str, bytes | memoryview]]) -> dict[str, Array]:
@@ -46,7 +51,7 @@ class Execution:
         Numbers are views of the given memory. Raises InvalidArgument.
         """
         arrays = {}
-        for spec, (datatype, data) in zip(self._inputs, tensors, strict=True):
+        for spec, (datatype, data) in zip(self.inputs, tensors, strict=True):
             if datatype == BYTES:
                 arrays[spec.name] = _elements(spec, rows, bytes(data))
             else:
@@ -54,7 +59,24 @@ class Execution:
         return arrays
 
     def run(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
-        """The answers. Raises InvalidArgument for contents that the model cannot take."""
+        """The answers. Raises InvalidArgument for contents that the model cannot take, MemoryError.
+
+        What the runtime itself raises counts as the contents' fault too (MODEL_REFUSED): the model has answered its test vectors,
+        so it can compute; an index beyond its table, for one, is found only there.
+        """
+        try:
+            return self._observed(inputs)
+        except (ModelyardError, MemoryError):
+            raise
+        except Exception as error:  # runtimes' exceptions share no base class but this one
+            if any(sign in str(error) for sign in _NO_MEMORY):
+                raise MemoryError from error
+            log.warning("the model cannot compute a request", exc_info=True)
+            raise InvalidArgument(
+                "MODEL_REFUSED", "the model cannot compute an answer to these values", field="inputs"
+            ) from error
+
+    def _observed(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
         observe = self._observe
         if observe is None:
             return self._model.run(inputs)
@@ -74,7 +96,7 @@ class Execution:
     def write(self, answers: Mapping[str, Array]) -> list[bytes | memoryview]:
         """The served outputs, raw, in the order of the card."""
         raw: list[bytes | memoryview] = []
-        for spec in self._outputs:
+        for spec in self.outputs:
             array = answers[spec.name]
             if spec.name == LABEL and self._labels:
                 raw.append(b"".join([self._labels[label] for label in array.tolist()]))

@@ -1,0 +1,288 @@
+"""A version whose model computes in a process of its own: what a crash takes with it is its own callers' requests, no more.
+
+The process is started again by itself, later each time; docs/decisions/0016-isolation.md says why and what it costs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from modelyard.core.errors import ModelyardError, Unavailable
+from modelyard.formats.bundle import open_bundle
+from modelyard.serving.adapters.batched_model import Batch, BatchedModel, Computed, Ended, ready
+from modelyard.serving.adapters.memory import check_memory
+from modelyard.serving.adapters.worker_process import WorkerOrder, WorkerProcess, start_worker
+from modelyard.serving.adapters.zygote import Zygote
+from modelyard.serving.domain.backoff import CrashRecord
+from modelyard.serving.domain.batching import BatchLimits
+from modelyard.serving.domain.channel import DONE, ENDED, Kind, error_from_json
+from modelyard.serving.domain.cpu_budget import CpuBudget
+from modelyard.serving.domain.drift import DriftScore, scores_from_json
+from modelyard.serving.domain.endpoint import Condition, DeploymentState
+from modelyard.serving.domain.version_statistics import VersionStatistics
+from modelyard.serving.handlers.proven_model import LoadOptions
+
+log = structlog.get_logger()
+
+TICK_S: Final = 1.0
+"""How often a process that is asked is looked after."""
+SCORES_TICKS: Final = 5
+SHRINK_TICKS: Final = 30
+
+
+@dataclass(slots=True)
+class _Call:
+    slot: int
+    batch: Batch
+    rows: int
+    ended: Ended
+    begun: float
+
+
+class ProcessComputer:
+    """Has a process compute, and gets another when it is gone."""
+
+    def __init__(self, worker: WorkerProcess, start: _Start, statistics: VersionStatistics, timeout_s: float, name: str) -> None:
+        self._worker: WorkerProcess | None = worker
+        self._start = start
+        self._statistics = statistics
+        self._timeout_s = timeout_s
+        self._name = name
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._calls: dict[int, _Call] = {}
+        self._crashes = CrashRecord()
+        self._how = ""
+        self._restart_at = 0.0
+        self._ticks = 0
+        self._ticking = False
+        self._scores: tuple[DriftScore, ...] = ()
+        self._closed = threading.Event()
+
+    def attach(self, loop: asyncio.AbstractEventLoop) -> None:
+        """See Computer."""
+        self._loop = loop
+        self._calls.clear()
+        self._ticking = False
+        if self._worker is not None:
+            loop.add_reader(self._worker.channel.fileno(), self._readable)
+
+    def trouble(self) -> Unavailable | None:
+        """See Computer."""
+        if self._worker is not None:
+            return None
+        wait = max(0.1, round(self._restart_at - time.monotonic(), 1))
+        message = f"the version cannot answer now: {self._how}; it is started again in {wait} s"
+        return Unavailable("MODEL_UNHEALTHY", message, retry_after_s=wait)
+
+    def condition(self) -> Condition:
+        """See Computer. Also when nobody asked it since it died."""
+        worker = self._worker
+        if worker is None:
+            return Condition(DeploymentState.UNHEALTHY, f"{self._how}; it is being started again")
+        if self._crashes.is_unhealthy(time.monotonic()):
+            count = self._crashes.recent(time.monotonic())
+            return Condition(DeploymentState.UNHEALTHY, f"{self._how}; it crashed {count} times within 10 minutes")
+        return ready()
+
+    def begin(self, batch: Batch, rows: int, ended: Ended) -> None:
+        """See Computer."""
+        assert self._worker is not None
+        assert self._loop is not None
+        places = range(len(batch[0].item.inputs))
+        inputs = [[request.item.inputs[place] for request in batch] for place in places]
+        try:
+            slot, number = self._worker.send(inputs, rows)
+        except OSError:
+            self._loop.call_soon(ended, _crashed("its process is gone"))
+            self._loop.call_soon(self._died, self._worker)
+            return
+        self._calls[number] = _Call(slot, batch, rows, ended, time.monotonic())
+        if not self._ticking:
+            self._ticking = True
+            self._loop.call_later(TICK_S, self._tick)
+
+    def memory_bytes(self) -> int:
+        """See ServedModel."""
+        worker = self._worker
+        return worker.memory_bytes() if worker is not None else 0
+
+    def drift(self) -> tuple[DriftScore, ...]:
+        """The scores that its process told last."""
+        return self._scores
+
+    def close(self) -> None:
+        """See Computer. The process ends by itself when its channel closes."""
+        self._closed.set()
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            self._forget(worker)
+            worker.close()
+
+    def _readable(self) -> None:
+        worker = self._worker
+        if worker is None:
+            return
+        message = worker.receive()
+        if message is None:
+            return
+        try:
+            if not message:
+                self._died(worker)
+            elif message[0] == Kind.DONE:
+                self._done(worker, message)
+            elif message[0] == Kind.SCORES:
+                self._scores = scores_from_json(bytes(message[1:]))
+            else:
+                self._ended(worker, message)
+        except Exception:  # whatever a broken process says must end it, not the loop
+            log.exception("a model's process told nonsense", model=self._name)
+            worker.child.kill()
+
+    def _done(self, worker: WorkerProcess, message: memoryview) -> None:
+        _, _, _, _, number, input_ns, infer_ns, output_ns = DONE.unpack(message)
+        call = self._calls.pop(number)
+        outputs = worker.outputs(call.slot)
+        call.ended(Computed(outputs, input_ns, infer_ns, output_ns))
+        for view in outputs:
+            view.release()
+        worker.free(call.slot)
+
+    def _ended(self, worker: WorkerProcess, message: memoryview) -> None:
+        kind, _, _, _, number, needed = ENDED.unpack_from(message)
+        call = self._calls.pop(number)
+        worker.free(call.slot)
+        if kind == Kind.TOO_SMALL:
+            worker.needs(needed)
+            self.begin(call.batch, call.rows, call.ended)
+        else:
+            call.ended(error_from_json(bytes(message[ENDED.size :])))
+
+    def _died(self, worker: WorkerProcess) -> None:
+        """Its callers are told at once; another is started after a while."""
+        if self._worker is not worker or self._closed.is_set():
+            return
+        self._worker = None
+        self._forget(worker)
+        worker.child.kill()
+        self._statistics.crashes += 1
+        now = time.monotonic()
+        wait = self._crashes.crashed(now)
+        self._how, self._restart_at = "its process ended", now + wait
+        calls, self._calls = list(self._calls.values()), {}
+        threading.Thread(target=self._start_again, args=(worker, wait), name="model-restart", daemon=True).start()
+        for call in calls:
+            call.ended(_crashed(self._how))
+
+    def _start_again(self, worker: WorkerProcess, wait: float) -> None:
+        """In a thread of its own: until it is back, or nobody wants it any more."""
+        self._how = worker.child.ended(5)
+        worker.close()
+        log.error("a model's process is gone", model=self._name, how=self._how, restart_s=wait)
+        while not self._closed.wait(wait):
+            try:
+                made = self._start()
+            except ModelyardError as error:
+                now = time.monotonic()
+                wait = self._crashes.crashed(now)
+                self._how, self._restart_at = f"it could not be started again: {error.message}", now + wait
+                log.error("a model's process cannot be started", model=self._name, reason=error.reason, restart_s=wait)
+                continue
+            loop = self._loop
+            if loop is None or loop.is_closed():
+                self._worker = made
+            else:
+                loop.call_soon_threadsafe(self._back, made)
+            return
+
+    def _back(self, worker: WorkerProcess) -> None:
+        if self._closed.is_set():
+            worker.close()
+            return
+        self._worker = worker
+        assert self._loop is not None
+        self._loop.add_reader(worker.channel.fileno(), self._readable)
+        log.info("a model's process is back", model=self._name)
+
+    def _forget(self, worker: WorkerProcess) -> None:
+        loop = self._loop
+        if loop is not None and not loop.is_closed():
+            loop.remove_reader(worker.channel.fileno())
+
+    def _tick(self) -> None:
+        """Looks for a process that hangs, and does what need not be done at each call. Sleeps when nothing was asked."""
+        worker, loop = self._worker, self._loop
+        self._ticking = False
+        if worker is None or loop is None:
+            return
+        now = time.monotonic()
+        if any(now - call.begun > self._timeout_s for call in self._calls.values()):
+            log.error("a model does not answer; its process is ended", model=self._name, seconds=self._timeout_s)
+            worker.child.kill()
+        self._ticks += 1
+        if self._ticks % SCORES_TICKS == 0:
+            worker.ask_scores()
+        if self._ticks % SHRINK_TICKS == 0:
+            worker.shrink()
+        if self._calls or self._ticks % SHRINK_TICKS:
+            self._ticking = True
+            loop.call_later(TICK_S, self._tick)
+
+
+def _crashed(how: str) -> Unavailable:
+    return Unavailable("MODEL_CRASHED", f"the model crashed while it computed this request: {how}; try again", retry_after_s=1.0)
+
+
+@dataclass(frozen=True)
+class _Start:
+    """Starts the process of one version again."""
+
+    zygote: Zygote
+    order: WorkerOrder
+    card: object
+
+    def __call__(self) -> WorkerProcess:
+        return start_worker(self.zygote, self.order, self.card)  # type: ignore[arg-type]
+
+
+@dataclass
+class ProcessLoader:
+    """A ServedModelLoader that gives every version a process. `close` ends the zygote, after the models were closed.
+
+    `timeout_s`: after which a process that does not answer is ended. `memory_bytes`: address space of one process; 0: no limit.
+    """
+
+    options: LoadOptions
+    queue: int = 256
+    most_bytes: int = 64 << 20
+    timeout_s: float = 60.0
+    memory_bytes: int = 0
+    budget: CpuBudget = field(init=False)
+    zygote: Zygote = field(default_factory=Zygote)
+
+    def __post_init__(self) -> None:
+        self.budget = CpuBudget(self.options.cores)
+
+    def load(self, bundle: Path, *, model: str, version: str) -> BatchedModel:
+        """See ServedModelLoader.load."""
+        card = open_bundle(bundle).card
+        check_memory(bundle.stat().st_size)
+        start = _Start(self.zygote, WorkerOrder(bundle, self.options, self.memory_bytes), card)
+        worker = start()
+        facts, statistics = worker.facts, VersionStatistics()
+        limits = BatchLimits(facts.most_rows, self.most_bytes, self.queue)
+        computer = ProcessComputer(worker, start, statistics, self.timeout_s, f"{model}/{version}")
+        log.info(
+            "model loaded", model=model, version=version, threads=facts.threads, calls=facts.calls, most_rows=facts.most_rows
+        )
+        return BatchedModel(card, facts, computer, self.budget, limits, statistics)
+
+    def close(self) -> None:
+        """Ends the zygote; what it made ends with the channels of the models."""
+        self.zygote.close()
