@@ -47,6 +47,8 @@ class Http2Connection(asyncio.Protocol):
         self._allowance = Allowance(limits.nuisances, limits.nuisances_per_s)
         self._loop = asyncio.get_running_loop()
         self._transport: Any = None
+        self.peer = ""
+        """The caller's address as grpc writes it."""
         self._rest = b""
         self._started = False
         self._out: list[bytes] | None = None
@@ -80,6 +82,7 @@ class Http2Connection(asyncio.Protocol):
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
+        self.peer = _peer(transport.get_extra_info("peername"))
         transport.set_write_buffer_limits(high=self.limits.write_buffer)
         values = {
             frames.MAX_CONCURRENT_STREAMS: self.limits.streams,
@@ -328,6 +331,7 @@ class Http2Connection(asyncio.Protocol):
         for key, value in frames.read_settings(payload):
             self._set(key, value)
         self.write(frames.frame(frames.SETTINGS, frames.ACK, 0))
+        self._unblock()  # after the acknowledgement: until it arrives the peer holds us to the windows of before
 
     def _set(self, key: int, value: int) -> None:
         if key == frames.INITIAL_WINDOW_SIZE:
@@ -347,7 +351,6 @@ class Http2Connection(asyncio.Protocol):
             stream.send_window += change
             if stream.send_window > frames.MOST_WINDOW:
                 raise ConnectionFault(frames.FLOW_CONTROL_ERROR, "a window is too large")
-        self._unblock()
 
     def _on_push_promise(self, flags: int, stream_id: int, payload: bytes) -> None:
         raise ConnectionFault(frames.PROTOCOL_ERROR, "clients push nothing")
@@ -593,3 +596,9 @@ class Http2Connection(asyncio.Protocol):
             stream.began = stream.began or now
             if now - stream.began > self.limits.patience(stream.received):
                 self.reset(stream, frames.CANCEL)
+
+
+def _peer(name: Any) -> str:
+    if not isinstance(name, tuple):
+        return "unix:"
+    return f"ipv6:[{name[0]}]:{name[1]}" if ":" in name[0] else f"ipv4:{name[0]}:{name[1]}"

@@ -1,6 +1,6 @@
 """The public port: looks at the first bytes of a connection and gives it to HTTP/2 or HTTP/1.1.
 
-HTTP/2 calls go to a native handler, to the grpc.aio server behind, or (no gRPC) to the HttpHandler.
+HTTP/2 calls go to a native handler, to a servicer's method, or (no gRPC) to the HttpHandler.
 docs/decisions/0015-front-end.md says why.
 """
 
@@ -10,6 +10,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -17,12 +18,13 @@ import structlog
 from modelyard.core.http import frames
 from modelyard.core.http.calls import HttpHandler, UnaryHandler
 from modelyard.core.http.connection import Http2Connection
+from modelyard.core.http.handled_call import HandledCall, Wrap
 from modelyard.core.http.head import Head
 from modelyard.core.http.http1 import Http1Connection
 from modelyard.core.http.http2_request import Http2Request
 from modelyard.core.http.limits import Budget, Limits
+from modelyard.core.http.methods import Methods
 from modelyard.core.http.native_call import Native, NativeCall
-from modelyard.core.http.proxied_call import ProxiedCall
 from modelyard.core.http.stream import Stream
 
 log = structlog.get_logger()
@@ -30,31 +32,41 @@ BACKLOG = 1024
 
 
 class Front:
-    """Listens, and keeps the connections. `channel`: a grpc.aio channel to the server behind."""
+    """Listens, and keeps the connections. `methods` are the servicers', `wrap` the interceptor around them."""
 
-    def __init__(self, natives: Mapping[str, UnaryHandler], http: HttpHandler | None, channel: Any, limits: Limits) -> None:
+    def __init__(
+        self,
+        natives: Mapping[str, UnaryHandler],
+        methods: Methods,
+        wrap: Wrap,
+        http: HttpHandler | None,
+        limits: Limits,
+    ) -> None:
         self._natives = {path: Native(path, handler) for path, handler in natives.items()}
         self._http = http
-        self._channel = channel
+        self._methods, self._wrap = methods, wrap
         self._limits = limits
         self._budget = Budget(limits.held_bytes)
         self._connections: set[Any] = set()
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._sweeper: asyncio.Task[None] | None = None
 
     async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
         """Listen; gives the port. Raises OSError when it cannot be had."""
         loop = asyncio.get_running_loop()
         listener = listen(host, port)
-        self._server = await loop.create_server(self._accept, sock=listener, ssl=tls, backlog=BACKLOG)
+        self._servers.append(await loop.create_server(self._accept, sock=listener, ssl=tls, backlog=BACKLOG))
         self._sweeper = asyncio.ensure_future(self._sweep())
         return int(listener.getsockname()[1])
 
+    async def start_local(self, path: Path) -> None:
+        """Listen on a socket in a folder too, without TLS, for processes of this user."""
+        self._servers.append(await asyncio.get_running_loop().create_unix_server(self._accept, str(path), backlog=BACKLOG))
+
     async def stop(self, grace_s: float) -> None:
         """No new connections; those that are there get `grace_s` to end their calls."""
-        if self._server is None:
-            return
-        self._server.close()
+        for server in self._servers:
+            server.close()
         for connection in list(self._connections):
             connection.drain()
         until = asyncio.get_running_loop().time() + grace_s
@@ -77,7 +89,7 @@ class Front:
             native = self._natives.get(head.path)
             if native is not None:
                 return NativeCall(native, connection, stream_id, head, timeout)
-            return ProxiedCall(self._channel, head.path, connection, stream_id, head, timeout)
+            return HandledCall(self._methods.find(head.path), self._wrap, connection, stream_id, head, timeout)
         return Http2Request(self._http, connection, stream_id, head)
 
     def _accept(self) -> asyncio.Protocol:

@@ -22,7 +22,7 @@ RESPONSE = status(200) + literal(b"content-type", b"application/grpc")
 OK_TRAILERS = literal(b"grpc-status", b"0")
 _TIMEOUT = re.compile(rb"(\d{1,8})([HMSmun])")
 _UNITS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
-_OURS = {"te", "content-type", "content-length", "user-agent", "host", "accept-encoding"}
+_OURS = {"te", "content-type", "content-length", "host", "accept-encoding"}
 _TEXT_VALUE = re.compile(r"[\x20-\x7e]*")
 _METADATA_NAME = re.compile(rb"[0-9a-z_.\-]+")
 # What grpc-message may hold as it is: printable ASCII without %.
@@ -141,9 +141,7 @@ class MessageReader:
             raise Unavailable("NO_MEMORY", "too many large messages are on their way", retry_after_s=1.0)
         self._parts.append(payload)
         self._size += len(payload)
-        if self._size < self._need:
-            return []
-        return self._cut()
+        return self._cut() if self._size >= self._need else []
 
     def close(self) -> None:
         """Give back what was counted."""

@@ -1,8 +1,7 @@
 """The server of one or more services: starts, says that it is healthy, drains, stops.
 
-Behind: a grpc.aio server with all mounts. Before it, where a service has natives or answers HTTP, our own front end
-(core/http/front.py) on the public port; the grpc.aio server then listens on a socket in a private folder. Otherwise grpc.aio has
-the public port itself.
+Where a service has natives or answers HTTP, our own front end (core/http/front.py) has the port and calls the servicers' methods
+through the same shell; otherwise, and with MODELYARD_FRONT=grpc, a grpc.aio server has it. docs/decisions/0015-front-end.md.
 """
 
 from __future__ import annotations
@@ -20,19 +19,21 @@ import grpc
 import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as aio_health
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from prometheus_client import start_http_server
 
 from modelyard.core.errors import Unavailable
 from modelyard.core.http.calls import HttpHandler, UnaryHandler
 from modelyard.core.http.front import Front
 from modelyard.core.http.limits import Limits
+from modelyard.core.http.methods import Methods
 from modelyard.core.rpc.shell import Shell
 from modelyard.core.rpc.tls import server_context, server_credentials
 from modelyard.core.settings import CoreSettings
 
 log = structlog.get_logger()
 METADATA_BYTES = 32 * 1024
+SOCKET = "rpc"
 
 
 @dataclass(frozen=True)
@@ -75,10 +76,10 @@ class RpcServer:
         self._http = http
         self._health = aio_health.HealthServicer()
         self._threads = ThreadPoolExecutor(settings.rpc_threads, thread_name_prefix="rpc")
+        self._shell = Shell(self._threads)
+        self._front: Front | None = None
         self._server: Any = None
         self._metrics: Any = None
-        self._front: Front | None = None
-        self._channel: Any = None
         self._folder: Path | None = None
 
     async def start(self) -> int:
@@ -86,15 +87,13 @@ class RpcServer:
 
         Raises Unavailable PORT_TAKEN, InvalidArgument BAD_TLS.
         """
-        self._server = grpc.aio.server(interceptors=[Shell(self._threads)], options=self._options())
-        for mount in self._mounts:
-            mount.add(self._server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = [mount.full_name for mount in self._mounts]
-        reflection.enable_server_reflection([*names, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name], self._server)
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        fronted = self._settings.front == "auto" and bool(self._natives or self._http)
+        if self._settings.tls_certificate is not None:
+            # For this user alone (0700), without TLS. A socket's path must be short (108 bytes), so it is not in the data folder.
+            self._folder = Path(tempfile.mkdtemp(prefix="modelyard-"))
         try:
-            port = await self._listen()
+            port = await (self._start_front() if fronted else self._start_grpc())
         except BaseException:
             self._remove_folder()
             raise
@@ -104,8 +103,8 @@ class RpcServer:
 
     @property
     def local_address(self) -> str:
-        """Where this machine's own processes of the same user reach the mounts without TLS; empty when it is the public port."""
-        return f"unix:{self._folder / 'rpc'}" if self._folder is not None else ""
+        """Where this machine's own processes of the same user call without TLS; empty when that is the public port."""
+        return f"unix:{self._folder / SOCKET}" if self._folder is not None else ""
 
     async def ready(self) -> None:
         """Say SERVING."""
@@ -120,9 +119,8 @@ class RpcServer:
         await self.drain()
         if self._front is not None:
             await self._front.stop(grace_s)
-            await self._channel.close()
-            grace_s = min(grace_s, 1.0)
-        await self._server.stop(grace_s)
+        if self._server is not None:
+            await self._server.stop(grace_s)
         self._remove_folder()
         self._threads.shutdown(wait=False, cancel_futures=True)
         if self._metrics is not None:
@@ -132,29 +130,42 @@ class RpcServer:
         for name in ["", *(mount.full_name for mount in self._mounts)]:
             await self._health.set(name, status)
 
-    def _options(self) -> list[tuple[str, int]]:
-        return [
+    def _add_all(self, server: Any) -> None:
+        """The servicers, health and reflection, to whatever carries them."""
+        for mount in self._mounts:
+            mount.add(server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        names = [mount.full_name for mount in self._mounts]
+        reflected = reflection.aio.ReflectionServicer([*names, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name])
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflected, server)
+
+    async def _start_front(self) -> int:
+        settings, methods = self._settings, Methods()
+        self._add_all(methods)
+        self._front = Front(self._natives, methods, self._shell.intercept_service, self._http, _limits(settings))
+        tls = server_context(settings)
+        try:
+            port = await self._front.start(settings.host, settings.port, tls)
+        except OSError as error:
+            raise _port_taken(f"{settings.host}:{settings.port}") from error
+        if self._folder is not None:
+            await self._front.start_local(self._folder / SOCKET)
+        return port
+
+    async def _start_grpc(self) -> int:
+        options = [
             ("grpc.max_receive_message_length", self._settings.max_message_bytes),
             ("grpc.max_send_message_length", self._settings.max_message_bytes),
             ("grpc.max_metadata_size", METADATA_BYTES),
             ("grpc.so_reuseport", 0),
         ]
-
-    async def _listen(self) -> int:
-        fronted = self._settings.front == "auto" and bool(self._natives or self._http)
-        if fronted or self._settings.tls_certificate is not None:
-            self._bind_local()
-        if not fronted:
-            port = self._bind()
-            await self._server.start()
-            return port
+        self._server = grpc.aio.server(interceptors=[self._shell], options=options)
+        self._add_all(self._server)
+        port = self._bind()
+        if self._folder is not None:
+            self._server.add_insecure_port(self.local_address)
         await self._server.start()
-        return await self._start_front()
-
-    def _bind_local(self) -> None:
-        """The grpc.aio server's socket for this user alone: the folder is 0700. Its path must be short (108 bytes)."""
-        self._folder = Path(tempfile.mkdtemp(prefix="modelyard-"))
-        self._server.add_insecure_port(self.local_address)
+        return port
 
     def _bind(self) -> int:
         address = f"{self._settings.host}:{self._settings.port}"
@@ -165,17 +176,6 @@ class RpcServer:
             return int(self._server.add_insecure_port(address))
         except RuntimeError as error:
             raise _port_taken(address) from error
-
-    async def _start_front(self) -> int:
-        settings = self._settings
-        options = [*self._options(), ("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]
-        self._channel = grpc.aio.insecure_channel(self.local_address, options=options)
-        self._front = Front(self._natives, self._http, self._channel, _limits(settings))
-        try:
-            return await self._front.start(settings.host, settings.port, server_context(settings))
-        except OSError as error:
-            await self._channel.close()
-            raise _port_taken(f"{settings.host}:{settings.port}") from error
 
     def _remove_folder(self) -> None:
         if self._folder is not None:
