@@ -24,6 +24,7 @@ MODEL: Final = "model.onnx"
 TFLITE: Final = "model.tflite"
 SAVED_MODEL_FOLDER: Final = "saved_model"
 SAVED_MODEL: Final = "saved_model/saved_model.pb"
+TORCH_PROGRAM: Final = "model.pt2"
 OPENVINO_XML: Final = "model.xml"
 OPENVINO_BIN: Final = "model.bin"
 
@@ -68,6 +69,7 @@ FORMATS: Final[Mapping[str, FormatFiles]] = {
         optional_model=("saved_model/fingerprint.pb",),
     ),
     "openvino": FormatFiles((OPENVINO_XML, OPENVINO_BIN)),
+    "torch_export": FormatFiles((TORCH_PROGRAM,)),
 }
 # The largest size of each file that is read, in bytes. A protobuf message, so an ONNX file, ends at 2 GiB; a flatbuffer too.
 CAPS: Final[Mapping[str, int]] = {
@@ -91,6 +93,7 @@ CAPS: Final[Mapping[str, int]] = {
     "saved_model/variables/variables.data-00000-of-00001": 2048 * MIB,
     OPENVINO_XML: 256 * MIB,
     OPENVINO_BIN: 2048 * MIB,
+    TORCH_PROGRAM: 2048 * MIB,
 }
 
 

@@ -158,15 +158,27 @@ def _merged(known: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[n
 
 
 def _category(name: str, direction: str, values: Array) -> FeatureStatistics | None:
-    seen = Counter(str(value) for value in values.tolist())
-    missing = seen.pop(MISSING_TEXT, 0)
-    frequent = [(value, count) for value, count in seen.items() if count >= LEAST_SEEN and len(value) <= LONGEST_VALUE]
-    named = sorted(frequent, key=lambda pair: (-pair[1], pair[0]))[:MOST_VALUES]
+    """Where rare words are pooled, half of the examples say which, and the other half how many there are of each: counted on the
+    same examples, words that were frequent by chance would look as if they became rarer later.
+    """
+    words = values.tolist()
+    named = _frequent(words)
+    if set(words) - {MISSING_TEXT, *named}:
+        named, words = _frequent(words[::2]), words[1::2]
     if not named:
         return None
-    rest = sum(seen.values()) - sum(count for _, count in named)
-    counts = (*(count for _, count in named), rest)
-    return FeatureStatistics(name, direction, CATEGORY, counts, values=tuple(value for value, _ in named), missing=missing)
+    seen = Counter(words)
+    missing = seen.pop(MISSING_TEXT, 0)
+    counts = [seen[word] for word in named]
+    rest = sum(seen.values()) - sum(counts)
+    return FeatureStatistics(name, direction, CATEGORY, (*counts, rest), values=tuple(named), missing=missing)
+
+
+def _frequent(words: list[str]) -> list[str]:
+    """The words to name, the most frequent first."""
+    seen = Counter(word for word in words if word != MISSING_TEXT and len(word) <= LONGEST_VALUE)
+    frequent = [(word, count) for word, count in seen.items() if count >= LEAST_SEEN]
+    return [word for word, _ in sorted(frequent, key=lambda pair: (-pair[1], pair[0]))[:MOST_VALUES]]
 
 
 # Counting
@@ -192,14 +204,19 @@ def _count_text(feature: FeatureStatistics, values: Array) -> NDArray[np.int64]:
 
 
 def _range_text(feature: FeatureStatistics, index: int) -> str:
-    edges = feature.edges
+    edges, last = feature.edges, len(feature.edges)
     if index == 0:
-        return f"{feature.name} up to {edges[0]:.4g}"
-    if index == len(edges):
-        return f"{feature.name} above {edges[-1]:.4g}"
+        below = last > 1 and edges[1] == np.nextafter(edges[0], np.inf)
+        return f"{feature.name} {'below' if below else 'up to'} {_number_text(edges[0])}"
+    if index == last:
+        return f"{feature.name} above {_number_text(edges[-1])}"
     if edges[index] == np.nextafter(edges[index - 1], np.inf):
-        return f"{feature.name} = {edges[index]:.4g}"
-    return f"{feature.name} {edges[index - 1]:.4g} to {edges[index]:.4g}"
+        return f"{feature.name} = {_number_text(edges[index])}"
+    return f"{feature.name} {_number_text(edges[index - 1])} to {_number_text(edges[index])}"
+
+
+def _number_text(value: float) -> str:
+    return f"{value:.0f}" if 1e4 <= abs(value) < 1e12 else f"{value:.4g}"
 
 
 def _value_text(feature: FeatureStatistics, index: int) -> str:

@@ -9,16 +9,16 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from modelyard.formats.bundle import Bundle, BundleCard
-from modelyard.formats.observed_features import Observed, observed_files, observed_inputs, observed_outputs
+from modelyard.formats.observed_features import observed_files, observed_inputs, observed_outputs
 from modelyard.formats.training_statistics import TrainingStatistics
-from modelyard.serving.domain.drift import DriftScore, score_of, worst_first
+from modelyard.serving.domain.drift import DriftScore
+from modelyard.serving.domain.drift_window import Window
 
 log = logging.getLogger(__name__)
 Array = NDArray[Any]
@@ -32,20 +32,7 @@ ROWS_OF_A_CALL: Final = 32
 ROWS_AT_ONCE: Final = 64
 BYTES_AT_ONCE: Final = 1 << 20
 """Examples are counted together once there are so many, or so many bytes."""
-HALF_EXAMPLES: Final = 1000
-HALF_S: Final = 300.0
-LONGEST_HALF_S: Final = 43_200.0
-"""The window is two halves. A half ends after HALF_S when it holds HALF_EXAMPLES, and after LONGEST_HALF_S whatever it holds."""
 MOST_FAILURES: Final = 3
-
-
-@dataclass
-class Half:
-    """Counts by feature, since a time."""
-
-    since: float
-    counts: list[NDArray[np.int64]]
-    examples: int = 0
 
 
 def observer_of(bundle: Bundle) -> Observer | None:
@@ -64,7 +51,7 @@ class Observer:
         self._next = clock()
         self._waiting: list[tuple[dict[str, Array], dict[str, Array], Sequence[bytes]]] = []
         self._waiting_rows = self._waiting_bytes = self._failures = 0
-        self._now = self._before = self._empty()
+        self._window = Window(statistics.features, clock)
 
     def seen(self, inputs: Tensors, outputs: Tensors, files: Sequence[bytes] = ()) -> None:
         """Takes note of an execution, or does not, where too little time has gone by. Never raises.
@@ -90,10 +77,7 @@ class Observer:
             self._count()
         except Exception:
             self._failed()
-        self._turn()
-        seen = [before + now for before, now in zip(self._before.counts, self._now.counts, strict=True)]
-        pairs = [(feature, counts) for feature, counts in zip(self._features, seen, strict=True) if counts.any()]
-        return worst_first(score_of(feature, counts, len(pairs)) for feature, counts in pairs)
+        return self._window.scores()
 
     def _keep(self, inputs: Tensors, outputs: Tensors, files: Sequence[bytes]) -> None:
         rows = len(next(iter(inputs.values())))
@@ -113,25 +97,8 @@ class Observer:
         files = [file for each in waiting for file in each[2]]
         if files:
             found |= observed_files(files)
-        self._turn()
-        self._add(found)
-
-    def _add(self, found: Observed) -> None:
-        for place, feature in enumerate(self._features):
-            values = found.get(feature.key)
-            if values is not None:
-                self._now.counts[place] += feature.count(values)
-        self._now.examples += len(next(iter(found.values()), ()))
-
-    def _turn(self) -> None:
-        """Ends the present half when its time is over."""
-        age = self._clock() - self._now.since
-        if age >= LONGEST_HALF_S or (age >= HALF_S and self._now.examples >= HALF_EXAMPLES):
-            self._before = self._now if age < 2 * LONGEST_HALF_S else self._empty()
-            self._now = self._empty()
-
-    def _empty(self) -> Half:
-        return Half(self._clock(), [np.zeros(len(feature.reference), np.int64) for feature in self._features])
+        counts = [feature.count(found[feature.key]) if feature.key in found else None for feature in self._features]
+        self._window.add(counts, len(next(iter(found.values()), ())))
 
     def _failed(self) -> None:
         """Watching must not fail a prediction: after a few failures it ends for good."""
