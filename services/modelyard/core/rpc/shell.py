@@ -52,7 +52,7 @@ def _wrap(handler: Any, method: str, threads: Executor, request_id: str) -> Any:
     coders = {"request_deserializer": handler.request_deserializer, "response_serializer": handler.response_serializer}
     call = functools.partial(_Call, method, request_id, threads)
     if handler.request_streaming and handler.response_streaming:
-        return grpc.stream_stream_rpc_method_handler(lambda r, c: call(c).stream(handler.stream_stream, r), **coders)
+        return grpc.stream_stream_rpc_method_handler(_streaming(call, handler.stream_stream), **coders)
     if handler.request_streaming:
         return grpc.stream_unary_rpc_method_handler(_unary(call, handler.stream_unary), **coders)
     if handler.response_streaming:
