@@ -111,7 +111,7 @@ class ResourceStore:
         """
         with writing(self._engine) as connection:
             current = _get(connection, name, lock=True)
-            _check_etag(current, etag)
+            check_etag(current, etag)
             return _replace(connection, current, change(json.loads(database.to_json(current.document))))
 
     def put(self, name: str, collection: str, parent: str, document: Document) -> Resource:
@@ -124,7 +124,7 @@ class ResourceStore:
     def delete(self, name: str, etag: str = "") -> None:
         """Remove a resource. What is below it stays. Raises NotFound RESOURCE_NOT_FOUND, Aborted ETAG_MISMATCH."""
         with writing(self._engine) as connection:
-            _check_etag(_get(connection, name, lock=True), etag)
+            check_etag(_get(connection, name, lock=True), etag)
             connection.execute(delete(database.resource).where(database.resource.c.name == name))
 
 
@@ -238,7 +238,8 @@ def _check_request_id(request_id: str) -> None:
         raise InvalidArgument("BAD_REQUEST_ID", message, field="request_id", value=shown)
 
 
-def _check_etag(current: Resource, etag: str) -> None:
+def check_etag(current: Resource, etag: str) -> None:
+    """Raises Aborted ETAG_MISMATCH when `etag` is set and not the current one."""
     if etag and etag != current.etag:
         message = f"{current.name} has changed: its etag is {current.etag!r}, not {etag!r}. Read it again, then decide."
         raise Aborted("ETAG_MISMATCH", message, field="etag", name=current.name, etag=etag, current=current.etag)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -13,8 +13,10 @@ from modelyard.core.artifacts import Blob
 from modelyard.core.errors import ModelyardError
 from modelyard.formats.bundle import BundleCard
 from modelyard.serving.domain.admission import Export, GateDecision
+from modelyard.serving.domain.changes import Changed
 from modelyard.serving.domain.drift import DriftScore
 from modelyard.serving.domain.endpoint import Condition, Deployment, DeploymentEvent, Endpoint
+from modelyard.serving.domain.rollback import RollbackPolicy
 from modelyard.serving.domain.version_statistics import Timing, VersionStatistics
 
 Tensors = Mapping[str, NDArray[Any]]
@@ -192,10 +194,23 @@ class Passports(Protocol):
         """
 
 
-class EndpointStore(Protocol):
-    """Endpoints, deployments and events, as they are written down."""
+Change = Callable[[Endpoint, Sequence[Deployment]], Changed]
+"""What becomes of an endpoint, given it and its deployments, oldest first. Quick and free of effects: others wait for it."""
 
-    def create(self, name: str, display_name: str, request: Request) -> Endpoint:
+
+@dataclass(frozen=True)
+class NewEndpoint:
+    """What a caller says of an endpoint that is to be made."""
+
+    display_name: str = ""
+    policy: RollbackPolicy = field(default_factory=RollbackPolicy)
+    sticky_header: str = ""
+
+
+class EndpointStore(Protocol):
+    """Endpoints, deployments and events, as they are written down. A change and its lines of the record are written at once."""
+
+    def create(self, name: str, wanted: NewEndpoint, request: Request) -> Endpoint:
         """Raises AlreadyExists; the same request again gives the same answer."""
 
     def get(self, name: str) -> Endpoint:
@@ -204,11 +219,20 @@ class EndpointStore(Protocol):
     def list(self, parent: str, page_size: int, page_token: str) -> Listed[Endpoint]:
         """Newest first."""
 
+    def all(self) -> Iterable[tuple[Endpoint, Sequence[Deployment]]]:
+        """Every endpoint with its deployments, oldest first, as of one moment."""
+
     def delete(self, name: str) -> None:
         """Deletes an endpoint with its deployments; its events stay, with one more for each deployment. Raises NotFound."""
 
-    def deploy(self, deployment: Deployment, request: Request) -> Deployment:
-        """Writes a deployment and its event at once. Raises AlreadyExists, NotFound for the endpoint."""
+    def change(self, name: str, change: Change, etag: str = "") -> Endpoint:
+        """Writes what `change` makes of an endpoint. Raises NotFound, Aborted ETAG_MISMATCH, and what `change` raises."""
+
+    def deploy(self, deployment: Deployment, request: Request, change: Change) -> tuple[Deployment, Endpoint]:
+        """Writes a deployment and what it makes of its endpoint (`change` is given those before). Raises AlreadyExists, NotFound.
+
+        The same request again writes nothing and gives what there is.
+        """
 
     def repeated(self, request: Request) -> Deployment | None:
         """What this same request made before, if it did. Raises InvalidArgument for the same id with another body."""
@@ -222,8 +246,11 @@ class EndpointStore(Protocol):
     def renew(self, deployment: Deployment) -> Deployment:
         """Writes down another gate decision and passport for a deployment that stays as it is. Raises NotFound."""
 
-    def undeploy(self, name: str) -> None:
-        """Deletes a deployment and writes its event at once. Raises NotFound."""
+    def undeploy(self, name: str, change: Change) -> Endpoint:
+        """Deletes a deployment and writes what that makes of its endpoint (`change` is given it too). Raises NotFound."""
+
+    def note_health(self, name: str, healthy: bool, detail: str) -> bool:
+        """Writes UNHEALTHY or RECOVERED where the record says otherwise so far; whether it did. Raises NotFound."""
 
     def events(self, endpoint: str, page_size: int, page_token: str) -> Listed[DeploymentEvent]:
         """Newest first. Of an endpoint that was deleted too; raises NotFound where there never was one."""

@@ -13,33 +13,27 @@ import pytest
 from modelyard.core.errors import AlreadyExists, FailedPrecondition, InvalidArgument, ModelyardError, NotFound, Unavailable
 from modelyard.serving.domain.endpoint import Deployment, DeploymentState, EventKind
 from modelyard.serving.handlers.deployer import OneAtATime
-from modelyard.serving.handlers.deployments import create_deployment, delete_deployment, get_deployment, list_events
+from modelyard.serving.handlers.deployments import Wanted, create_deployment, delete_deployment, get_deployment, list_events
 from modelyard.serving.handlers.endpoints import create_endpoint, delete_endpoint, get_endpoint, list_endpoints
 from modelyard.serving.handlers.reconcile import reconcile
-from modelyard.serving.ports import Request
-from tests.support.serving_fakes import PROJECT, World, blob
+from modelyard.serving.handlers.traffic import Update, update_endpoint
+from modelyard.serving.ports import NewEndpoint, Request
+from tests.support.serving_fakes import PROJECT, blob
+from tests.support.serving_models import ENDPOINT, World, a_world
 
-ENDPOINT = f"{PROJECT}/endpoints/flowers"
 NO_REQUEST = Request()
 
 
 @pytest.fixture
 def world() -> World:
-    """An endpoint, and two exports (V001 of bytes a, V002 of bytes b) that gates let through."""
-    made = World()
-    create_endpoint(made.store, PROJECT, "flowers", "Flowers", NO_REQUEST)
-    for id_, version, sha256 in (("x1", "V001", "a"), ("x2", "V002", "b")):
-        made.exports.add(id_, version, sha256)
-        made.gates.add(f"g{id_[1:]}", sha256)
-    made.registry.set_complete()
-    return made
+    return a_world(2)
 
 
 def deploy(world: World, number: int, request: Request = NO_REQUEST) -> Deployment:
     names = f"{PROJECT}/exports/x{number}", f"{PROJECT}/gateDecisions/g{number}"
-    deployment, condition = create_deployment(world.deployer, ENDPOINT, *names, request)
-    assert condition.state == DeploymentState.READY
-    return deployment
+    view = create_deployment(world.deployer, ENDPOINT, Wanted(*names), request)
+    assert view.condition.state == DeploymentState.READY
+    return view.deployment
 
 
 def answering(world: World, version: str = "") -> str:
@@ -89,14 +83,27 @@ def test_the_newest_answers_and_the_old_one_stays(world: World) -> None:
     assert get_endpoint(world.store, world.registry, ENDPOINT).default_version == "V002"
 
 
-def test_taking_the_newest_off_lets_the_one_before_answer(world: World) -> None:
+def test_a_version_with_traffic_is_taken_off_only_when_another_has_its_share(world: World) -> None:
     deploy(world, 1)
     deploy(world, 2)
+    with pytest.raises(FailedPrecondition, match="V001=100") as refused:
+        delete_deployment(world.deployer, f"{ENDPOINT}/deployments/V002")
+    assert refused.value.reason == "DEPLOYMENT_HAS_TRAFFIC"
+    assert answering(world) == "V002"
+    update_endpoint(world.deployer, ENDPOINT, Update(traffic=[("V001", 100)]))
     delete_deployment(world.deployer, f"{ENDPOINT}/deployments/V002")
     assert answering(world) == "V001"
-    with pytest.raises(NotFound) as refused:
+    assert world.loader.models[-1].closed == 1
+    with pytest.raises(NotFound) as gone:
         world.registry.find("flowers", "V002")
-    assert refused.value.reason == "VERSION_NOT_FOUND"
+    assert gone.value.reason == "VERSION_NOT_FOUND"
+
+
+def test_the_last_version_is_taken_off_whatever_its_share(world: World) -> None:
+    deploy(world, 1)
+    delete_deployment(world.deployer, f"{ENDPOINT}/deployments/V001")
+    assert not world.registry.is_ready("flowers", "")
+    assert world.store.record[-1].shares == {}
 
 
 def test_the_same_export_again_gives_the_deployment_that_is_there(world: World) -> None:
@@ -219,7 +226,7 @@ def test_a_refusal_says_why(world: World) -> None:
 )
 def test_bad_names_are_refused_by_field(world: World, parent: str, export: str, gate: str, field: str) -> None:
     with pytest.raises(InvalidArgument) as refused:
-        create_deployment(world.deployer, parent, export, gate, NO_REQUEST)
+        create_deployment(world.deployer, parent, Wanted(export, gate), NO_REQUEST)
     assert refused.value.violations[0].field == field
 
 
@@ -243,35 +250,30 @@ def test_the_record_tells_what_served_when(world: World) -> None:
 @pytest.mark.parametrize("id_", ["", "Flowers", "1st", "a.b", "a/b", "..", " a", "a" * 64, "é"])
 def test_endpoints_with_bad_ids_are_refused(world: World, id_: str) -> None:
     with pytest.raises(InvalidArgument) as refused:
-        create_endpoint(world.store, PROJECT, id_, "", NO_REQUEST)
+        create_endpoint(world.store, PROJECT, id_, NewEndpoint(), NO_REQUEST)
     assert refused.value.violations[0].field == "endpoint_id"
 
 
 def test_a_display_name_that_is_too_long_is_refused(world: World) -> None:
     with pytest.raises(InvalidArgument) as refused:
-        create_endpoint(world.store, PROJECT, "e", "x" * 201, NO_REQUEST)
+        create_endpoint(world.store, PROJECT, "e", NewEndpoint("x" * 201), NO_REQUEST)
     assert refused.value.violations[0].field == "endpoint.display_name"
 
 
 def test_endpoints_of_other_projects_answer_with_the_project_before_them(world: World) -> None:
     other = "projects/lab/endpoints/flowers"
-    create_endpoint(world.store, "projects/lab", "flowers", "", NO_REQUEST)
+    create_endpoint(world.store, "projects/lab", "flowers", NewEndpoint(), NO_REQUEST)
     names = f"{PROJECT}/exports/x1", f"{PROJECT}/gateDecisions/g1"
-    create_deployment(world.deployer, other, *names, NO_REQUEST)
+    create_deployment(world.deployer, other, Wanted(*names), NO_REQUEST)
     assert world.registry.find("lab.flowers", "")[0].version == "V001"
     assert not world.registry.is_ready("flowers", "")
     assert [view.endpoint.name for view in list_endpoints(world.store, world.registry, "projects/lab", 0, "").items] == [other]
 
 
-def restarted(world: World) -> World:
-    """The same database, nothing in memory."""
-    return World(world.store, world.exports, world.gates)
-
-
 def test_after_a_restart_everything_answers_again(world: World) -> None:
     deploy(world, 1)
     deploy(world, 2)
-    again = restarted(world)
+    again = world.restarted()
     with pytest.raises(Unavailable) as refused:
         again.registry.find("flowers", "")
     assert refused.value.reason == "SERVER_STARTING"
@@ -285,8 +287,8 @@ def test_after_a_restart_everything_answers_again(world: World) -> None:
 
 def test_before_its_turn_a_deployment_is_loading(world: World) -> None:
     deployment = deploy(world, 1)
-    again = restarted(world)
-    assert get_deployment(again.store, again.registry, deployment.name)[1].state == DeploymentState.LOADING
+    again = world.restarted()
+    assert get_deployment(again.store, again.registry, deployment.name).condition.state == DeploymentState.LOADING
     reconcile(again.deployer, never, going=lambda: False)
     with pytest.raises(Unavailable) as refused:
         again.registry.find("flowers", "V001")
@@ -298,13 +300,13 @@ def test_before_its_turn_a_deployment_is_loading(world: World) -> None:
 def test_one_that_cannot_be_loaded_keeps_no_other_from_it(world: World) -> None:
     deploy(world, 1)
     failing = deploy(world, 2)
-    again = restarted(world)
+    again = world.restarted()
     again.loader.broken.add(blob("b").sha256)
     reported: list[str] = []
     reconcile(again.deployer, lambda deployment, error: reported.append(deployment.version))
     assert reported == ["V002"]
     assert answering(again) == "V001"
-    condition = get_deployment(again.store, again.registry, failing.name)[1]
+    condition = get_deployment(again.store, again.registry, failing.name).condition
     assert condition.state == DeploymentState.FAILED
     assert "it is broken" in condition.message
     with pytest.raises(Unavailable) as refused:
@@ -314,7 +316,7 @@ def test_one_that_cannot_be_loaded_keeps_no_other_from_it(world: World) -> None:
 
 def test_what_failed_is_tried_again_only_when_asked(world: World) -> None:
     deploy(world, 1)
-    again = restarted(world)
+    again = world.restarted()
     again.loader.broken.add(blob("a").sha256)
     reported: list[str] = []
     for _ in range(3):
@@ -326,7 +328,7 @@ def test_what_failed_is_tried_again_only_when_asked(world: World) -> None:
 
 
 def test_what_another_server_did_is_seen(world: World) -> None:
-    other = restarted(world)
+    other = world.restarted()
     reconcile(other.deployer, never)
     deploy(world, 1)
     reconcile(other.deployer, never)
@@ -339,7 +341,7 @@ def test_what_another_server_did_is_seen(world: World) -> None:
 
 
 def test_a_version_deployed_anew_elsewhere_is_loaded_anew(world: World) -> None:
-    other = restarted(world)
+    other = world.restarted()
     deploy(world, 1)
     reconcile(other.deployer, never)
     delete_deployment(world.deployer, f"{ENDPOINT}/deployments/V001")
@@ -353,7 +355,7 @@ def test_a_version_deployed_anew_elsewhere_is_loaded_anew(world: World) -> None:
 
 def test_every_load_leads_past_the_passport(world: World) -> None:
     deploy(world, 1)
-    again = restarted(world)
+    again = world.restarted()
     reconcile(again.deployer, never)
     assert (world.passports.checked, again.passports.checked) == ([blob("a").sha256], [blob("a").sha256])
 
@@ -361,7 +363,7 @@ def test_every_load_leads_past_the_passport(world: World) -> None:
 def test_after_a_restart_a_passport_that_is_refused_keeps_its_version_from_answering_and_no_other(world: World) -> None:
     deploy(world, 1)
     deploy(world, 2)
-    again = restarted(world)
+    again = world.restarted()
     again.passports.refused.add(blob("b").sha256)
     reconcile(again.deployer, lambda deployment, error: None)
     assert answering(again) == "V001"
@@ -382,14 +384,14 @@ def old(world: World) -> World:
     """A database from before there were passports, and a server that has just started on it."""
     deployment = deploy(world, 1)
     world.store.rows[deployment.name] = replace(deployment, passport=None)
-    again = restarted(world)
+    again = world.restarted()
     reconcile(again.deployer, lambda deployment, error: None)
     return again
 
 
 def test_a_deployment_from_before_there_were_passports_says_how_to_go_on(world: World) -> None:
     again = old(world)
-    condition = get_deployment(again.store, again.registry, f"{ENDPOINT}/deployments/V001")[1]
+    condition = get_deployment(again.store, again.registry, f"{ENDPOINT}/deployments/V001").condition
     assert condition.state == DeploymentState.FAILED
     assert "deployed before there were passports" in condition.message
 
@@ -397,8 +399,9 @@ def test_a_deployment_from_before_there_were_passports_says_how_to_go_on(world: 
 def test_deployed_again_by_a_new_decision_it_answers_under_its_name(world: World) -> None:
     again = old(world)
     gate = again.gates.add("later", "a", passport=blob("9", "evaluator"))
-    deployment, condition = create_deployment(again.deployer, ENDPOINT, f"{PROJECT}/exports/x1", gate, NO_REQUEST)
-    assert condition.state == DeploymentState.READY
+    view = create_deployment(again.deployer, ENDPOINT, Wanted(f"{PROJECT}/exports/x1", gate), NO_REQUEST)
+    deployment = view.deployment
+    assert view.condition.state == DeploymentState.READY
     assert answering(again) == "V001"
     assert (deployment.gate_decision, deployment.passport) == (gate, blob("9", "serving"))
     assert list(again.store.rows) == [deployment.name]
@@ -408,11 +411,11 @@ def test_deployed_again_by_a_new_decision_it_answers_under_its_name(world: World
 def test_renewed_while_a_server_was_about_to_load_it_it_goes_on_answering(world: World) -> None:
     deployment = deploy(world, 1)
     world.store.rows[deployment.name] = replace(deployment, passport=None)
-    again = restarted(world)
+    again = world.restarted()
     gate = again.gates.add("later", "a", passport=blob("9", "evaluator"))
 
     def renewed_meanwhile() -> bool:
-        create_deployment(again.deployer, ENDPOINT, f"{PROJECT}/exports/x1", gate, NO_REQUEST)
+        create_deployment(again.deployer, ENDPOINT, Wanted(f"{PROJECT}/exports/x1", gate), NO_REQUEST)
         return True
 
     reconcile(again.deployer, never, going=renewed_meanwhile)
@@ -422,7 +425,8 @@ def test_renewed_while_a_server_was_about_to_load_it_it_goes_on_answering(world:
 def test_another_decision_about_what_answers_changes_nothing(world: World) -> None:
     first = deploy(world, 1)
     gate = world.gates.add("later", "a", passport=blob("9", "evaluator"))
-    assert create_deployment(world.deployer, ENDPOINT, f"{PROJECT}/exports/x1", gate, NO_REQUEST)[0] == first
+    again = create_deployment(world.deployer, ENDPOINT, Wanted(f"{PROJECT}/exports/x1", gate), NO_REQUEST)
+    assert again.deployment == first
 
 
 def test_an_imported_model_answers_under_its_exports_id(world: World) -> None:

@@ -1,53 +1,64 @@
-"""The thread that keeps memory in line with what is written down."""
+"""The threads that keep memory in line with what is written down, and watch over changes of traffic."""
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
 import structlog
 
 from modelyard.serving.domain.endpoint import Deployment
 from modelyard.serving.handlers.deployer import Deployer
+from modelyard.serving.handlers.guard import Guard
 from modelyard.serving.handlers.reconcile import reconcile
 
 log = structlog.get_logger()
 
 
 class Background:
-    """Reconciles at the start and every `every_s` seconds; what failed is tried again every `retry_failed_s`."""
+    """Reconciles at the start and every `every_s` seconds; what failed is tried again every `retry_failed_s`.
 
-    def __init__(self, deployer: Deployer, every_s: float, retry_failed_s: float) -> None:
+    Every `watch_s` seconds it looks at the versions that gained traffic: in a thread of its own, because loading takes a while.
+    """
+
+    def __init__(self, deployer: Deployer, every_s: float, retry_failed_s: float, watch_s: float = 1.0) -> None:
         self._deployer = deployer
-        self._every_s = every_s
         self._retry_failed_s = retry_failed_s
+        self._tried = time.monotonic()
+        self._guard = Guard(deployer)
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="serving-reconcile", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._every, args=(every_s, self._reconcile), name="serving-reconcile", daemon=True),
+            threading.Thread(target=self._every, args=(watch_s, self._guard.look), name="serving-guard", daemon=True),
+        ]
 
     def start(self) -> None:
         """Begins; does not wait."""
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
-        """Ends after the model that is being loaded now."""
+        """Ends after the model that is being loaded now; then all models end."""
         self._stopped.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join()
+        self._deployer.registry.close()
 
-    def _run(self) -> None:
-        tried = time.monotonic()
+    def _every(self, seconds: float, work: Callable[[], None]) -> None:
         while True:
-            due = time.monotonic() - tried >= self._retry_failed_s
-            tried = time.monotonic() if due else tried
-            self._once(due)
-            if self._stopped.wait(self._every_s):
+            try:
+                work()
+            except Exception:  # the database may be away for a while; what is in memory goes on answering
+                log.exception("work in the background failed")
+            if self._stopped.wait(seconds):
                 return
 
-    def _once(self, retry_failed: bool) -> None:
-        try:
-            reconcile(self._deployer, _report, retry_failed=retry_failed, going=lambda: not self._stopped.is_set())
-        except Exception:  # the database may be away for a while; what is in memory goes on answering
-            log.exception("reconciling failed")
+    def _reconcile(self) -> None:
+        due = time.monotonic() - self._tried >= self._retry_failed_s
+        self._tried = time.monotonic() if due else self._tried
+        reconcile(self._deployer, _report, retry_failed=due, going=lambda: not self._stopped.is_set())
 
 
 def _report(deployment: Deployment, error: Exception) -> None:

@@ -1,21 +1,31 @@
-"""Endpoints, deployments and events in the `resource` table. A deployment and its event are written in one transaction."""
+"""Endpoints, deployments and events in the `resource` table. A change and its lines of the record are one transaction."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, delete, func, select, update
 
-from modelyard.core.artifacts import Blob
 from modelyard.core.database import insert_if_absent, now, reading, resource, writing
 from modelyard.core.database import request as request_table
 from modelyard.core.errors import AlreadyExists, InvalidArgument, NotFound
 from modelyard.core.names import DEPLOYMENT, ENDPOINT, parent_of
-from modelyard.core.resources import Resource, ResourceStore, claim_request
+from modelyard.core.resources import Resource, ResourceStore, check_etag, claim_request
+from modelyard.serving.adapters.endpoint_documents import (
+    deployment_document,
+    deployment_of,
+    endpoint_document,
+    endpoint_of,
+    event_document,
+    event_of,
+    new_document,
+)
+from modelyard.serving.domain.changes import Changed, Line
 from modelyard.serving.domain.endpoint import Deployment, DeploymentEvent, Endpoint, EventKind
-from modelyard.serving.ports import Listed, Request
+from modelyard.serving.domain.traffic import Routing
+from modelyard.serving.ports import Change, Listed, NewEndpoint, Request
 
 CREATE_ENDPOINT: Final = "CreateEndpoint"
 CREATE_DEPLOYMENT: Final = "CreateDeployment"
@@ -29,49 +39,73 @@ class SqlEndpointStore:
         self._engine = engine
         self._resources = resources
 
-    def create(self, name: str, display_name: str, request: Request) -> Endpoint:
+    def create(self, name: str, wanted: NewEndpoint, request: Request) -> Endpoint:
         """See ports.EndpointStore."""
         made = self._resources.create(
             name,
             ENDPOINT.collection,
             parent_of(name),
-            {"display_name": display_name},
+            new_document(wanted),
             request_id=request.request_id,
             method=CREATE_ENDPOINT,
             fingerprint=request.fingerprint,
         )
-        return _endpoint(made)
+        return endpoint_of(made)
 
     def get(self, name: str) -> Endpoint:
         """See ports.EndpointStore."""
-        return _endpoint(self._resources.get(name))
+        return endpoint_of(self._resources.get(name))
 
     def list(self, parent: str, page_size: int, page_token: str) -> Listed[Endpoint]:
         """See ports.EndpointStore."""
         page = self._resources.list(ENDPOINT.collection, parent, page_size, page_token)
-        return Listed(tuple(map(_endpoint, page.items)), page.next_page_token)
+        return Listed(tuple(map(endpoint_of, page.items)), page.next_page_token)
+
+    def all(self) -> Iterable[tuple[Endpoint, Sequence[Deployment]]]:
+        """See ports.EndpointStore."""
+        wanted = resource.c.collection.in_((ENDPOINT.collection, DEPLOYMENT.collection))
+        statement = select(resource).where(wanted).order_by(resource.c.create_time, resource.c.name)
+        with reading(self._engine) as connection:
+            rows = [Resource(**row._mapping) for row in connection.execute(statement)]  # one statement: one moment
+        below: dict[str, list[Deployment]] = {}
+        for row in rows:
+            if row.collection == DEPLOYMENT.collection:
+                below.setdefault(row.parent, []).append(deployment_of(row))
+        return [(endpoint_of(row), below.get(row.name, [])) for row in rows if row.collection == ENDPOINT.collection]
 
     def delete(self, name: str) -> None:
         """See ports.EndpointStore."""
         with writing(self._engine) as connection:
-            _locked(connection, name)
+            current = endpoint_of(_locked(connection, name))
+            nothing = replace(current, routing=Routing())
             for deployment in _deployments(connection, name):
-                _remove(connection, deployment)
+                connection.execute(delete(resource).where(resource.c.name == deployment.name))
+                _append(connection, nothing, Line(EventKind.UNDEPLOYED, deployment, "the endpoint was deleted"))
             connection.execute(delete(resource).where(resource.c.name == name))
 
-    def deploy(self, deployment: Deployment, request: Request) -> Deployment:
+    def change(self, name: str, change: Change, etag: str = "") -> Endpoint:
         """See ports.EndpointStore."""
-        endpoint = deployment.endpoint
         with writing(self._engine) as connection:
-            current = _locked(connection, endpoint)
+            current = _locked(connection, name)
+            check_etag(current, etag)
+            changed = change(endpoint_of(current), _deployments(connection, name))
+            if changed.endpoint == endpoint_of(current) and not changed.lines:
+                return changed.endpoint
+            return _write(connection, current, changed)
+
+    def deploy(self, deployment: Deployment, request: Request, change: Change) -> tuple[Deployment, Endpoint]:
+        """See ports.EndpointStore."""
+        with writing(self._engine) as connection:
+            current = _locked(connection, deployment.endpoint)
             earlier = claim_request(connection, request.request_id, CREATE_DEPLOYMENT, request.fingerprint, deployment.name)
             if earlier is not None:
-                return _deployment(_row(connection, earlier))
-            if not _insert(connection, deployment.name, DEPLOYMENT.collection, endpoint, _document(deployment)):
+                return deployment_of(_row(connection, earlier)), endpoint_of(current)
+            before = _deployments(connection, deployment.endpoint)
+            made = (deployment.name, DEPLOYMENT.collection, deployment.endpoint, deployment_document(deployment))
+            if not _insert(connection, *made):
                 raise AlreadyExists("RESOURCE_EXISTS", f"{deployment.name} exists already.", name=deployment.name)
-            _append(connection, deployment, EventKind.DEPLOYED)
-            _touch(connection, current)
-            return _deployment(_row(connection, deployment.name))
+            endpoint = _write(connection, current, change(endpoint_of(current), before))
+            return deployment_of(_row(connection, deployment.name)), endpoint
 
     def repeated(self, request: Request) -> Deployment | None:
         """See ports.EndpointStore."""
@@ -85,11 +119,11 @@ class SqlEndpointStore:
                 return None
             if earlier.fingerprint != request.fingerprint:
                 raise _reused(request.request_id, earlier.resource_name)
-            return _deployment(_row(connection, earlier.resource_name))
+            return deployment_of(_row(connection, earlier.resource_name))
 
     def deployment(self, name: str) -> Deployment:
         """See ports.EndpointStore."""
-        return _deployment(self._resources.get(name))
+        return deployment_of(self._resources.get(name))
 
     def deployments(self, endpoint: str = "") -> Iterable[Deployment]:
         """See ports.EndpointStore."""
@@ -100,25 +134,45 @@ class SqlEndpointStore:
         """See ports.EndpointStore."""
         with writing(self._engine) as connection:
             endpoint = _locked(connection, deployment.endpoint)
-            row = _row(connection, deployment.name)
-            values = {"document": _document(deployment), "revision": row.revision + 1, "update_time": now()}
-            connection.execute(update(resource).where(resource.c.name == deployment.name).values(**values))
-            _touch(connection, endpoint)
-            return _deployment(_row(connection, deployment.name))
+            _replace(connection, _row(connection, deployment.name), deployment_document(deployment))
+            _replace(connection, endpoint, endpoint.document)
+            return deployment_of(_row(connection, deployment.name))
 
-    def undeploy(self, name: str) -> None:
+    def undeploy(self, name: str, change: Change) -> Endpoint:
         """See ports.EndpointStore."""
         with writing(self._engine) as connection:
             current = _locked(connection, parent_of(name))
-            _remove(connection, _deployment(_row(connection, name)))
-            _touch(connection, current)
+            _row(connection, name)
+            changed = change(endpoint_of(current), _deployments(connection, current.name))
+            connection.execute(delete(resource).where(resource.c.name == name))
+            return _write(connection, current, changed)
+
+    def note_health(self, name: str, healthy: bool, detail: str) -> bool:
+        """See ports.EndpointStore."""
+        with writing(self._engine) as connection:
+            endpoint = endpoint_of(_locked(connection, parent_of(name)))
+            row = _row(connection, name)
+            deployment = deployment_of(row)
+            if deployment.unhealthy is not healthy:
+                return False
+            _replace(connection, row, deployment_document(replace(deployment, unhealthy=not healthy)))
+            _append(connection, endpoint, Line(EventKind.RECOVERED if healthy else EventKind.UNHEALTHY, deployment, detail))
+            return True
 
     def events(self, endpoint: str, page_size: int, page_token: str) -> Listed[DeploymentEvent]:
         """See ports.EndpointStore."""
         page = self._resources.list(EVENTS, endpoint, page_size, page_token)
         if not page.items and not page_token:
             self._resources.get(endpoint)
-        return Listed(tuple(map(_event, page.items)), page.next_page_token)
+        return Listed(tuple(map(event_of, page.items)), page.next_page_token)
+
+
+def _write(connection: Connection, current: Resource, changed: Changed) -> Endpoint:
+    """An endpoint after a change, and its lines of the record. What it serves is part of it: its etag changes in any case."""
+    _replace(connection, current, endpoint_document(changed.endpoint))
+    for line in changed.lines:
+        _append(connection, changed.endpoint, line)
+    return endpoint_of(_row(connection, current.name))
 
 
 def _row(connection: Connection, name: str, *, lock: bool = False) -> Resource:
@@ -140,31 +194,17 @@ def _insert(connection: Connection, name: str, collection: str, parent: str, doc
     return insert_if_absent(connection, resource, **row, revision=1, create_time=time, update_time=time)
 
 
-def _touch(connection: Connection, endpoint: Resource) -> None:
-    """What an endpoint serves is part of it, so its update time and etag change with it."""
-    values = {"revision": endpoint.revision + 1, "update_time": now()}
-    connection.execute(update(resource).where(resource.c.name == endpoint.name).values(**values))
+def _replace(connection: Connection, row: Resource, document: dict[str, Any]) -> None:
+    values = {"document": document, "revision": row.revision + 1, "update_time": now()}
+    connection.execute(update(resource).where(resource.c.name == row.name).values(**values))
 
 
-def _remove(connection: Connection, deployment: Deployment) -> None:
-    connection.execute(delete(resource).where(resource.c.name == deployment.name))
-    _append(connection, deployment, EventKind.UNDEPLOYED)
-
-
-def _append(connection: Connection, deployment: Deployment, kind: EventKind) -> None:
-    """Writes the next line of the record. No uri in it: what is not served any more need not be kept."""
-    endpoint = deployment.endpoint
-    mine = (resource.c.collection == EVENTS, resource.c.parent == endpoint)
+def _append(connection: Connection, endpoint: Endpoint, line: Line) -> None:
+    """Writes the next line of the record."""
+    mine = (resource.c.collection == EVENTS, resource.c.parent == endpoint.name)
     sequence = 1 + (connection.scalar(select(func.count()).select_from(resource).where(*mine)) or 0)
-    document = {
-        "sequence": sequence,
-        "kind": kind.value,
-        "deployment": deployment.name,
-        "artifact_sha256": deployment.artifact.sha256,
-        "model_version": deployment.model_version,
-    }
-    name = f"{endpoint}/deploymentEvents/{sequence:012d}"
-    if not _insert(connection, name, EVENTS, endpoint, document):
+    name = f"{endpoint.name}/deploymentEvents/{sequence:012d}"
+    if not _insert(connection, name, EVENTS, endpoint.name, event_document(sequence, endpoint, line)):
         raise AlreadyExists("RESOURCE_EXISTS", f"{name} exists already.", name=name)
 
 
@@ -173,46 +213,7 @@ def _deployments(connection: Connection, endpoint: str) -> list[Deployment]:
     if endpoint:
         statement = statement.where(resource.c.parent == endpoint)
     rows = connection.execute(statement.order_by(resource.c.create_time, resource.c.name)).all()
-    return [_deployment(Resource(**row._mapping)) for row in rows]
-
-
-def _document(deployment: Deployment) -> dict[str, Any]:
-    return {
-        "export": deployment.export,
-        "gate_decision": deployment.gate_decision,
-        "model_version": deployment.model_version,
-        "artifact": dataclasses.asdict(deployment.artifact),
-        "passport": dataclasses.asdict(deployment.passport) if deployment.passport else None,
-    }
-
-
-def _endpoint(stored: Resource) -> Endpoint:
-    return Endpoint(stored.name, stored.document["display_name"], stored.create_time, stored.update_time, stored.etag)
-
-
-def _deployment(stored: Resource) -> Deployment:
-    document = stored.document
-    return Deployment(
-        name=stored.name,
-        export=document["export"],
-        gate_decision=document["gate_decision"],
-        model_version=document["model_version"],
-        artifact=Blob(**document["artifact"]),
-        create_time=stored.create_time,
-        passport=Blob(**document["passport"]) if document.get("passport") else None,
-    )
-
-
-def _event(stored: Resource) -> DeploymentEvent:
-    document = stored.document
-    return DeploymentEvent(
-        sequence=document["sequence"],
-        time=stored.create_time,
-        kind=EventKind(document["kind"]),
-        deployment=document["deployment"],
-        artifact_sha256=document["artifact_sha256"],
-        model_version=document["model_version"],
-    )
+    return [deployment_of(Resource(**row._mapping)) for row in rows]
 
 
 def _reused(request_id: str, name: str) -> InvalidArgument:

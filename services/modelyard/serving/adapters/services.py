@@ -33,7 +33,9 @@ class ClientExports:
         state = job_pb2.JobState.Name(found.status.state).removeprefix("JOB_STATE_")
         artifact = blob_from(found.artifact) if found.artifact.uri else None
         imported = found.origin == exporter_pb2.ORIGIN_IMPORTED
-        return Export(found.name, found.model_version, state, artifact, imported)
+        precision = exporter_pb2.Precision.Name(found.precision or exporter_pb2.PRECISION_FP32)
+        name = precision.removeprefix("PRECISION_").lower()
+        return Export(found.name, found.model_version, state, artifact, imported, name)
 
     def fetch(self, artifact: Blob) -> Blob:
         """See ports.Exports."""

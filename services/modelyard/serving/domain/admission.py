@@ -16,7 +16,7 @@ DEPLOY = "DEPLOY"
 class Export:
     """What serving needs to know of an export. `artifact` is None until it succeeded; `state` is the job's (SUCCEEDED...).
 
-    `imported`: a model that was brought as a file; it has no model version.
+    `imported`: a model that was brought as a file; it has no model version. `precision`: fp32, int8...; empty: not known.
     """
 
     name: str
@@ -24,6 +24,7 @@ class Export:
     state: str
     artifact: Blob | None
     imported: bool = False
+    precision: str = ""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,12 @@ def model_name(project: str, endpoint: str) -> str:
     return endpoint if project == DEFAULT_PROJECT else f"{project}.{endpoint}"
 
 
+def endpoint_model(endpoint: str) -> str:
+    """The model name under which an endpoint answers, given its resource name: projects/{project}/endpoints/{endpoint}."""
+    _, project, _, endpoint_id = endpoint.split("/")
+    return model_name(project, endpoint_id)
+
+
 def canonical_version(version: str) -> str:
     """A version as endpoints name it: "1" and "001" are other ways to write "V001"; anything else stays as it is."""
     return f"V{int(version):03d}" if _NUMBER.fullmatch(version) else version

@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
-from modelyard.core.artifacts import Blob
+from modelyard.serving.domain.endpoint import Deployment
+from modelyard.serving.domain.names import endpoint_model
 from modelyard.serving.handlers.registry import Registry
-from modelyard.serving.ports import EndpointStore, Exports, Gates, LoadedModel, ModelLoader, Passports
+from modelyard.serving.ports import EndpointStore, Exports, Gates, Passports, ServedModel, ServedModelLoader
 
 
 @dataclass
@@ -37,12 +38,15 @@ class Deployer:
     exports: Exports
     gates: Gates
     passports: Passports
-    loader: ModelLoader
+    loader: ServedModelLoader
     registry: Registry
     turns: OneAtATime = field(default_factory=OneAtATime)
 
-    def load(self, artifact: Blob, passport: Blob | None) -> LoadedModel:
-        """Brings bytes into memory: the one road there, past the passport. Raises as Passports.check and ModelLoader.load."""
-        path = self.exports.path(artifact)
-        self.passports.check(artifact, path, passport)
-        return self.loader.load(path)
+    def load(self, deployment: Deployment) -> ServedModel:
+        """Brings a deployment's bytes into memory: the one road there, past the passport.
+
+        Raises as Passports.check and ServedModelLoader.load.
+        """
+        path = self.exports.path(deployment.artifact)
+        self.passports.check(deployment.artifact, path, deployment.passport)
+        return self.loader.load(path, model=endpoint_model(deployment.endpoint), version=deployment.version)

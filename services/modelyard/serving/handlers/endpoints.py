@@ -7,22 +7,28 @@ from modelyard.serving.domain.endpoint import (
     Condition,
     Deployment,
     DeploymentState,
+    DeploymentView,
     Endpoint,
     EndpointView,
     check_display_name,
+    check_sticky_header,
     oldest_first,
 )
-from modelyard.serving.domain.names import model_name
+from modelyard.serving.domain.names import endpoint_model
+from modelyard.serving.domain.rollback import check_policy
 from modelyard.serving.handlers.deployer import Deployer
 from modelyard.serving.handlers.registry import Registry
-from modelyard.serving.ports import EndpointStore, Listed, Request
+from modelyard.serving.ports import EndpointStore, Listed, NewEndpoint, Request
 
 
-def create_endpoint(store: EndpointStore, parent: str, endpoint_id: str, display_name: str, request: Request) -> EndpointView:
+def create_endpoint(store: EndpointStore, parent: str, endpoint_id: str, wanted: NewEndpoint, request: Request) -> EndpointView:
     """An endpoint that serves nothing yet. Raises InvalidArgument, AlreadyExists."""
     project = PROJECT.parse(parent, "parent")["project"]
     name = ENDPOINT.format(project, check_id(endpoint_id, "endpoint_id"))
-    return EndpointView(store.create(name, check_display_name(display_name), request), ())
+    check_display_name(wanted.display_name)
+    check_policy(wanted.policy)
+    check_sticky_header(wanted.sticky_header)
+    return EndpointView(store.create(name, wanted, request), ())
 
 
 def get_endpoint(store: EndpointStore, registry: Registry, name: str) -> EndpointView:
@@ -45,23 +51,27 @@ def delete_endpoint(deployer: Deployer, name: str) -> None:
     ENDPOINT.parse(name)
     with deployer.turns.hold(name):
         deployer.store.delete(name)
-        for entry in deployer.registry.versions(model_of(name)):
-            deployer.registry.remove(entry.model, entry.version)
+        deployer.registry.drop(model_of(name))
 
 
 def view(store: EndpointStore, registry: Registry, endpoint: Endpoint) -> EndpointView:
     """An endpoint as it stands now."""
     deployments = oldest_first(store.deployments(endpoint.name))
-    return EndpointView(endpoint, tuple((deployment, condition(registry, deployment)) for deployment in deployments))
+    return EndpointView(endpoint, tuple(deployment_view(registry, deployment) for deployment in deployments))
 
 
-def condition(registry: Registry, deployment: Deployment) -> Condition:
+def deployment_view(registry: Registry, deployment: Deployment) -> DeploymentView:
     """How a deployment fares on this server; what it has not come to yet is LOADING."""
     entry = registry.entry(model_of(deployment.endpoint), deployment.version)
-    return entry.condition if entry else Condition(DeploymentState.LOADING)
+    if entry is None or entry.since != deployment.create_time:
+        return DeploymentView(deployment, Condition(DeploymentState.LOADING))
+    loaded = entry.loaded
+    if loaded is None:
+        return DeploymentView(deployment, entry.condition)
+    return DeploymentView(deployment, loaded.condition, loaded.batching.together, loaded.batching.note, loaded.threads)
 
 
 def model_of(endpoint: str) -> str:
-    """The model name under which an endpoint's resource name answers."""
-    ids = ENDPOINT.parse(endpoint)
-    return model_name(ids["project"], ids["endpoint"])
+    """The model name under which an endpoint's resource name answers. Raises InvalidArgument."""
+    ENDPOINT.parse(endpoint)
+    return endpoint_model(endpoint)

@@ -1,11 +1,11 @@
-"""Brings memory in line with what is written down: at the start, and when another server of the same database deployed."""
+"""Brings memory in line with what is written down: at the start, and when another server of the same database changed it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
-from modelyard.core.errors import ModelyardError
-from modelyard.serving.domain.endpoint import Condition, Deployment, DeploymentState, oldest_first
+from modelyard.core.errors import ModelyardError, NotFound
+from modelyard.serving.domain.endpoint import Condition, Deployment, DeploymentState, Endpoint, oldest_first
 from modelyard.serving.handlers.deployer import Deployer
 from modelyard.serving.handlers.deployments import ready
 from modelyard.serving.handlers.endpoints import model_of
@@ -17,23 +17,36 @@ Report = Callable[[Deployment, Exception], None]
 def reconcile(
     deployer: Deployer, report: Report, *, retry_failed: bool = False, going: Callable[[], bool] = lambda: True
 ) -> None:
-    """Loads what is deployed and not in memory, newest first, and drops what is in memory and not deployed.
+    """Loads what is deployed and not in memory, newest first; takes over shares and labels; drops what is not deployed any more.
 
-    One that cannot be loaded becomes FAILED and is told to `report`; `retry_failed` tries those of earlier calls again. Ends
-    early when `going` says no. Afterwards the registry is complete.
+    In this order, so that a version is dropped only when the one that has its share is there. One that cannot be loaded becomes
+    FAILED and is told to `report`; `retry_failed` tries those of earlier calls again. Ends early when `going` says no.
+    Afterwards the registry is complete.
     """
-    held = deployer.registry.entries()  # before the reading below: what is in memory by then is written down by then
-    wanted = oldest_first(deployer.store.deployments())
-    _drop_others(deployer.registry, held, wanted)
-    missing = [deployment for deployment in wanted if _is_missing(deployer.registry, deployment, retry_failed)]
+    registry = deployer.registry
+    held = registry.entries()  # before the reading below: what is in memory by then is written down by then
+    models = list(registry.tables)
+    written = list(deployer.store.all())
+    missing = oldest_first(
+        each for _, deployments in written for each in deployments if _is_missing(registry, each, retry_failed)
+    )
     for deployment in missing:
-        if _entry(deployer.registry, deployment) is None:
-            deployer.registry.put(_unready(deployment, Condition(DeploymentState.LOADING)))
+        if registry.entry(model_of(deployment.endpoint), deployment.version) is None:
+            registry.put(_unready(deployment, Condition(DeploymentState.LOADING)))
+    _route(registry, written)
+    _drop_deleted(deployer, models, written)
     for deployment in reversed(missing):
         if not going():
             return
         _load(deployer, deployment, report)
-    deployer.registry.set_complete()
+    _drop_others(registry, held, written)
+    registry.set_complete()
+
+
+def _route(registry: Registry, written: Iterable[tuple[Endpoint, Sequence[Deployment]]]) -> None:
+    """Shares and labels as they are written down; a version that is not loaded yet is stood in for by others."""
+    for endpoint, _ in written:
+        registry.assign(model_of(endpoint.name), endpoint)
 
 
 def _load(deployer: Deployer, deployment: Deployment, report: Report) -> None:
@@ -54,7 +67,7 @@ def _as_written(written: Iterable[Deployment], deployment: Deployment) -> Deploy
 
 def _loaded(deployer: Deployer, deployment: Deployment, report: Report) -> Entry:
     try:
-        return ready(deployment, deployer.load(deployment.artifact, deployment.passport))
+        return ready(deployment, deployer.load(deployment))
     except Exception as error:  # a model that cannot be loaded must not keep the others from it
         report(deployment, error)
         return _unready(deployment, _failed(error))
@@ -81,8 +94,28 @@ def _is_missing(registry: Registry, deployment: Deployment, retry_failed: bool) 
     return retry_failed and entry.condition.state == DeploymentState.FAILED
 
 
-def _drop_others(registry: Registry, held: Iterable[Entry], wanted: Iterable[Deployment]) -> None:
-    known = {(model_of(item.endpoint), item.version, item.create_time) for item in wanted}
+def _drop_deleted(deployer: Deployer, models: Iterable[str], written: Iterable[tuple[Endpoint, Sequence[Deployment]]]) -> None:
+    """Endpoints that are gone. `models`: those in memory before reading what is written down."""
+    known = {model_of(endpoint.name) for endpoint, _ in written}
+    for model in models:
+        if model not in known and _is_gone(deployer, model):
+            deployer.registry.drop(model)
+
+
+def _is_gone(deployer: Deployer, model: str) -> bool:
+    """Whether an endpoint still is not there: it may have been made again while it was looked for."""
+    table = deployer.registry.tables.get(model)
+    if table is None or table.endpoint is None:
+        return table is not None
+    try:
+        deployer.store.get(table.endpoint.name)
+    except NotFound:
+        return True
+    return False
+
+
+def _drop_others(registry: Registry, held: Iterable[Entry], written: Iterable[tuple[Endpoint, Sequence[Deployment]]]) -> None:
+    known = {(model_of(item.endpoint), item.version, item.create_time) for _, below in written for item in below}
     for entry in held:
         if (entry.model, entry.version, entry.since) not in known:
             registry.remove(entry.model, entry.version, entry.since)

@@ -3,38 +3,87 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
+from modelyard.core.database import now
 from modelyard.core.errors import NotFound, Unavailable
-from modelyard.serving.domain.endpoint import Condition, DeploymentState
+from modelyard.serving.domain.endpoint import Condition, DeploymentState, Endpoint, default_of
 from modelyard.serving.domain.names import canonical_version
-from modelyard.serving.ports import LoadedModel
+from modelyard.serving.domain.shadow import Comparison, Shadow
+from modelyard.serving.domain.traffic import CHAMPION, Routing
+from modelyard.serving.ports import ServedModel
 
-RETRY_S = 2.0
+RETRY_S: Final = 2.0
 """When to ask again for a model that is loading."""
+CLOSING_S: Final = 0.02
+"""How long a model that nobody is sent to any more waits for those who are on their way to it."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A version of a model as it stands in this process. `loaded` is None unless it is READY; `since` puts versions in order."""
+    """A version of a model as it stands in this process. `loaded` is None until it can answer; `since` puts versions in order.
+
+    `condition` is how its loading went; how it fares since then is `health`.
+    """
 
     model: str
     version: str
     since: datetime
     condition: Condition
-    loaded: LoadedModel | None = None
+    loaded: ServedModel | None = None
+
+    @property
+    def health(self) -> Condition:
+        """READY, LOADING, FAILED, or UNHEALTHY with how its process ended."""
+        return self.condition if self.loaded is None else self.loaded.condition
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it answers now."""
+        return self.loaded is not None and self.loaded.condition.state is DeploymentState.READY
+
+
+@dataclass(frozen=True)
+class Table:
+    """Who answers for one model: made anew at each change, never changed.
+
+    `entries`: by version, oldest first. `names`: by version and label. `slots`: who has each percent of the callers that name no
+    version; empty where no shares are set: `order` says who comes first. `endpoint` is None at the edge, where there is none.
+    """
+
+    entries: Mapping[str, Entry]
+    names: Mapping[str, Entry]
+    slots: tuple[Entry | None, ...]
+    shares: tuple[tuple[Entry, int], ...]
+    order: tuple[Entry, ...]
+    shadow: Entry | None
+    shadow_percent: int
+    comparison: Comparison | None
+    endpoint: Endpoint | None
+
+    def named(self, version: str) -> Entry | None:
+        """A version ("V003", "3") or label."""
+        return self.names.get(version) or self.names.get(canonical_version(version))
+
+    def default(self) -> Entry | None:
+        """Who answers most of those who name no version; one that is not ready where none is."""
+        routing = self.endpoint.routing if self.endpoint else Routing()
+        ready = default_of(routing, [entry.version for entry in self.entries.values() if entry.is_ready])
+        return self.entries[ready] if ready else next((entry for entry in self.order if entry.loaded is not None), None)
 
 
 class Registry:
-    """The versions of every model. Readers take no lock: a change replaces the index as a whole."""
+    """The versions of every model. Readers take no lock: a change replaces a model's table as a whole."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._entries: dict[tuple[str, str], Entry] = {}
-        self._defaults: dict[str, Entry] = {}
         self._complete = False
+        self.tables: dict[str, Table] = {}
+        """By model; replaced, never changed."""
 
     @property
     def complete(self) -> bool:
@@ -45,58 +94,81 @@ class Registry:
         """From now on the server is ready."""
         self._complete = True
 
-    def put(self, entry: Entry) -> None:
-        """Adds or replaces a version."""
+    def put(self, entry: Entry, endpoint: Endpoint | None = None) -> None:
+        """Adds or replaces a version; with `endpoint` its shares and labels change in the same step. Closes what it replaces."""
         with self._lock:
-            self._replace({**self._entries, (entry.model, entry.version): entry})
+            table = self.tables.get(entry.model)
+            entries = {**table.entries, entry.version: entry} if table else {entry.version: entry}
+            self._replace(entry.model, entries, _newer(endpoint, table))
+        old = table.entries.get(entry.version) if table else None
+        if old is not None and old.loaded is not entry.loaded:
+            _close([old])
 
-    def remove(self, model: str, version: str, since: datetime | None = None) -> None:
+    def assign(self, model: str, endpoint: Endpoint) -> None:
+        """Shares and labels become those of the endpoint, in one step; older ones than those in memory are left out."""
+        with self._lock:
+            table = self.tables.get(model)
+            if table is None or table.endpoint != _newer(endpoint, table):
+                self._replace(model, table.entries if table else {}, _newer(endpoint, table))
+
+    def remove(self, model: str, version: str, since: datetime | None = None, endpoint: Endpoint | None = None) -> None:
         """Takes a version away; predictions that have begun end as they would have. Fine when it is gone already.
 
         With `since` only the one that answers since then, not one that took its place.
         """
         with self._lock:
-            entry = self._entries.get((model, version))
-            if entry is not None and since in (None, entry.since):
-                self._replace({key: other for key, other in self._entries.items() if other is not entry})
+            table = self.tables.get(model)
+            entry = table.entries.get(version) if table else None
+            if table is None or entry is None or since not in (None, entry.since):
+                return
+            entries = {name: other for name, other in table.entries.items() if other is not entry}
+            self._replace(model, entries, _newer(endpoint, table))
+        _close([entry])
+
+    def drop(self, model: str) -> None:
+        """Takes a model away with all its versions."""
+        with self._lock:
+            table = self.tables.get(model)
+            self.tables = {name: other for name, other in self.tables.items() if name != model}
+        _close(table.entries.values() if table else ())
+
+    def close(self) -> None:
+        """Takes everything away: the server ends."""
+        for model in list(self.tables):
+            self.drop(model)
 
     def entry(self, model: str, version: str) -> Entry | None:
         """A version by its own name ("V001"), or None."""
-        return self._entries.get((model, version))
+        table = self.tables.get(model)
+        return table.entries.get(version) if table else None
 
     def entries(self) -> list[Entry]:
         """Every version of every model, by model, oldest first."""
-        return sorted(self._entries.values(), key=lambda entry: (entry.model, entry.since, entry.version))
+        tables = self.tables
+        return [entry for model in sorted(tables) for entry in tables[model].entries.values()]
 
     def versions(self, model: str) -> list[Entry]:
         """The versions of a model, oldest first."""
-        return [entry for entry in self.entries() if entry.model == model]
+        table = self.tables.get(model)
+        return list(table.entries.values()) if table else []
 
-    def find(self, model: str, version: str) -> tuple[Entry, LoadedModel]:
-        """The version a caller means ("V001", "1", or "" for the newest that is READY), with its model.
+    def find(self, model: str, version: str) -> tuple[Entry, ServedModel]:
+        """The version a caller means ("V001", "1", "champion", or "" for the one that answers most), with its model.
 
-        Raises NotFound MODEL_NOT_FOUND or VERSION_NOT_FOUND, Unavailable MODEL_LOADING or MODEL_FAILED.
+        Raises NotFound MODEL_NOT_FOUND or VERSION_NOT_FOUND, Unavailable SERVER_STARTING, MODEL_LOADING or MODEL_FAILED.
         """
         entry = self._lookup(model, version)
         if entry is not None and entry.loaded is not None:
             return entry, entry.loaded
-        raise self._reason(model, version, entry)
+        raise self.reason(model, version, entry)
 
     def is_ready(self, model: str, version: str) -> bool:
         """Whether a prediction by this name and version would be answered."""
         entry = self._lookup(model, version)
-        return entry is not None and entry.loaded is not None
+        return entry is not None and entry.is_ready
 
-    def _lookup(self, model: str, version: str) -> Entry | None:
-        if not version:
-            return self._defaults.get(model)
-        return self._entries.get((model, version)) or self._entries.get((model, canonical_version(version)))
-
-    def _replace(self, entries: dict[tuple[str, str], Entry]) -> None:
-        self._entries = entries
-        self._defaults = newest_ready(entries.values())
-
-    def _reason(self, model: str, version: str, entry: Entry | None) -> NotFound | Unavailable:
+    def reason(self, model: str, version: str, entry: Entry | None) -> NotFound | Unavailable:
+        """Why there is no answer; `entry` is the version that was meant, if there is one."""
         versions = self.versions(model)
         if not versions and not self._complete:
             message = f"model {model[:200]!r} is not known yet: the server is still loading. Try again in a moment."
@@ -106,25 +178,73 @@ class Registry:
             return NotFound("MODEL_NOT_FOUND", message, field="model_name", model=model[:200])
         found = entry or (versions[-1] if not version else None)
         if found is None:
-            known = ", ".join(entry.version for entry in versions)
+            known = ", ".join(self.tables[model].names)
             message = f"model {model!r} has no version {version[:200]!r}; it has {known}"
             return NotFound("VERSION_NOT_FOUND", message, field="model_version", model=model, version=version[:200])
         return _not_ready(found)
+
+    def _lookup(self, model: str, version: str) -> Entry | None:
+        table = self.tables.get(model)
+        if table is None:
+            return None
+        return table.named(version) if version else table.default()
+
+    def _replace(self, model: str, entries: Mapping[str, Entry], endpoint: Endpoint | None) -> None:
+        self.tables = {**self.tables, model: table_of(entries, endpoint, self.tables.get(model))}
+
+
+def table_of(entries: Mapping[str, Entry], endpoint: Endpoint | None, before: Table | None = None) -> Table:
+    """The table of a model with these versions. What was compared goes on from the table before, while the shadow is the same."""
+    routing = endpoint.routing if endpoint else Routing()
+    ordered = {entry.version: entry for entry in sorted(entries.values(), key=lambda entry: (entry.since, entry.version))}
+    labels = {label: ordered[version] for label, version in routing.labels.items() if version in ordered}
+    champion = labels.get(CHAMPION)
+    newest_first = [entry for entry in reversed(ordered.values()) if entry is not champion]
+    shadow = endpoint.shadow if endpoint else None
+    return Table(
+        entries=ordered,
+        names={**labels, **ordered},
+        slots=tuple(ordered.get(version) for version in routing.slots),
+        shares=tuple((ordered[version], percent) for version, percent in routing.shares.items() if version in ordered),
+        order=(*([champion] if champion else []), *newest_first),
+        shadow=ordered.get(shadow.version) if shadow else None,
+        shadow_percent=shadow.percent if shadow else 0,
+        comparison=_comparison(shadow, before),
+        endpoint=endpoint,
+    )
+
+
+def _comparison(shadow: Shadow | None, before: Table | None) -> Comparison | None:
+    if shadow is None:
+        return None
+    earlier = before.endpoint.shadow if before and before.endpoint else None
+    same = before is not None and earlier is not None and (earlier.version, earlier.time) == (shadow.version, shadow.time)
+    return before.comparison if before and same else Comparison(now())
+
+
+def _newer(endpoint: Endpoint | None, table: Table | None) -> Endpoint | None:
+    """What another thread has read earlier must not take back what was written since."""
+    known = table.endpoint if table else None
+    if endpoint is None or known is None or known.create_time != endpoint.create_time:
+        return endpoint or known
+    return endpoint if endpoint.revision >= known.revision else known
+
+
+def _close(entries: Iterable[Entry]) -> None:
+    """Ends the models of entries that nobody is sent to any more."""
+    models = [entry.loaded for entry in entries if entry.loaded is not None]
+    if models:
+        time.sleep(CLOSING_S)
+    for model in models:
+        model.close()
 
 
 def _not_ready(entry: Entry) -> Unavailable:
     if entry.condition.state == DeploymentState.LOADING:
         message = f"version {entry.version} of model {entry.model!r} is being loaded; try again in a moment"
         return Unavailable("MODEL_LOADING", message, retry_after_s=RETRY_S, model=entry.model, version=entry.version)
+    if entry.condition.state == DeploymentState.UNLOADED:
+        message = f"version {entry.version} of model {entry.model!r} is not in memory: {entry.condition.message}"
+        return Unavailable("MODEL_UNLOADED", message, model=entry.model, version=entry.version)
     message = f"version {entry.version} of model {entry.model!r} could not be loaded: {entry.condition.message}"
     return Unavailable("MODEL_FAILED", message, model=entry.model, version=entry.version)
-
-
-def newest_ready(entries: Iterable[Entry]) -> dict[str, Entry]:
-    """By model, the entry that answers when the caller names no version."""
-    newest: dict[str, Entry] = {}
-    for entry in entries:
-        current = newest.get(entry.model)
-        if entry.loaded is not None and (current is None or (current.since, current.version) < (entry.since, entry.version)):
-            newest[entry.model] = entry
-    return newest

@@ -7,11 +7,20 @@ from typing import Any
 
 from google.protobuf import empty_pb2
 
-from modelyard.core.rpc.requests import fingerprint
-from modelyard.serving.handlers import deployments, endpoints
+from modelyard.core.rpc.requests import fingerprint, mask_paths
+from modelyard.serving.handlers import deployments, endpoints, figures, shadow, traffic
 from modelyard.serving.handlers.deployer import Deployer
 from modelyard.serving.ports import Request
-from modelyard.serving.rpc.convert import deployment_message, endpoint_message, event_message
+from modelyard.serving.rpc.convert import (
+    UPDATABLE,
+    deployment_message,
+    endpoint_message,
+    event_message,
+    figures_message,
+    new_endpoint,
+    shadow_message,
+    update_of,
+)
 from modelyard.serving.v1 import serving_pb2, serving_service_pb2
 from modelyard.serving.v1.serving_service_pb2_grpc import ServingServiceServicer
 
@@ -24,8 +33,8 @@ class ServingServicer(ServingServiceServicer):
 
     def CreateEndpoint(self, request: serving_service_pb2.CreateEndpointRequest, context: Any) -> serving_pb2.Endpoint:
         """See the contract."""
-        name = request.endpoint.display_name
-        view = endpoints.create_endpoint(self.deployer.store, request.parent, request.endpoint_id, name, _repeatable(request))
+        wanted, endpoint_id = new_endpoint(request.endpoint), request.endpoint_id
+        view = endpoints.create_endpoint(self.deployer.store, request.parent, endpoint_id, wanted, _repeatable(request))
         return endpoint_message(view)
 
     def GetEndpoint(self, request: serving_service_pb2.GetEndpointRequest, context: Any) -> serving_pb2.Endpoint:
@@ -41,6 +50,20 @@ class ServingServicer(ServingServiceServicer):
         found = [endpoint_message(view) for view in page.items]
         return serving_service_pb2.ListEndpointsResponse(endpoints=found, next_page_token=page.next_page_token)
 
+    def UpdateEndpoint(self, request: serving_service_pb2.UpdateEndpointRequest, context: Any) -> serving_pb2.Endpoint:
+        """See the contract."""
+        wanted = request.endpoint
+        update = update_of(wanted, mask_paths(request.update_mask, UPDATABLE))
+        return endpoint_message(traffic.update_endpoint(self.deployer, wanted.name, update, wanted.etag))
+
+    def RollbackEndpoint(self, request: serving_service_pb2.RollbackEndpointRequest, context: Any) -> serving_pb2.Endpoint:
+        """See the contract."""
+        return endpoint_message(traffic.roll_back(self.deployer, request.name, request.reason))
+
+    def GetShadowReport(self, request: serving_service_pb2.GetShadowReportRequest, context: Any) -> serving_pb2.ShadowReport:
+        """See the contract."""
+        return shadow_message(shadow.shadow_report(self.deployer.store, self.deployer.registry, request.name))
+
     def DeleteEndpoint(self, request: serving_service_pb2.DeleteEndpointRequest, context: Any) -> empty_pb2.Empty:
         """See the contract."""
         endpoints.delete_endpoint(self.deployer, request.name)
@@ -48,15 +71,21 @@ class ServingServicer(ServingServiceServicer):
 
     def CreateDeployment(self, request: serving_service_pb2.CreateDeploymentRequest, context: Any) -> serving_pb2.Deployment:
         """See the contract."""
-        wanted = request.deployment
-        made = deployments.create_deployment(
-            self.deployer, request.parent, wanted.export, wanted.gate_decision, _repeatable(request)
-        )
-        return deployment_message(*made)
+        percent = request.percent if request.HasField("percent") else None
+        given = request.deployment
+        wanted = deployments.Wanted(given.export, given.gate_decision, request.deployment_id, percent)
+        made = deployments.create_deployment(self.deployer, request.parent, wanted, _repeatable(request))
+        return deployment_message(made)
 
     def GetDeployment(self, request: serving_service_pb2.GetDeploymentRequest, context: Any) -> serving_pb2.Deployment:
         """See the contract."""
-        return deployment_message(*deployments.get_deployment(self.deployer.store, self.deployer.registry, request.name))
+        return deployment_message(deployments.get_deployment(self.deployer.store, self.deployer.registry, request.name))
+
+    def GetDeploymentStatistics(
+        self, request: serving_service_pb2.GetDeploymentStatisticsRequest, context: Any
+    ) -> serving_pb2.DeploymentStatistics:
+        """See the contract."""
+        return figures_message(figures.deployment_figures(self.deployer.store, self.deployer.registry, request.name))
 
     def DeleteDeployment(self, request: serving_service_pb2.DeleteDeploymentRequest, context: Any) -> empty_pb2.Empty:
         """See the contract."""
