@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 
 from inference.grpc_service_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
+from modelyard.core.http.calls import HttpHandler, UnaryHandler
 from modelyard.core.rpc.server import Mount
-from modelyard.runtime.latency import usable_cores
-from modelyard.serving.adapters.bundle_loader import BundleLoader
-from modelyard.serving.adapters.inference_threads import InferenceThreads
-from modelyard.serving.rpc.inference_servicer import InferenceServicer
-from modelyard.serving.settings import ServingSettings
+from modelyard.serving.handlers.registry import Registry
+from modelyard.serving.handlers.repository import Repository
+from modelyard.serving.handlers.shadow import mirror
+from modelyard.serving.rpc.inference_calls import InferenceCalls
+from modelyard.serving.rpc.inference_servicer import SERVICE, InferenceServicer
+from modelyard.serving.rpc.rest import Rest
+from modelyard.serving.rpc.signature import Signatures
 
 
-def bundle_loader(settings: ServingSettings) -> BundleLoader:
-    """The loader of bundles, with threads after the cgroup. Calls at once: the inference threads', and the event loop's own."""
-    return BundleLoader(settings.intra_op_threads or usable_cores(), settings.inline_ms, _threads(settings) + 1)
+@dataclass(frozen=True)
+class DataPlane:
+    """The Open Inference Protocol: over gRPC behind grpc.aio, over gRPC in the front end, over HTTP."""
+
+    mount: Mount
+    natives: Mapping[str, UnaryHandler]
+    http: HttpHandler
 
 
-def inference_threads(settings: ServingSettings) -> InferenceThreads:
-    """The threads that models compute in, as many as there are cores."""
-    return InferenceThreads(_threads(settings), settings.inference_queue)
-
-
-def _threads(settings: ServingSettings) -> int:
-    return settings.inference_threads or usable_cores()
-
-
-def inference_mount(servicer: InferenceServicer) -> Mount:
-    """The Open Inference Protocol."""
-    return Mount("inference.GRPCInferenceService", partial(add_GRPCInferenceServiceServicer_to_server, servicer))
+def data_plane(registry: Registry, repository: Repository, max_batch: int) -> DataPlane:
+    """Answers for what is registered; `max_batch`: most examples of one request."""
+    calls = InferenceCalls(registry, Signatures(max_batch), mirror)
+    servicer = InferenceServicer(calls, repository, max_batch)
+    mount = Mount(SERVICE, partial(add_GRPCInferenceServiceServicer_to_server, servicer))
+    return DataPlane(mount, servicer.natives(), Rest(calls, repository, max_batch))
