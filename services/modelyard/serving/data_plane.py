@@ -14,6 +14,7 @@ from modelyard.serving.handlers.repository import Repository
 from modelyard.serving.handlers.shadow import mirror
 from modelyard.serving.rpc.inference_calls import InferenceCalls
 from modelyard.serving.rpc.inference_servicer import SERVICE, InferenceServicer
+from modelyard.serving.rpc.metrics import COLLECTOR
 from modelyard.serving.rpc.rest import Rest
 from modelyard.serving.rpc.signature import Signatures
 
@@ -29,6 +30,7 @@ class DataPlane:
 
 def data_plane(registry: Registry, repository: Repository, max_batch: int) -> DataPlane:
     """Answers for what is registered; `max_batch`: most examples of one request."""
+    COLLECTOR.watch(registry)
     calls = InferenceCalls(registry, Signatures(max_batch), mirror)
     servicer = InferenceServicer(calls, repository, max_batch)
     mount = Mount(SERVICE, partial(add_GRPCInferenceServiceServicer_to_server, servicer))

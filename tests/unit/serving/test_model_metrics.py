@@ -13,6 +13,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from modelyard.core.rpc.shell import CALLS
 from modelyard.serving.domain.drift import Direction, DriftScore, Level
 from modelyard.serving.domain.endpoint import Condition, DeploymentState
 from modelyard.serving.domain.version_statistics import LATENCY_BOUNDS_MS, Timing, VersionStatistics
@@ -162,6 +163,7 @@ def test_names_of_columns_are_escaped() -> None:
 def test_every_metric_of_the_process_is_in_the_exposition() -> None:
     registry = registry_with(busy_model(), name="exposed")
     COLLECTOR.watch(registry)
+    CALLS.labels("/test/Test", "OK").inc(0)
     text = exposition().decode()
     assert 'modelyard_model_ready{model="exposed",version="V001"} 1.0' in text
     assert "modelyard_rpc_calls_total" in text
@@ -183,6 +185,7 @@ def test_counters_only_grow() -> None:
 
 
 def test_the_dashboard_names_metrics_that_exist() -> None:
+    CALLS.labels("/test/Test", "OK").inc(0)
     text = exposition().decode()
     known = {sample.name for family in text_string_to_metric_families(text) for sample in family.samples}
     known |= {name for name, _ in scraped(registry_with(busy_model()))}
