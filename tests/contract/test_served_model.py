@@ -16,11 +16,11 @@ from modelyard.formats.pictures import encode_png
 from modelyard.serving.adapters.in_process_model import InProcessLoader
 from modelyard.serving.adapters.model_process import ProcessLoader
 from modelyard.serving.domain.endpoint import DeploymentState
-from modelyard.serving.domain.tensors import NUMERIC, encode_raw, split_bytes
 from modelyard.serving.handlers.proven_model import LoadOptions
-from modelyard.serving.ports import Answer, ServedModel, ServedModelLoader, Tensor
+from modelyard.serving.ports import Answer, ServedModel, ServedModelLoader
 from tests.support.bundles import mlp_bundle, picture_bundle, spoil_vectors, text_bundle
 from tests.support.runtime_bundles import expected, pictures, runtime_bundle
+from tests.support.served import ask, looking_up_bundle, mixing_bundle, read, rows, tensor
 
 LOADERS: dict[str, Callable[..., Any]] = {
     "in-process": lambda **more: InProcessLoader(LoadOptions(2, 1), **more),
@@ -53,37 +53,6 @@ def load(make_loader: Callable[..., ServedModelLoader]) -> Iterator[Callable[...
     yield do
     for model in loaded:
         model.close()
-
-
-def tensor(name: str, datatype: str, array: Any) -> Tensor:
-    shape = np.shape(array)
-    raw = encode_raw(array) if datatype == "BYTES" else np.ascontiguousarray(array, NUMERIC[datatype]).tobytes()
-    return Tensor(name, datatype, shape, raw)
-
-
-def read(answer: Tensor) -> Any:
-    if answer.datatype == "BYTES":
-        return [each.decode() for each in split_bytes(answer.name, bytes(answer.data), int(np.prod(answer.shape)))]
-    return np.frombuffer(answer.data, NUMERIC[answer.datatype]).reshape(answer.shape)
-
-
-async def ask(model: ServedModel, *inputs: Tensor, deadline: float | None = None) -> Answer:
-    """What the model answers; raises what it raises."""
-    ended: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-
-    def done(answer: Any) -> None:
-        assert not ended.done(), "answered twice"
-        if isinstance(answer, Exception):
-            ended.set_exception(answer)
-        else:
-            ended.set_result(answer)
-
-    model.submit(inputs, inputs[0].shape[0], deadline, done)
-    return await asyncio.wait_for(ended, 30)
-
-
-def rows(count: int, seed: int = 0) -> Any:
-    return np.random.default_rng(seed).normal(size=(count, 4)).astype(np.float32)
 
 
 async def test_all_outputs_of_the_card_with_their_labels(load: Callable[..., ServedModel], tmp_path: Path) -> None:
@@ -176,9 +145,10 @@ async def test_deadlines(load: Callable[..., ServedModel], tmp_path: Path) -> No
 
 async def test_a_deadline_that_cannot_be_met_is_refused_at_once(load: Callable[..., ServedModel], tmp_path: Path) -> None:
     model = load(slow_bundle(tmp_path / "slow.zip"))
+    await ask(model, tensor("x", "FP32", wide(1)))
     start = time.monotonic()
     with pytest.raises(DeadlineExceeded) as refused:
-        await ask(model, tensor("x", "FP32", wide(1)), deadline=start + 0.0003)
+        await ask(model, tensor("x", "FP32", wide(1)), deadline=start + 0.0007)
     assert refused.value.reason == "DEADLINE_TOO_NEAR"
     assert refused.value.retry_after_s is not None
     assert time.monotonic() - start < 0.02
@@ -217,6 +187,28 @@ async def test_close_answers_what_has_begun_and_takes_nothing_more(load: Callabl
     model.close()
 
 
+async def test_a_model_that_mixes_its_batch_is_served_one_by_one(load: Callable[..., ServedModel], tmp_path: Path) -> None:
+    model = load(mixing_bundle(tmp_path / "m.zip"))
+    assert not model.batching.together
+    assert "changes by up to" in model.batching.note
+    values = [float(number) for number in range(20)]
+    answers = await asyncio.gather(*[ask(model, tensor("x", "FP32", [[value]])) for value in values])
+    assert [float(read(answer.tensors[0])[0, 0]) for answer in answers] == values
+    assert model.statistics.executions == 20
+
+
+async def test_values_that_the_runtime_refuses(load: Callable[..., ServedModel], tmp_path: Path) -> None:
+    """Only the request that is wrong fails; what the runtime said stays here."""
+    model = load(looking_up_bundle(tmp_path / "m.zip"))
+    asked = [0, 1, 7, 2, 1]
+    answers = await asyncio.gather(*[ask(model, tensor("x", "INT64", [[each]])) for each in asked], return_exceptions=True)
+    wrong = answers.pop(2)
+    assert isinstance(wrong, InvalidArgument)
+    assert (wrong.reason, wrong.message) == ("MODEL_REFUSED", "the model cannot compute an answer to these values")
+    assert [float(read(answer.tensors[0])[0, 0]) for answer in answers if isinstance(answer, Answer)] == [10, 20, 30, 20]
+    assert model.condition.state == DeploymentState.READY
+
+
 async def test_executions_are_counted(load: Callable[..., ServedModel], tmp_path: Path) -> None:
     model = load(mlp_bundle(tmp_path / "m.zip"))
     await ask(model, tensor("x", "FP32", rows(3)))
@@ -249,4 +241,4 @@ def wide(count: int) -> Any:
 
 def slow_bundle(path: Path) -> Path:
     """A model that takes more than a millisecond an example."""
-    return mlp_bundle(path, features=WIDE, hidden=1024, layers=5)
+    return mlp_bundle(path, features=WIDE, hidden=1024, layers=8)

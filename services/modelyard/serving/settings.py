@@ -21,7 +21,7 @@ class ServingSettings(CoreSettings):
         0, ge=0, le=1024, description="Threads that one prediction may use. 0: the cores that this process may use."
     )
     inference_queue: int = Field(
-        256, ge=1, le=100_000, description="Predictions that may wait for one version; more are refused at once."
+        256, ge=0, le=100_000, description="Predictions that may wait for one version; more are refused at once."
     )
     isolation: Literal["process", "none"] = Field(
         "process", description="process: every version computes in a process of its own. none: in the server's, for tiny devices."

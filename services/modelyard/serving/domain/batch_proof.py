@@ -26,10 +26,10 @@ SIZES: Final = (2, 3, 4, 8, 16, 32)
 
 
 def arrangements(rows: int, size: int) -> list[Array]:
-    """Which of `rows` examples stand where in batches of `size`: [size] indices each, two ways, so that positions and neighbours
-    differ."""
+    """Which of `rows` examples stand where in batches of `size`: [size] indices each. Two ways, so that each place has had two
+    examples (where there are two), and each example other neighbours."""
     forward = np.arange(size) % rows
-    return [forward, (forward[::-1] * max(1, rows - 1) + 1) % rows]
+    return [forward, rows - 1 - forward]
 
 
 def differing(alone: Mapping[str, Array], together: Mapping[str, Array], order: Array, precision: str) -> str:

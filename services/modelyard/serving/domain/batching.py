@@ -104,13 +104,13 @@ class BatchQueue(Generic[T]):
         return self._rows
 
     def offer(self, request: Waiting[T], running_s: float, now: float) -> None:
-        """Puts a request at the end; `running_s`: how long what runs now will still take.
+        """Puts a request at the end; `running_s`: how long what runs now will still take, 0 when a call can begin at once.
 
         Raises DeadlineExceeded DEADLINE_EXCEEDED or DEADLINE_TOO_NEAR, ResourceExhausted QUEUE_FULL; both with a time to wait.
         """
         check_deadline(request.deadline, now)
         wait = running_s + self._ahead_s(now)
-        if self._count >= self._limits.requests:
+        if self._count >= (self._limits.requests or not running_s):
             raise _queue_full(self._count, wait)
         if request.deadline is not None:
             needed = wait + self.times.expected(request.rows, now)

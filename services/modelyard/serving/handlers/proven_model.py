@@ -36,6 +36,7 @@ SERIAL_S: Final = 3e-4
 """One that answers within this is called by one caller at a time: the interpreter's own time is most of it."""
 WORTH: Final = 0.15
 """What a batch must save of each example's time for batches to be made; less is noise, and all in a batch wait for the last."""
+NOISE: Final = 0.02
 NEAR_BEST: Final = 0.95
 """Of several numbers of threads with this share of the best throughput the largest is taken: it answers a lone caller sooner."""
 PROOF_S: Final = 3.0
@@ -185,8 +186,9 @@ def prove_batches(model: RunnableModel, vectors: TestVectors, row_s: float, most
             problem = differing(alone, together, order, model.card.precision)
             if problem:
                 return 1, f"in a batch of {size} {problem}"
-        if 1 - taken / (size * row_s) >= max(WORTH, saved + 0.02):
-            best, saved = size, 1 - taken / (size * row_s)
+        now = 1 - taken / (size * row_s)
+        if now >= max(WORTH, saved - NOISE):
+            best, saved = size, max(now, saved)
     return (best, "") if best > 1 else (1, "a batch takes as long as its examples one by one")
 
 
