@@ -208,6 +208,8 @@ class Http2Connection(asyncio.Protocol):
             stream.ended = True
         elif not payload:
             self._nuisance()
+        else:
+            self._allowance.give()  # a long stream of small messages brings pings and window updates with it
         stream.received += len(payload)
         if stream.expected is not None:
             self._check_length(stream, size)
@@ -496,6 +498,7 @@ class Http2Connection(asyncio.Protocol):
             self._send_window -= size
             stream.waiting_bytes -= size
             self.budget.give(size)
+            self._allowance.give()  # the peer answers with a window update
             self.write(frames.frame(frames.DATA, 0, stream.id, bytes(body)))
         if waiting:
             self._blocked[stream.id] = stream
