@@ -1,9 +1,8 @@
-"""python -m modelyard.serving: the serving service; with --bundle FILE: that one exported model, without any other service."""
+"""python -m modelyard.serving: the serving service; with --bundle FILE: exported models alone, without any other service."""
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
 from functools import partial
 from pathlib import Path
@@ -20,35 +19,42 @@ def main(arguments: list[str] | None = None) -> int:
         description="Serves the deployments of its database; settings come from MODELYARD_* environment variables.",
         epilog="example: python -m modelyard.serving --bundle flowers.zip --name flowers --port 8971",
     )
-    parser.add_argument("--bundle", type=Path, help="serve this exported model and nothing else; needs no database")
-    parser.add_argument("--name", help="the model's name with --bundle (default: the file's name without its ending)")
-    parser.add_argument("--passport", type=Path, help="its passport; needed where MODELYARD_PASSPORT_TRUSTED_KEYS is set")
+    parser.add_argument("--bundle", type=Path, action="append", help="serve this exported model, without a database; repeatable")
+    parser.add_argument("--name", action="append", help="the model's name, one a --bundle (default: the file's without ending)")
+    parser.add_argument(
+        "--passport", type=Path, action="append", help="its passport; needed where MODELYARD_PASSPORT_TRUSTED_KEYS is set"
+    )
     parser.add_argument("--host", help="address to listen on with --bundle (default: MODELYARD_HOST or 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on with --bundle (default: MODELYARD_PORT or a free one)")
     given = parser.parse_args(arguments)
+    for option in ("name", "passport"):
+        if getattr(given, option) and len(getattr(given, option)) != len(given.bundle or ()):
+            parser.error(f"--{option} goes with --bundle, once with each, in the same order, or not at all")
     if given.bundle is not None:
-        return _serve_bundle(given)
-    if given.name or given.host or given.port is not None or given.passport:
-        parser.error("--name, --passport, --host and --port go with --bundle; without it use MODELYARD_HOST and MODELYARD_PORT")
+        return _serve_bundles(given)
+    if given.host or given.port is not None:
+        parser.error("--host and --port go with --bundle; without it use MODELYARD_HOST and MODELYARD_PORT")
     from modelyard.core.platform import run_service_main
     from modelyard.serving.bootstrap import build
 
     return run_service_main("serving", build, ServingSettings)
 
 
-def _serve_bundle(given: argparse.Namespace) -> int:
+def _serve_bundles(given: argparse.Namespace) -> int:
     from modelyard.core.rpc.logs import configure_logs
-    from modelyard.serving.bundle_server import serve_bundle
+    from modelyard.core.rpc.loop import run
+    from modelyard.serving.bundle_server import Offered, serve_bundles
 
-    name = given.name or given.bundle.stem
+    names = given.name or [bundle.stem for bundle in given.bundle]
+    passports = given.passport or [None] * len(given.bundle)
     try:
         settings = ServingSettings(**_overrides(given))
         configure_logs(settings.log_format, settings.log_level)
-        _check_file(given.bundle, "bundle")
-        if given.passport is not None:
-            _check_file(given.passport, "passport")
-        ready = partial(_say_ready, name, settings.host)
-        asyncio.run(serve_bundle(given.bundle, name, settings, ready, given.passport))
+        for option in ("bundle", "passport"):
+            for path in getattr(given, option) or ():
+                _check_file(path, option)
+        offered = [Offered(*each) for each in zip(given.bundle, names, passports, strict=True)]
+        run(serve_bundles(offered, settings, partial(_say_ready, ", ".join(names), settings.host)))
     except (ModelyardError, ValueError) as error:  # ValueError: a setting that is wrong, named by pydantic
         message = f"{error.reason}: {error.message}" if isinstance(error, ModelyardError) else str(error)
         sys.stderr.write(f"modelyard serving: {message}\n")

@@ -11,12 +11,13 @@ from modelyard.serving.adapters.background import Background
 from modelyard.serving.adapters.endpoint_store import SqlEndpointStore
 from modelyard.serving.adapters.passports import StoredPassports
 from modelyard.serving.adapters.services import ClientExports, ClientGates
-from modelyard.serving.data_plane import bundle_loader, inference_mount, inference_threads
+from modelyard.serving.data_plane import data_plane
 from modelyard.serving.handlers.deployer import Deployer
 from modelyard.serving.handlers.registry import Registry
-from modelyard.serving.ports import Exports, Gates, ModelLoader, Passports
-from modelyard.serving.rpc.inference_servicer import InferenceServicer
+from modelyard.serving.handlers.repository import deployed_models
+from modelyard.serving.ports import Exports, Gates, Passports
 from modelyard.serving.rpc.servicer import ServingServicer
+from modelyard.serving.served_models import ClosableLoader, model_loader
 from modelyard.serving.settings import ServingSettings
 from modelyard.serving.v1.serving_service_pb2_grpc import add_ServingServiceServicer_to_server
 
@@ -28,35 +29,37 @@ def build(
     exports: Exports | None = None,
     gates: Gates | None = None,
     passports: Passports | None = None,
-    loader: ModelLoader | None = None,
+    loader: ClosableLoader | None = None,
 ) -> Service:
     """The serving service. What is given replaces what would be made."""
     settings = settings or serving_settings(platform)
     if settings.passport_trusted_keys is not None:
         trusted_keys(settings.passport_trusted_keys)  # a file that is no key is told when the service starts
-    registry, threads, client = Registry(), inference_threads(settings), cache(platform.client)
+    registry, client = Registry(), cache(platform.client)
+    loader = loader or model_loader(settings)
     deployer = Deployer(
         store=SqlEndpointStore(platform.engine, platform.resources),
         exports=exports or ClientExports(client, platform.artifacts),
         gates=gates or ClientGates(client),
         passports=passports or StoredPassports(client, platform.artifacts, settings.trusted_keys_place()),
-        loader=loader or bundle_loader(settings),
+        loader=loader,
         registry=registry,
     )
     background = Background(deployer, settings.reconcile_s, settings.retry_failed_s)
+    plane = data_plane(registry, deployed_models(deployer), settings.max_batch_size)
 
     def stop() -> None:
         background.stop()
-        threads.close()
+        loader.close()
 
     mounts = [
         Mount(
             "modelyard.serving.v1.ServingService",
             partial(add_ServingServiceServicer_to_server, ServingServicer(deployer)),
         ),
-        inference_mount(InferenceServicer(registry, threads, settings.max_batch_size)),
+        plane.mount,
     ]
-    return Service("serving", mounts, start=background.start, stop=stop)
+    return Service("serving", mounts, start=background.start, stop=stop, natives=plane.natives, http=plane.http)
 
 
 def serving_settings(platform: Platform) -> ServingSettings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from typing import Any
 
@@ -67,9 +68,10 @@ def test_shapes_that_overflow_or_do_not_fit_are_refused(datatype: str, shape: li
     with pytest.raises(InvalidArgument) as refused:
         tensors.decode_raw("x", datatype, shape, b"\x00" * 16)
     assert refused.value.reason == "SIZE_MISMATCH"
-    with pytest.raises(InvalidArgument) as typed:
-        tensors.decode_typed("x", datatype, shape, [0] * 16)
-    assert typed.value.reason == "SIZE_MISMATCH"
+    for refuse in (tensors.check_raw, tensors.pack):
+        with pytest.raises(InvalidArgument) as unread:
+            refuse("x", datatype, math.prod(shape), b"\x00" * 16)
+        assert unread.value.reason == "SIZE_MISMATCH"
 
 
 @pytest.mark.parametrize("datatype", ["", "BF16", "fp32", "STRING", "X" * 1000])
@@ -125,7 +127,7 @@ def test_a_bool_that_is_neither_is_refused() -> None:
 )
 def test_typed_values_out_of_range_are_refused_and_not_wrapped(datatype: str, values: list[int]) -> None:
     with pytest.raises(InvalidArgument) as refused:
-        tensors.decode_typed("x", datatype, [1], values)
+        tensors.pack("x", datatype, 1, values)
     assert refused.value.reason == "OUT_OF_RANGE"
 
 
@@ -140,10 +142,21 @@ def test_typed_values_out_of_range_are_refused_and_not_wrapped(datatype: str, va
     ],
 )
 def test_typed_contents_are_read(datatype: str, values: list[Any]) -> None:
-    assert tensors.decode_typed("x", datatype, [2, 1], values).tolist() == [[value] for value in values]
+    raw = tensors.pack("x", datatype, 2, values)
+    assert tensors.decode_raw("x", datatype, [2, 1], raw).tolist() == [[value] for value in values]
+    assert tensors.unpack(datatype, raw) == values
 
 
-def test_fp16_has_no_typed_contents() -> None:
-    with pytest.raises(InvalidArgument) as refused:
-        tensors.decode_typed("x", "FP16", [1], [])
-    assert refused.value.reason == "RAW_ONLY"
+@given(st.data(), st.sampled_from(sorted(tensors.NUMERIC)), SHAPES)
+def test_lists_survive_the_wire(data: st.DataObject, datatype: str, shape: tuple[int, ...]) -> None:
+    values = data.draw(arrays.arrays(tensors.NUMERIC[datatype], shape)).ravel().tolist()
+    raw = tensors.pack("x", datatype, len(values), values)
+    np.testing.assert_array_equal(tensors.unpack(datatype, raw), values)
+
+
+@given(st.lists(st.floats(width=16), min_size=1, max_size=8))
+def test_bf16_becomes_the_same_number(values: list[float]) -> None:
+    """A number of 16 bits that BF16 can hold: its FP32 form with the lower half cut off."""
+    cut = np.array(values, "<f4").view("<u4") & 0xFFFF0000
+    halves = (cut >> 16).astype("<u2").tobytes()
+    np.testing.assert_array_equal(np.frombuffer(tensors.bf16_to_fp32(halves), "<f4"), cut.view("<f4"))

@@ -1,15 +1,17 @@
-"""Tensors as the Open Inference Protocol carries them: bytes and typed lists to numpy arrays and back, with every check.
+"""Tensors as the Open Inference Protocol carries them: raw bytes, typed lists and numpy arrays, with every check.
 
 Source of the format: the Open Inference Protocol, version 2 (gRPC): elements row-major and little-endian; a BYTES element is a
 4-byte little-endian length and that many bytes. Shapes and lengths come from callers, so nothing is believed: sizes are computed
-with Python's integers (no overflow) and compared with the bytes that came before any memory is taken.
+with Python's integers (no overflow) and compared with the bytes that came before any memory is taken. A request goes from the
+wire to the model's process as the bytes it came in (`check_raw`); arrays are made there.
 """
 
 from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -20,6 +22,7 @@ from modelyard.core.errors import InvalidArgument
 Array = NDArray[Any]
 
 BYTES: Final = "BYTES"
+BF16: Final = "BF16"
 NUMERIC: Final = {
     "BOOL": np.dtype("?"),
     "UINT8": np.dtype("u1"),
@@ -34,7 +37,9 @@ NUMERIC: Final = {
     "FP32": np.dtype("<f4"),
     "FP64": np.dtype("<f8"),
 }
-"""The fixed-size datatypes. BF16 is in the protocol, but numpy has no such type and no bundle takes it."""
+"""The fixed-size datatypes. BF16 is in the protocol too, but numpy has no such type and no bundle is made with it."""
+
+FLOATS: Final = frozenset({"FP16", "FP32", "FP64"})
 
 TYPED_FIELDS: Final = {
     "BOOL": "bool_contents",
@@ -93,63 +98,97 @@ def decode_raw(name: str, datatype: str, shape: Sequence[int], raw: bytes) -> Ar
         needed = count * dtype.itemsize
         what = f"holds {len(raw)} bytes; {datatype} {list(shape)} needs {needed}"
         raise _wrong(name, "SIZE_MISMATCH", what, size_bytes=len(raw), needed_bytes=needed)
-    if datatype == "BOOL" and raw.strip(b"\x00\x01"):
+    if datatype == "BOOL":
         _check_bool(name, raw)
     return np.frombuffer(raw, dtype=dtype).reshape(shape)
 
 
-def decode_typed(name: str, datatype: str, shape: Sequence[int], values: Sequence[Any]) -> Array:
-    """The array of a typed list (see TYPED_FIELDS).
+def check_raw(name: str, datatype: str, count: int, raw: bytes) -> None:
+    """Whether `raw` is `count` elements of a known datatype, without reading more than it must.
 
-    Raises InvalidArgument UNKNOWN_DATATYPE, BAD_SHAPE, SIZE_MISMATCH, OUT_OF_RANGE, or RAW_ONLY for FP16.
+    Raises InvalidArgument SIZE_MISMATCH, BAD_BYTES or BAD_BOOL, naming the input.
     """
-    count = element_count(name, shape)
-    dtype = NUMERIC.get(known_datatype(name, datatype))
-    if datatype not in TYPED_FIELDS:
-        raise _wrong(name, "RAW_ONLY", f"is {datatype}, which has no typed contents; send raw_input_contents", datatype=datatype)
+    if datatype == BYTES:
+        deque(_spans(name, raw, count), maxlen=0)
+        return
+    needed = count * NUMERIC[datatype].itemsize
+    if len(raw) != needed:
+        what = f"holds {len(raw)} bytes; {count} elements of {datatype} need {needed}"
+        raise _wrong(name, "SIZE_MISMATCH", what, size_bytes=len(raw), needed_bytes=needed)
+    if datatype == "BOOL":
+        _check_bool(name, raw)
+
+
+def pack(name: str, datatype: str, count: int, values: Sequence[Any]) -> bytes:
+    """The raw bytes of a typed list: numbers, truth values, or byte strings for BYTES.
+
+    Raises InvalidArgument SIZE_MISMATCH, OUT_OF_RANGE.
+    """
     if len(values) != count:
-        what = f"holds {len(values)} elements; the shape {list(shape)} needs {count}"
+        what = f"holds {len(values)} elements; its shape needs {count}"
         raise _wrong(name, "SIZE_MISMATCH", what, elements=len(values), needed_elements=count)
-    if dtype is None:
-        return _shaped(list(values), shape)
+    if datatype == BYTES:
+        return join_bytes(values)
     try:
-        return np.array(values, dtype=dtype).reshape(shape)
+        return np.fromiter(values, NUMERIC[datatype], count).tobytes()
     except OverflowError as error:
-        what = f"holds a value that {datatype} cannot ({error})"
-        raise _wrong(name, "OUT_OF_RANGE", what, datatype=datatype) from error
+        raise _wrong(name, "OUT_OF_RANGE", f"holds a value that {datatype} cannot ({error})", datatype=datatype) from error
+
+
+def unpack(datatype: str, raw: bytes | memoryview) -> list[Any]:
+    """The elements of a well-formed tensor: numbers, truth values, or byte strings for BYTES."""
+    if datatype == BYTES:
+        whole = bytes(raw)
+        return [whole[start:end] for start, end in _spans("", whole, None)]
+    values: list[Any] = np.frombuffer(raw, NUMERIC[datatype]).tolist()
+    return values
+
+
+def join_bytes(elements: Sequence[bytes]) -> bytes:
+    """A BYTES tensor: each element after its 4-byte length."""
+    return b"".join(part for element in elements for part in (_LENGTH.pack(len(element)), element))
+
+
+def bf16_to_fp32(raw: bytes) -> bytes:
+    """BF16 as FP32, which is exact: a BF16 is the upper half of an FP32. `raw` holds whole elements."""
+    return (np.frombuffer(raw, "<u2").astype("<u4") << 16).astype("<u4").tobytes()
 
 
 def split_bytes(name: str, raw: bytes, count: int) -> list[bytes]:
     """The elements of a BYTES tensor. Raises InvalidArgument BAD_BYTES unless `raw` is exactly `count` of them."""
-    if len(raw) < count * _LENGTH.size:
-        what = f"holds {len(raw)} bytes, which is too little for {count} elements with their 4-byte lengths"
-        raise _wrong(name, "BAD_BYTES", what, size_bytes=len(raw), elements=count)
-    elements: list[bytes] = []
-    position = 0
-    for index in range(count):
-        start = position + _LENGTH.size
-        if start > len(raw):
-            raise _wrong(name, "BAD_BYTES", f"ends within the length of element {index}", element=index)
-        position = start + _LENGTH.unpack_from(raw, start - _LENGTH.size)[0]
-        if position > len(raw):
-            what = f"says that element {index} has {position - start} bytes, but {len(raw) - start} are left"
-            raise _wrong(name, "BAD_BYTES", what, element=index, announced=position - start, left=len(raw) - start)
-        elements.append(raw[start:position])
-    if position != len(raw):
-        what = f"holds {len(raw) - position} bytes after its last element, of {count}"
-        raise _wrong(name, "BAD_BYTES", what, left=len(raw) - position, elements=count)
-    return elements
+    return [bytes(raw[start:end]) for start, end in _spans(name, raw, count)]
 
 
 def encode_raw(array: Array) -> bytes:
     """The bytes of an array, row-major and little-endian; of dtype object (str or bytes): each with its 4-byte length."""
     if array.dtype != object:
         return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
-    parts: list[bytes] = []
-    for element in array.ravel().tolist():
-        data = element if isinstance(element, bytes) else str(element).encode()
-        parts += (_LENGTH.pack(len(data)), data)
-    return b"".join(parts)
+    return join_bytes([each if isinstance(each, bytes) else str(each).encode() for each in array.ravel().tolist()])
+
+
+def _spans(name: str, raw: bytes, count: int | None) -> Iterator[tuple[int, int]]:
+    """Where each element of a BYTES tensor begins and ends. `count`: how many there must be; None: as many as there are.
+
+    Raises InvalidArgument BAD_BYTES.
+    """
+    size = len(raw)
+    if count is not None and size < count * _LENGTH.size:
+        what = f"holds {size} bytes, which is too little for {count} elements with their 4-byte lengths"
+        raise _wrong(name, "BAD_BYTES", what, size_bytes=size, elements=count)
+    position = index = 0
+    while position < size if count is None else index < count:
+        start = position + _LENGTH.size
+        if start > size:
+            raise _wrong(name, "BAD_BYTES", f"ends within the length of element {index}", element=index)
+        position = start + _LENGTH.unpack_from(raw, start - _LENGTH.size)[0]
+        if position > size:
+            what = f"says that element {index} has {position - start} bytes, but {size - start} are left"
+            raise _wrong(name, "BAD_BYTES", what, element=index, announced=position - start, left=size - start)
+        yield start, position
+        index += 1
+    if position != size:
+        what = f"holds {size - position} bytes after its last element, of {count}"
+        raise _wrong(name, "BAD_BYTES", what, left=size - position, elements=count)
 
 
 def _shaped(elements: list[bytes], shape: Sequence[int]) -> Array:
@@ -160,8 +199,9 @@ def _shaped(elements: list[bytes], shape: Sequence[int]) -> Array:
 
 def _check_bool(name: str, raw: bytes) -> None:
     """Any byte but 0 and 1 in a numpy bool is undefined behaviour further on."""
-    wrong = next((value for value in raw if value > 1), None)
-    if wrong is not None:
+    others = bytes(raw).translate(None, b"\x00\x01")
+    if others:
+        wrong = others[0]
         raise _wrong(name, "BAD_BOOL", f"holds the byte {wrong}; a BOOL is 0 or 1", value=wrong)
 
 

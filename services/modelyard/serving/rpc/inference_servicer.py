@@ -1,44 +1,41 @@
-"""GRPCInferenceService: the Open Inference Protocol, version 2."""
+"""GRPCInferenceService: the Open Inference Protocol, version 2, with Triton's extensions."""
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Final
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, Final, TypeVar
 
-from prometheus_client import Counter
+from google.protobuf.json_format import ParseDict
+from google.protobuf.message import Message
 
 from inference import grpc_service_pb2 as oip
 from inference.grpc_service_pb2_grpc import GRPCInferenceServiceServicer
-from modelyard.formats.bundle import TensorSpec
-from modelyard.serving.domain.deadline import check_deadline
-from modelyard.serving.domain.endpoint import DeploymentState
-from modelyard.serving.handlers.registry import Entry, Registry
-from modelyard.serving.ports import InferenceThreads, LoadedModel
-from modelyard.serving.rpc.tensors import read_inputs, response, wanted_outputs
+from modelyard.core.errors import Unimplemented
+from modelyard.core.http.calls import UnaryHandler
+from modelyard.serving.handlers.registry import Registry
+from modelyard.serving.handlers.repository import Repository, check_load_parameters
+from modelyard.serving.rpc import model_info
+from modelyard.serving.rpc.infer_stream import answered_in_order
+from modelyard.serving.rpc.inference_calls import InferenceCalls
 
-EXAMPLES = Counter("modelyard_examples_total", "Examples that predictions were made for.", ["model", "version"])
-PLATFORM: Final = "onnxruntime_onnx"
-BACKEND: Final = "onnxruntime"
-EXTENSIONS: Final = ("model_configuration", "model_repository_index")
-_STATES: Final = {
-    DeploymentState.READY: "READY",
-    DeploymentState.LOADING: "LOADING",
-    DeploymentState.FAILED: "UNAVAILABLE",
-    DeploymentState.UNHEALTHY: "UNAVAILABLE",
-}
+M = TypeVar("M", bound=Message)
+SERVICE: Final = "inference.GRPCInferenceService"
 
 
-@dataclass(frozen=True)
 class InferenceServicer(GRPCInferenceServiceServicer):
-    """Predictions, health and metadata. Everything but the models' computing happens on the event loop."""
+    """Predictions, health and metadata. What is `async` only looks at memory; what is not runs in a thread of the rpc shell."""
 
-    registry: Registry
-    threads: InferenceThreads
-    max_batch: int
+    def __init__(self, calls: InferenceCalls, repository: Repository, max_batch: int) -> None:
+        self._calls = calls
+        self._registry: Registry = calls.registry
+        self._repository = repository
+        self._max_batch = max_batch
+
+    def natives(self) -> Mapping[str, UnaryHandler]:
+        """The methods that the front end answers itself, by path."""
+        return {f"/{SERVICE}/ModelInfer": self._calls.model_infer}
 
     async def ServerLive(self, request: oip.ServerLiveRequest, context: Any) -> oip.ServerLiveResponse:
         """True, or there would be no answer."""
@@ -46,91 +43,154 @@ class InferenceServicer(GRPCInferenceServiceServicer):
 
     async def ServerReady(self, request: oip.ServerReadyRequest, context: Any) -> oip.ServerReadyResponse:
         """True when all that is deployed was loaded or tried."""
-        return oip.ServerReadyResponse(ready=self.registry.complete)
+        return oip.ServerReadyResponse(ready=self._registry.complete)
 
     async def ModelReady(self, request: oip.ModelReadyRequest, context: Any) -> oip.ModelReadyResponse:
-        """False for what is not there, loading or failed."""
-        return oip.ModelReadyResponse(ready=self.registry.is_ready(request.name, request.version))
+        """False for what is not there, loading, failed or unhealthy."""
+        return oip.ModelReadyResponse(ready=self._registry.is_ready(request.name, request.version))
 
     async def ServerMetadata(self, request: oip.ServerMetadataRequest, context: Any) -> oip.ServerMetadataResponse:
         """Who the server is."""
-        return oip.ServerMetadataResponse(name="modelyard", version=_version(), extensions=EXTENSIONS)
+        return ParseDict(model_info.server_metadata(), oip.ServerMetadataResponse())
 
     async def ModelMetadata(self, request: oip.ModelMetadataRequest, context: Any) -> oip.ModelMetadataResponse:
         """Versions, inputs and outputs."""
-        entry, loaded = self.registry.find(request.name, request.version)
-        return oip.ModelMetadataResponse(
-            name=entry.model,
-            versions=[other.version for other in self.registry.versions(entry.model) if other.loaded],
-            platform=PLATFORM,
-            inputs=_metadata(loaded.card.inputs),
-            outputs=_metadata(loaded.card.served_outputs),
-        )
+        entry, model = self._registry.find(request.name, request.version)
+        return ParseDict(model_info.model_metadata(self._registry, entry, model), oip.ModelMetadataResponse())
 
     async def ModelConfig(self, request: oip.ModelConfigRequest, context: Any) -> oip.ModelConfigResponse:
         """What callers that batch need to know."""
-        entry, loaded = self.registry.find(request.name, request.version)
-        return oip.ModelConfigResponse(config=_config(entry, loaded, self.max_batch))
+        entry, model = self._registry.find(request.name, request.version)
+        config = model_info.model_config(entry, model, self._max_batch)
+        return ParseDict({"config": config}, oip.ModelConfigResponse())
+
+    async def ModelStatistics(self, request: oip.ModelStatisticsRequest, context: Any) -> oip.ModelStatisticsResponse:
+        """Of one version, of all of a model, or of all models."""
+        found = model_info.statistics_of(self._registry, request.name, request.version)
+        return oip.ModelStatisticsResponse(model_stats=[ParseDict(each, oip.ModelStatistics()) for each in found])
 
     async def RepositoryIndex(self, request: oip.RepositoryIndexRequest, context: Any) -> oip.RepositoryIndexResponse:
         """Every version of every model with its state."""
-        entries = [entry for entry in self.registry.entries() if entry.loaded or not request.ready]
-        return oip.RepositoryIndexResponse(models=[_index(entry) for entry in entries])
+        models = model_info.repository_index(self._registry.entries(), only_ready=request.ready)
+        return ParseDict({"models": models}, oip.RepositoryIndexResponse())
+
+    def RepositoryModelLoad(self, request: oip.RepositoryModelLoadRequest, context: Any) -> oip.RepositoryModelLoadResponse:
+        """Only what is deployed."""
+        check_load_parameters(request.parameters)
+        self._repository.load(request.model_name)
+        return oip.RepositoryModelLoadResponse()
+
+    def RepositoryModelUnload(self, request: oip.RepositoryModelUnloadRequest, context: Any) -> oip.RepositoryModelUnloadResponse:
+        """`unload_dependents` changes nothing: no model depends on another."""
+        self._repository.unload(request.model_name)
+        return oip.RepositoryModelUnloadResponse()
 
     async def ModelInfer(self, request: oip.ModelInferRequest, context: Any) -> oip.ModelInferResponse:
-        """One prediction: small ones where the request was read, the others in a thread."""
-        entry, loaded = self.registry.find(request.model_name, request.model_version)
-        remaining = context.time_remaining()
-        deadline = None if remaining is None else time.monotonic() + remaining
-        if _is_small(request, loaded):
-            check_deadline(deadline, time.monotonic())
-            return self._answer(request, entry, loaded)
-        return await self.threads.run(lambda: self._answer(request, entry, loaded), deadline)
+        """One prediction, where the front end does not answer it itself."""
+        caller = _Awaited(context)
+        take_back = self._calls.infer(request, caller, time.perf_counter_ns())
+        try:
+            return oip.ModelInferResponse.FromString(await caller.future)
+        except asyncio.CancelledError:
+            take_back()
+            raise
 
-    def _answer(self, request: oip.ModelInferRequest, entry: Entry, loaded: LoadedModel) -> oip.ModelInferResponse:
-        wanted = wanted_outputs(request, loaded.card.served_outputs)
-        answers = loaded.run(read_inputs(request, loaded.card, self.max_batch))
-        EXAMPLES.labels(entry.model, entry.version).inc(len(answers[wanted[0].name]))
-        return response(request, entry.version, wanted, answers)
+    async def ModelStreamInfer(
+        self, requests: AsyncIterator[oip.ModelInferRequest], context: Any
+    ) -> AsyncIterator[oip.ModelStreamInferResponse]:
+        """Predictions over one stream, several at once, answered in the order asked."""
+
+        def ask(request: oip.ModelInferRequest) -> tuple[asyncio.Future[bytes], Callable[[], None]]:
+            caller = _Awaited(context)
+            return caller.future, self._calls.infer(request, caller, time.perf_counter_ns())
+
+        async for response in answered_in_order(requests, ask):
+            yield response
+
+    async def SystemSharedMemoryStatus(
+        self, request: oip.SystemSharedMemoryStatusRequest, context: Any
+    ) -> oip.SystemSharedMemoryStatusResponse:
+        """None: clients ask when they start."""
+        return oip.SystemSharedMemoryStatusResponse()
+
+    async def SystemSharedMemoryRegister(
+        self, request: oip.SystemSharedMemoryRegisterRequest, context: Any
+    ) -> oip.SystemSharedMemoryRegisterResponse:
+        """Not offered."""
+        raise no_shared_memory()
+
+    async def SystemSharedMemoryUnregister(
+        self, request: oip.SystemSharedMemoryUnregisterRequest, context: Any
+    ) -> oip.SystemSharedMemoryUnregisterResponse:
+        """Nothing is registered: clients do this when they start."""
+        return oip.SystemSharedMemoryUnregisterResponse()
+
+    async def CudaSharedMemoryStatus(
+        self, request: oip.CudaSharedMemoryStatusRequest, context: Any
+    ) -> oip.CudaSharedMemoryStatusResponse:
+        """None: clients ask when they start."""
+        return oip.CudaSharedMemoryStatusResponse()
+
+    async def CudaSharedMemoryRegister(
+        self, request: oip.CudaSharedMemoryRegisterRequest, context: Any
+    ) -> oip.CudaSharedMemoryRegisterResponse:
+        """Not offered."""
+        raise no_shared_memory()
+
+    async def CudaSharedMemoryUnregister(
+        self, request: oip.CudaSharedMemoryUnregisterRequest, context: Any
+    ) -> oip.CudaSharedMemoryUnregisterResponse:
+        """Nothing is registered: clients do this when they start."""
+        return oip.CudaSharedMemoryUnregisterResponse()
+
+    async def TraceSetting(self, request: oip.TraceSettingRequest, context: Any) -> oip.TraceSettingResponse:
+        """What is traced; perf_analyzer asks when it starts."""
+        if request.settings:
+            raise no_settings("tracing")
+        return ParseDict({"settings": {key: {"value": [value]} for key, value in TRACING.items()}}, oip.TraceSettingResponse())
+
+    async def LogSettings(self, request: oip.LogSettingsRequest, context: Any) -> oip.LogSettingsResponse:
+        """What is logged."""
+        if request.settings:
+            raise no_settings("logging")
+        return oip.LogSettingsResponse()
 
 
-def _is_small(request: oip.ModelInferRequest, loaded: LoadedModel) -> bool:
-    """Whether to answer on the event loop: a small batch for a quick model, and no picture file, which must be decoded first."""
-    if not request.inputs:
-        return True
-    first = request.inputs[0]
-    if not first.shape or first.shape[0] > loaded.inline_examples:
-        return False
-    return loaded.card.picture is None or first.datatype != "BYTES"
+TRACING: Final = {"trace_level": "OFF"}
+"""What is traced over this protocol: nothing."""
 
 
-def _metadata(specs: Sequence[TensorSpec]) -> list[oip.ModelMetadataResponse.TensorMetadata]:
-    return [oip.ModelMetadataResponse.TensorMetadata(name=spec.name, datatype=spec.datatype, shape=spec.shape) for spec in specs]
+def no_shared_memory() -> Unimplemented:
+    """Why regions cannot be registered."""
+    message = "shared memory is not offered: a caller would name memory of the server's machine; send tensors in the request"
+    return Unimplemented("SHARED_MEMORY_NOT_OFFERED", message)
 
 
-def _config(entry: Entry, loaded: LoadedModel, max_batch: int) -> oip.ModelConfig:
-    """All bundles take batches, so dims leave out the first dimension."""
-    config = oip.ModelConfig(name=entry.model, platform=PLATFORM, backend=BACKEND, max_batch_size=max_batch)
-    for spec in loaded.card.inputs:
-        config.input.add(name=spec.name, data_type=_data_type(spec.datatype), dims=spec.shape[1:])
-    for spec in loaded.card.served_outputs:
-        config.output.add(name=spec.name, data_type=_data_type(spec.datatype), dims=spec.shape[1:])
-    return config
+def no_settings(what: str) -> Unimplemented:
+    """Why settings cannot be changed."""
+    message = f"{what} cannot be changed over this protocol; the server's own settings say it (MODELYARD_* when it starts)"
+    return Unimplemented("SETTINGS_NOT_OFFERED", message)
 
 
-def _data_type(datatype: str) -> oip.DataType.ValueType:
-    name = "TYPE_STRING" if datatype == "BYTES" else f"TYPE_{datatype}"
-    return oip.DataType.Value(name)
+class _Awaited:
+    """A Caller behind grpc.aio: the answer becomes a future."""
 
+    def __init__(self, context: Any) -> None:
+        self._context = context
+        self.future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
-def _index(entry: Entry) -> oip.RepositoryIndexResponse.ModelIndex:
-    state, reason = _STATES[entry.condition.state], entry.condition.message
-    return oip.RepositoryIndexResponse.ModelIndex(name=entry.model, version=entry.version, state=state, reason=reason)
+    @property
+    def deadline(self) -> float | None:
+        remaining = self._context.time_remaining()
+        return None if remaining is None else time.monotonic() + remaining
 
+    def metadata(self, key: str) -> str:
+        return next((str(value) for name, value in reversed(self._context.invocation_metadata() or ()) if name == key), "")
 
-@cache
-def _version() -> str:
-    try:
-        return version("modelyard")
-    except PackageNotFoundError:
-        return "unknown"
+    def answer(self, message: bytes) -> None:
+        if not self.future.done():
+            self.future.set_result(message)
+
+    def fail(self, error: Exception) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)

@@ -1,0 +1,129 @@
+"""ModelInfer from bytes to bytes: the way that nearly every request goes, on the event loop, without grpcio between."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+from inference import grpc_service_pb2 as oip
+from modelyard.core.errors import InvalidArgument, ModelyardError
+from modelyard.core.http.calls import UnaryCall
+from modelyard.serving.handlers.predict import Mirror, count_refusal, predict
+from modelyard.serving.handlers.registry import Registry
+from modelyard.serving.handlers.router import Route, route, sticky_header
+from modelyard.serving.ports import Answer
+from modelyard.serving.rpc.infer_request import Wanted, parameter, parse, read_inputs, wanted_outputs
+from modelyard.serving.rpc.infer_response import response_bytes
+from modelyard.serving.rpc.signature import Signature, Signatures
+
+TIMEOUT: Final = "timeout"
+"""Parameter of a request: microseconds in which it must be answered."""
+LONGEST_ID: Final = 1024
+"""Characters of a request's id."""
+
+
+class Caller(Protocol):
+    """Whoever asked: UnaryCall is one."""
+
+    @property
+    def deadline(self) -> float | None:
+        """When the caller stops waiting, as a time.monotonic(); None: never."""
+
+    def metadata(self, key: str) -> str:
+        """The caller's metadata under a lower-case key; empty when there is none."""
+
+    def answer(self, message: bytes) -> None:
+        """Takes the bytes of the ModelInferResponse."""
+
+    def fail(self, error: Exception) -> None:
+        """Takes why there is none."""
+
+
+def no_mirror(chosen: Route, inputs: object, rows: int, answer: Answer) -> None:
+    """For a server without shadows."""
+
+
+class InferenceCalls:
+    """Answers ModelInferRequests."""
+
+    def __init__(self, registry: Registry, signatures: Signatures, mirror: Mirror = no_mirror) -> None:
+        self.registry = registry
+        self.signatures = signatures
+        self.mirror = mirror
+
+    def model_infer(self, call: UnaryCall, message: bytes) -> None:
+        """The UnaryHandler of ModelInfer."""
+        begun_ns = time.perf_counter_ns()
+        call.on_cancel(self.infer(parse(message), call, begun_ns))
+
+    def infer(self, request: oip.ModelInferRequest, caller: Caller, begun_ns: int) -> Callable[[], None]:
+        """Asks for an answer. Gives what takes the request back. When it raises, the caller was told nothing."""
+        request_id = request.id
+        chosen = self.chosen(request.model_name, request.model_version, request_id, caller.metadata)
+        entry, statistics = chosen.entry, chosen.model.statistics
+        try:
+            check_id(request_id)
+            signature = self.signatures.of(entry.model, entry.version, chosen.model.card)
+            inputs, rows = read_inputs(request, signature)
+            wanted = wanted_outputs(request, signature)
+            deadline = caller.deadline
+            if request.parameters:
+                deadline = earlier(deadline, parameter(request.parameters, TIMEOUT))
+            receiver = _Receiver(signature, request_id, wanted, caller)
+            return predict(chosen, inputs, rows, begun_ns=begun_ns, deadline=deadline, receiver=receiver, mirror=self.mirror)
+        except ModelyardError as error:
+            count_refusal(statistics, error, begun_ns)
+            raise
+
+    def chosen(self, model: str, version: str, request_id: str, metadata: Callable[[str], str]) -> Route:
+        """Who answers: the version named, or whom the traffic says. A header keeps a caller on a version, else its id."""
+        header = "" if version else sticky_header(self.registry, model)
+        return route(self.registry, model, version, (header and metadata(header)) or request_id)
+
+
+class _Receiver:
+    """Puts an answer into bytes."""
+
+    __slots__ = ("caller", "request_id", "signature", "wanted")
+
+    def __init__(self, signature: Signature, request_id: str, wanted: Sequence[Wanted] | None, caller: Caller) -> None:
+        self.signature, self.request_id, self.wanted, self.caller = signature, request_id, wanted, caller
+
+    def give(self, answer: Answer) -> None:
+        self.caller.answer(response_bytes(self.signature, self.request_id, self.wanted, answer))
+
+    def fail(self, error: Exception) -> None:
+        self.caller.fail(error)
+
+
+def check_id(request_id: str) -> None:
+    """Raises InvalidArgument BAD_ID for one that is too long, or no text: it goes back with the answer."""
+    if len(request_id) > LONGEST_ID:
+        message = f"id has {len(request_id)} characters; at most {LONGEST_ID} are taken"
+        raise InvalidArgument("BAD_ID", message, field="id", length=len(request_id))
+    try:
+        request_id.encode()
+    except UnicodeEncodeError as error:  # JSON may escape half of a character
+        raise InvalidArgument("BAD_ID", "id holds half a character; it must be text", field="id") from error
+
+
+def earlier(deadline: float | None, timeout_us: object) -> float | None:
+    """The earlier of a deadline and a timeout in microseconds from now; 0 and None: no timeout.
+
+    Clients send it as a whole number of any kind or as text. Raises InvalidArgument BAD_PARAMETER for what is no number.
+    """
+    if timeout_us is None:
+        return deadline
+    try:
+        microseconds = float(timeout_us)  # type: ignore[arg-type]  # raises for what is none
+    except (TypeError, ValueError, OverflowError):
+        microseconds = math.nan
+    if isinstance(timeout_us, bool) or not microseconds >= 0:
+        message = f"the parameter timeout is {str(timeout_us)[:40]!r}; it must be microseconds, 0 or more"
+        raise InvalidArgument("BAD_PARAMETER", message, field="parameters.timeout", parameter=TIMEOUT)
+    if not microseconds:
+        return deadline
+    ends = time.monotonic() + microseconds / 1e6
+    return ends if deadline is None else min(ends, deadline)
