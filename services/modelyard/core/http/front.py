@@ -45,8 +45,8 @@ class Front:
         self._natives = {path: Native(path, handler) for path, handler in natives.items()}
         self._http = http
         self._methods, self._wrap = methods, wrap
-        self._limits = limits
-        self._budget = Budget(limits.held_bytes)
+        self.limits = limits
+        self.budget = Budget(limits.held_bytes)
         self._connections: set[Any] = set()
         self._servers: list[asyncio.Server] = []
         self._sweeper: asyncio.Task[None] | None = None
@@ -93,7 +93,7 @@ class Front:
         return Http2Request(self._http, connection, stream_id, head)
 
     def _accept(self) -> asyncio.Protocol:
-        if len(self._connections) >= self._limits.connections:
+        if len(self._connections) >= self.limits.connections:
             return _Refused()
         return _Newcomer(self)
 
@@ -107,9 +107,9 @@ class Front:
         lost: Callable[[Any], None] = self._connections.discard
         connection: Http2Connection | Http1Connection
         if is_http2:
-            connection = Http2Connection(self.open_stream, self._limits, self._budget, lost)
+            connection = Http2Connection(self.open_stream, self.limits, self.budget, lost)
         else:
-            connection = Http1Connection(self._http, self._limits, self._budget, lost)
+            connection = Http1Connection(self._http, self.limits, self.budget, lost)
         self._connections.add(connection)
         transport.set_protocol(connection)
         connection.connection_made(transport)
@@ -122,12 +122,12 @@ class Front:
 
     @property
     def request_s(self) -> float:
-        return self._limits.request_s
+        return self.limits.request_s
 
     async def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(self._limits.sweep_s)
+            await asyncio.sleep(self.limits.sweep_s)
             for connection in list(self._connections):
                 try:
                     connection.sweep(loop.time())
