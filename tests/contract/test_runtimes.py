@@ -161,7 +161,7 @@ NOT_READ = ("saved_model/fingerprint.pb", "model_data.h", "model_data.cc", "runn
 @pytest.mark.parametrize("data", [b"", b"hello", b"\x00" * 64, b"\xff" * 64, b"\x1c\x00\x00\x00TFL3" + b"\xff" * 64])
 def test_a_file_of_something_else(tmp_path: Path, form: str, files_of: Callable[[str], Files], data: bytes) -> None:
     files = files_of(form)
-    main = next(iter(set(files) & {"model.onnx", "model.tflite", "saved_model/saved_model.pb", "model.xml"}))
+    main = next(iter(set(files) & {"model.onnx", "model.tflite", "saved_model/saved_model.pb", "model.xml", "model.pt2"}))
     with pytest.raises(InvalidArgument) as caught:
         load_model(open_bundle(runtime_bundle(tmp_path / "m", form, files | {main: data})))
     assert caught.value.reason == "INVALID_BUNDLE"

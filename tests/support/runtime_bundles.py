@@ -16,7 +16,18 @@ from modelyard.formats.bundle import BundleCard, PictureInput, Source, TensorMap
 from tests.support.tflite_files import red_or_green
 
 Array = NDArray[Any]
-FORMS = ("onnx", "litert-fp32", "litert-int8", "litert-batch3", "litert-nchw", "edge", "savedmodel", "openvino")
+FORMS = (
+    "onnx",
+    "litert-fp32",
+    "litert-int8",
+    "litert-batch3",
+    "litert-nchw",
+    "edge",
+    "savedmodel",
+    "openvino",
+    "torch_export",
+    "torch_export-batch3",
+)
 UNIT = 1 / 255
 
 
@@ -55,6 +66,8 @@ def model_files(form: str) -> dict[str, bytes]:
         "edge": lambda: {**dict.fromkeys(EDGE_EXTRAS, b"x"), "model.tflite": red_or_green(quantized=True)},
         "savedmodel": saved_model_files,
         "openvino": openvino_files,
+        "torch_export": torch_export_files,
+        "torch_export-batch3": lambda: torch_export_files(batch=3),
     }
     files: dict[str, bytes] = made[form]()
     return files
@@ -111,6 +124,30 @@ def openvino_files() -> dict[str, bytes]:
     with tempfile.TemporaryDirectory() as folder:
         openvino.save_model(model, Path(folder, "model.xml"), compress_to_fp16=False)
         return {name: Path(folder, name).read_bytes() for name in ("model.xml", "model.bin")}
+
+
+def torch_export_files(batch: int = 0) -> dict[str, bytes]:
+    """The same as a torch.export program; `batch`: for that many examples at once, 0 for any number."""
+    import io
+
+    import torch
+
+    from modelyard.exporter.worker.to_torch_export import without_pickles
+
+    class RedOrGreen(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weights = torch.nn.Parameter(torch.tensor([[8.0, -8], [-8, 8], [0, 0]]) * UNIT)
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return torch.softmax(image.float().mean(dim=(1, 2)) @ self.weights, dim=1)
+
+    shapes = None if batch else {"image": {0: torch.export.Dim("N")}}
+    example = torch.zeros((batch or 2, 4, 4, 3), dtype=torch.uint8)
+    program = torch.export.export(RedOrGreen().requires_grad_(False), (example,), dynamic_shapes=shapes).run_decompositions({})
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer)
+    return {"model.pt2": without_pickles(buffer.getvalue())}
 
 
 def saved_model_files(function: Any = None) -> dict[str, bytes]:

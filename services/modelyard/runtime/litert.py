@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from modelyard.core.errors import InvalidArgument
 from modelyard.formats.bundle import Bundle
+from modelyard.runtime.device import only_cpu
 from modelyard.runtime.inputs import Tensors
 from modelyard.runtime.pool import Pool
 from modelyard.runtime.wires import GraphTensor, Wire, connect
@@ -60,8 +61,9 @@ class LitertEngine:
         self._pool.clear()
 
 
-def load(bundle: Bundle, threads: int, concurrency: int) -> LitertEngine:
+def load(bundle: Bundle, threads: int, concurrency: int, device: str) -> LitertEngine:
     """The engine of a bundle."""
+    only_cpu(device, "LiteRT")
     return LitertEngine(bundle, threads, concurrency)
 
 

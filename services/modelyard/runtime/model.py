@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from modelyard.core.errors import FailedPrecondition, InvalidArgument
 from modelyard.formats.bundle import Bundle, BundleCard
+from modelyard.runtime.device import CPU, check_device
 from modelyard.runtime.inputs import LABEL, PROBABILITIES, Tensors, prepared
 
 Array = NDArray[Any]
@@ -37,6 +38,7 @@ RUNTIMES: Final[Mapping[str, Runtime]] = {
     "edge": Runtime("modelyard.runtime.litert", "ai_edge_litert", "litert"),
     "savedmodel": Runtime("modelyard.runtime.savedmodel", "tensorflow", "tensorflow"),
     "openvino": Runtime("modelyard.runtime.openvino", "openvino", "openvino"),
+    "torch_export": Runtime("modelyard.runtime.torch_export", "torch", "torch-export"),
 }
 
 
@@ -106,17 +108,19 @@ class LoadedModel:
         return np.array(self.card.classes, dtype=object)
 
 
-def load_model(bundle: Bundle, threads: int = 1, *, concurrency: int = 1) -> RunnableModel:
+def load_model(bundle: Bundle, threads: int = 1, *, concurrency: int = 1, device: str = CPU) -> RunnableModel:
     """Loads a bundle's model; `threads` (1 or more) is how many one call may use.
 
     `concurrency` (1 or more) is how many calls a runtime that answers one at a time may work on at once: each costs memory, made
-    when first needed; calls beyond it wait. onnxruntime and TensorFlow answer any number at once whatever it is.
-    Raises InvalidArgument INVALID_BUNDLE, BAD_THREADS, EXTERNAL_DATA, UNSUPPORTED_OPERATOR; FailedPrecondition
-    RUNTIME_NOT_INSTALLED.
+    when first needed; calls beyond it wait. onnxruntime, TensorFlow and torch answer any number at once whatever it is.
+    `device`: one of runtime.device.DEVICES; a model is measured and proven on the processor unless somebody says otherwise.
+    Raises InvalidArgument INVALID_BUNDLE, BAD_THREADS, BAD_DEVICE, EXTERNAL_DATA, UNSUPPORTED_OPERATOR; FailedPrecondition
+    RUNTIME_NOT_INSTALLED, DEVICE_NOT_AVAILABLE.
     """
     _check_count("threads", threads)
     _check_count("concurrency", concurrency)
-    engine = import_runtime(bundle.card.format).load(bundle, threads, concurrency)
+    check_device(device)
+    engine = import_runtime(bundle.card.format).load(bundle, threads, concurrency, device)
     return LoadedModel(bundle.card, engine)
 
 

@@ -6,23 +6,25 @@ machine fairly. The graph takes and gives the card's tensors as they are.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
 import onnxruntime
 
 from modelyard.core.errors import InvalidArgument
 from modelyard.formats.bundle import DATATYPES, Bundle
+from modelyard.runtime.device import CUDA, chosen_device, not_available
 from modelyard.runtime.inputs import Tensors
-from modelyard.runtime.onnx_wire import NotOnnxError, has_external_data
+from modelyard.runtime.onnx_check import check_onnx
 
 
 class OnnxEngine:
     """An onnxruntime session, which answers any number of calls at once."""
 
-    def __init__(self, bundle: Bundle, threads: int) -> None:
-        """Raises InvalidArgument INVALID_BUNDLE, EXTERNAL_DATA."""
+    def __init__(self, bundle: Bundle, threads: int, device: str) -> None:
+        """Raises InvalidArgument INVALID_BUNDLE, EXTERNAL_DATA, UNSUPPORTED_OPERATOR; FailedPrecondition DEVICE_NOT_AVAILABLE."""
         self._outputs = [spec.name for spec in bundle.card.outputs]
-        self._session = _session(bundle, threads)
+        self._session = _session(bundle, threads, device)
         _check_signature(self._session, bundle)
 
     def run(self, tensors: Tensors) -> Tensors:
@@ -34,9 +36,9 @@ class OnnxEngine:
         self._session = None
 
 
-def load(bundle: Bundle, threads: int, concurrency: int) -> OnnxEngine:
+def load(bundle: Bundle, threads: int, concurrency: int, device: str) -> OnnxEngine:
     """The engine of a bundle. `concurrency` does not matter: a session is not in one call's hands."""
-    return OnnxEngine(bundle, threads)
+    return OnnxEngine(bundle, threads, device)
 
 
 _ORT_TYPES = {
@@ -65,21 +67,54 @@ def _fits(found: str, graph: list[int | str | None], wanted: str | None, card: l
     return all(a == b for a, b in zip(graph[1:], card[1:], strict=True) if isinstance(a, int))
 
 
-def _session(bundle: Bundle, threads: int) -> Any:
+def _session(bundle: Bundle, threads: int, device: str) -> Any:
     model = bundle.model_bytes()
+    check_onnx(model, f"bundle {bundle.path.name}: model.onnx")
+    wanted = providers(device, onnxruntime.get_available_providers())
     try:
-        if has_external_data(model):
-            message = f"bundle {bundle.path.name}: model.onnx refers to files outside it; weights must be inside"
-            raise InvalidArgument("EXTERNAL_DATA", message, bundle=bundle.path.name)
-        return onnxruntime.InferenceSession(model, _options(threads), providers=["CPUExecutionProvider"])
-    except NotOnnxError as error:
-        message = f"bundle {bundle.path.name}: model.onnx is not an ONNX file: {error}"
-        raise InvalidArgument("INVALID_BUNDLE", message, bundle=bundle.path.name) from error
+        return _opened(model, threads, wanted)
     except Exception as error:  # onnxruntime's exceptions share no base class but this one
-        if isinstance(error, InvalidArgument):
-            raise
-        message = f"bundle {bundle.path.name}: onnxruntime cannot load model.onnx: {str(error)[:300]}"
-        raise InvalidArgument("INVALID_BUNDLE", message, bundle=bundle.path.name) from error
+        reason = str(error)[:300]
+    if wanted != [_CPU]:  # a GPU that is there but cannot be used: no driver, no memory, libraries of another version
+        return _on_the_processor(bundle, model, threads, device, reason)
+    raise _refused(bundle, reason)
+
+
+def _on_the_processor(bundle: Bundle, model: bytes, threads: int, device: str, reason: str) -> Any:
+    if device == CUDA:
+        raise not_available(f"onnxruntime cannot run this model on it: {reason}")
+    try:
+        return _opened(model, threads, [_CPU])
+    except Exception as error:
+        raise _refused(bundle, str(error)[:300]) from error
+
+
+def _refused(bundle: Bundle, reason: str) -> InvalidArgument:
+    message = f"bundle {bundle.path.name}: onnxruntime cannot load model.onnx: {reason}"
+    return InvalidArgument("INVALID_BUNDLE", message, bundle=bundle.path.name)
+
+
+Provider = str | tuple[str, dict[str, str]]
+_CPU: Final = "CPUExecutionProvider"
+_CUDA: Final[Provider] = ("CUDAExecutionProvider", {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"})
+"""float32 as a processor computes it, so that test vectors stay true; algorithms chosen by rule, so that they stay the same."""
+
+
+def providers(device: str, available: Sequence[str]) -> list[Provider]:
+    """What onnxruntime is to run a model on, best first; `available` as it lists them.
+
+    Raises InvalidArgument BAD_DEVICE, FailedPrecondition DEVICE_NOT_AVAILABLE.
+    """
+    why_not = "this onnxruntime has no CUDAExecutionProvider: install onnxruntime-gpu in the place of onnxruntime"
+    chosen = chosen_device(device, cuda="CUDAExecutionProvider" in available, why_not=why_not)
+    return [_CUDA, _CPU] if chosen == CUDA else [_CPU]
+
+
+def _opened(model: bytes, threads: int, wanted: list[Provider]) -> Any:
+    session = onnxruntime.InferenceSession(model, _options(threads), providers=wanted)
+    if wanted != [_CPU] and session.get_providers()[0] == _CPU:
+        raise RuntimeError("the CUDAExecutionProvider could not be started")
+    return session
 
 
 def _options(threads: int) -> Any:

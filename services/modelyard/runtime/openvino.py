@@ -15,6 +15,7 @@ import openvino
 from modelyard.core.errors import InvalidArgument
 from modelyard.formats.bundle import Bundle
 from modelyard.formats.bundle_files import OPENVINO_BIN, OPENVINO_XML
+from modelyard.runtime.device import only_cpu
 from modelyard.runtime.inputs import Tensors
 from modelyard.runtime.pool import Pool
 from modelyard.runtime.wires import GraphTensor, connect
@@ -50,8 +51,9 @@ class OpenvinoEngine:
         self._pool.clear()
 
 
-def load(bundle: Bundle, threads: int, concurrency: int) -> OpenvinoEngine:
+def load(bundle: Bundle, threads: int, concurrency: int, device: str) -> OpenvinoEngine:
     """The engine of a bundle."""
+    only_cpu(device, "OpenVINO")
     return OpenvinoEngine(bundle, threads, concurrency)
 
 

@@ -17,6 +17,7 @@ from typing import Any, Final
 from modelyard.core.errors import InvalidArgument
 from modelyard.formats.bundle import Bundle
 from modelyard.formats.bundle_files import SAVED_MODEL, SAVED_MODEL_FOLDER
+from modelyard.runtime.device import only_cpu
 from modelyard.runtime.inputs import Tensors
 from modelyard.runtime.tensorflow_import import saved_model_pb2, tensorflow
 from modelyard.runtime.wires import GraphTensor, connect
@@ -68,8 +69,9 @@ class SavedModelEngine:
         self._call = self._loaded = None
 
 
-def load(bundle: Bundle, threads: int, concurrency: int) -> SavedModelEngine:
+def load(bundle: Bundle, threads: int, concurrency: int, device: str) -> SavedModelEngine:
     """The engine of a bundle. `concurrency` does not matter: a signature is not in one call's hands."""
+    only_cpu(device, "TensorFlow")
     return SavedModelEngine(bundle, threads)
 
 

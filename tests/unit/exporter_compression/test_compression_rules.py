@@ -72,7 +72,7 @@ def test_a_microcontroller_is_measured_against_litert_float_and_gets_no_float_la
     assert "mixed" not in {road.means for road in found}
 
 
-@pytest.mark.parametrize("format", [ONNX, LITERT, EDGE, "savedmodel", "openvino"])
+@pytest.mark.parametrize("format", [ONNX, LITERT, EDGE, "savedmodel", "openvino", "torch_export"])
 def test_every_format_has_a_float_measure_first(format: str) -> None:
     assert roads(format, "", FREE)[0].form.precision == FP32
 

@@ -237,6 +237,7 @@ FILES = {
         "saved_model/variables/variables.data-00000-of-00001": b"weights",
     },
     "openvino": {"model.xml": b"graph", "model.bin": b"weights"},
+    "torch_export": {"model.pt2": b"program"},
 }
 OPTIONAL = {"edge": "model_vela.tflite", "savedmodel": "saved_model/fingerprint.pb"}
 

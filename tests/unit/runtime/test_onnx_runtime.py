@@ -7,15 +7,16 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from modelyard.core.errors import InvalidArgument
+from modelyard.core.errors import FailedPrecondition, InvalidArgument
 from modelyard.formats import bundle as bundles
 from modelyard.formats.bundle import Bundle, BundleCard, ColumnInput, PictureInput, Source, TensorSpec, TestVectors
 from modelyard.formats.pictures import encode_png
 from modelyard.runtime.model import RunnableModel, load_model
-from modelyard.runtime.onnx_wire import NotOnnxError, has_external_data
+from modelyard.runtime.onnx import providers
 
 
 def picture_graph() -> onnx.ModelProto:
@@ -169,26 +170,11 @@ def test_weights_outside_the_file_are_refused(tmp_path: Path) -> None:
     assert caught.value.reason == "EXTERNAL_DATA"
 
 
-def test_external_data_is_found_inside_subgraphs() -> None:
-    tensor = TensorProto(name="t", data_location=TensorProto.EXTERNAL, dims=[1], data_type=TensorProto.FLOAT)
-    tensor.external_data.add(key="location", value="elsewhere")
-    branch = helper.make_graph([helper.make_node("Constant", [], ["c"], value=tensor)], "branch", [], [])
-    outer = helper.make_graph([helper.make_node("If", ["x"], ["y"], then_branch=branch, else_branch=branch)], "outer", [], [])
-    assert has_external_data(helper.make_model(outer).SerializeToString())
-    plain = helper.make_graph([helper.make_node("Identity", ["location"], ["y"])], "location", [], [])
-    assert not has_external_data(helper.make_model(plain).SerializeToString())
-
-
 @pytest.mark.parametrize("data", [b"\xff" * 20, b"\x3a\xff\x01", b"not onnx at all", b"\x07"])
 def test_what_is_not_protobuf_is_refused(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(InvalidArgument, match=r"model\.onnx") as caught:
         load_model(picture_bundle(tmp_path / "m.bundle", data))
     assert caught.value.reason == "INVALID_BUNDLE"
-
-
-def test_truncated_message_is_not_onnx() -> None:
-    with pytest.raises(NotOnnxError):
-        has_external_data(picture_graph().SerializeToString()[:-3] + b"location")
 
 
 def test_graph_that_differs_from_the_card_is_refused(tmp_path: Path) -> None:
@@ -201,3 +187,72 @@ def test_graph_that_differs_from_the_card_is_refused(tmp_path: Path) -> None:
 def test_threads_must_be_positive(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument, match="threads is 0"):
         load_model(picture_bundle(tmp_path / "m.bundle"), threads=0)
+
+
+# Where it computes
+
+CUDA_THERE = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+
+
+@pytest.mark.parametrize(
+    ("device", "available", "first"),
+    [
+        ("cpu", CUDA_THERE, "CPUExecutionProvider"),
+        ("auto", CUDA_THERE, "CUDAExecutionProvider"),
+        ("cuda", CUDA_THERE, "CUDAExecutionProvider"),
+        ("auto", ["AzureExecutionProvider", "CPUExecutionProvider"], "CPUExecutionProvider"),
+    ],
+)
+def test_the_device_chooses_the_provider(device: str, available: list[str], first: str) -> None:
+    chosen = providers(device, available)
+    names = [each if isinstance(each, str) else each[0] for each in chosen]
+    assert names[0] == first
+    assert names[-1] == "CPUExecutionProvider"
+
+
+def test_a_gpu_computes_in_float32() -> None:
+    name, options = providers("cuda", CUDA_THERE)[0]
+    assert options["use_tf32"] == "0"
+
+
+def test_a_gpu_that_is_not_there_is_refused_with_what_to_do() -> None:
+    with pytest.raises(FailedPrecondition, match=r"MODELYARD_DEVICE.*onnxruntime-gpu.*set it to auto or cpu") as caught:
+        providers("cuda", ["CPUExecutionProvider"])
+    assert caught.value.reason == "DEVICE_NOT_AVAILABLE"
+
+
+def test_a_device_that_is_none() -> None:
+    with pytest.raises(InvalidArgument, match="device is 'tpu', it must be one of auto, cpu, cuda") as caught:
+        providers("tpu", CUDA_THERE)
+    assert caught.value.reason == "BAD_DEVICE"
+
+
+class NoDriver:
+    """An onnxruntime that was built with CUDA, on a machine without its driver: it says so and falls back."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+
+    def __call__(self, model: bytes, options: Any, providers: list[Any]) -> Any:
+        return self._session(model, options, providers=["CPUExecutionProvider"])
+
+
+def test_auto_falls_back_where_the_gpu_cannot_be_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: CUDA_THERE)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", NoDriver(onnxruntime.InferenceSession))
+    bundle = picture_bundle(tmp_path / "m.bundle")
+    answers = load_model(bundle, device="auto").run({"image": np.zeros((1, 4, 4, 3), np.uint8)})
+    np.testing.assert_allclose(answers["probabilities"], [[0.5, 0.5]])
+    with pytest.raises(FailedPrecondition, match="could not be started") as caught:
+        load_model(bundle, device="cuda")
+    assert caught.value.reason == "DEVICE_NOT_AVAILABLE"
+
+
+def test_a_model_that_is_none_is_refused_with_a_gpu_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: CUDA_THERE)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", NoDriver(onnxruntime.InferenceSession))
+    graph = picture_graph()
+    graph.graph.node[0].op_type = "NoSuchOperator"
+    with pytest.raises(InvalidArgument, match="onnxruntime cannot load") as caught:
+        load_model(picture_bundle(tmp_path / "m.bundle", graph.SerializeToString()), device="auto")
+    assert caught.value.reason == "INVALID_BUNDLE"

@@ -12,6 +12,7 @@ LITERT: Final = "litert"
 SAVEDMODEL: Final = "savedmodel"
 OPENVINO: Final = "openvino"
 EDGE: Final = "edge"
+TORCH_EXPORT: Final = "torch_export"
 
 FP32: Final = "fp32"
 FP16: Final = "fp16"
@@ -24,6 +25,7 @@ PRECISIONS_OF: Final[dict[str, tuple[str, ...]]] = {
     SAVEDMODEL: (FP32,),
     OPENVINO: (FP32, FP16, INT8),
     EDGE: (INT8,),
+    TORCH_EXPORT: (FP32,),
 }
 """What each format can be made in, for pictures. A table is made in ONNX fp32 alone: its trees and encodings are no matrices."""
 

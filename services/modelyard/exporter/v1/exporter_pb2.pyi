@@ -42,6 +42,8 @@ class _FormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Format.ValueTy
     """OpenVINO IR."""
     FORMAT_EDGE: _Format.ValueType  # 5
     """For microcontrollers: an int8 .tflite with the same as a C array, labels, input scaling, test vectors and runners."""
+    FORMAT_TORCH_EXPORT: _Format.ValueType  # 6
+    """A torch.export program (.pt2) without any pickle, run by torch's operators one after the other."""
 
 class Format(_Format, metaclass=_FormatEnumTypeWrapper):
     """The form of the exported model."""
@@ -58,6 +60,8 @@ FORMAT_OPENVINO: Format.ValueType  # 4
 """OpenVINO IR."""
 FORMAT_EDGE: Format.ValueType  # 5
 """For microcontrollers: an int8 .tflite with the same as a C array, labels, input scaling, test vectors and runners."""
+FORMAT_TORCH_EXPORT: Format.ValueType  # 6
+"""A torch.export program (.pt2) without any pickle, run by torch's operators one after the other."""
 Global___Format: _TypeAlias = Format  # noqa: Y015
 
 class _Precision:

@@ -1,7 +1,8 @@
 """From a served network to the files of a format: the one door to every converter.
 
-Whatever the format, the network first becomes an ONNX graph. ONNX and OpenVINO are forms of that graph; LiteRT, the edge files
-and the SavedModel are written from the operators read from it (worker/network.py). Integer forms share their ranges.
+The network first becomes an ONNX graph. ONNX and OpenVINO are forms of that graph; LiteRT, the edge files and the SavedModel are
+written from the operators read from it (worker/network.py). Integer forms share their ranges. A torch.export program alone is
+torch's own writing of the network.
 """
 
 from __future__ import annotations
@@ -18,15 +19,28 @@ import onnx
 from numpy.typing import NDArray
 
 from modelyard.core.errors import FailedPrecondition, InvalidArgument
-from modelyard.exporter.domain.form import DYNAMIC_INT8, EDGE, FP16, INT8, LITERT, ONNX, OPENVINO, SAVEDMODEL, Form, check_form
+from modelyard.exporter.domain.form import (
+    DYNAMIC_INT8,
+    EDGE,
+    FP16,
+    INT8,
+    LITERT,
+    ONNX,
+    OPENVINO,
+    SAVEDMODEL,
+    TORCH_EXPORT,
+    Form,
+    check_form,
+)
 from modelyard.exporter.worker import to_onnx
 from modelyard.exporter.worker.calibration import CalibrationSet
 from modelyard.exporter.worker.network import Network, read_network
 from modelyard.exporter.worker.parity import TOLERANCES, graph_runner
 from modelyard.exporter.worker.picture_graph import image_graph
 from modelyard.exporter.worker.ranges import METHODS, Range, ranges_by, seen_ranges
+from modelyard.exporter.worker.to_torch_export import torch_program
 from modelyard.formats.bundle import TensorMap
-from modelyard.formats.bundle_files import MODEL, TFLITE
+from modelyard.formats.bundle_files import MODEL, TFLITE, TORCH_PROGRAM
 from modelyard.formats.model import PictureInput
 
 if TYPE_CHECKING:
@@ -44,6 +58,7 @@ _NAMES: Final = {
     SAVEDMODEL: "SavedModel",
     OPENVINO: "OpenVINO",
     EDGE: "LiteRT for microcontrollers",
+    TORCH_EXPORT: "torch.export",
 }
 
 
@@ -85,6 +100,9 @@ def convert(model: ServedImageModel, picture: PictureInput, form: Form, calibrat
     if form.needs_calibration and calibration is None:
         message = f"{form.format} {form.precision} needs ranges of activations, and there is no calibration set to see them on"
         raise FailedPrecondition("CALIBRATION_MISSING", message, format=form.format, precision=form.precision)
+    if form.format == TORCH_EXPORT:
+        check_weights(model)
+        return Converted({TORCH_PROGRAM: torch_program(model, picture)})
     prepared = prepare(model, picture)
     if form.format in (ONNX, OPENVINO):
         return _from_graph(prepared, form, calibration)

@@ -41,6 +41,7 @@ PRECISIONS_OF: Final = {
     "savedmodel": ("fp32",),
     "openvino": ("fp32", "fp16", "int8"),
     "edge": ("int8",),
+    "torch_export": ("fp32",),
 }
 """As the exporter has them (a contract test compares), so that what can never be exported is refused before it is trained."""
 FLOAT_FORM: Final = ("onnx", "fp32")
