@@ -77,7 +77,8 @@ class RpcServer:
         self._health = aio_health.HealthServicer()
         self._threads = ThreadPoolExecutor(settings.rpc_threads, thread_name_prefix="rpc")
         self._shell = Shell(self._threads)
-        self._front: Front | None = None
+        self.front: Front | None = None
+        """Once it listens, where it is used."""
         self._server: Any = None
         self._metrics: Any = None
         self._folder: Path | None = None
@@ -117,8 +118,8 @@ class RpcServer:
     async def stop(self, grace_s: float) -> None:
         """Let running calls end for at most `grace_s`, then close."""
         await self.drain()
-        if self._front is not None:
-            await self._front.stop(grace_s)
+        if self.front is not None:
+            await self.front.stop(grace_s)
         if self._server is not None:
             await self._server.stop(grace_s)
         self._remove_folder()
@@ -142,14 +143,14 @@ class RpcServer:
     async def _start_front(self) -> int:
         settings, methods = self._settings, Methods()
         self._add_all(methods)
-        self._front = Front(self._natives, methods, self._shell.intercept_service, self._http, _limits(settings))
+        self.front = Front(self._natives, methods, self._shell.intercept_service, self._http, _limits(settings))
         tls = server_context(settings)
         try:
-            port = await self._front.start(settings.host, settings.port, tls)
+            port = await self.front.start(settings.host, settings.port, tls)
         except OSError as error:
             raise _port_taken(f"{settings.host}:{settings.port}") from error
         if self._folder is not None:
-            await self._front.start_local(self._folder / SOCKET)
+            await self.front.start_local(self._folder / SOCKET)
         return port
 
     async def _start_grpc(self) -> int:
