@@ -20,9 +20,9 @@ from modelyard.formats.bundle import Bundle
 from modelyard.runtime.device import chosen_device
 from modelyard.runtime.inputs import Tensors
 from modelyard.runtime.torch_import import torch
+from modelyard.runtime.torch_operators import IN_PLACE
 from modelyard.runtime.torch_program import (
     DTYPES,
-    IN_PLACE,
     Name,
     OperatorError,
     Program,

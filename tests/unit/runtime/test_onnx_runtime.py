@@ -211,8 +211,9 @@ def test_the_device_chooses_the_provider(device: str, available: list[str], firs
 
 
 def test_a_gpu_computes_in_float32() -> None:
-    name, options = providers("cuda", CUDA_THERE)[0]
-    assert options["use_tf32"] == "0"
+    first = providers("cuda", CUDA_THERE)[0]
+    assert isinstance(first, tuple)
+    assert first[1]["use_tf32"] == "0"
 
 
 def test_a_gpu_that_is_not_there_is_refused_with_what_to_do() -> None:

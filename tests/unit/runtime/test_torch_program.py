@@ -17,7 +17,8 @@ import pytest
 from modelyard.core.errors import InvalidArgument
 from modelyard.formats.bundle import open_bundle
 from modelyard.runtime.model import load_model
-from modelyard.runtime.torch_program import OPERATORS, OperatorError, ProgramError, read_program
+from modelyard.runtime.torch_operators import OPERATORS
+from modelyard.runtime.torch_program import OperatorError, ProgramError, read_program
 from tests.support.pt2_files import CONSTANTS, MODEL, WEIGHTS, archive_of, changed, nodes_of, records_of
 from tests.support.runtime_bundles import expected, pictures, runtime_bundle, torch_export_files
 
