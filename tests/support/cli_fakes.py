@@ -296,12 +296,58 @@ class Serving(serving_service_pb2_grpc.ServingServiceServicer):
     def CreateDeployment(self, request: Any, context: Any) -> Any:
         self.requests.append(request)
         deployment = request.deployment
-        deployment.name = f"{request.parent}/deployments/V001"
+        deployment.name = f"{request.parent}/deployments/{request.deployment_id or 'V001'}"
         return deployment
 
     def GetEndpoint(self, request: Any, context: Any) -> Any:
-        deployment = serving_pb2.Deployment(name=f"{request.name}/deployments/V001", state=serving_pb2.Deployment.STATE_READY)
-        return serving_pb2.Endpoint(name=request.name, default_version="V001", deployments=[deployment])
+        return self._endpoint(request.name)
+
+    def _endpoint(self, name: str) -> Any:
+        """V001 has 90 %, V002 has 10 %, is the canary and is asked beside for half."""
+        states = serving_pb2.Deployment.STATE_READY, serving_pb2.Deployment.STATE_UNHEALTHY
+        return serving_pb2.Endpoint(
+            name=name,
+            default_version="V001",
+            deployments=[
+                serving_pb2.Deployment(name=f"{name}/deployments/V00{at + 1}", state=state) for at, state in enumerate(states)
+            ],
+            traffic=[
+                serving_pb2.TrafficShare(deployment="V001", percent=90),
+                serving_pb2.TrafficShare(deployment="V002", percent=10),
+            ],
+            labels=[serving_pb2.Label(label="canary", deployment="V002")],
+            shadow=serving_pb2.Shadow(deployment="V002", percent=50),
+            etag="e1",
+        )
+
+    def UpdateEndpoint(self, request: Any, context: Any) -> Any:
+        self.requests.append(request)
+        if any(share.deployment == "V009" for share in request.endpoint.traffic):
+            message = "endpoint.traffic gives requests to V009, which is FAILED; only a version that is READY can take them"
+            abort(context, grpc.StatusCode.FAILED_PRECONDITION, "VERSION_NOT_READY", message, "endpoint.traffic")
+        return self._endpoint(request.endpoint.name)
+
+    def RollbackEndpoint(self, request: Any, context: Any) -> Any:
+        self.requests.append(request)
+        return self._endpoint(request.name)
+
+    def GetShadowReport(self, request: Any, context: Any) -> Any:
+        return serving_pb2.ShadowReport(
+            endpoint=request.name, deployment="V002", requests=200, skipped=7, examples=200, agreed=190, max_difference=0.25
+        )
+
+    def GetDeploymentStatistics(self, request: Any, context: Any) -> Any:
+        drift = serving_pb2.Drift(
+            feature="age",
+            direction=serving_pb2.Drift.DIRECTION_INPUT,
+            score=0.31,
+            examples=500,
+            level=serving_pb2.Drift.LEVEL_STRONG,
+            note="age 60 to 75: 4 % in training, 31 % now",
+        )
+        return serving_pb2.DeploymentStatistics(
+            deployment=request.name, successes=1234, failures=5, p50_ms=1.5, p99_ms=8.25, memory_bytes=120_000_000, drift=[drift]
+        )
 
     def ListEndpoints(self, request: Any, context: Any) -> Any:
         return serving_service_pb2.ListEndpointsResponse(endpoints=[serving_pb2.Endpoint(name=f"{P}/endpoints/flowers")])
@@ -313,10 +359,21 @@ class Serving(serving_service_pb2_grpc.ServingServiceServicer):
     DeleteDeployment = DeleteEndpoint
 
     def ListDeploymentEvents(self, request: Any, context: Any) -> Any:
-        event = serving_pb2.DeploymentEvent(
-            sequence=1, kind=serving_pb2.DeploymentEvent.KIND_DEPLOYED, deployment=f"{request.parent}/deployments/V001"
-        )
-        return serving_service_pb2.ListDeploymentEventsResponse(deployment_events=[event])
+        """V001 at 10:00, V002 with 10 % at 11:00 (UTC)."""
+        kinds = serving_pb2.DeploymentEvent
+        events: list[Any] = []
+        for at, shares in ((1, {"V001": 100}), (2, {"V001": 90, "V002": 10})):
+            event = kinds(
+                sequence=at,
+                kind=kinds.KIND_DEPLOYED,
+                deployment=f"{request.parent}/deployments/V00{at}",
+                artifact_sha256=f"{at}" * 64,
+                traffic=[serving_pb2.TrafficShare(deployment=version, percent=percent) for version, percent in shares.items()],
+                detail=f"V00{at} came",
+            )
+            event.time.FromJsonString(f"2026-11-21T{9 + at}:00:00Z")
+            events.insert(0, event)
+        return serving_service_pb2.ListDeploymentEventsResponse(deployment_events=events)
 
 
 class Inference(oip_grpc.GRPCInferenceServiceServicer):

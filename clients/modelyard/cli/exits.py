@@ -49,6 +49,10 @@ OPTIONS: Final = {
     "batch_size": "--batch-size",
     "weight_decay": "--weight-decay",
     "resume_from": "--resume",
+    "percent": "--percent",
+    "deployment_id": "--as",
+    "reason": "--reason",
+    "at": "--at",
 }
 HINTS: Final = {
     "NO_CONNECTION": "start a server with `modelyard up`, or leave out --server and one is started for the command",
@@ -56,6 +60,9 @@ HINTS: Final = {
     "NO_SERVICES": "install it with `pip install 'modelyard[all]'`, or name a running server with --server HOST:PORT",
     "WAIT_TIMEOUT": "see `modelyard runs list`",
     "MODEL_NOT_FOUND": "`modelyard endpoint list` lists what answers",
+    "VERSION_DEPLOYED": "deploy it beside the other one with --as, or take that off with `modelyard endpoint delete`",
+    "NOTHING_TO_ROLL_BACK": "`modelyard endpoint history ENDPOINT` lists what changed; `modelyard endpoint traffic` sets shares",
+    "VERSION_NOT_READY": "`modelyard endpoint show ENDPOINT` says how each version fares",
     "DATASET_NOT_FOUND": "`modelyard dataset list` lists what there is",
     "NO_DATASET_VERSION": "`modelyard dataset publish DATASET` makes one",
     "NO_MODEL_VERSION": "`modelyard train DATASET` makes one",

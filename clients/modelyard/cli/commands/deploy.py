@@ -36,13 +36,19 @@ def deploy(
     max_latency_ms: Annotated[
         int | None, typer.Option(help="Longest answer allowed (p95), 1 to 20000 ms. Default: 500 where it was measured.")
     ] = None,
+    percent: Annotated[
+        int | None, typer.Option(help="Share of the traffic it gets at once, 0 to 100; the others' shrink. Default: all of it.")
+    ] = None,
+    deployment: Annotated[
+        str, typer.Option("--as", metavar="VERSION", help="Version callers name. Default: the model version's (V003).")
+    ] = "",
 ) -> None:
     """Serve an export behind an endpoint, if the gate says yes; it is evaluated first when it was not.
 
     Exit code 3 when the gate says no.
 
     \b
-    Example: modelyard deploy EXPORT --endpoint flowers --min-accuracy 0.85
+    Example: modelyard deploy EXPORT --endpoint flowers --min-accuracy 0.85 --percent 10
     """
     from modelyard.cli.asking import floors_of, whole_number
     from modelyard.cli.session import session
@@ -50,6 +56,8 @@ def deploy(
     floors = floors_of(floor, min_accuracy)
     if max_latency_ms is not None:
         whole_number(max_latency_ms, 1, 20_000, "max_latency_ms", "milliseconds")
+    if percent is not None:
+        whole_number(percent, 0, 100, "percent", "percent of the traffic")
     with session(common) as here:
         found = here.client.exports.get_export(export)
         decision = (
@@ -57,7 +65,7 @@ def deploy(
         )
         _refuse(decision)
         name = here.client.names.endpoint(endpoint or _default_endpoint(found))
-        _deploy(here, name, found, decision)
+        _deploy(here, name, found, decision, deployment, percent)
 
 
 def _default_endpoint(export: exporter_pb2.Export) -> str:
@@ -113,17 +121,30 @@ def _refuse(decision: evaluator_pb2.GateDecision) -> None:
         raise Refused(message, reason=verdict(decision), values={"gate_decision": decision.name})
 
 
-def _deploy(here: Session, endpoint: str, export: exporter_pb2.Export, decision: evaluator_pb2.GateDecision) -> None:
+def _deploy(
+    here: Session,
+    endpoint: str,
+    export: exporter_pb2.Export,
+    decision: evaluator_pb2.GateDecision,
+    version: str,
+    percent: int | None,
+) -> None:
     import contextlib
 
-    from modelyard.cli.output import plain, print_facts, print_json
+    from modelyard.cli.output import plain, print_facts, print_json, print_table
+    from modelyard.cli.shares import share_rows
     from modelyard.client import AlreadyExists, last_part, short
 
     with contextlib.suppress(AlreadyExists):
         here.client.endpoints.create_endpoint(last_part(endpoint))
-    made = here.client.endpoints.create_deployment(endpoint, export=export.name, gate_decision=decision.name)
+    made = here.client.endpoints.create_deployment(
+        endpoint, export=export.name, gate_decision=decision.name, deployment_id=version, percent=percent
+    )
     if here.common.json:
         print_json({**plain(made), "endpoint": endpoint})
         return
     print_facts({"endpoint": last_part(endpoint), "version": last_part(made.name), "model version": short(made.model_version)})
+    if percent is not None:
+        print()
+        print_table(("version", "share", "", "state", "labels"), share_rows(here.client.endpoints.get_endpoint(endpoint)))
     print(f"\nAsk it: modelyard predict {last_part(endpoint)} FILE")

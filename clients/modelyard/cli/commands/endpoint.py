@@ -6,18 +6,15 @@ from typing import Annotated
 
 import typer
 
+from modelyard.cli.commands import endpoint_traffic
 from modelyard.cli.options import Common, new_app, with_common
 
-app = new_app("List, show, delete, events.\n\n\b\nExample: modelyard endpoint list")
+app = new_app(
+    "List, show, traffic, label, shadow, rollback, history, stats, delete, events.\n\n\b\nExample: modelyard endpoint list"
+)
+app.registered_commands += endpoint_traffic.app.registered_commands
 
 Name = Annotated[str, typer.Argument(metavar="ENDPOINT", help="The endpoint's name.")]
-
-
-def _state(number: int) -> str:
-    from modelyard.cli.output import enum_name
-    from modelyard.serving.v1 import serving_pb2
-
-    return enum_name(serving_pb2.Deployment.State.DESCRIPTOR, number)
 
 
 @app.command("list")
@@ -44,13 +41,14 @@ def list_(common: Common) -> None:
 @app.command("show")
 @with_common
 def show(common: Common, endpoint: Name) -> None:
-    """Show an endpoint with the versions it serves.
+    """Show an endpoint with the versions it serves, and who of them answers how much.
 
     \b
     Example: modelyard endpoint show flowers
     """
     from modelyard.cli.output import date, plain, print_facts, print_json, print_table
     from modelyard.cli.session import session
+    from modelyard.cli.shares import share_rows
     from modelyard.client import last_part, short
 
     with session(common) as here:
@@ -58,20 +56,19 @@ def show(common: Common, endpoint: Name) -> None:
     if common.json:
         print_json(plain(found))
         return
-    print_facts({"endpoint": last_part(found.name), "answers with": found.default_version, "created": date(found.create_time)})
+    facts = {
+        "endpoint": last_part(found.name),
+        "answers with": found.default_version,
+        "sticky header": found.sticky_header,
+        "created": date(found.create_time),
+    }
+    print_facts(facts)
     rows = [
-        (
-            last_part(one.name),
-            _state(one.state),
-            short(one.model_version),
-            one.artifact.sha256[:12],
-            date(one.create_time),
-            one.error_message,
-        )
-        for one in found.deployments
+        (*shares, short(one.model_version), one.artifact.sha256[:12], date(one.create_time), one.error_message)
+        for shares, one in zip(share_rows(found), found.deployments, strict=True)
     ]
     print()
-    print_table(("version", "state", "model version", "sha256", "deployed", "error"), rows)
+    print_table(("version", "share", "", "state", "labels", "model version", "sha256", "deployed", "error"), rows)
 
 
 @app.command("delete")

@@ -7,6 +7,7 @@ from typing import Any
 
 from google.protobuf import empty_pb2
 
+from modelyard.core.errors import InvalidArgument
 from modelyard.core.rpc.requests import fingerprint, mask_paths
 from modelyard.serving.handlers import deployments, endpoints, figures, shadow, traffic
 from modelyard.serving.handlers.deployer import Deployer
@@ -53,7 +54,7 @@ class ServingServicer(ServingServiceServicer):
     def UpdateEndpoint(self, request: serving_service_pb2.UpdateEndpointRequest, context: Any) -> serving_pb2.Endpoint:
         """See the contract."""
         wanted = request.endpoint
-        update = update_of(wanted, mask_paths(request.update_mask, UPDATABLE))
+        update = update_of(wanted, _masked(request))
         return endpoint_message(traffic.update_endpoint(self.deployer, wanted.name, update, wanted.etag))
 
     def RollbackEndpoint(self, request: serving_service_pb2.RollbackEndpointRequest, context: Any) -> serving_pb2.Endpoint:
@@ -99,6 +100,14 @@ class ServingServicer(ServingServiceServicer):
         page = deployments.list_events(self.deployer.store, request.parent, request.page_size, request.page_token)
         found = [event_message(event) for event in page.items]
         return serving_service_pb2.ListDeploymentEventsResponse(deployment_events=found, next_page_token=page.next_page_token)
+
+
+def _masked(request: serving_service_pb2.UpdateEndpointRequest) -> set[str]:
+    """What is to be changed. Nothing is not everything here: an empty message would take traffic, labels and shadow away."""
+    if not request.update_mask.paths:
+        message = f"update_mask is empty; name what to change: {', '.join(sorted(UPDATABLE))}"
+        raise InvalidArgument("BAD_UPDATE_MASK", message, field="update_mask")
+    return mask_paths(request.update_mask, UPDATABLE)
 
 
 def _repeatable(
