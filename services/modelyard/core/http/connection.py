@@ -150,7 +150,7 @@ class Http2Connection(asyncio.Protocol):
         if self._out is None:
             self._transport.close()
         if code != frames.NO_ERROR:
-            log.info("connection refused", code=code, why=why)
+            log.debug("connection refused", code=code, why=why)
 
     # --- reading
 

@@ -50,9 +50,7 @@ class Http1Connection(asyncio.Protocol):
         inside = self._arriving and not self._head_done
         self._arriving = True
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._stop_with(BadRequest(501, "this server changes to no other protocol"))
+            self._feed(data)
         except httptools.HttpParserError:
             if not self._target and not self._requests and self._task is None:
                 self._close()  # not HTTP at all
@@ -63,6 +61,25 @@ class Http1Connection(asyncio.Protocol):
         if self._requests:
             self._transport.pause_reading()
             self._task = self._task or asyncio.ensure_future(self._answer_all())
+
+    def _feed(self, data: bytes) -> None:
+        """Parse. Who asks for another protocol (Java's client does for h2c, with every first request) is read as if it had not:
+        the parser would leave its body out, so a new one gets the head again without what asks.
+        """
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            if self._parser.get_method() == b"CONNECT":
+                self._stop_with(BadRequest(405, "this server connects to no other"))
+                return
+            head = self._head_without_upgrade()
+            self._parser = httptools.HttpRequestParser(self)
+            self._feed(head + data[upgrade.args[0] :])
+
+    def _head_without_upgrade(self) -> bytes:
+        kept = {name: value for name, value in self._headers.items() if name not in ("upgrade", "connection", "http2-settings")}
+        first = f"{self._parser.get_method().decode()} {self._target.decode('latin-1')} HTTP/{self._parser.get_http_version()}"
+        return "\r\n".join([first, *(f"{name}: {value}" for name, value in kept.items()), "", ""]).encode("latin-1")
 
     def eof_received(self) -> bool:
         self._draining = True
@@ -92,7 +109,6 @@ class Http1Connection(asyncio.Protocol):
         self._parts: list[bytes] = []
         self._size = self._head_bytes = 0
         self._head_done = False
-        self._fault: BadRequest | None = None
 
     def on_url(self, url: bytes) -> None:
         self._target += url
@@ -108,14 +124,17 @@ class Http1Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         self._head_done = True
         self._check_head(0)
-        if self._fault is None:
-            self._fault = self._wrong_head()
-        if self._fault is None and self._headers.get("expect", "").lower() == "100-continue" and self._task is None:
+        wrong = self._wrong_head()
+        if wrong is not None:
+            self._stop_with(wrong)
+        elif self._parser.should_upgrade():
+            return  # it is read once more
+        elif self._headers.get("expect", "").lower() == "100-continue" and self._task is None:
             self._transport.write(CONTINUE)
 
     def on_body(self, body: bytes) -> None:
         self._size += len(body)
-        if self._fault is not None:
+        if self._closed:
             return
         if self._size > self.limits.message_bytes:
             self._stop_with(self._too_large())
@@ -126,12 +145,10 @@ class Http1Connection(asyncio.Protocol):
             self._parts.append(body)
 
     def on_message_complete(self) -> None:
-        self._arriving = False
-        if self._closed:
+        if self._closed or self._parser.should_upgrade():
             return
-        keep = self._parser.should_keep_alive() and self._fault is None
-        self._requests.append((self._fault or self._request(), keep))
-        self._fault = None
+        self._arriving = False
+        self._requests.append((self._request(), self._parser.should_keep_alive()))
 
     def _request(self) -> HttpRequest | BadRequest:
         body, self._parts = b"".join(self._parts), []
@@ -151,14 +168,14 @@ class Http1Connection(asyncio.Protocol):
             return BadRequest(417, "only 100-continue may be expected")
         length = self._headers.get("content-length", "0")
         if not length.isdigit() or len(length) > 18 or int(length) > self.limits.message_bytes:
-            self._stop_with(self._too_large())
+            return self._too_large()
         return None
 
     def _check_head(self, more: int) -> None:
         """A head that grows too long, whole or not; `more`: bytes that came for one that had begun before."""
         if self._arriving and not self._head_done:
             self._head_bytes += more
-        if self._head_bytes > self.limits.header_bytes and self._fault is None and not self._closed:
+        if self._head_bytes > self.limits.header_bytes:
             self._stop_with(BadRequest(431, f"the header is larger than {self.limits.header_bytes} bytes"))
 
     def _too_large(self) -> BadRequest:
@@ -170,7 +187,6 @@ class Http1Connection(asyncio.Protocol):
         """The last answer on this connection; whatever else comes is not looked at."""
         if not self._closed:
             self._closed = True
-            self._fault = error
             self._requests.append((error, False))
 
     async def _answer_all(self) -> None:
