@@ -173,13 +173,13 @@ def _flat(rule: InputRule, values: list[Any], shape: Sequence[int]) -> list[Any]
     return values
 
 
-def _check_numbers(*kinds: type) -> Callable[[InputRule, list[Any]], None]:
+def _only(wanted: str, *kinds: type) -> Callable[[InputRule, list[Any]], None]:
     def check(rule: InputRule, values: list[Any]) -> None:
         others = set(map(type, values)) - set(kinds)
         if others:
-            names = sorted(_NAMES.get(kind, kind.__name__) for kind in others)
-            what = f"is {rule.datatype} and holds a {names[0]}; its data must be {' or '.join(_NAMES[kind] for kind in kinds)}s"
-            raise wrong(rule, "WRONG_CONTENTS", what, found=names[0])
+            found = min(_NAMES.get(kind, "null") for kind in others)
+            what = f"is {rule.datatype} and holds a {found}; its data must be {wanted}"
+            raise wrong(rule, "WRONG_CONTENTS", what, found=found)
 
     return check
 
@@ -215,11 +215,9 @@ def _kind(value: Any) -> str:
 
 
 _NAMES: Final = {dict: "object", list: "list", str: "string", int: "whole number", float: "number", bool: "truth value"}
-_WHOLE: Final = _check_numbers(int)
-_REAL: Final = _check_numbers(float, int)
 _ELEMENTS: Final = {
-    **dict.fromkeys(NUMERIC, _WHOLE),
-    **dict.fromkeys(FLOATS, _REAL),
-    "BOOL": _check_numbers(bool),
-    BYTES: _check_numbers(str),
+    **dict.fromkeys(NUMERIC, _only("whole numbers", int)),
+    **dict.fromkeys(FLOATS, _only("numbers", float, int)),
+    "BOOL": _only("true or false", bool),
+    BYTES: _only("strings", str),
 }
