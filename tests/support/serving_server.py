@@ -14,7 +14,7 @@ from modelyard.core.platform import open_platform
 from modelyard.formats.passport_keys import SigningKey
 from modelyard.serving import bootstrap
 from modelyard.serving.domain.admission import Export
-from modelyard.serving.ports import ModelLoader
+from modelyard.serving.served_models import ClosableLoader
 from modelyard.serving.settings import ServingSettings
 from tests.support.hosted import hosted
 from tests.support.passports import a_passport, trusted_key
@@ -60,7 +60,7 @@ class ServingWorld:
 
 @contextmanager
 def serving(
-    folder: Path, *, earlier: ServingWorld | None = None, loader: ModelLoader | None = None, **settings: Any
+    folder: Path, *, earlier: ServingWorld | None = None, loader: ClosableLoader | None = None, **settings: Any
 ) -> Iterator[ServingWorld]:
     """The service over the data of a folder; `earlier` gives the exports of the server that had the folder before."""
     platform = open_platform(ServingSettings(data_dir=folder, **settings), "serving")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
-
-from numpy.typing import NDArray
+from typing import Generic, Protocol, TypeVar
 
 from modelyard.core.artifacts import Blob
 from modelyard.core.errors import ModelyardError
@@ -19,7 +17,6 @@ from modelyard.serving.domain.endpoint import Condition, Deployment, DeploymentE
 from modelyard.serving.domain.rollback import RollbackPolicy
 from modelyard.serving.domain.version_statistics import Timing, VersionStatistics
 
-Tensors = Mapping[str, NDArray[Any]]
 T = TypeVar("T")
 
 
@@ -37,41 +34,6 @@ class Listed(Generic[T]):
 
     items: tuple[T, ...]
     next_page_token: str
-
-
-class LoadedModel(Protocol):
-    """A model in memory that has answered its test vectors as it should."""
-
-    @property
-    def card(self) -> BundleCard:
-        """What it takes and gives."""
-
-    @property
-    def inline_examples(self) -> int:
-        """Largest batch that is answered so quickly that handing it to another thread would cost more; 0: none."""
-
-    def run(self, inputs: Tensors) -> dict[str, NDArray[Any]]:
-        """Answers for a batch. May be called from several threads at once. Raises InvalidArgument for tensors it cannot take."""
-
-
-class ModelLoader(Protocol):
-    """Brings a bundle into memory."""
-
-    def load(self, bundle: Path) -> LoadedModel:
-        """The model, after its test vectors were replayed.
-
-        Raises InvalidArgument INVALID_BUNDLE (and the like), FailedPrecondition TEST_VECTORS_DIFFER.
-        """
-
-
-class InferenceThreads(Protocol):
-    """Where models compute when it takes long enough to matter to others."""
-
-    async def run(self, call: Callable[[], T], deadline: float | None) -> T:
-        """The result of `call`. `deadline` is a time.monotonic(), or None.
-
-        Raises ResourceExhausted QUEUE_FULL at once, DeadlineExceeded DEADLINE_EXCEEDED when the time is over before it began.
-        """
 
 
 @dataclass(frozen=True, slots=True)

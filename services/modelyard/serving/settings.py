@@ -33,9 +33,6 @@ class ServingSettings(CoreSettings):
         0, ge=0, description="Address space that the process of one version may use, in MiB, its code included. 0: no limit."
     )
     max_batch_size: int = Field(4096, ge=1, le=1_000_000, description="Most examples in one prediction.")
-    inline_ms: float = Field(
-        0.3, ge=0, le=10, description="Predictions expected to take less, in milliseconds, run where they were read. 0: none do."
-    )
     reconcile_s: float = Field(
         10.0, ge=0.1, description="Seconds between looks at what other servers of the same database have deployed."
     )

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from modelyard.formats.passport_keys import trust
-from modelyard.serving.bundle_server import single_model
+from modelyard.serving.bundle_server import Bundles, Offered
+from modelyard.serving.served_models import in_process_loader
 from modelyard.serving.settings import ServingSettings
 from tests.support.bundles import mlp_bundle, picture_bundle, spoil_vectors
 from tests.support.passports import a_key, a_passport
@@ -51,6 +52,21 @@ def test_one_bundle_is_served_without_anything_else(tmp_path: Path) -> None:
     assert set(tmp_path.iterdir()) == before
 
 
+def test_several_bundles_are_served_by_one(tmp_path: Path) -> None:
+    """Each under its own name; what is unloaded comes back from its file."""
+    net, picture = mlp_bundle(tmp_path / "net.zip"), picture_bundle(tmp_path / "p.zip")
+    arguments = ("--bundle", str(net), "--bundle", str(picture), "--name", "...", "--name", "model..1", "--port", "0")
+    with bundle_server(*arguments) as line:
+        assert line.startswith("serving ..., model..1 on ")
+        with triton.InferenceServerClient(line.rsplit(" ", 1)[1]) as client:
+            assert client.is_model_ready("...")
+            client.unload_model("model..1")
+            assert not client.is_model_ready("model..1")
+            assert client.is_model_ready("...", "1")
+            client.load_model("model..1")
+            assert client.is_model_ready("model..1")
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -60,6 +76,8 @@ def test_one_bundle_is_served_without_anything_else(tmp_path: Path) -> None:
         (["--bundle", "{good}", "--name", "../net"], "BAD_MODEL_NAME"),
         (["--bundle", "{good}", "--port", "70000"], "port"),
         (["--name", "net"], "--bundle"),
+        (["--bundle", "{good}", "--bundle", "{good}"], "NAME_TWICE"),
+        (["--bundle", "{good}", "--bundle", "{good}", "--name", "a"], "--name"),
     ],
 )
 def test_what_cannot_be_served_is_said_in_a_line(tmp_path: Path, arguments: list[str], said: str) -> None:
@@ -82,14 +100,22 @@ def imported(code: str) -> set[str]:
 
 PREDICT = """
 from pathlib import Path
-import io, numpy, PIL.Image
-from modelyard.serving.bundle_server import single_model
+import asyncio, io, PIL.Image
+from modelyard.serving.bundle_server import Bundles, Offered
+from modelyard.serving.ports import Tensor
+from modelyard.serving.served_models import in_process_loader
 from modelyard.serving.settings import ServingSettings
-registry = single_model(Path({bundle!r}), "m", ServingSettings())
+settings = ServingSettings()
+registry = Bundles([Offered(Path({bundle!r}), "m")], settings, in_process_loader(settings)).load_all()
 out = io.BytesIO()
 PIL.Image.new("RGB", (20, 20)).save(out, "JPEG")
-files = numpy.array([out.getvalue()], dtype=object)
-assert registry.find("m", "")[1].run({{"image": files}})["label"].tolist() == ["dark"]
+file = out.getvalue()
+async def answer():
+    got = asyncio.get_running_loop().create_future()
+    image = Tensor("image", "BYTES", (1,), len(file).to_bytes(4, "little") + file)
+    registry.find("m", "")[1].submit([image], 1, None, got.set_result)
+    return await got
+assert bytes(asyncio.run(answer()).tensors[1].data)[4:] == b"dark"
 """
 
 
@@ -120,4 +146,8 @@ def test_where_keys_are_trusted_a_bundle_needs_its_passport(tmp_path: Path) -> N
     passport.write_bytes(a_passport(key, hashlib.sha256(bundle.read_bytes()).hexdigest()))
     assert "PASSPORT_UNTRUSTED_KEY" in _serve(tmp_path, "--passport", str(passport), trusted=tmp_path / "nowhere").stderr
     settings = ServingSettings(data_dir=tmp_path, passport_trusted_keys=tmp_path / "trusted")
-    assert single_model(bundle, "net", settings, passport).is_ready("net", "")
+    loader = in_process_loader(settings)
+    registry = Bundles([Offered(bundle, "net", passport)], settings, loader).load_all()
+    assert registry.is_ready("net", "")
+    registry.close()
+    loader.close()

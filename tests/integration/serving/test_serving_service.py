@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from modelyard.client import AlreadyExists, Client, FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted
-from modelyard.serving.adapters.bundle_loader import BundleLoader
-from modelyard.serving.ports import LoadedModel
+from modelyard.serving.ports import ServedModel
+from modelyard.serving.served_models import model_loader
+from modelyard.serving.settings import ServingSettings
 from modelyard.serving.v1 import serving_pb2
 from tests.support.bundles import mlp_bundle, spoil_vectors
 from tests.support.serving_server import ServingWorld, serving
@@ -63,11 +64,14 @@ class SlowLoader:
 
     def __init__(self) -> None:
         self.may = threading.Event()
-        self._loader = BundleLoader(1, 0.3)
+        self._loader = model_loader(ServingSettings())
 
-    def load(self, bundle: Path) -> LoadedModel:
+    def load(self, bundle: Path, *, model: str, version: str) -> ServedModel:
         assert self.may.wait(20)
-        return self._loader.load(bundle)
+        return self._loader.load(bundle, model=model, version=version)
+
+    def close(self) -> None:
+        self._loader.close()
 
 
 def test_while_it_loads_the_server_says_so(tmp_path: Path) -> None:
@@ -165,9 +169,9 @@ def test_taking_off_and_deleting(tmp_path: Path) -> None:
 
 
 def test_beyond_the_queue_callers_are_told_when_to_come_back(tmp_path: Path) -> None:
-    """One thread, no queue, and a model that takes a while: of many at once some are refused, and none is answered wrongly."""
+    """Room for one to wait, and a model that takes a while: of many at once some are refused, and none is answered wrongly."""
     bundle = mlp_bundle(tmp_path / "1.zip", features=512, hidden=2048, layers=3)
-    server = serving(tmp_path / "data", inference_threads=1, inference_queue=0, inline_ms=0)
+    server = serving(tmp_path / "data", inference_threads=1, inference_queue=1)
     with server as world, Client(world.address, patience_s=0) as client:
         client.endpoints.create_endpoint("mlp")
         deploy(client, world, bundle)

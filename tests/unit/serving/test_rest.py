@@ -273,7 +273,7 @@ async def test_text_truth_values_and_whole_numbers() -> None:
     for index, data, said in (
         (1, [5, 40_000], "cannot"),
         (1, [5, 6.0], "holds a number"),
-        (2, [1, 0], "truth value"),
+        (2, [1, 0], "true or false"),
         (0, ["a", "\ud800"], "half"),
     ):
         wrong = [entry | ({"data": data} if place == index else {}) for place, entry in enumerate(inputs)]

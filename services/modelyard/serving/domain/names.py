@@ -10,7 +10,7 @@ DEFAULT_PROJECT = "default"
 """Endpoints of this project answer under their own id; those of any other under {project}.{endpoint}."""
 
 _NUMBER = re.compile(r"[0-9]{1,9}")
-_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_MODEL = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,128}")
 
 
 def model_name(project: str, endpoint: str) -> str:
@@ -33,5 +33,5 @@ def check_model_name(name: str) -> str:
     """A name for a model that is served without an endpoint. Raises InvalidArgument BAD_MODEL_NAME."""
     if _MODEL.fullmatch(name):
         return name
-    message = f"name is {name[:200]!r}; it must be 1 to 128 letters, digits, '.', '_' and '-', starting with a letter or digit"
+    message = f"name is {name[:200]!r}; it must be 1 to 128 letters, digits, '.', '_' and '-', and not '.' or '..'"
     raise InvalidArgument("BAD_MODEL_NAME", message, field="name", name=name[:200])
