@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from modelyard.core.http.frames import PROTOCOL_ERROR, StreamFault
 
 Field = tuple[bytes, bytes]
+LONGEST_CACHED = 64
 
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
 _BAD_VALUE = re.compile(rb"[\x00\r\n]|^[ \t]|[ \t]$")
@@ -48,7 +49,7 @@ def head_of(fields: tuple[Field, ...]) -> Head:
                 raise _malformed(f"the field {name!r} is out of place")
             pseudo[name] = value
         else:
-            check_field(name, value)
+            (_check_short if len(value) <= LONGEST_CACHED else check_field)(name, value)
             ordinary.append((name, value))
     method, path = pseudo.get(b":method"), pseudo.get(b":path")
     if not method or not path or not pseudo.get(b":scheme"):
@@ -64,6 +65,9 @@ def check_field(name: bytes, value: bytes) -> None:
         raise _malformed("a field has no valid name, or no valid value")
     if name == b"te" and value != b"trailers":
         raise _malformed("te is not trailers")
+
+
+_check_short = lru_cache(4096)(check_field)
 
 
 def _ascii(value: bytes) -> str:

@@ -22,7 +22,9 @@ from modelyard.core.http.frames import COMPRESSION_ERROR, ENHANCE_YOUR_CALM, Con
 from modelyard.core.http.head import Field, Head, head_of
 
 TIMEOUT = b"grpc-timeout"
-CACHED_BLOCKS, CACHED_HEADS = 64, 64
+CACHED = 32
+"""Blocks, and heads, that a connection remembers; only short ones, so that a caller cannot fill the memory."""
+LONGEST_CACHED_BLOCK, LONGEST_CACHED_HEAD, LONGEST_CACHED_STRING = 512, 1024, 128
 LONGEST_INTEGER = 12
 FIELD_OVERHEAD = 32
 
@@ -46,7 +48,7 @@ class HeaderBlocks:
         found = self._head(fields)
         if changed:
             self._blocks.clear()
-        elif len(self._blocks) < CACHED_BLOCKS:
+        elif len(self._blocks) < CACHED and len(block) <= LONGEST_CACHED_BLOCK:
             self._blocks[block] = found
         return found
 
@@ -68,9 +70,10 @@ class HeaderBlocks:
         head = self._heads.get(key)
         if head is None:
             head = head_of(key)
-            if len(self._heads) >= CACHED_HEADS:
+            if len(self._heads) >= CACHED:
                 self._heads.clear()
-            self._heads[key] = head
+            if sum(len(name) + len(value) for name, value in key) <= LONGEST_CACHED_HEAD:
+                self._heads[key] = head
         return head, timeout
 
     def _decode(self, block: bytes) -> tuple[list[Field], bool]:
@@ -141,11 +144,13 @@ def _string(block: bytes, at: int) -> tuple[bytes, int]:
     text = block[at : at + size]
     if len(text) != size:
         raise HPACKDecodingError("a string is cut off")
-    return (_unpacked(text) if packed else text), at + size
+    if packed:
+        text = _unpacked_short(text) if size <= LONGEST_CACHED_STRING else bytes(decode_huffman(text))
+    return text, at + size
 
 
 @lru_cache(4096)
-def _unpacked(text: bytes) -> bytes:
+def _unpacked_short(text: bytes) -> bytes:
     return bytes(decode_huffman(text))
 
 

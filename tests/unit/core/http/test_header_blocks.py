@@ -74,8 +74,12 @@ def test_caches_stay_small() -> None:
     for number in range(1000):
         blocks.request(encoder.encode([*FIXED, (b"x-request-id", b"%d" % number)]))
         blocks.request(literals([*FIXED, (b"x-request-id", b"%d" % number)]))
-    assert len(blocks._blocks) <= 64
-    assert len(blocks._heads) <= 64
+    for number in range(100):
+        blocks.request(literals([*FIXED, (b"x-request-id", b"%d" % number * 1000)]))
+    assert 0 < len(blocks._blocks) <= 32
+    assert 0 < len(blocks._heads) <= 32
+    assert max(map(len, blocks._blocks)) <= 512
+    assert max(sum(map(len, head.texts.values())) for head in blocks._heads.values()) <= 1024
 
 
 @pytest.mark.parametrize(
