@@ -1,8 +1,7 @@
 """Runs a bundle's TensorFlow SavedModel, by its serving signature.
 
-TensorFlow reads a SavedModel from a folder, so the bundle's files stand in a temporary one while it does. Loading
-runs no Python that is stored in the model (Keras' own loader would), but a graph can hold operators that call the host: Python
-functions, files, other machines. Their names are looked for in the file before TensorFlow loads it.
+TensorFlow reads a SavedModel from a folder, so the bundle's files stand in a temporary one while it does. What its graph may hold
+is looked at before (runtime/savedmodel_check.py).
 
 Threads are TensorFlow's for the whole process: the first model loaded in it decides.
 """
@@ -19,28 +18,11 @@ from modelyard.formats.bundle import Bundle
 from modelyard.formats.bundle_files import SAVED_MODEL, SAVED_MODEL_FOLDER
 from modelyard.runtime.device import only_cpu
 from modelyard.runtime.inputs import Tensors
+from modelyard.runtime.savedmodel_check import check_saved_model
 from modelyard.runtime.tensorflow_import import saved_model_pb2, tensorflow
 from modelyard.runtime.wires import GraphTensor, connect
 
 SIGNATURE: Final = "serving_default"
-HOST_OPERATORS: Final = frozenset(
-    """
-    PyFunc PyFuncStateless EagerPyFunc ReadFile WriteFile MatchingFiles Save SaveSlices Restore RestoreSlice
-    FileSystemSetConfiguration WholeFileReader WholeFileReaderV2 TextLineReader TextLineReaderV2 TFRecordReader
-    TFRecordReaderV2 IdentityReader FixedLengthRecordReader FixedLengthRecordReaderV2 LMDBReader TextLineDataset
-    TFRecordDataset TFRecordDatasetV2 FixedLengthRecordDataset FixedLengthRecordDatasetV2 CSVDataset CSVDatasetV2
-    SqlDataset SaveDataset SaveDatasetV2 LoadDataset SnapshotDataset SnapshotDatasetV2 CacheDataset CacheDatasetV2
-    DatasetToTFRecord LMDBDataset InitializeTableFromTextFile InitializeTableFromTextFileV2 GenerateVocabRemapping
-    LoadAndRemapMatrix CreateSummaryFileWriter CreateSummaryDbWriter WriteSummary WriteGraphSummary WriteRawProtoSummary
-    DebugIdentity DebugIdentityV2 DebugIdentityV3 DebugNanCount DebugNumericSummary RemoteCall RemoteFusedGraphExecute
-    RpcCall RpcClient RpcServer RpcServerStart RpcServerRegister DataServiceDataset DataServiceDatasetV2
-    DataServiceDatasetV3 DataServiceDatasetV4 RegisterDataset RegisterDatasetV2 LoadLibrary Abort DistributedSave PrintV2
-    CompileBatchFunction
-    """.split()  # noqa: SIM905  # a list of words reads better than one of quotes
-)
-"""Operators of TensorFlow that reach outside the graph: Python of this process, files, databases, other machines."""
-_OF_CHECKPOINTS: Final = frozenset(("SaveV2", "RestoreV2", "MergeV2Checkpoints", "ShardedFilename", "ShardedFilespec"))
-"""Every SavedModel holds these, to write and read its variables; what answers must not."""
 
 
 class SavedModelEngine:
@@ -87,42 +69,22 @@ def _loaded(bundle: Bundle) -> Any:
 
 
 def _signature(bundle: Bundle, loaded: Any) -> Any:
-    """The function that answers. What it reaches must not write files either, under whatever name."""
+    """The function that answers."""
     if SIGNATURE not in loaded.signatures:
         message = f"bundle {bundle.path.name}: saved_model has no signature {SIGNATURE}, only {sorted(loaded.signatures)}"
         raise InvalidArgument("INVALID_BUNDLE", message, bundle=bundle.path.name)
-    call = loaded.signatures[SIGNATURE]
-    _refuse_operators(bundle, _operators(call.graph.as_graph_def()) & _OF_CHECKPOINTS)
-    return call
+    return loaded.signatures[SIGNATURE]
 
 
 def _check_operators(bundle: Bundle) -> None:
     """Looks at the graph's operators before anything of it is loaded."""
+    what = f"bundle {bundle.path.name}: {SAVED_MODEL}"
     message = saved_model_pb2.SavedModel()
     try:
         message.ParseFromString(bundle.model_bytes())
     except Exception as error:  # protobuf's DecodeError is not the same class in all its implementations
-        text = f"bundle {bundle.path.name}: {SAVED_MODEL} is not a readable SavedModel ({error})"
-        raise InvalidArgument("INVALID_BUNDLE", text, bundle=bundle.path.name) from error
-    found: set[str] = set()
-    for graph in message.meta_graphs:
-        found |= _operators(graph.graph_def) & HOST_OPERATORS
-    _refuse_operators(bundle, found)
-
-
-def _operators(graph: Any) -> set[str]:
-    """Names of all operators of a graph and of the functions it holds."""
-    names = {node.op for node in graph.node}
-    for function in graph.library.function:
-        names |= {node.op for node in function.node_def}
-    return names
-
-
-def _refuse_operators(bundle: Bundle, names: set[str]) -> None:
-    if names:
-        listed = ", ".join(sorted(names))
-        message = f"bundle {bundle.path.name}: saved_model uses operators that reach outside the model: {listed}"
-        raise InvalidArgument("UNSUPPORTED_OPERATOR", message, bundle=bundle.path.name, operators=listed)
+        raise InvalidArgument("INVALID_BUNDLE", f"{what} is not a readable SavedModel ({error})") from error
+    check_saved_model(message, what)
 
 
 def _graph_tensors(call: Any) -> tuple[list[GraphTensor], list[GraphTensor]]:
@@ -142,6 +104,5 @@ def _graph_tensor(name: str, spec: Any) -> GraphTensor:
 def _settle(threads: int) -> None:
     """What TensorFlow may use in this process; after its first computation this can no longer be said."""
     with contextlib.suppress(RuntimeError):
-        tensorflow.config.set_visible_devices([], "GPU")
         tensorflow.config.threading.set_intra_op_parallelism_threads(threads)
         tensorflow.config.threading.set_inter_op_parallelism_threads(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -16,8 +17,9 @@ pytest.importorskip("modelyard.runtime.tensorflow_import")
 
 from modelyard.core.errors import InvalidArgument
 from modelyard.formats.bundle import open_bundle
-from modelyard.runtime import savedmodel
+from modelyard.runtime import savedmodel, savedmodel_check
 from modelyard.runtime.model import load_model
+from modelyard.runtime.tensorflow_import import saved_model_pb2
 from tests.support.runtime_bundles import expected, pictures, runtime_bundle, saved_model_files
 
 
@@ -46,6 +48,16 @@ def with_a_checkpoint(picture: Any) -> Any:
         return {"output_0": tf.identity(answer)}
 
 
+def in_a_branch(picture: Any) -> Any:
+    """Deep inside: a file that is read in a branch of a loop."""
+    from modelyard.runtime.tensorflow_import import tensorflow as tf
+
+    answer = tf.cast(picture[:, 0, 0, :2], tf.float32)
+    size = tf.strings.length(tf.io.read_file("/etc/hostname"))
+    (looped,) = tf.while_loop(lambda x: tf.reduce_sum(x) < 0, lambda x: (x + tf.cast(size, tf.float32),), [answer])
+    return {"output_0": looped}
+
+
 @pytest.fixture
 def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the runtime puts its folders."""
@@ -56,7 +68,13 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("function", "operator"), [(with_python, "PyFunc"), (with_a_file, "WriteFile"), (with_a_checkpoint, "SaveV2")]
+    ("function", "operator"),
+    [
+        (with_python, "PyFunc"),
+        (with_a_file, "WriteFile"),
+        (with_a_checkpoint, "SaveV2"),
+        (in_a_branch, "ReadFile"),
+    ],
 )
 def test_graphs_that_reach_the_host_are_refused(
     tmp_path: Path, folders: Path, function: Callable[[Any], Any], operator: str
@@ -95,3 +113,44 @@ def test_torch_trains_in_a_process_that_has_loaded_tensorflow() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.strip()) == (0, "alive"), done.stderr[-500:]
+
+
+def test_every_operator_of_the_list_exists() -> None:
+    """A name that TensorFlow does not have would be a wrong promise."""
+    from modelyard.runtime.tensorflow_import import tensorflow as tf
+
+    known = set(dir(tf.raw_ops))
+    assert sorted((savedmodel_check.COMPUTING | savedmodel_check.OF_CHECKPOINTS) - known) == []
+
+
+def test_the_form_of_tensorflow_1_is_refused(tmp_path: Path) -> None:
+    """It runs its graph's own nodes to become ready."""
+    files = saved_model_files()
+    message = saved_model_pb2.SavedModel.FromString(files["saved_model/saved_model.pb"])
+    message.meta_graphs[0].ClearField("object_graph_def")
+    files["saved_model/saved_model.pb"] = message.SerializeToString()
+    with pytest.raises(InvalidArgument, match=r"TensorFlow 2's form"):
+        load_model(open_bundle(runtime_bundle(tmp_path / "m", "savedmodel", files)))
+
+
+@pytest.mark.parametrize("kind", ["asset", "resource"])
+def test_objects_that_are_made_outside_the_graph(tmp_path: Path, kind: str) -> None:
+    """A file beside the model, and a table that a function of it fills while it is loaded."""
+    files = saved_model_files()
+    message = saved_model_pb2.SavedModel.FromString(files["saved_model/saved_model.pb"])
+    getattr(message.meta_graphs[0].object_graph_def.nodes.add(), kind).SetInParent()
+    files["saved_model/saved_model.pb"] = message.SerializeToString()
+    with pytest.raises(InvalidArgument, match=f"made outside its graph: {kind}"):
+        load_model(open_bundle(runtime_bundle(tmp_path / "m", "savedmodel", files)))
+
+
+def test_tensorflow_hides_no_gpu_from_torch() -> None:
+    """An export worker trains, too: what is set for TensorFlow is set in TensorFlow, not in the environment."""
+    program = (
+        "import os, modelyard.exporter.worker.to_savedmodel, modelyard.runtime.savedmodel\n"
+        "print(os.environ.get('CUDA_VISIBLE_DEVICES', 'unset'))\n"
+        "import tensorflow; print(tensorflow.config.get_visible_devices('GPU'))\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environment)
+    assert done.stdout.split("\n")[:2] == ["unset", "[]"], done.stderr[-500:]

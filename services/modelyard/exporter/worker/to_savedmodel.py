@@ -8,16 +8,12 @@ serves it.
 from __future__ import annotations
 
 import math
-import os
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from modelyard.exporter.worker.network import CONV, DENSE, DEPTHWISE, Network, Operator
-
-os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # read when TensorFlow is loaded; a conversion needs no GPU
-
 from modelyard.runtime.tensorflow_import import tensorflow as tf
 
 IMAGE: Final = "image"
