@@ -76,6 +76,9 @@ class Names:
     def pipeline_run(self, value: str) -> str:
         return self._full("pipeline_run", value, ("pipelineRuns",))
 
+    def reevaluation(self, value: str) -> str:
+        return self._full("reevaluation", value, ("reevaluations",))
+
     def _full(self, field: str, value: str, collections: tuple[str, ...], newest: bool = False) -> str:
         """The full name; InvalidArgument names the field when the value fits neither the full nor a short form."""
         parts = value.strip().strip("/").split("/")

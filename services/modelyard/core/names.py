@@ -102,6 +102,8 @@ LATENCY_PROFILE = Pattern("projects/{project}/latencyProfiles/{latency_profile}"
 ENDPOINT = Pattern("projects/{project}/endpoints/{endpoint}")
 DEPLOYMENT = Pattern("projects/{project}/endpoints/{endpoint}/deployments/{deployment}")
 PIPELINE_RUN = Pattern("projects/{project}/pipelineRuns/{pipeline_run}")
+REEVALUATION = Pattern("projects/{project}/reevaluations/{reevaluation}")
+REEVALUATION_RUN = Pattern("projects/{project}/reevaluations/{reevaluation}/runs/{run}")
 
 
 def parent_of(name: str) -> str:

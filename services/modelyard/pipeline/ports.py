@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from modelyard.core.errors import ModelyardError
 from modelyard.core.jobs.job import Document, Job, JobChange
 from modelyard.pipeline.domain.choice import Candidate
+from modelyard.pipeline.domain.reevaluation import Answers
 from modelyard.pipeline.domain.spec import ClassFloor, Floor, Limits, Source, Split, TargetFacts
 
 
@@ -225,3 +226,45 @@ class Jobs(Protocol):
     def cancel(self, name: str) -> Job: ...
 
     def watch(self, name: str, after_sequence: int = 0) -> AsyncIterator[JobChange]: ...
+
+
+@dataclass(frozen=True)
+class Champion:
+    """What an endpoint answers most callers with: the export, and the evaluation that its gate decided by."""
+
+    export: str
+    evaluation: str
+
+
+@dataclass(frozen=True)
+class EvaluationFacts:
+    """What an evaluation was about: the dataset version, and whether its task is one of classes."""
+
+    dataset_version: str
+    classification: bool
+
+
+class Watching(Protocol):
+    """What re-evaluation needs of the other services."""
+
+    def check(self, endpoint: str, dataset: str, dataset_version: str) -> None:
+        """Raises NotFound for what is not there; empty names are passed over."""
+
+    def champion(self, endpoint: str) -> Champion:
+        """Raises NotFound, FailedPrecondition NO_CHAMPION where nothing answers there."""
+
+    def newest_version(self, dataset: str) -> str:
+        """Name of the newest version. Raises NotFound where there is none."""
+
+    def facts(self, evaluation: str) -> EvaluationFacts:
+        """Raises NotFound."""
+
+    def start(self, export: str, dataset_version: str, usage: str, request_id: str) -> str:
+        """Name of the evaluation."""
+
+    def answers(self, evaluation: str, usage: str) -> Answers:
+        """The answers to single examples of a usage, and which examples were scored at all."""
+
+
+WatchingOf = Callable[[str], Watching]
+"""The same for a project's id."""

@@ -13,6 +13,7 @@ from modelyard.client._async.evaluations import AsyncEvaluations, AsyncGate
 from modelyard.client._async.exports import AsyncExports, AsyncProfiles, AsyncTargets
 from modelyard.client._async.pipelines import AsyncPipelines
 from modelyard.client._async.predictions import AsyncPredictions
+from modelyard.client._async.reevaluations import AsyncReevaluations
 from modelyard.client._async.training import AsyncModels, AsyncTraining
 from modelyard.client._async.transport import AsyncTransport
 from modelyard.client.names import Names
@@ -57,6 +58,7 @@ class AsyncClient:
         self.targets = AsyncTargets(transport, self.names)
         self.endpoints = AsyncEndpoints(transport, self.names)
         self.pipelines = AsyncPipelines(transport, self.names)
+        self.reevaluations = AsyncReevaluations(transport, self.names)
         self.artifacts = AsyncArtifacts(transport, self.names)
         self.predictions = AsyncPredictions(transport, self.names)
 

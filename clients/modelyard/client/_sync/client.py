@@ -14,6 +14,7 @@ from modelyard.client._sync.evaluations import Evaluations, Gate
 from modelyard.client._sync.exports import Exports, Profiles, Targets
 from modelyard.client._sync.pipelines import Pipelines
 from modelyard.client._sync.predictions import Predictions
+from modelyard.client._sync.reevaluations import Reevaluations
 from modelyard.client._sync.training import Models, Training
 from modelyard.client._sync.transport import Transport
 from modelyard.client.names import Names
@@ -56,6 +57,7 @@ class Client:
         self.targets = Targets(transport, self.names)
         self.endpoints = Endpoints(transport, self.names)
         self.pipelines = Pipelines(transport, self.names)
+        self.reevaluations = Reevaluations(transport, self.names)
         self.artifacts = Artifacts(transport, self.names)
         self.predictions = Predictions(transport, self.names)
 
