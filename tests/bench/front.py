@@ -3,8 +3,8 @@
     python tests/bench/front.py [--seconds 4] [--rounds 5] [--callers 8] [--json FILE]
 
 The same echo (86 bytes, about a ModelInferRequest with 16 features) behind: our front end as a native; grpc.aio with the rpc
-shell, as MODELYARD_FRONT=grpc serves it; grpc.aio with nothing around it. All on uvloop, each in a process of its own, called by the
-load client in Go (tests/bench/load), 8 callers with a connection each. Then 1 MiB messages up a stream, by grpcio's own client.
+shell, as MODELYARD_FRONT=grpc serves it; grpc.aio with nothing around it. All on uvloop, each in a process of its own, called by
+the load client in Go (tests/bench/load), 8 callers with a connection each. Then 1 MiB messages up a stream, by grpcio's client.
 Rounds alternate, so that all meet the same machine; the median round counts. The server's own processor time for a call (user and
 system) is given too: it says the same on a machine that other work shares.
 """

@@ -87,6 +87,7 @@ class Http2Connection(asyncio.Protocol):
         values = {
             frames.MAX_CONCURRENT_STREAMS: self.limits.streams,
             frames.INITIAL_WINDOW_SIZE: self.limits.stream_window,
+            frames.MAX_FRAME_SIZE: self.limits.frame_bytes,
             frames.MAX_HEADER_LIST_SIZE: self.limits.header_bytes,
         }
         more = self.limits.connection_window - frames.DEFAULT_WINDOW
@@ -96,11 +97,11 @@ class Http2Connection(asyncio.Protocol):
         if self._closed:
             return
         self.heard = True
-        if self._rest:
-            data = self._rest + data
         self._out = []
         try:
-            self._rest = data[self._read(data) :]
+            at = self._finish_frame(data) if self._rest else 0
+            if at < len(data):
+                self._rest = data[self._read(data, at) :]
         except ConnectionFault as fault:
             self._end(fault.code, fault.why)
         except Exception as error:
@@ -154,19 +155,49 @@ class Http2Connection(asyncio.Protocol):
 
     # --- reading
 
-    def _read(self, data: bytes) -> int:
-        """Handle all whole frames; gives where the first unfinished one begins."""
-        at, end = 0, len(data)
+    def _finish_frame(self, data: bytes) -> int:
+        """Complete the frame (or the preface) whose beginning is here, and handle it. Gives how much of the data that took."""
+        taken = 0
+        while missing := self._missing():
+            piece = data[taken : taken + missing]
+            self._rest += piece
+            taken += len(piece)
+            if len(piece) < missing:
+                if not self._started:
+                    self._read(self._rest, 0)  # only to refuse what cannot become a preface
+                return taken
+        whole, self._rest = self._rest, b""
+        self._read(whole, 0)
+        return taken
+
+    def _missing(self) -> int:
+        """Bytes until what is here is a whole preface, frame header, or frame."""
+        rest = self._rest
+        if not self._started:
+            return len(frames.PREFACE) - len(rest)
+        if len(rest) < frames.HEADER_BYTES:
+            return frames.HEADER_BYTES - len(rest)
+        length = rest[0] << 16 | rest[1] << 8 | rest[2]
+        self._check_size(length)
+        return frames.HEADER_BYTES + length - len(rest)
+
+    def _check_size(self, length: int) -> None:
+        if length > self.limits.frame_bytes:
+            raise ConnectionFault(frames.FRAME_SIZE_ERROR, "a frame is larger than allowed")
+
+    def _read(self, data: bytes, at: int) -> int:
+        """Handle all whole frames from there on; gives where the first unfinished one begins."""
+        end = len(data)
         if not self._started:
             if not data.startswith(frames.PREFACE):
                 return self._no_preface_yet(data)
             self._started, at = True, len(frames.PREFACE)
-        handlers = self._handlers
+        handlers, most = self._handlers, self.limits.frame_bytes
         while end - at >= 9:
             high, low, kind, flags, stream_id = _unpack(data, at)
             length = high << 8 | low
-            if length > frames.LEAST_FRAME:
-                raise ConnectionFault(frames.FRAME_SIZE_ERROR, "a frame is larger than allowed")
+            if length > most:
+                self._check_size(length)
             stop = at + 9 + length
             if stop > end:
                 break

@@ -121,60 +121,64 @@ def too_large(most: int) -> ResourceExhausted:
 class MessageReader:
     """Cuts a body into messages. What is half read is counted against the budget until `close`."""
 
-    __slots__ = ("_budget", "_limits", "_need", "_parts", "_size", "_window")
+    __slots__ = ("_budget", "_flag", "_held", "_limits", "_missing", "_parts", "_prefix", "_window")
 
     def __init__(self, encoding: str, limits: Limits, budget: Budget) -> None:
         self._window = ENCODINGS.get(encoding, 0)
         self._limits, self._budget = limits, budget
+        self._prefix = b""
         self._parts: list[bytes] = []
-        self._size = 0
-        self._need = PREFIX_BYTES
+        self._held = self._missing = self._flag = 0
 
     @property
     def unfinished(self) -> bool:
         """Whether a message has begun and is not whole."""
-        return self._size > 0
+        return bool(self._prefix)
 
     def feed(self, payload: bytes) -> list[bytes]:
         """The messages that are whole now. Raises ModelyardError, after which the reader is of no more use."""
-        if not self._budget.take(len(payload)):
-            raise Unavailable("NO_MEMORY", "too many large messages are on their way", retry_after_s=1.0)
-        self._parts.append(payload)
-        self._size += len(payload)
-        return self._cut() if self._size >= self._need else []
+        found: list[bytes] = []
+        at, end = 0, len(payload)
+        while at < end:
+            if len(self._prefix) < PREFIX_BYTES:
+                at = self._read_prefix(payload, at)
+                if len(self._prefix) < PREFIX_BYTES:
+                    break
+            stop = min(at + self._missing, end)
+            self._keep(payload[at:stop] if at or stop < end else payload)
+            at = stop
+            if not self._missing:
+                found.append(self._message())
+        return found
 
     def close(self) -> None:
         """Give back what was counted."""
-        self._budget.give(self._size)
-        self._parts, self._size = [], 0
+        self._budget.give(self._held)
+        self._held, self._parts, self._prefix = 0, [], b""
 
-    def _cut(self) -> list[bytes]:
+    def _read_prefix(self, payload: bytes, at: int) -> int:
+        stop = at + PREFIX_BYTES - len(self._prefix)
+        self._prefix += payload[at:stop]
+        if len(self._prefix) == PREFIX_BYTES:
+            self._flag, self._missing = self._prefix[0], int.from_bytes(self._prefix[1:], "big")
+            if self._missing > self._limits.message_bytes:
+                raise too_large(self._limits.message_bytes)
+            if self._flag > 1 or (self._flag and not self._window):
+                raise _bad_flag(self._flag)
+        return min(stop, len(payload))
+
+    def _keep(self, part: bytes) -> None:
+        size = len(part)
+        if not self._budget.take(size):
+            raise Unavailable("NO_MEMORY", "too many large messages are on their way", retry_after_s=1.0)
+        self._parts.append(part)
+        self._held += size
+        self._missing -= size
+
+    def _message(self) -> bytes:
         data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-        found, at = [], 0
-        while (size := self._size_at(data, at)) is not None and len(data) - at >= PREFIX_BYTES + size:
-            found.append(self._message(data[at], data[at + PREFIX_BYTES : at + PREFIX_BYTES + size]))
-            at += PREFIX_BYTES + size
-        self._need = PREFIX_BYTES + (size or 0)
-        self._budget.give(at)
-        self._parts = [data[at:]] if at < len(data) else []
-        self._size -= at
-        return found
-
-    def _size_at(self, data: bytes, at: int) -> int | None:
-        """The size of the message that begins there, when its prefix is whole."""
-        if len(data) - at < PREFIX_BYTES:
-            return None
-        size = int.from_bytes(data[at + 1 : at + PREFIX_BYTES], "big")
-        if size > self._limits.message_bytes:
-            raise too_large(self._limits.message_bytes)
-        return size
-
-    def _message(self, flag: int, data: bytes) -> bytes:
-        if flag == 0:
-            return data
-        if flag != 1 or not self._window:
-            raise _bad_flag(flag)
-        return inflate(data, self._window, self._limits.message_bytes)
+        self.close()
+        return inflate(data, self._window, self._limits.message_bytes) if self._flag else data
 
 
 def _bad_flag(flag: int) -> ModelyardError:

@@ -20,8 +20,8 @@ class Limits:
     """Calls at once on one HTTP/2 connection."""
     header_bytes: int = 32 * KIB
     """Of one request: names, values and 32 bytes for each field, as RFC 9113 section 6.5.2 counts."""
-    frame_bytes: int = 16 * KIB
-    """Largest payload of an HTTP/2 frame that is read; the least that RFC 9113 allows."""
+    frame_bytes: int = 64 * KIB
+    """Largest payload of an HTTP/2 frame that is read; at least 16 KiB (RFC 9113)."""
     stream_window: int = MIB
     connection_window: int = 16 * MIB
     """Bytes in flight to us that nobody has taken yet."""
