@@ -157,6 +157,10 @@ def test_taking_off_and_deleting(tmp_path: Path) -> None:
             client.endpoints.create_endpoint("No Name")
         deploy(client, world, mlp_bundle(tmp_path / "1.zip", seed=1))
         deploy(client, world, mlp_bundle(tmp_path / "2.zip", seed=2), "V002")
+        with pytest.raises(FailedPrecondition) as refused:
+            client.endpoints.delete_deployment("mlp/V002")
+        assert refused.value.reason == "DEPLOYMENT_HAS_TRAFFIC"
+        client.endpoints.update_endpoint("mlp", traffic={"V001": 100})
         client.endpoints.delete_deployment("mlp/V002")
         assert client.endpoints.get_endpoint("mlp").default_version == "V001"
         client.endpoints.delete_endpoint("mlp")
@@ -165,7 +169,7 @@ def test_taking_off_and_deleting(tmp_path: Path) -> None:
         with pytest.raises(NotFound):
             client.endpoints.get_endpoint("mlp")
         kinds = [event.kind for event in client.endpoints.list_deployment_events("mlp")]
-        assert sorted(kinds) == [1, 1, 2, 2]
+        assert sorted(kind for kind in kinds if kind <= 2) == [1, 1, 2, 2]
 
 
 def test_beyond_the_queue_callers_are_told_when_to_come_back(tmp_path: Path) -> None:

@@ -6,10 +6,9 @@ import threading
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
-from modelyard.core.database import now
 from modelyard.core.errors import NotFound, Unavailable
 from modelyard.serving.domain.endpoint import Condition, DeploymentState, Endpoint, default_of
 from modelyard.serving.domain.names import canonical_version
@@ -219,7 +218,7 @@ def _comparison(shadow: Shadow | None, before: Table | None) -> Comparison | Non
         return None
     earlier = before.endpoint.shadow if before and before.endpoint else None
     same = before is not None and earlier is not None and (earlier.version, earlier.time) == (shadow.version, shadow.time)
-    return before.comparison if before and same else Comparison(now())
+    return before.comparison if before and same else Comparison(datetime.now(UTC))
 
 
 def _newer(endpoint: Endpoint | None, table: Table | None) -> Endpoint | None:
