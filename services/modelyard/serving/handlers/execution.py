@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from modelyard.core.errors import InvalidArgument, ModelyardError
 from modelyard.formats.bundle import TensorSpec
-from modelyard.runtime.inputs import IMAGE, LABEL
-from modelyard.runtime.model import RunnableModel
+from modelyard.runtime.inputs import IMAGE, PROBABILITIES
+from modelyard.runtime.model import LoadedModel
 from modelyard.serving.domain.drift import DriftScore
 from modelyard.serving.domain.tensors import BYTES, NUMERIC, encode_raw, split_bytes
 
@@ -37,13 +37,15 @@ class Observe(Protocol):
 class Execution:
     """The calls of one model."""
 
-    def __init__(self, model: RunnableModel, observe: Observe | None = None) -> None:
+    def __init__(self, model: LoadedModel, observe: Observe | None = None) -> None:
         self._model = model
         self._observe = observe
         self._observing = threading.Lock()  # an observer is for one thread; a call that meets it busy is not observed
         self.inputs = model.card.inputs
         self.outputs = model.card.served_outputs
-        self._labels = {name: encode_label(name) for name in model.card.classes}
+        self._labels = [encode_label(name) for name in model.card.classes]
+        self._engine = model.engine
+        self._has_bytes = model.card.picture is not None or any(spec.datatype == BYTES for spec in model.card.inputs)
 
     def read(self, rows: int, tensors: Sequence[tuple[str, bytes | memoryview]]) -> dict[str, Array]:
         """Arrays of raw tensors, each with its datatype, in the order of the card; BYTES for a picture are files [rows].
@@ -77,31 +79,27 @@ class Execution:
             ) from error
 
     def _observed(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
-        observe = self._observe
-        if observe is None:
-            return self._model.run(inputs)
+        """Numbers go straight to the runtime: they have the card's types and shapes, as views that `read` made."""
         files: Sequence[bytes] = ()
-        if any(array.dtype == object for array in inputs.values()):
+        if self._has_bytes and any(array.dtype == object for array in inputs.values()):
             image = inputs.get(IMAGE)
             files = image.tolist() if image is not None and image.dtype == object else ()
             inputs = self._model.prepare(inputs)
-        answers = self._model.run(inputs)
-        if self._observing.acquire(blocking=False):
+        answers = self._engine.run(dict(inputs))
+        observe = self._observe
+        if observe is not None and self._observing.acquire(blocking=False):
             try:
-                observe.seen(inputs, {spec.name: answers[spec.name] for spec in self._model.card.outputs}, files)
+                observe.seen(inputs, answers, files)
             finally:
                 self._observing.release()
         return answers
 
     def write(self, answers: Mapping[str, Array]) -> list[bytes | memoryview]:
         """The served outputs, raw, in the order of the card."""
-        raw: list[bytes | memoryview] = []
-        for spec in self.outputs:
-            array = answers[spec.name]
-            if spec.name == LABEL and self._labels:
-                raw.append(b"".join([self._labels[label] for label in array.tolist()]))
-            else:
-                raw.append(encode_raw(array))
+        raw: list[bytes | memoryview] = [encode_raw(answers[spec.name]) for spec in self._model.card.outputs]
+        if self._labels:
+            classes = answers[PROBABILITIES].argmax(axis=1).tolist()  # the first of equals, as RunnableModel.labels
+            raw.append(b"".join([self._labels[index] for index in classes]))
         return raw
 
     def scores(self) -> tuple[DriftScore, ...]:

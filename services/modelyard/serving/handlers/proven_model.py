@@ -11,14 +11,14 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from modelyard.core.errors import FailedPrecondition
 from modelyard.formats.bundle import Bundle, BundleCard, TestVectors, open_bundle
-from modelyard.runtime.model import RunnableModel, load_model
+from modelyard.runtime.model import LoadedModel, RunnableModel, load_model
 from modelyard.serving.domain.batch_proof import SIZES, all_alike, arrangements, differing, varied
 
 Array = NDArray[Any]
@@ -76,7 +76,7 @@ class ProvenModel:
     """A model that is ready to answer, and what is known of it."""
 
     bundle: Bundle
-    model: RunnableModel
+    model: LoadedModel
     facts: Facts
 
 
@@ -98,7 +98,7 @@ def load_proven(path: Path, options: LoadOptions) -> ProvenModel:
     return ProvenModel(bundle, model, Facts(threads, calls, most_rows, note, row_s, grown))
 
 
-def _with_threads(bundle: Bundle, vectors: TestVectors, options: LoadOptions) -> tuple[RunnableModel, int, int, float]:
+def _with_threads(bundle: Bundle, vectors: TestVectors, options: LoadOptions) -> tuple[LoadedModel, int, int, float]:
     """The model with the threads of one call, the calls at once, and the seconds of one example."""
     first = options.threads or (options.cores if bundle.card.format == "savedmodel" else 1)
     model = _checked(bundle, vectors, first, max(1, options.cores // first))
@@ -152,9 +152,9 @@ def _throughput(model: RunnableModel, vectors: TestVectors, callers: int) -> flo
     return sum(rates)
 
 
-def _checked(bundle: Bundle, vectors: TestVectors, threads: int, calls: int) -> RunnableModel:
+def _checked(bundle: Bundle, vectors: TestVectors, threads: int, calls: int) -> LoadedModel:
     """The model, loaded, after it answered all its test vectors. Raises FailedPrecondition TEST_VECTORS_DIFFER."""
-    model = load_model(bundle, threads, concurrency=calls)
+    model = cast(LoadedModel, load_model(bundle, threads, concurrency=calls))  # what it says it makes
     try:
         check_answers(bundle.card, vectors, model.run(vectors.inputs))
     except BaseException:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import socket
+import sys
 import time
 from typing import Final
 
@@ -16,6 +17,10 @@ from modelyard.serving.handlers.execution import Execution
 
 OUT_OF_MEMORY: Final = 77
 """Exit status when no more memory could be had."""
+
+
+_ROOM: Final = socket.CMSG_LEN(4)
+"""For one file descriptor."""
 
 
 class TooSmallError(Exception):
@@ -38,19 +43,20 @@ class Calls:
 
     def run(self) -> None:
         """Until the channel closes; then the process ends, whatever other threads do."""
+        receive, send = self._channel.recvmsg, self._channel.send
         while True:
-            message, fds, _, _ = socket.recv_fds(self._channel, 256, 1)
+            message, rights, _, _ = receive(256, _ROOM)
             if not message:
                 os._exit(0)
             if message[0] == Kind.CALL:
-                self._channel.send(self._call(message, fds))
+                send(self._call(message, rights))
             elif message[0] == Kind.ASK_SCORES:
-                self._channel.send(self._scores())
+                send(self._scores())
 
-    def _call(self, message: bytes, fds: list[int]) -> bytes:
+    def _call(self, message: bytes, rights: list[tuple[int, int, bytes]]) -> bytes:
         _, slot, _, rows, number, outputs_at, size = CALL.unpack(message)
-        if fds:
-            self._map(slot, fds[0], size)
+        if rights:
+            self._map(slot, int.from_bytes(rights[0][2][:4], sys.byteorder), size)
         try:
             times = self._compute(self._arenas[slot], rows, outputs_at)
             return DONE.pack(Kind.DONE, slot, 0, 0, number, *times)
