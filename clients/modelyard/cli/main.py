@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "passport": "Show or verify the signed record of an artifact.",
     "endpoint": "List, show, traffic, label, shadow, rollback, history, stats, delete, events.",
     "predict": "Ask an endpoint about pictures or rows.",
+    "watch": "Endpoints scored on newly labelled examples: add, list, show, run, delete.",
     "model": "List, show, import.",
     "target": "Hardware that models are made for: list, create, delete.",
     "runs": "List, show, watch, cancel, stop.",

@@ -40,6 +40,7 @@ GROUPS = {
     "target": ["list", "create", "delete"],
     "passport": ["show", "verify"],
     "runs": ["list", "show", "watch", "cancel", "stop"],
+    "watch": ["add", "list", "show", "run", "delete"],
 }
 LEAVES = [(name, *([sub] if sub else [])) for name in COMMANDS for sub in GROUPS.get(name, [""])]
 

@@ -3,18 +3,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Final, TypeVar
 
 from google.protobuf import empty_pb2
 from google.protobuf.message import Message
 
-from modelyard.client._sync.resource import Resource
+from modelyard.client._status import job_failed
+from modelyard.client._sync.resource import TERMINAL, Resource
+from modelyard.client.errors import WaitTimeout
 from modelyard.client.names import new_request_id
 from modelyard.pipeline.v1 import reevaluation_pb2, reevaluation_service_pb2
+from modelyard.type.v1 import job_pb2
 
 M = TypeVar("M", bound=Message)
 API: Final = "modelyard.pipeline.v1.ReevaluationService"
+POLL_S: Final = 0.5
 
 
 class Reevaluations(Resource):
@@ -57,3 +62,20 @@ class Reevaluations(Resource):
         """Starts a run now, or gives the one that is under way; look at it with get_reevaluation."""
         request = reevaluation_service_pb2.RunReevaluationRequest(name=self.names.reevaluation(reevaluation))
         return self._call("RunReevaluation", request, reevaluation_pb2.ReevaluationResult)
+
+    def wait_reevaluation(
+        self, reevaluation: str, run: str, timeout_s: float | None = None
+    ) -> tuple[reevaluation_pb2.Reevaluation, reevaluation_pb2.ReevaluationResult]:
+        """The re-evaluation once one of its last 20 runs (its full name) has ended, and that run. JobFailed, WaitTimeout."""
+        begin = time.monotonic()
+        while True:
+            found = self.get_reevaluation(reevaluation)
+            result = next((each for each in found.results if each.name == run), None)
+            if result is not None and result.status.state == job_pb2.JOB_STATE_SUCCEEDED:
+                return found, result
+            if result is not None and result.status.state in TERMINAL:
+                cancelled = result.status.state == job_pb2.JOB_STATE_CANCELLED
+                raise job_failed(run, result, result.status.error, cancelled=cancelled)
+            if timeout_s is not None and time.monotonic() - begin > timeout_s:
+                raise WaitTimeout(f"{run} has not ended after {timeout_s:g} s", reason="WAIT_TIMEOUT", values={"name": run})
+            self._transport.sleep(POLL_S)
