@@ -27,6 +27,7 @@ from modelyard.formats.bundle import (
 
 Array = NDArray[Any]
 ELEMENTS = {
+    "FP16": TensorProto.FLOAT16,
     "FP32": TensorProto.FLOAT,
     "UINT8": TensorProto.UINT8,
     "INT64": TensorProto.INT64,
@@ -112,6 +113,20 @@ def text_bundle(path: Path) -> Path:
     )
     inputs = {"sex": np.array([["male"], ["female"]], object), "age": np.array([[1.5], [30]], np.float32)}
     return _written(path, card, nodes, weights, inputs)
+
+
+def half_bundle(path: Path) -> Path:
+    """`x` FP16 [N, 4] -> `prediction` FP16 [N, 4]: twice the input."""
+    card = BundleCard(
+        task="tabular_regression",
+        inputs=(TensorSpec("x", "FP16", (-1, 4)),),
+        outputs=(TensorSpec("prediction", "FP16", (-1, 4)),),
+        source=SOURCE,
+        precision="fp16",
+        target_name="twice",
+    )
+    x = np.random.default_rng(0).normal(size=(8, 4)).astype(np.float16)
+    return _written(path, card, [helper.make_node("Add", ["x", "x"], ["prediction"])], [], {"x": x})
 
 
 def spoil_vectors(path: Path, source: Path) -> Path:
