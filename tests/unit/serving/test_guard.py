@@ -85,12 +85,36 @@ def test_one_that_fails_is_taken_back_with_what_was_measured() -> None:
     assert not new.closed  # it stays loaded, for another try
 
 
-def test_one_that_is_slow_is_taken_back() -> None:
+def test_one_that_is_slow_and_stays_so_is_taken_back() -> None:
     watched, _, new = two()
+    for _ in range(5):
+        serve(new, 60, ms=40)
+        watched.look()
+    assert watched.shares == {"V001": 80, "V002": 20}
     serve(new, 60, ms=40)
     watched.look()
     assert watched.shares == {"V001": 100}
     assert "p99 was" in watched.rollbacks()[0]
+
+
+def test_a_slow_start_or_a_burst_takes_nothing_back() -> None:
+    watched, _, new = two()
+    for _ in range(3):
+        serve(new, 60, ms=100)
+        watched.look()
+        for _ in range(8):
+            serve(new, 60)
+            watched.look()
+    assert watched.shares == {"V001": 80, "V002": 20}
+
+
+def test_when_all_are_slower_the_new_one_is_not_blamed() -> None:
+    watched, old, new = two()
+    for _ in range(20):
+        serve(old, 60, ms=9)
+        serve(new, 60, ms=14)
+        watched.look()
+    assert watched.shares == {"V001": 80, "V002": 20}
 
 
 def test_one_that_falls_ill_is_taken_back_at_once() -> None:

@@ -15,6 +15,8 @@ CERTAINTY: Final = math.log(1000)
 """What is seen must be less than 1 in 1000 likely if the version kept to the policy: two bad requests of 60 prove nothing."""
 SLOW: Final = 0.01
 """The share of requests that may be slower than the p99."""
+EXCUSE: Final = 2.0
+"""How many times slower than before a version may be because the others are slower now too."""
 
 
 @dataclass(frozen=True)
@@ -74,16 +76,41 @@ def together(several: Iterable[Counts]) -> Counts:
     return total
 
 
-def fault(policy: RollbackPolicy, before: Counts, after: Counts) -> str:
+def failing(policy: RollbackPolicy, before: Counts, after: Counts) -> str:
     """Why a version that gained traffic must lose it again, for people; empty: nothing is known against it.
 
     `before`: what the versions that answered did in the window before the change; `after`: what the version did since. Failures
-    count against it beyond the policy's share and beyond what failed before; latency beyond the policy's multiple of the p99 of
-    before, where enough was answered then. Both must be more than chance (`evident`), after the policy's number of requests.
+    count against it beyond the policy's share and beyond what failed before; they must be more than chance (`evident`), after the
+    policy's number of requests.
     """
     if policy.disabled or after.requests < policy.min_requests:
         return ""
-    return _too_many_failures(policy, before, after) or _too_slow(policy, before, after)
+    usual = before.error_rate if before.requests >= policy.min_requests else 0.0
+    if not evident(after.failures, after.requests, max(policy.max_error_rate, usual)):
+        return ""
+    rate, allowed = f"{100 * after.error_rate:.3g}", f"{100 * policy.max_error_rate:.3g}"
+    return f"{after.failures} of {after.requests} requests failed ({rate} %; at most {allowed} % may)"
+
+
+def slow(policy: RollbackPolicy, before: Counts, beside: Counts, after: Counts) -> str:
+    """The same for latency: a p99 beyond the policy's multiple of that of before, where enough was answered then.
+
+    `beside`: what those that answered before did since the change. Where they are slower now too, the machine is busier, which
+    excuses up to EXCUSE times of before; no more, because a version that takes all cores slows the others as well.
+    """
+    if policy.disabled or after.successes < policy.min_requests or before.successes < policy.min_requests:
+        return ""
+    usual = before.p99_ms
+    if beside.successes >= policy.min_requests:
+        usual = min(max(usual, beside.p99_ms), EXCUSE * usual)
+    limit = policy.max_latency_ratio * usual
+    above = sum(count for bound, count in zip((*LATENCY_BOUNDS_MS, math.inf), after.latencies, strict=True) if bound > limit)
+    if not evident(above, after.successes, SLOW):
+        return ""
+    return (
+        f"p99 was {after.p99_ms:.3g} ms over {after.successes} requests; before it was {before.p99_ms:.3g} ms, and at most "
+        f"{limit:.3g} ms is allowed"
+    )
 
 
 def evident(count: int, total: int, share: float) -> bool:
@@ -115,24 +142,3 @@ def check_policy(policy: RollbackPolicy, field: str = "endpoint.rollback_policy"
             message = f"{field}.{name} is {value}; it must be {allowed}"
             raise InvalidArgument("BAD_ROLLBACK_POLICY", message, field=f"{field}.{name}", value=value)
     return policy
-
-
-def _too_many_failures(policy: RollbackPolicy, before: Counts, after: Counts) -> str:
-    usual = before.error_rate if before.requests >= policy.min_requests else 0.0
-    if not evident(after.failures, after.requests, max(policy.max_error_rate, usual)):
-        return ""
-    rate, allowed = f"{100 * after.error_rate:.3g}", f"{100 * policy.max_error_rate:.3g}"
-    return f"{after.failures} of {after.requests} requests failed ({rate} %; at most {allowed} % may)"
-
-
-def _too_slow(policy: RollbackPolicy, before: Counts, after: Counts) -> str:
-    if before.successes < policy.min_requests or not after.successes:
-        return ""
-    limit = policy.max_latency_ratio * before.p99_ms
-    slow = sum(count for bound, count in zip((*LATENCY_BOUNDS_MS, math.inf), after.latencies, strict=True) if bound > limit)
-    if not evident(slow, after.successes, SLOW):
-        return ""
-    return (
-        f"p99 was {after.p99_ms:.3g} ms over {after.successes} requests; before it was {before.p99_ms:.3g} ms, and at most "
-        f"{policy.max_latency_ratio:.3g} times that is allowed"
-    )

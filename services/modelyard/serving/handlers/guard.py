@@ -12,8 +12,8 @@ import structlog
 
 from modelyard.core.database import now
 from modelyard.core.errors import FailedPrecondition, NotFound
-from modelyard.serving.domain.endpoint import Condition, DeploymentState, Endpoint
-from modelyard.serving.domain.rollback import Counts, RollbackPolicy, between, counts_of, fault, together
+from modelyard.serving.domain.endpoint import DeploymentState, Endpoint
+from modelyard.serving.domain.rollback import Counts, RollbackPolicy, between, counts_of, failing, slow, together
 from modelyard.serving.domain.traffic import gained
 from modelyard.serving.handlers.deployer import Deployer
 from modelyard.serving.handlers.registry import Entry, Table
@@ -23,6 +23,8 @@ log = structlog.get_logger()
 
 SNAPSHOTS: Final = 10
 """Snapshots that are kept of a version over the window of its policy: what it did before a change is known to a tenth."""
+LASTING_S: Final = 5.0
+"""A version must be slow for as long after it was seen to be, on as many requests again: a burst takes nothing back."""
 
 Which = tuple[str, str, object]
 """Model, version and since when."""
@@ -49,6 +51,16 @@ class Past:
 
 
 @dataclass(frozen=True)
+class Round:
+    """From when a version's latency is judged: where it and those that answered before stood. `suspect`: it was slow before."""
+
+    since: float
+    its: Counts
+    theirs: Counts
+    suspect: bool = False
+
+
+@dataclass
 class Watch:
     """A change of traffic that is watched: what those did that answered before, and where those that gained stood."""
 
@@ -56,6 +68,8 @@ class Watch:
     until: float
     before: Counts
     start: dict[str, Counts]
+    answered: tuple[str, ...]
+    rounds: dict[str, Round]
 
 
 class Guard:
@@ -117,20 +131,44 @@ class Guard:
             return
         rising = gained(endpoint.previous, endpoint.routing.filled(_newest(table)))
         start = {version: self._last(table, version) for version in rising}
-        answered = [self._lately(table, version) for version in endpoint.previous.shares]
-        self._watches[model] = Watch(endpoint.change, self._clock() + left_s, together(answered), start)
+        answered = tuple(version for version in endpoint.previous.shares if version not in rising)
+        before = together(self._lately(table, version) for version in endpoint.previous.shares)
+        theirs, now = together(self._last(table, version) for version in answered), self._clock()
+        rounds = {version: Round(now, its, theirs) for version, its in start.items()}
+        self._watches[model] = Watch(endpoint.change, now + left_s, before, start, answered, rounds)
 
     def _judge(self, model: str, table: Table, endpoint: Endpoint, watch: Watch) -> None:
         if endpoint.policy.disabled or self._clock() > watch.until:
             del self._watches[model]
             return
-        for version, start in watch.start.items():
+        for version in watch.start:
             entry = table.entries.get(version)
-            why = _why(entry, endpoint.policy, watch.before, start) if entry is not None else ""
+            why = self._why(table, entry, endpoint, watch) if entry is not None else ""
             if why:
                 self._roll_back(endpoint, watch.change, f"{version}: {why}")
                 del self._watches[model]
                 return
+
+    def _why(self, table: Table, entry: Entry, endpoint: Endpoint, watch: Watch) -> str:
+        """What speaks against a version that gained traffic: that it fell ill, what failed, or that it is slow and stays so."""
+        if entry.loaded is None:
+            return ""
+        health = entry.health
+        if health.state is DeploymentState.UNHEALTHY:
+            return f"it became unhealthy ({health.message})" if health.message else "it became unhealthy"
+        now = counts_of(entry.loaded.statistics)
+        why = failing(endpoint.policy, watch.before, between(watch.start[entry.version], now))
+        return why or self._slow(table, entry.version, now, endpoint.policy, watch)
+
+    def _slow(self, table: Table, version: str, now: Counts, policy: RollbackPolicy, watch: Watch) -> str:
+        """Slow in two rounds, of which the second lasts: a burst, or the first requests after a load, are no reason."""
+        last, theirs = watch.rounds[version], together(self._now(table, other) for other in watch.answered)
+        its = between(last.its, now)
+        if its.successes < policy.min_requests or (last.suspect and self._clock() - last.since < LASTING_S):
+            return ""
+        why = slow(policy, watch.before, between(last.theirs, theirs), its)
+        watch.rounds[version] = Round(self._clock(), now, theirs, suspect=bool(why))
+        return why if last.suspect else ""
 
     def _roll_back(self, endpoint: Endpoint, change: int, why: str) -> None:
         try:
@@ -145,6 +183,10 @@ class Guard:
         past = self._past.get(_which(entry)) if entry is not None else None
         return past.last if past is not None else Counts()
 
+    def _now(self, table: Table, version: str) -> Counts:
+        entry = table.entries.get(version)
+        return counts_of(entry.loaded.statistics) if entry is not None and entry.loaded is not None else Counts()
+
     def _lately(self, table: Table, version: str) -> Counts:
         entry = table.entries.get(version)
         past = self._past.get(_which(entry)) if entry is not None else None
@@ -158,16 +200,6 @@ class Guard:
         for model in [model for model in self._changes if model not in tables]:
             del self._changes[model]
             self._watches.pop(model, None)
-
-
-def _why(entry: Entry, policy: RollbackPolicy, before: Counts, start: Counts) -> str:
-    """What speaks against a version that gained traffic: that it fell ill, or what it did since."""
-    if entry.loaded is None:
-        return ""
-    health: Condition = entry.health
-    if health.state is DeploymentState.UNHEALTHY:
-        return f"it became unhealthy ({health.message})" if health.message else "it became unhealthy"
-    return fault(policy, before, between(start, counts_of(entry.loaded.statistics)))
 
 
 def _age_s(endpoint: Endpoint) -> float:
