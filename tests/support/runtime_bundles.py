@@ -132,7 +132,7 @@ def torch_export_files(batch: int = 0) -> dict[str, bytes]:
 
     import torch
 
-    from modelyard.exporter.worker.to_torch_export import without_pickles
+    from modelyard.exporter.worker.torch_records import without_pickles
 
     class RedOrGreen(torch.nn.Module):
         def __init__(self) -> None:

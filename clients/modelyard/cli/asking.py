@@ -41,7 +41,7 @@ def uploaded_model(here: Session, path: Path) -> blob_pb2.Blob:
     """The blob of a model file."""
     path = path.expanduser()
     if path.is_dir():
-        raise wrong("file", path, f"file is {str(path)!r}, a folder; give a .onnx or .tflite file")
+        raise wrong("file", path, f"file is {str(path)!r}, a folder; give a .onnx, .tflite or .pt2 file")
     with bar(f"upload {path.name}") as show:
         return here.client.artifacts.upload(path, show, service="exporter")
 

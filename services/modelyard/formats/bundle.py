@@ -116,6 +116,7 @@ from modelyard.formats.bundle_vectors import (
     vectors_from_json,
     vectors_from_safetensors,
 )
+from modelyard.formats.foreign import foreign_file
 from modelyard.formats.training_statistics import TrainingStatistics, parse_statistics, statistics_json
 
 Array = NDArray[Any]
@@ -222,6 +223,7 @@ def open_bundle(path: Path) -> Bundle:
 
     Raises InvalidArgument with reason INVALID_BUNDLE, naming the file and what is wrong with it.
     """
+    _check_foreign(path)
     try:
         with zipfile.ZipFile(path) as archive:
             entries = safe_entries(path, archive)
@@ -232,6 +234,14 @@ def open_bundle(path: Path) -> Bundle:
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, OverflowError) as error:
         raise refuse(path, f"not a readable zip file ({error})") from error
     return Bundle(path, card)
+
+
+def _check_foreign(path: Path) -> None:
+    """A model file that somebody took for a bundle is called what it is."""
+    found = foreign_file(path)
+    if found is not None:
+        what = f"it is no bundle but {found.what}; {found.instead}, and import it (modelyard import model)"
+        raise refuse(path, what)
 
 
 def _check_given(path: Path, files: Mapping[str, bytes]) -> None:

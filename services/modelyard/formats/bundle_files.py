@@ -146,6 +146,8 @@ def safe_entries(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipI
             raise refuse(path, f"holds {name!r:.120}; a bundle holds only {', '.join(CAPS)}", file=name)
         if name in entries:
             raise refuse(path, f"holds {name} twice", file=name)
+        if (info.external_attr >> 16) & 0o170000 not in (0, 0o100000):
+            raise refuse(path, f"{name} is a link or a special file; a bundle holds plain files", file=name)
         if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
             raise refuse(path, f"{name} is compressed or encrypted; a bundle's files are stored", file=name)
         if info.file_size > CAPS[name]:

@@ -49,10 +49,23 @@ _ELEMENT_BYTES: Final[Mapping[int, float]] = {
 _EXTERNAL: Final = 1
 
 
-def check_onnx(model: bytes, what: str) -> None:
-    """Raises InvalidArgument, its message beginning with `what`: INVALID_BUNDLE for bytes that are no ONNX model, or tensors that
-    are not what they say; EXTERNAL_DATA; UNSUPPORTED_OPERATOR naming the operators."""
-    graph = _parsed(model, what)
+def check_onnx(model: bytes, what: str, reason: str = "INVALID_BUNDLE") -> None:
+    """Raises InvalidArgument, its message beginning with `what`: `reason` for bytes that are no ONNX model, or tensors that are
+    not what they say; EXTERNAL_DATA; UNSUPPORTED_OPERATOR naming the operators."""
+    try:
+        graph = _parsed(model)
+        _check_operators(graph, what)
+        for tensor in _tensors(graph):
+            _check_tensor(tensor, what)
+    except _UntrueError as error:
+        raise InvalidArgument(reason, f"{what} {error}") from error
+
+
+class _UntrueError(ValueError):
+    """The bytes are not what they should be; the text goes on after the file's name."""
+
+
+def _check_operators(graph: Any, what: str) -> None:
     own = {(function.domain, function.name) for function in graph.functions}
     foreign: set[str] = set()
     for node in _nodes(graph):
@@ -63,21 +76,19 @@ def check_onnx(model: bytes, what: str) -> None:
         listed = ", ".join(sorted(foreign)[:20])
         message = f"{what} uses operators that are not run here: {listed}; export it with operators of the ONNX standard alone"
         raise InvalidArgument("UNSUPPORTED_OPERATOR", message, operators=listed)
-    for tensor in _tensors(graph):
-        _check_tensor(tensor, what)
 
 
 def _is_known(domain: str, name: str) -> bool:
     return domain in DOMAINS or (domain == MICROSOFT and name in OF_ONNXRUNTIME)
 
 
-def _parsed(model: bytes, what: str) -> Any:
+def _parsed(model: bytes) -> Any:
     try:
         message = _model_class().FromString(model)
     except DecodeError as error:
-        raise InvalidArgument("INVALID_BUNDLE", f"{what} is not an ONNX file, or nested too deep: {error}") from error
+        raise _UntrueError(f"is not a whole ONNX file, or nested too deep: {error}") from error
     if not message.HasField("graph"):
-        raise InvalidArgument("INVALID_BUNDLE", f"{what} is not an ONNX file: it holds no graph")
+        raise _UntrueError("is not an ONNX file: it holds no graph")
     return message
 
 
@@ -89,13 +100,9 @@ def _check_tensor(tensor: Any, what: str) -> None:
         raise InvalidArgument("EXTERNAL_DATA", message, tensor=name)
     elements = math.prod(tensor.dims)
     if min(tensor.dims, default=0) < 0 or elements > MOST_ELEMENTS:
-        raise _untrue(what, name, f"has the sizes {list(tensor.dims)[:8]}")
+        raise _UntrueError(f"holds a tensor {name!r} of the sizes {list(tensor.dims)[:8]}")
     if tensor.HasField("raw_data") and len(tensor.raw_data) != math.ceil(elements * _ELEMENT_BYTES.get(tensor.data_type, 0)):
-        raise _untrue(what, name, f"holds {len(tensor.raw_data)} bytes and has the sizes {list(tensor.dims)[:8]}")
-
-
-def _untrue(what: str, name: str, how: str) -> InvalidArgument:
-    return InvalidArgument("INVALID_BUNDLE", f"{what}: its tensor {name!r} {how}", tensor=name)
+        raise _UntrueError(f"holds {len(tensor.raw_data)} bytes for a tensor {name!r} of the sizes {list(tensor.dims)[:8]}")
 
 
 # The parts of a model

@@ -131,7 +131,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
 def test_other_kinds_of_files_are_refused_by_name(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.write_bytes(b"x")
-    with pytest.raises(InvalidArgument, match=r"\.onnx or \.tflite") as caught:
+    with pytest.raises(InvalidArgument, match=r"\.onnx") as caught:
         taken_in(path, pictures(tmp_path, (8, 8, 1), 2), names(2))
     assert caught.value.reason == "UNKNOWN_MODEL_FILE"
 
@@ -155,6 +155,56 @@ def onnx_file(path: Path, module: nn.Module, example: Tensor, *, open_batch: boo
         module.eval(), (example,), path, dynamo=False, input_names=[name], output_names=["probabilities"], dynamic_axes=axes
     )
     return path
+
+
+def test_a_torch_program_as_torch_saves_it(tmp_path: Path) -> None:
+    """With its pickle of example inputs, its channels first, in place operators, and scores in the place of probabilities."""
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(Scores(), torch.nn.Hardtanh(-3, 3, inplace=True)).eval()
+    path = tmp_path / "scores.pt2"
+    shapes = ({0: torch.export.Dim("N")},)
+    torch.export.save(torch.export.export(module, (torch.zeros(2, 3, 9, 7),), dynamic_shapes=shapes), path)
+    card = taken_in(path, pictures(tmp_path, (9, 7, 3), 4), names(4), scale=1 / 255, offset=-0.5)
+    assert (card.format, card.precision) == ("torch_export", "fp32")
+    assert "softmax added" in card.recipe
+    bundle = open_bundle(tmp_path / "m.bundle")
+    assert b"stack_trace" not in bundle.model_bytes()
+    vectors = bundle.test_vectors()
+    given = torch.from_numpy(vectors.inputs["image"]).permute(0, 3, 1, 2).float() / 255 - 0.5
+    with torch.inference_mode():
+        expected = torch.softmax(module(given), 1).numpy()
+    np.testing.assert_allclose(vectors.outputs["probabilities"], expected, atol=1e-5)
+
+
+def test_a_torch_program_that_calls_what_is_not_run_here(tmp_path: Path) -> None:
+    class Random(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.rand_like(x)[:, :2, 0, 0]
+
+    path = tmp_path / "random.pt2"
+    torch.export.save(torch.export.export(Random(), (torch.zeros(1, 3, 9, 7),)), path)
+    with pytest.raises(InvalidArgument, match=r"aten\.rand_like") as caught:
+        taken_in(path, pictures(tmp_path, (9, 7, 3), 2), names(2))
+    assert caught.value.reason == "UNSUPPORTED_OPERATOR"
+
+
+@pytest.mark.parametrize("name", ["scores.onnx", "scores.pt2"])
+def test_weights_of_torch_under_another_name(tmp_path: Path, name: str) -> None:
+    torch.save(Scores().state_dict(), tmp_path / name)
+    with pytest.raises(InvalidArgument, match=r"a torch file of pickles.*torch\.export\.save") as caught:
+        taken_in(tmp_path / name, pictures(tmp_path, (9, 7, 3), 4), names(4))
+    assert caught.value.reason == "UNKNOWN_MODEL_FILE"
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_an_onnx_file_with_weights_elsewhere(tmp_path: Path) -> None:
+    import onnx
+
+    model = onnx.load(onnx_file(tmp_path / "scores.onnx", Scores(), torch.zeros(1, 3, 9, 7)))
+    onnx.save(model, tmp_path / "apart.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0)
+    with pytest.raises(InvalidArgument, match="refers to a file outside it") as caught:
+        taken_in(tmp_path / "apart.onnx", pictures(tmp_path, (9, 7, 3), 4), names(4))
+    assert caught.value.reason == "EXTERNAL_DATA"
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -256,7 +256,7 @@ def test_a_pickle_of_torch_save_is_no_program() -> None:
 
 def test_symbolic_sizes_are_computed(tmp_path: Path) -> None:
     """A network that asks for the batch's size: the only numbers of a program that are not written in it."""
-    from modelyard.exporter.worker.to_torch_export import without_pickles
+    from modelyard.exporter.worker.torch_records import without_pickles
 
     class Reshaping(torch.nn.Module):  # type: ignore[misc,name-defined]
         def forward(self, image: Any) -> Any:

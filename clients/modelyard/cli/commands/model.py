@@ -64,7 +64,7 @@ def show(
 @with_common
 def import_(
     common: Common,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A model from elsewhere: .onnx or .tflite.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A model from elsewhere: .onnx, .tflite or .pt2.")],
     dataset_version: Annotated[str, typer.Option(help="Version whose examples it can answer: flowers/V001.")],
     task: Annotated[
         str, typer.Option(help="image_classification, tabular_classification or tabular_regression.")

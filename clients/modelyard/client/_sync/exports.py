@@ -64,7 +64,7 @@ class Exports(Resource):
         target: str = "",
         request_id: str = "",
     ) -> exporter_pb2.Export:
-        """Starts taking in a model file (.onnx, .tflite) that was uploaded with `artifacts.upload(path, service="exporter")`.
+        """Starts taking in a model file (.onnx, .tflite, .pt2) that was uploaded with `artifacts.upload(path, service="exporter")`.
 
         classes: in the order of its outputs. pixel_scale, pixel_offset: what pixels 0 to 255 are multiplied with, then added.
         """

@@ -10,9 +10,10 @@ from typing import Final
 from modelyard.core.artifacts import Blob
 from modelyard.core.errors import FailedPrecondition, InvalidArgument, ModelyardError
 from modelyard.exporter.domain.compression import AWARE, LONGEST_MS, METRICS, POST_TRAINING, CompressionLimits, CompressionStep
-from modelyard.exporter.domain.form import EDGE, FP32, INT8, LITERT, ONNX, PRECISIONS_OF, Form, check_form
+from modelyard.exporter.domain.form import EDGE, FP32, INT8, LITERT, ONNX, PRECISIONS_OF, TORCH_EXPORT, Form, check_form
 from modelyard.exporter.domain.latency import Latency
 from modelyard.exporter.domain.targets import Target
+from modelyard.formats.foreign import Foreign, refusal
 
 MOST_CANDIDATES: Final = 32
 UNSPECIFIED: Final = "unspecified"
@@ -24,7 +25,7 @@ MOST_CHANNELS: Final = 0.9
 MOST_WEIGHTS: Final = 0.99
 MOST_CLASSES: Final = 100_000
 LONGEST_TEXT: Final = 1000
-IMPORT_ENDINGS: Final = {".onnx": ONNX, ".tflite": LITERT}
+IMPORT_ENDINGS: Final = {".onnx": ONNX, ".tflite": LITERT, ".pt2": TORCH_EXPORT}
 
 
 @dataclass(frozen=True)
@@ -292,8 +293,7 @@ def check_imported(imported: Imported, task: str, version_task: str) -> Imported
     place = "imported_model"
     ending = import_format(imported.file_name)
     if not ending:
-        message = f"file_name is {imported.file_name[-80:]!r}; it must end in {' or '.join(IMPORT_ENDINGS)}"
-        raise InvalidArgument("UNKNOWN_MODEL_FILE", message, field=f"{place}.file_name", value=imported.file_name[-80:])
+        raise unknown_file(imported.file_name[-80:], refusal(imported.file_name), f"{place}.file_name")
     if task != version_task:
         message = f"task is {task}; the dataset version is for {version_task}"
         raise InvalidArgument("TASK_MISMATCH", message, field=f"{place}.task", value=task, expected=version_task)
@@ -370,3 +370,10 @@ def ready_descriptor(version: DatasetVersionRef) -> Blob:
         message = f"{version.name} is {version.state}; it must have SUCCEEDED"
         raise FailedPrecondition("DATASET_VERSION_NOT_READY", message, dataset_version=version.name, state=version.state)
     return version.descriptor
+
+
+def unknown_file(name: str, found: Foreign | None, field: str) -> InvalidArgument:
+    """The error of a file that cannot be imported: what it is, if that is known, and what to give instead."""
+    endings = f"{', '.join([*IMPORT_ENDINGS][:-1])} or {[*IMPORT_ENDINGS][-1]}"
+    what = f"{found.what}; {found.instead}" if found else f"no model file that can be imported; give the model as {endings}"
+    return InvalidArgument("UNKNOWN_MODEL_FILE", f"{name} is {what}", field=field, value=name)

@@ -1,6 +1,6 @@
-"""A model file from elsewhere (.onnx, .tflite) becomes a bundle that is evaluated and served like any other.
+"""A model file from elsewhere (.onnx, .tflite, .pt2) becomes a bundle that is evaluated and served like any other.
 
-The file's own numbers stay as they are. What a served tensor needs to enter it stands around it: on the card for LiteRT, as a few
+The file's own numbers stay as they are. What a served tensor needs to enter it stands around it: on the card, or as a few
 operators before and after the graph for ONNX. There is no trained model to compare with, so there is no parity: the test vectors
 are the file's own answers to examples of the dataset version.
 """
@@ -17,13 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelyard.core.errors import FailedPrecondition, InvalidArgument
-from modelyard.exporter.domain.form import INT8, LITERT, ONNX
+from modelyard.exporter.domain.export import unknown_file
+from modelyard.exporter.domain.form import INT8, LITERT, ONNX, TORCH_EXPORT
 from modelyard.exporter.worker.export import example_pictures, example_rows, kept_examples
+from modelyard.exporter.worker.torch_records import with_softmax as torch_softmax
+from modelyard.exporter.worker.torch_records import without_pickles
 from modelyard.formats import bundle as bundles
 from modelyard.formats.bundle import BundleCard, ColumnInput, QuantizationCard, TensorMap, TensorSpec, TestVectors
 from modelyard.formats.dataset import IMAGE, NUMERIC, DatasetReader
+from modelyard.formats.foreign import refusal
 from modelyard.formats.model import PictureInput
 from modelyard.runtime.model import load_model
+from modelyard.runtime.onnx_check import check_onnx
+from modelyard.runtime.torch_program import DTYPES, OperatorError, ProgramError, read_program
 
 Array = NDArray[Any]
 Inputs = dict[str, Array]
@@ -34,21 +40,6 @@ PREDICTION: Final = "prediction"
 RAW: Final = "output"
 SUM_TOLERANCE: Final = 0.05
 """How far from 1 the sum of probabilities may be; 8-bit ones are rounded each."""
-
-REFUSED: Final = {
-    ".h5": "a Keras file, which can hold code",
-    ".hdf5": "a Keras file, which can hold code",
-    ".keras": "a Keras file, which can hold code",
-    ".pt": "a torch file, which is a pickle and can hold code",
-    ".pth": "a torch file, which is a pickle and can hold code",
-    ".ckpt": "a checkpoint, which is a pickle and can hold code",
-    ".bin": "weights without a graph",
-    ".safetensors": "weights without a graph",
-    ".pkl": "a pickle, which can hold code",
-    ".pickle": "a pickle, which can hold code",
-    ".joblib": "a pickle, which can hold code",
-    ".pb": "a TensorFlow graph without its signature",
-}
 
 
 @dataclass(frozen=True)
@@ -94,8 +85,9 @@ def import_model(
 
     classes: in the order of the outputs, empty for regression. A pixel 0 to 255 enters as value * pixel_scale + pixel_offset
     (scale 0 means 1). Where the outputs are no probabilities on the dataset's examples, a softmax is added, and the card's recipe
-    says so. Raises InvalidArgument UNKNOWN_MODEL_FILE, NOT_A_TFLITE_FILE, NOT_AN_ONNX_FILE, UNSUPPORTED_SIGNATURE, BAD_CLASSES or
-    UNSUPPORTED_OPERATOR; FailedPrecondition DATASET_MISMATCH or FIXED_BATCH; then no file is left.
+    says so. Raises InvalidArgument UNKNOWN_MODEL_FILE, NOT_A_TFLITE_FILE, NOT_AN_ONNX_FILE, NOT_A_TORCH_PROGRAM, EXTERNAL_DATA,
+    UNSUPPORTED_SIGNATURE, UNSUPPORTED_OPERATOR or BAD_CLASSES; FailedPrecondition DATASET_MISMATCH or FIXED_BATCH; then no file
+    is left.
     """
     opened = open_file(path, file_name)
     _check_task(task, reader)
@@ -120,13 +112,15 @@ def import_model(
 
 
 def open_file(path: Path, file_name: str) -> Opened:
-    """Reads a model file by the ending of its name. Raises InvalidArgument as `import_model` does."""
-    ending = Path(file_name.lower()).suffix
-    if ending not in _OPENERS:
-        what = f" is {REFUSED[ending]}" if ending in REFUSED else " is no model file that can be imported"
-        message = f"{file_name[-80:]}{what}; give the model as .onnx or .tflite"
-        raise InvalidArgument("UNKNOWN_MODEL_FILE", message, field="file_name", value=file_name[-80:])
-    return _OPENERS[ending](path.read_bytes(), file_name[-80:])
+    """Reads a model file, by the ending of its name, when its bytes are not known to be something else.
+
+    Raises InvalidArgument as `import_model` does.
+    """
+    name, ending = file_name[-80:], Path(file_name.lower()).suffix
+    found = refusal(file_name, path)
+    if found is not None or ending not in _OPENERS:
+        raise unknown_file(name, found, "file_name")
+    return _OPENERS[ending](path.read_bytes(), name)
 
 
 def _open_tflite(data: bytes, name: str) -> Opened:
@@ -146,6 +140,7 @@ def _open_tflite(data: bytes, name: str) -> Opened:
 def _open_onnx(data: bytes, name: str) -> Opened:
     import onnx
 
+    check_onnx(data, name, "NOT_AN_ONNX_FILE")
     try:
         model = onnx.load_from_string(data)
         onnx.checker.check_model(model)
@@ -171,7 +166,24 @@ def _onnx_side(value: Any) -> Side:
     return Side(value.name, shape, np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)).name)
 
 
-_OPENERS: Final[dict[str, Callable[[bytes, str], Opened]]] = {".tflite": _open_tflite, ".onnx": _open_onnx}
+def _open_program(data: bytes, name: str) -> Opened:
+    """A .pt2, kept without the pickles that torch.export.save puts beside the graph."""
+    try:
+        program = read_program(data)
+    except OperatorError as error:
+        message = f"{name} uses the operator {error.operator!r}, which is not run here; leave it out of the model"
+        raise InvalidArgument("UNSUPPORTED_OPERATOR", message, field="file_name", operators=error.operator) from error
+    except ProgramError as error:
+        message = f"{name} is no torch.export program that can be taken: {error}; write it with torch.export.save"
+        raise InvalidArgument("NOT_A_TORCH_PROGRAM", message, file=name) from error
+    if len(program.inputs) != 1 or len(program.outputs) != 1:
+        raise _signature(name, f"has {len(program.inputs)} inputs and {len(program.outputs)} outputs; it must have one of each")
+    sides = [Side(each.name, each.shape, each.dtype) for each in (program.inputs[0], program.outputs[0])]
+    half = any(DTYPES[each.dtype][0] == "float16" for each in program.stored.values())
+    return Opened(without_pickles(data), TORCH_EXPORT, "fp16" if half else "fp32", *sides)
+
+
+_OPENERS: Final[dict[str, Callable[[bytes, str], Opened]]] = {".tflite": _open_tflite, ".onnx": _open_onnx, ".pt2": _open_program}
 
 
 def _check_task(task: str, reader: DatasetReader) -> None:
@@ -215,7 +227,7 @@ def _picture(opened: Opened, card: BundleCard, reader: DatasetReader, entry: Ent
     spec = TensorSpec("image", "UINT8", (-1, size.height, size.width, size.channels))
     card = replace(card, inputs=(spec,), picture=bundles.PictureInput(size.height, size.width, size.channels))
     layout = "NCHW" if channels_first else ""
-    if opened.format == LITERT:
+    if opened.format != ONNX:
         card = replace(card, tensors=(TensorMap("image", opened.input.name, entry.scale, entry.offset, layout),))
     else:
         from modelyard.exporter.worker.imported_onnx import with_picture
@@ -246,7 +258,7 @@ def _table(opened: Opened, card: BundleCard, reader: DatasetReader) -> Made:
         message = f"the model takes {shape[1]} numbers, the dataset version has {len(columns)} numeric feature columns"
         raise FailedPrecondition("DATASET_MISMATCH", message, model=shape[1], dataset=len(columns))
     rows = example_rows(reader, [column.name for column in columns])
-    if opened.format == LITERT:
+    if opened.format != ONNX:
         inputs = tuple(ColumnInput(column.name, VECTOR, NUMERIC) for column in columns)
         spec = TensorSpec(VECTOR, "FP32", (-1, len(columns)))
         card = replace(card, inputs=(spec,), columns=inputs, tensors=(TensorMap(VECTOR, opened.input.name),))
@@ -309,6 +321,8 @@ def _with_softmax(opened: Opened) -> bytes:
         from modelyard.exporter.worker.imported_onnx import with_softmax
 
         return with_softmax(opened.data)
+    if opened.format == TORCH_EXPORT:
+        return torch_softmax(opened.data)
     from modelyard.exporter.worker.tflite_file import with_softmax as litert_softmax
 
     return litert_softmax(opened.data)

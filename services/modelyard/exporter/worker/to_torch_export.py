@@ -1,33 +1,28 @@
 """Writes a network as a torch.export program (.pt2) that holds no pickle.
 
-Batch norms are folded as in the ONNX graph. torch.export.save stores the example inputs as a pickle, and beside each node the
-Python source lines it came from, with the paths of the machine. Both are left out: the first record stays, empty, so that
-torch.export.load still takes the file.
+Batch norms are folded as in the ONNX graph. What torch.export.save writes beside graph and tensors is left out
+(worker/torch_records.py).
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
-import json
 import logging
 import warnings
-import zipfile
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 import torch
 
 from modelyard.core.errors import FailedPrecondition, InvalidArgument
 from modelyard.exporter.worker.fold import folded
+from modelyard.exporter.worker.torch_records import without_pickles
 from modelyard.formats.model import PictureInput
 from modelyard.recipes.build_image import ServedImageModel
 from modelyard.runtime.torch_program import OperatorError, ProgramError, read_program
 
 IMAGE: Final = "image"
-_KEPT: Final = ("archive_format", "archive_version", "byteorder", ".data/version")
-_TABLES: Final = ("data/weights/model_weights_config.json", "data/constants/model_constants_config.json")
-_FOLDER: Final = "archive"
 
 
 def torch_program(model: ServedImageModel, picture: PictureInput) -> bytes:
@@ -50,41 +45,6 @@ def torch_program(model: ServedImageModel, picture: PictureInput) -> bytes:
     data = without_pickles(buffer.getvalue())
     _check(data)
     return data
-
-
-def without_pickles(data: bytes) -> bytes:
-    """A .pt2 of torch.export.save with nothing but its graph and its raw tensors; equal programs give equal bytes."""
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        records = {name.partition("/")[2]: archive.read(name) for name in archive.namelist()}
-    kept: dict[str, bytes] = {name: records[name] for name in _KEPT if name in records}
-    kept["models/model.json"] = _json(_lean(json.loads(records["models/model.json"])))
-    for table in _TABLES:
-        kept[table] = records[table]
-        folder = table.rpartition("/")[0]
-        paths = {entry["path_name"] for entry in json.loads(records[table])["config"].values()}
-        kept |= {f"{folder}/{name}": records[f"{folder}/{name}"] for name in sorted(paths)}
-    kept["data/sample_inputs/model.pt"] = b""
-    return _zipped(kept)
-
-
-def _lean(document: dict[str, Any]) -> dict[str, Any]:
-    """The program's document without what says where its Python stood."""
-    for node in document["graph_module"]["graph"]["nodes"]:
-        node["metadata"] = {}
-    document["guards_code"] = []
-    return document
-
-
-def _json(document: dict[str, Any]) -> bytes:
-    return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
-
-
-def _zipped(records: dict[str, bytes]) -> bytes:
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
-        for name, data in records.items():
-            archive.writestr(zipfile.ZipInfo(f"{_FOLDER}/{name}", date_time=(1980, 1, 1, 0, 0, 0)), data)
-    return stream.getvalue()
 
 
 def _check(data: bytes) -> None:
