@@ -47,7 +47,9 @@ class Endpoint(_message.Message):
     display_name: _builtins.str
     """Name for people; at most 200 characters."""
     default_version: _builtins.str
-    """The version that most callers who name none get: the champion where it is READY, else the newest that is."""
+    """The version that most callers who name none get. Of those that are READY: the one with the largest share; without shares the
+    champion, else the newest.
+    """
     etag: _builtins.str
     """Changes with every update."""
     sticky_header: _builtins.str
@@ -68,7 +70,10 @@ class Endpoint(_message.Message):
 
     @_builtins.property
     def traffic(self) -> _containers.RepeatedCompositeFieldContainer[Global___TrafficShare]:
-        """Who answers requests that name no version: shares in percent that sum to 100. Empty: the champion answers all."""
+        """Who answers requests that name no version: shares in percent that sum to 100. Empty: the champion answers all. While a version
+        that has a share is not READY, the others with one take its requests in proportion; where there is none the champion, then
+        the newest that is READY.
+        """
 
     @_builtins.property
     def labels(self) -> _containers.RepeatedCompositeFieldContainer[Global___Label]:
@@ -186,7 +191,9 @@ Global___Shadow: _TypeAlias = Shadow  # noqa: Y015
 
 @_typing.final
 class RollbackPolicy(_message.Message):
-    """When a change of traffic is taken back by itself: while `window` lasts after it, the versions that gained traffic are watched."""
+    """When a change of traffic is taken back by itself: while `window` lasts after it, the versions that gained traffic are watched. One
+    that becomes UNHEALTHY loses it at once. Failures and latency count when they are more than chance (less than 1 in 1000 likely).
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -196,9 +203,13 @@ class RollbackPolicy(_message.Message):
     MIN_REQUESTS_FIELD_NUMBER: _builtins.int
     DISABLED_FIELD_NUMBER: _builtins.int
     max_error_rate: _builtins.float
-    """Largest share of their requests that may fail by the server's or the model's fault: 0 to 1; unset: 0.01."""
+    """Largest share of their requests that may fail by the server's or the model's fault: 0 to 1; unset: 0.01. Where more failed
+    before the change, that much may.
+    """
     max_latency_ratio: _builtins.float
-    """Largest p99 latency, as a multiple of that of the versions that answered before: 1 or more; unset: 2."""
+    """Largest p99 latency, as a multiple of that of the versions that answered before: 1 or more; unset: 2. It must be exceeded twice,
+    the second time for 5 s, and what slows those versions now as well excuses up to twice their latency.
+    """
     min_requests: _builtins.int
     """Requests before anything is concluded: 1 or more; unset: 50."""
     disabled: _builtins.bool
@@ -237,7 +248,7 @@ Global___RollbackPolicy: _TypeAlias = RollbackPolicy  # noqa: Y015
 
 @_typing.final
 class ShadowReport(_message.Message):
-    """How a shadow version's answers compare with those given, since it was set."""
+    """How a shadow version's answers compare with those given, on this server, since it was set or the server was started."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -641,7 +652,9 @@ class DeploymentEvent(_message.Message):
     model_version: _builtins.str
     """The model version behind them."""
     detail: _builtins.str
-    """What happened, for people: "V003 0 % -> 100 %, V002 100 % -> 0 %"."""
+    """What happened, for people: "V003 0 % -> 100 %, V002 100 % -> 0 %". Of several servers, the first that sees a version become
+    unhealthy or recover writes it.
+    """
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When."""
