@@ -1,0 +1,98 @@
+"""One version after another takes an endpoint over while it is asked: what callers notice."""
+
+from __future__ import annotations
+
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from inference import grpc_service_pb2 as oip
+from modelyard.client import Client
+from tests.bench.load_client import Load, load
+from tests.bench.peers.models import SEED
+from tests.bench.soaks.bundle_server import peak
+from tests.bench.soaks.outcome import Footing, Outcome, compare
+from tests.support.bundles import mlp_bundle
+from tests.support.serving_process import Served, server
+
+ENDPOINT = "mlp"
+CALLERS = 8
+
+
+@dataclass(frozen=True)
+class Steady:
+    """Where the load goes, how much of it, and for how long each part is looked at."""
+
+    address: str
+    body: Path
+    rate: float
+    seconds: float
+
+    def run(self) -> Load:
+        """8 callers at that rate; latencies count from when a request was due."""
+        return load(self.address, self.body, callers=CALLERS, seconds=self.seconds, warm=1, rate=self.rate)
+
+
+def switches(seconds: float, share: float, folder: Path) -> Outcome:
+    """Before, during and after: `seconds` each at `share` of the peak rate; during them V001 and V002 take over by turns."""
+    outcome = Outcome("switches", {"share_of_peak": share})
+    bundles = [mlp_bundle(folder / f"{n}.zip", features=16, hidden=32, classes=3, seed=SEED + n) for n in (1, 2)]
+    body = folder / "body"
+    body.write_bytes(_request())
+    with server(folder / "data", bundles) as started, Client(started.address) as client:
+        one = Served(started, client, ENDPOINT)
+        client.endpoints.create_endpoint(ENDPOINT)
+        one.deploy(1)
+        asked = Steady(started.address, body, share * peak(started.address, body, 4).per_second, seconds)
+        _turn(one, 2, 1)
+        _turn(one, 1, 2)
+        before_memory = Footing.of(started.process.pid)
+        before, (during, made), after = asked.run(), _during(one, asked), asked.run()
+        compare(outcome, before_memory, Footing.of(started.process.pid), 0.1)
+    _judge(outcome, before, during, after, made)
+    outcome.figures["rate"] = round(asked.rate)
+    return outcome
+
+
+def _during(one: Served, asked: Steady) -> tuple[Load, list[float]]:
+    """The load while one switch follows the other, and the seconds of each."""
+    made: list[float] = []
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(asked.run)
+        time.sleep(1.5)
+        until = time.monotonic() + asked.seconds - 1
+        while time.monotonic() < until:
+            begin = time.monotonic()
+            there = 1 + len(made) % 2
+            _turn(one, 3 - there, there)
+            made.append(time.monotonic() - begin)
+            sys.stderr.write(f"switches: {len(made)}, {made[-1]:.2f} s\n")
+        return running.result(), made
+
+
+def _turn(one: Served, to: int, away: int) -> None:
+    """The other version is deployed, takes all traffic in one step, and the one before goes."""
+    one.deploy(to)
+    one.client.endpoints.delete_deployment(f"{one.get().name}/deployments/V{away:03d}")
+
+
+def _judge(outcome: Outcome, before: Load, during: Load, after: Load, made: list[float]) -> None:
+    outcome.figures.update(
+        switches=len(made),
+        slowest_switch_s=round(max(made), 3),
+        requests=before.requests + during.requests + after.requests,
+        p99_ms_before=round(before.p99_ms, 2),
+        p99_ms_during=round(during.p99_ms, 2),
+        p99_ms_after=round(after.p99_ms, 2),
+    )
+    outcome.at_most("failed", before.errors + during.errors + after.errors, 0, f"failed requests {during.codes} {during.example}")
+    outcome.at_most("p99_ratio", during.p99_ms / max(before.p99_ms, 1e-3), 1.5, "p99 during switches over that before")
+
+
+def _request() -> bytes:
+    request = oip.ModelInferRequest(model_name=ENDPOINT)
+    request.inputs.add(name="x", datatype="FP32", shape=[1, 16])
+    request.raw_input_contents.append(bytes(64))
+    return bytes(request.SerializeToString())
