@@ -9,9 +9,11 @@ from __future__ import annotations
 import os
 from typing import Protocol
 
+from modelyard.core.rpc import tracing
 from modelyard.runtime.latency import usable_cores
 from modelyard.serving.adapters.in_process_model import InProcessLoader
 from modelyard.serving.adapters.model_process import ProcessLoader
+from modelyard.serving.adapters.traced_models import TracedLoader
 from modelyard.serving.handlers.proven_model import LoadOptions
 from modelyard.serving.ports import ServedModelLoader
 from modelyard.serving.settings import ServingSettings
@@ -27,7 +29,9 @@ class ClosableLoader(ServedModelLoader, Protocol):
 
 def model_loader(settings: ServingSettings) -> ClosableLoader:
     """The loader that the settings ask for."""
-    return in_process_loader(settings) if settings.isolation == "none" or not can_isolate() else process_loader(settings)
+    alone = settings.isolation != "none" and can_isolate()
+    loader: ClosableLoader = process_loader(settings) if alone else in_process_loader(settings)
+    return TracedLoader(loader) if tracing.active() else loader
 
 
 def process_loader(settings: ServingSettings) -> ProcessLoader:
@@ -53,4 +57,4 @@ def in_process_loader(settings: ServingSettings) -> InProcessLoader:
 def load_options(settings: ServingSettings) -> LoadOptions:
     """How models are loaded."""
     cores = settings.inference_threads or usable_cores()
-    return LoadOptions(cores, min(settings.intra_op_threads, cores))
+    return LoadOptions(cores, min(settings.intra_op_threads, cores), device=settings.device)

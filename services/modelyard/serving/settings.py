@@ -32,6 +32,9 @@ class ServingSettings(CoreSettings):
     model_memory_mib: int = Field(
         0, ge=0, description="Address space that the process of one version may use, in MiB, its code included. 0: no limit."
     )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="Where models compute. auto: a GPU of NVIDIA's where the runtime finds one, else the processor."
+    )
     max_batch_size: int = Field(4096, ge=1, le=1_000_000, description="Most examples in one prediction.")
     reconcile_s: float = Field(
         10.0, ge=0.1, description="Seconds between looks at what other servers of the same database have deployed."

@@ -170,6 +170,7 @@ def start_worker(zygote: Zygote, order: WorkerOrder, card: BundleCard) -> Worker
             "cores": options.cores,
             "threads": options.threads,
             "most_rows": options.most_rows,
+            "device": options.device,
             "memory_bytes": order.memory_bytes,
         }
     )

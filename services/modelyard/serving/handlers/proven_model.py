@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from modelyard.core.errors import FailedPrecondition
 from modelyard.formats.bundle import Bundle, BundleCard, TestVectors, open_bundle
+from modelyard.runtime.device import CPU
 from modelyard.runtime.model import LoadedModel, RunnableModel, load_model
 from modelyard.serving.domain.batch_proof import SIZES, all_alike, arrangements, differing, varied
 
@@ -48,11 +49,15 @@ TRIAL_S: Final = 0.15
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """`cores`: what the server may use. `threads` 0: as many as suit the model. `most_rows`: largest batch to prove; 1: none."""
+    """`cores`: what the server may use. `threads` 0: as many as suit the model. `most_rows`: largest batch to prove; 1: none.
+
+    `device`: one of runtime.device.DEVICES.
+    """
 
     cores: int = 1
     threads: int = 0
     most_rows: int = SIZES[-1]
+    device: str = CPU
 
 
 @dataclass(frozen=True)
@@ -101,24 +106,25 @@ def load_proven(path: Path, options: LoadOptions) -> ProvenModel:
 def _with_threads(bundle: Bundle, vectors: TestVectors, options: LoadOptions) -> tuple[LoadedModel, int, int, float]:
     """The model with the threads of one call, the calls at once, and the seconds of one example."""
     first = options.threads or (options.cores if bundle.card.format == "savedmodel" else 1)
-    model = _checked(bundle, vectors, first, max(1, options.cores // first))
+    model = _checked(bundle, vectors, first, max(1, options.cores // first), options.device)
     row_s = _median_s(model, vectors)
     if options.threads or options.cores == 1 or bundle.card.format == "savedmodel" or row_s < QUICK_S:
         return model, first, 1 if row_s < SERIAL_S else max(1, options.cores // first), row_s
-    best = _best_threads(bundle, vectors, options.cores, model)
+    best = _best_threads(bundle, vectors, options, model)
     if best != 1:
         model.close()
-        model = _checked(bundle, vectors, best, max(1, options.cores // best))
+        model = _checked(bundle, vectors, best, max(1, options.cores // best), options.device)
         row_s = _median_s(model, vectors)
     return model, best, max(1, options.cores // best), row_s
 
 
-def _best_threads(bundle: Bundle, vectors: TestVectors, cores: int, single: RunnableModel) -> int:
+def _best_threads(bundle: Bundle, vectors: TestVectors, options: LoadOptions, single: RunnableModel) -> int:
     """Threads of one call with which all cores together answer most; `single` is the model with one. TensorFlow cannot be asked:
     its threads are settled with its first computation."""
+    cores = options.cores
     found = {1: _throughput(single, vectors, cores)}
     for threads in _candidates(cores):
-        model = load_model(bundle, threads, concurrency=max(1, cores // threads))
+        model = load_model(bundle, threads, concurrency=max(1, cores // threads), device=options.device)
         try:
             found[threads] = _throughput(model, vectors, cores // threads)
         finally:
@@ -152,9 +158,9 @@ def _throughput(model: RunnableModel, vectors: TestVectors, callers: int) -> flo
     return sum(rates)
 
 
-def _checked(bundle: Bundle, vectors: TestVectors, threads: int, calls: int) -> LoadedModel:
+def _checked(bundle: Bundle, vectors: TestVectors, threads: int, calls: int, device: str) -> LoadedModel:
     """The model, loaded, after it answered all its test vectors. Raises FailedPrecondition TEST_VECTORS_DIFFER."""
-    model = cast(LoadedModel, load_model(bundle, threads, concurrency=calls))  # what it says it makes
+    model = cast(LoadedModel, load_model(bundle, threads, concurrency=calls, device=device))  # what it says it makes
     try:
         check_answers(bundle.card, vectors, model.run(vectors.inputs))
     except BaseException:
@@ -236,7 +242,7 @@ def _median_s(model: RunnableModel, vectors: TestVectors) -> float:
         start = time.perf_counter()
         model.run(example)
         times.append(time.perf_counter() - start)
-    return float(np.median(times))
+    return sorted(times)[len(times) // 2]  # numpy's median imports numpy.ma, which takes longer than all of loading
 
 
 def resident_bytes(process: str = "self") -> int:

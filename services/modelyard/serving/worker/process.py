@@ -32,10 +32,11 @@ _F_SETSIG: Final = 10
 
 
 def run(order: dict[str, Any], channel: socket.socket, lifeline: int) -> int:
-    """Until the server closes the channel. `order`: bundle, cores, threads, most_rows, memory_bytes. Gives the exit status."""
+    """Until the server closes the channel; the exit status. `order`: bundle, cores, threads, most_rows, device, memory_bytes."""
     settle(lifeline, order["memory_bytes"])
     try:
-        proven = load_proven(Path(order["bundle"]), LoadOptions(order["cores"], order["threads"], order["most_rows"]))
+        options = LoadOptions(order["cores"], order["threads"], order["most_rows"], order["device"])
+        proven = load_proven(Path(order["bundle"]), options)
     except ModelyardError as error:
         channel.send(bytes((Kind.REFUSED,)) + error_json(error))
         return 0
