@@ -66,6 +66,6 @@ def test_a_range_of_callers(world: ServingWorld, arguments: tuple[str, ...]) -> 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
 def test_text_and_several_inputs(world: ServingWorld, tmp_path: Path, protocol: str) -> None:
     data = tmp_path / "data.json"
-    data.write_text('{"data": [{"sex": ["male"], "age": [30]}, {"sex": ["female"], "age": [40]}]}')
+    data.write_text('{"data": [{"sex": ["male"], "age": [30.5]}, {"sex": ["female"], "age": [40.5]}]}')
     said = analyzed(world.address, "-m", "person", "-i", protocol, "--concurrency-range", "1", "--input-data", str(data))
     assert "Throughput" in said
