@@ -305,3 +305,20 @@ def test_metrics_stand_beside_the_protocol(world: ServingWorld) -> None:
     with urllib.request.urlopen(f"http://{world.address}/metrics", timeout=10) as response:
         text = response.read().decode()
     assert 'model="mlp"' in text
+
+
+def test_behind_grpc_alone_the_same_is_answered(tmp_path: Path) -> None:
+    """MODELYARD_FRONT=grpc: no front end of ours, no HTTP."""
+    with inference_world(tmp_path, front="grpc") as world:
+        grpc, answers = Protocol("grpc", world.address), queue.Queue[Any]()
+        result = grpc.client.infer("mlp", [grpc.tensor("x", X)], request_id="r-1")
+        np.testing.assert_allclose(result.as_numpy("probabilities"), expected(tmp_path / "2.zip", X), atol=1e-6)
+        assert result.get_response().id == "r-1"
+        with pytest.raises(InferenceServerException, match="it must be"):
+            grpc.client.infer("mlp", [grpc.tensor("x", X[:, :3])])
+        grpc.client.start_stream(callback=lambda result, error: answers.put((result, error)))
+        for index in range(10):
+            grpc.client.async_stream_infer("mlp", [grpc.tensor("x", X)], request_id=str(index))
+        assert [answers.get(timeout=20)[0].get_response().id for _ in range(10)] == [str(index) for index in range(10)]
+        grpc.client.stop_stream()
+        assert grpc.client.get_inference_statistics("mlp", "2").model_stats[0].inference_stats.success.count == 11
