@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
+from inference import grpc_service_pb2 as oip
 from inference.grpc_service_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
 from modelyard.core.http.calls import HttpHandler, UnaryHandler
 from modelyard.core.rpc.server import Mount
@@ -33,5 +34,5 @@ def data_plane(registry: Registry, repository: Repository, max_batch: int) -> Da
     COLLECTOR.watch(registry)
     calls = InferenceCalls(registry, Signatures(max_batch), mirror)
     servicer = InferenceServicer(calls, repository, max_batch)
-    mount = Mount(SERVICE, partial(add_GRPCInferenceServiceServicer_to_server, servicer))
+    mount = Mount(SERVICE, partial(add_GRPCInferenceServiceServicer_to_server, servicer), oip.DESCRIPTOR.pool)
     return DataPlane(mount, servicer.natives(), Rest(calls, repository, max_batch))

@@ -386,3 +386,17 @@ def test_endpoints_tell_what_they_serve(world: ServingWorld) -> None:
         assert got.default_version == "V002"
         assert [deployment.name.rpartition("/")[2] for deployment in got.deployments] == ["V001", "V002"]
         assert json.dumps([event.sequence for event in client.endpoints.list_deployment_events("mlp")]) == "[2, 1]"
+
+
+def test_reflection_knows_the_protocol_beside_the_other_contracts(world: ServingWorld) -> None:
+    """Its messages have a descriptor pool of their own, so that they stand beside other clients' in one process."""
+    from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+    symbols = ["inference.GRPCInferenceService", "modelyard.serving.v1.ServingService", "inference.ModelInferRequest", "no.such"]
+    requests = [reflection_pb2.ServerReflectionRequest(file_containing_symbol=symbol) for symbol in symbols]
+    with grpc.insecure_channel(world.address) as channel:
+        answers = list(reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter(requests), timeout=20))
+    found = [len(answer.file_descriptor_response.file_descriptor_proto) for answer in answers]
+    assert found[0] == found[2] == 1
+    assert found[1] > 1
+    assert answers[3].error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]

@@ -27,6 +27,7 @@ from modelyard.core.http.calls import HttpHandler, UnaryHandler
 from modelyard.core.http.front import Front
 from modelyard.core.http.limits import Limits
 from modelyard.core.http.methods import Methods
+from modelyard.core.rpc.descriptor_pools import DescriptorPools
 from modelyard.core.rpc.shell import Shell
 from modelyard.core.rpc.tls import server_context, server_credentials
 from modelyard.core.settings import CoreSettings
@@ -38,10 +39,14 @@ SOCKET = "rpc"
 
 @dataclass(frozen=True)
 class Mount:
-    """A servicer at its place: the full name of its service, and the generated function that adds it to a server."""
+    """A servicer at its place: the full name of its service, and the generated function that adds it to a server.
+
+    `pool`: the descriptor pool of its contract, where that is not protobuf's default one.
+    """
 
     full_name: str
     add: Callable[[Any], None]
+    pool: Any = None
 
 
 @dataclass(frozen=True)
@@ -137,7 +142,9 @@ class RpcServer:
             mount.add(server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = [mount.full_name for mount in self._mounts]
-        reflected = reflection.aio.ReflectionServicer([*names, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name])
+        pools = DescriptorPools([mount.pool for mount in self._mounts if mount.pool is not None])
+        health = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+        reflected = reflection.aio.ReflectionServicer([*names, health], pools)
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflected, server)
 
     async def _start_front(self) -> int:
