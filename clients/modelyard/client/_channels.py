@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Any, Final
 
 from google.protobuf.message import Message
@@ -20,6 +21,14 @@ APIS: Final = {
     "serving": "modelyard.serving.v1.ServingService",
     "pipeline": "modelyard.pipeline.v1.PipelineService",
 }
+
+outgoing: dict[str, Callable[[], tuple[tuple[str, str], ...]]] = {}
+"""What calls carry along, under "metadata": tracing, where a service has switched it on."""
+
+
+def metadata() -> tuple[tuple[str, str], ...] | None:
+    """Metadata of a call that begins now; None: none."""
+    return outgoing["metadata"]() if outgoing else None
 
 
 def channel_options(address: str) -> list[tuple[str, Any]]:

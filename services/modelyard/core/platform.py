@@ -24,6 +24,7 @@ from modelyard.core.jobs.engine import JobEngine, JobLimits
 from modelyard.core.jobs.store import JobStore
 from modelyard.core.jobs.worker_servicer import WorkerServicer
 from modelyard.core.resources import ResourceStore, forget_requests, referenced_uris
+from modelyard.core.rpc import tracing
 from modelyard.core.rpc.artifact_servicer import ArtifactServicer
 from modelyard.core.rpc.logs import configure_logs
 from modelyard.core.rpc.loop import run
@@ -75,6 +76,7 @@ class Platform:
 def open_platform(settings: CoreSettings, name: str, limits: JobLimits | None = None) -> Platform:
     """Open (and migrate) everything. `name` is the service, or "modelyard" for all of them in one process."""
     settings.data_dir.mkdir(parents=True, exist_ok=True)
+    tracing.start(settings.tracing_endpoint, name, settings.tracing_share)
     url, schema = settings.database_url_for(name), settings.database_schema_for(name)
     engine = open_database(url, schema)
     migrate(engine)
@@ -109,6 +111,7 @@ def _worker_environment(settings: CoreSettings) -> dict[str, str]:
         "MODELYARD_S3_REGION": settings.s3_region,
         "MODELYARD_S3_ACCESS_KEY": settings.s3_access_key.get_secret_value(),
         "MODELYARD_S3_SECRET_KEY": settings.s3_secret_key.get_secret_value(),
+        "MODELYARD_TRACING_ENDPOINT": settings.tracing_endpoint,
         "GRPC_ENABLE_FORK_SUPPORT": "0",
     }
 
@@ -123,8 +126,8 @@ class Host:
         self._server = RpcServer(
             [mount for service in services for mount in service.mounts] + self._own_mounts(),
             platform.settings,
-            {path: handler for service in services for path, handler in service.natives.items()},
-            next((service.http for service in services if service.http is not None), None),
+            tracing.traced_natives({path: handler for service in services for path, handler in service.natives.items()}),
+            tracing.traced_http(next((service.http for service in services if service.http is not None), None)),
         )
         self._stopped = threading.Event()
 
@@ -167,6 +170,7 @@ class Host:
                 await asyncio.to_thread(service.stop)
         await asyncio.to_thread(self._platform.jobs.shut_down)
         await self._server.stop(self._platform.settings.drain_s)
+        await asyncio.to_thread(tracing.stop)
         self._platform.engine.dispose()
 
     def _collect_now_and_then(self) -> None:

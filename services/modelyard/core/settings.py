@@ -45,6 +45,11 @@ class CoreSettings(BaseSettings):
     )
     idle_s: float = Field(300.0, ge=1, description="Seconds until a connection without a call is closed (front: auto).")
     metrics_port: int = Field(0, ge=0, le=65_535, description="Port of the Prometheus metrics over HTTP; 0: none.")
+    tracing_endpoint: str = Field(
+        "",
+        description="http://host:port of an OTLP collector (gRPC) that spans go to; needs modelyard[tracing]. Empty: none.",
+    )
+    tracing_share: float = Field(1.0, ge=0, le=1, description="Share of the traces that begin here which are kept, 0 to 1.")
     max_message_bytes: int = Field(64 * MIB, ge=MIB, le=2047 * MIB, description="Largest gRPC message, both ways, in bytes.")
     rpc_threads: int = Field(16, ge=1, le=1024, description="Calls that are worked on at once.")
     drain_s: float = Field(10.0, ge=0, description="Seconds that running calls get to end when the server stops.")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from modelyard.core.artifacts import file_sha256
 from modelyard.core.errors import InvalidArgument
+from modelyard.core.rpc import tracing
 from modelyard.core.rpc.server import RpcServer
 from modelyard.formats.bundle import open_bundle
 from modelyard.formats.passport import missing, verify
@@ -107,6 +108,7 @@ def check_passport(bundle: Path, passport: Path | None, trusted: Path) -> None:
 
 async def serve_bundles(offered: Sequence[Offered], settings: ServingSettings, on_ready: Callable[[int], None]) -> None:
     """Serves until SIGINT or SIGTERM. `on_ready` gets the port."""
+    tracing.start(settings.tracing_endpoint, "serving", settings.tracing_share)
     loader = model_loader(settings)
     try:
         bundles = Bundles(offered, settings, loader)
@@ -121,7 +123,7 @@ async def serve_bundles(offered: Sequence[Offered], settings: ServingSettings, o
 
 async def _serve(bundles: Bundles, settings: ServingSettings, on_ready: Callable[[int], None]) -> None:
     plane = data_plane(bundles.registry, bundles.repository(), settings.max_batch_size)
-    server = RpcServer([plane.mount], settings, plane.natives, plane.http)
+    server = RpcServer([plane.mount], settings, tracing.traced_natives(plane.natives), tracing.traced_http(plane.http))
     port = await server.start()
     await server.ready()
     asked = asyncio.Event()

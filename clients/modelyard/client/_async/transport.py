@@ -10,7 +10,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
-from modelyard.client._channels import channel_options, method_path, serialize
+from modelyard.client._channels import channel_options, metadata, method_path, serialize
 from modelyard.client._status import from_rpc_error
 from modelyard.client.settings import Addresses, CallSettings
 
@@ -32,7 +32,7 @@ class AsyncTransport:
         address = self.addresses.of(service)
         call = self._channel(address).unary_unary(method_path(api, method), serialize, answer.FromString)
         try:
-            response: M = await call(request, timeout=timeout_s)
+            response: M = await call(request, timeout=timeout_s, metadata=metadata())
             return response
         except grpc.RpcError as error:
             raise from_rpc_error(error, address) from None
@@ -42,7 +42,7 @@ class AsyncTransport:
     ) -> AsyncIterator[M]:
         address = self.addresses.of(service)
         call = self._channel(address).unary_stream(method_path(api, method), serialize, answer.FromString)(
-            request, timeout=timeout_s
+            request, timeout=timeout_s, metadata=metadata()
         )
         try:
             async for message in call:
@@ -55,7 +55,7 @@ class AsyncTransport:
     async def send(self, service: str, api: str, method: str, requests: Iterator[Message], answer: type[M]) -> M:
         """A client stream. `requests` is read in a thread, and an error of its own is raised as it is."""
         address = self.addresses.of(service)
-        call = self._channel(address).stream_unary(method_path(api, method), serialize, answer.FromString)()
+        call = self._channel(address).stream_unary(method_path(api, method), serialize, answer.FromString)(metadata=metadata())
         try:
             while (request := await self.in_thread(lambda: next(requests, _END))) is not _END:
                 try:

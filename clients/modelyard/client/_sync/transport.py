@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from modelyard.client._channels import channel_options, method_path, serialize
+from modelyard.client._channels import channel_options, metadata, method_path, serialize
 from modelyard.client._status import from_rpc_error
 from modelyard.client.settings import Addresses, CallSettings
 
@@ -35,7 +35,7 @@ class Transport:
         address = self.addresses.of(service)
         call = self._channel(address).unary_unary(method_path(api, method), serialize, answer.FromString)
         try:
-            response: M = call(request, timeout=timeout_s)
+            response: M = call(request, timeout=timeout_s, metadata=metadata())
             return response
         except grpc.RpcError as error:
             raise from_rpc_error(error, address) from None
@@ -45,7 +45,7 @@ class Transport:
     ) -> Iterator[M]:
         address = self.addresses.of(service)
         call = self._channel(address).unary_stream(method_path(api, method), serialize, answer.FromString)(
-            request, timeout=timeout_s
+            request, timeout=timeout_s, metadata=metadata()
         )
         try:
             yield from call
@@ -60,7 +60,7 @@ class Transport:
         call = self._channel(address).stream_unary(method_path(api, method), serialize, answer.FromString)
         watched = _Watched(requests)
         try:
-            response: M = call(watched)
+            response: M = call(watched, metadata=metadata())
             return response
         except grpc.RpcError as error:
             if watched.error is not None:

@@ -23,6 +23,7 @@ from modelyard.core.jobs.job import Document, Instruction, Job, JobChange, JobKi
 from modelyard.core.jobs.process_runner import WORK_FOLDER, WorkerProcess, start_worker
 from modelyard.core.jobs.store import EVENTS_AT_ONCE, JobStore
 from modelyard.core.jobs.worker_servicer import hash_token
+from modelyard.core.rpc import tracing
 from modelyard.core.rpc.status import error_of, exception_of
 
 log = structlog.get_logger()
@@ -85,7 +86,7 @@ class JobEngine:
         fingerprint: str = "",
     ) -> Job:
         """Write a job and start it. The same request_id gives the earlier job again."""
-        job = _new_job(name, self._kinds[kind], parent, spec, labels or {})
+        job = _new_job(name, self._kinds[kind], parent, spec, {**(labels or {}), **tracing.carrier()})
         job, created = self._store.create(job, request_id=request_id, method=method, fingerprint=fingerprint)
         if created and self._address:
             self._start(job.name)
@@ -176,7 +177,7 @@ class JobEngine:
         with self._alive(name):
             job = self._store.get(name)
             kind = self._kinds[job.kind]
-            with self._slot(kind, name):
+            with tracing.span(f"job {job.kind}", parent=job.labels, **{"modelyard.job": name}), self._slot(kind, name):
                 if kind.run is None:
                     self._attempt_until_decided(kind, name)
                 else:
@@ -329,7 +330,8 @@ class JobEngine:
     def _environment_of(self, kind: JobKind, job: Job, token: str) -> dict[str, str]:
         identity = {"job": job.name, "attempt": job.attempt, "token": token, "address": self._address, "service": kind.service}
         own = {"MODELYARD_JOB": json.dumps(identity), WORK_FOLDER: str(self._work_folder(job))}
-        return {**self._environment, **kind.environment, **own}
+        traced = {key.upper(): value for key, value in tracing.carrier().items()}
+        return {**self._environment, **kind.environment, **own, **traced}
 
     def _work_folder(self, job: Job) -> Path:
         return self._work_dir / f"{job.name.replace('/', '_')}.{job.attempt}"

@@ -35,6 +35,7 @@ from modelyard.core.artifacts import ArtifactStore, open_store
 from modelyard.core.errors import ModelyardError
 from modelyard.core.jobs import convert
 from modelyard.core.jobs.process_runner import LIFELINE, WORK_FOLDER
+from modelyard.core.rpc import tracing
 from modelyard.core.rpc.status import error_of
 from modelyard.core.settings import CoreSettings
 from modelyard.worker.v1 import worker_service_pb2 as pb
@@ -213,13 +214,19 @@ def _work_folder() -> Path:
 def run_worker(work: Callable[[Assignment, WorkerLink], Completion]) -> int:
     """The whole life of a worker process. Gives the exit status."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    link = WorkerLink(json.loads(os.environ["MODELYARD_JOB"]), CoreSettings())
+    identity, settings = json.loads(os.environ["MODELYARD_JOB"]), CoreSettings()
+    link = WorkerLink(identity, settings)
     _hold_lifeline(link)
     signal.signal(signal.SIGTERM, lambda *_: link.cancel())
+    tracing.start(settings.tracing_endpoint, "worker")
+    parent = {key: os.environ[key.upper()] for key in tracing.CARRIED if key.upper() in os.environ}
     try:
-        return _work(work, link)
+        of = {"modelyard.job": identity["job"], "modelyard.attempt": identity["attempt"]}
+        with tracing.span("attempt", parent=parent, **of):
+            return _work(work, link)
     finally:
         link.close()
+        tracing.stop()
 
 
 def _work(work: Callable[[Assignment, WorkerLink], Completion], link: WorkerLink) -> int:

@@ -15,6 +15,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Executor
+from contextlib import AbstractContextManager
 from typing import Any
 
 import grpc
@@ -24,7 +25,9 @@ from prometheus_client import Counter, Histogram
 from modelyard.core.errors import DeadlineExceeded, ModelyardError
 from modelyard.core.jobs.convert import error_status
 from modelyard.core.rpc.status import code_from_number, error_of
+from modelyard.core.rpc.tracing import call_span
 
+Traced = Callable[[], AbstractContextManager[Any]]
 log = structlog.get_logger()
 
 CALLS = Counter("modelyard_rpc_calls_total", "Finished calls.", ["method", "code"])
@@ -45,32 +48,35 @@ class Shell(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc ships no 
         if handler is None or details.method.startswith(("/grpc.health.", "/grpc.reflection.")):
             return handler
         metadata = dict(details.invocation_metadata or ())
-        return _wrap(handler, details.method, self._threads, str(metadata.get("x-request-id") or uuid.uuid4().hex)[:64])
+        request_id = str(metadata.get("x-request-id") or uuid.uuid4().hex)[:64]
+        return _wrap(handler, details.method, self._threads, request_id, functools.partial(call_span, details.method, metadata))
 
 
-def _wrap(handler: Any, method: str, threads: Executor, request_id: str) -> Any:
+def _wrap(handler: Any, method: str, threads: Executor, request_id: str, traced: Traced) -> Any:
     coders = {"request_deserializer": handler.request_deserializer, "response_serializer": handler.response_serializer}
     call = functools.partial(_Call, method, request_id, threads)
     if handler.request_streaming and handler.response_streaming:
-        return grpc.stream_stream_rpc_method_handler(_streaming(call, handler.stream_stream), **coders)
+        return grpc.stream_stream_rpc_method_handler(_streaming(call, traced, handler.stream_stream), **coders)
     if handler.request_streaming:
-        return grpc.stream_unary_rpc_method_handler(_unary(call, handler.stream_unary), **coders)
+        return grpc.stream_unary_rpc_method_handler(_unary(call, traced, handler.stream_unary), **coders)
     if handler.response_streaming:
-        return grpc.unary_stream_rpc_method_handler(_streaming(call, handler.unary_stream), **coders)
-    return grpc.unary_unary_rpc_method_handler(_unary(call, handler.unary_unary), **coders)
+        return grpc.unary_stream_rpc_method_handler(_streaming(call, traced, handler.unary_stream), **coders)
+    return grpc.unary_unary_rpc_method_handler(_unary(call, traced, handler.unary_unary), **coders)
 
 
-def _unary(call: Callable[[Any], _Call], behavior: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+def _unary(call: Callable[[Any], _Call], traced: Traced, behavior: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
     async def answer(request: Any, context: Any) -> Any:
-        return await call(context).unary(behavior, request)
+        with traced():
+            return await call(context).unary(behavior, request)
 
     return answer
 
 
-def _streaming(call: Callable[[Any], _Call], behavior: Callable[..., Any]) -> Callable[..., AsyncIterator[Any]]:
+def _streaming(call: Callable[[Any], _Call], traced: Traced, behavior: Callable[..., Any]) -> Callable[..., AsyncIterator[Any]]:
     async def answer(request: Any, context: Any) -> AsyncIterator[Any]:
-        async for message in call(context).stream(behavior, request):
-            yield message
+        with traced():
+            async for message in call(context).stream(behavior, request):
+                yield message
 
     return answer
 
