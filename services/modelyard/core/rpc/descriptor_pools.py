@@ -9,10 +9,10 @@ from google.protobuf import descriptor_pool
 
 
 class DescriptorPools:
-    """What the reflection service asks of a pool, asked of each in turn: the default one first. Raises KeyError as they do."""
+    """What the reflection service asks of a pool, asked of each in turn, the default one last. Raises KeyError as they do."""
 
     def __init__(self, others: Sequence[Any] = ()) -> None:
-        self._pools = [descriptor_pool.Default(), *others]
+        self._pools = [*others, descriptor_pool.Default()]
 
     def FindFileByName(self, name: str) -> Any:
         """A file of contracts."""
