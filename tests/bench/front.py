@@ -140,9 +140,11 @@ def _serve(kind: str) -> int:
 
 
 async def _serve_ours(kind: str) -> None:
+    from modelyard.core.rpc.logs import configure_logs
     from modelyard.core.rpc.server import Mount, RpcServer
     from modelyard.core.settings import CoreSettings
 
+    configure_logs("console", "warning")
     settings = CoreSettings(front="auto" if kind == "front" else "grpc")
     server = RpcServer([Mount("inference.Bench", _add)], settings, {NATIVE: lambda call, message: call.answer(message)})
     await _announce(await server.start())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -53,10 +53,11 @@ def served(
     natives: Mapping[str, UnaryHandler] | None = None,
     http: HttpHandler | None = None,
     mounts: Sequence[Mount] = (),
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] = new_event_loop,
     **settings: Any,
 ) -> Iterator[Served]:
     """A running server; the natives are an echo when none are given."""
-    loop = new_event_loop()
+    loop = loop_factory()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     server = RpcServer(mounts, CoreSettings(**{"drain_s": 0.2, **settings}), {ECHO: echo} if natives is None else natives, http)

@@ -210,8 +210,9 @@ def test_a_caller_gives_up(channel: grpc.Channel, seen: Seen) -> None:
 
 def test_a_connection_is_lost(server: Served, seen: Seen) -> None:
     with grpc.insecure_channel(server.address) as channel:
-        channel.unary_unary(f"{N}Wait").future(b"")
+        call = channel.unary_unary(f"{N}Wait").future(b"")
         until(lambda: seen.calls)
+    assert call.cancelled() or call.done()
     assert seen.cancelled.wait(5)
     until(lambda: server.call(lambda: server.server.front.connections) == 0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import os
@@ -12,6 +13,7 @@ import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -22,6 +24,7 @@ from cryptography.x509.oid import NameOID
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from modelyard.core.errors import InvalidArgument
+from modelyard.core.rpc.loop import new_event_loop
 from modelyard.core.rpc.server import RpcServer
 from modelyard.core.settings import CoreSettings
 from tests.bench.load_client import cache_folder
@@ -81,6 +84,14 @@ def test_gRPC_on_a_port_with_http_and_http_on_a_port_without(server: Served) -> 
         assert curl("-w", "%{http_code}", "--http2-prior-knowledge", f"http://{only_grpc.address}/").endswith(b"415")
 
 
+def test_without_uvloop() -> None:
+    with served(http=hello, loop_factory=asyncio.new_event_loop) as running:
+        message = bytes(range(256)) * 20_000
+        with grpc.insecure_channel(running.address, options=[("grpc.max_receive_message_length", -1)]) as channel:
+            assert channel.unary_unary(ECHO)(message, timeout=30) == message
+        assert curl("--data-binary", "@-", f"http://{running.address}/", given=message) == message
+
+
 def test_with_front_grpc_there_is_no_http() -> None:
     with served(http=hello, front="grpc") as running:
         with grpc.insecure_channel(running.address) as channel:
@@ -133,9 +144,10 @@ def test_tls(certificate: tuple[Path, Path], front: str) -> None:
     assert not folder.exists()
 
 
+@pytest.mark.parametrize("loop_factory", [new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"])
 @pytest.mark.parametrize("version", ["1.1", "2"])
-def test_https(certificate: tuple[Path, Path], version: str) -> None:
-    with served(http=hello, tls_certificate=certificate[0], tls_key=certificate[1]) as running:
+def test_https(certificate: tuple[Path, Path], version: str, loop_factory: Any) -> None:
+    with served(http=hello, loop_factory=loop_factory, tls_certificate=certificate[0], tls_key=certificate[1]) as running:
         url = f"https://localhost:{running.port}/x"
         given = ["--cacert", str(certificate[0]), "--resolve", f"localhost:{running.port}:127.0.0.1", f"--http{version}"]
         assert curl(*given, "-w", " %{http_version}", url).decode() == f"/x {version}"
@@ -173,25 +185,13 @@ def h2spec() -> str:
 
 
 def test_h2spec(server: Served, tmp_path: Path) -> None:
-    """All its cases, 144 and more, pass."""
-    command = [
-        h2spec(),
-        *CASES,
-        "-h",
-        "127.0.0.1",
-        "-p",
-        str(server.port),
-        "-P",
-        "/a/longer/path",
-        "-o",
-        "5",
-        "-j",
-        str(tmp_path / "report.xml"),
-    ]
+    """All its cases pass. Its headers are longer than by default, because our largest frame is: five of them must be refused."""
+    target = ["-h", "127.0.0.1", "-p", str(server.port), "-P", "/a/longer/path"]
+    command = [h2spec(), *CASES, *target, "--max-header-length", "8000", "-o", "5", "-j", str(tmp_path / "report.xml")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=250)
     found = re.search(r"(\d+) tests, (\d+) passed, (\d+) skipped, (\d+) failed", done.stdout)
     assert found is not None, done.stdout[-2000:] + done.stderr
-    assert (int(found[4]), int(found[3])) == (0, 0), done.stdout[done.stdout.find("Failures") :]
+    assert (int(found[4]), int(found[3])) == (0, 0), done.stdout[done.stdout.find("Failures") :][:3000]
     assert int(found[2]) >= 144
 
 

@@ -7,6 +7,7 @@ docs/decisions/0015-front-end.md says why.
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 import ssl
 from collections.abc import Callable, Mapping
@@ -29,6 +30,7 @@ from modelyard.core.http.stream import Stream
 
 log = structlog.get_logger()
 BACKLOG = 1024
+OTHER_FILES = 1024
 
 
 class Front:
@@ -55,7 +57,11 @@ class Front:
         """Listen; gives the port. Raises OSError when it cannot be had."""
         loop = asyncio.get_running_loop()
         listener = listen(host, port)
-        self._servers.append(await loop.create_server(self._accept, sock=listener, ssl=tls, backlog=BACKLOG))
+        _allow_files(self.limits.connections)
+        handshake = None if tls is None else self.limits.handshake_s
+        self._servers.append(
+            await loop.create_server(self._accept, sock=listener, ssl=tls, backlog=BACKLOG, ssl_handshake_timeout=handshake)
+        )
         self._sweeper = asyncio.ensure_future(self._sweep())
         return int(listener.getsockname()[1])
 
@@ -176,6 +182,16 @@ class _Refused(asyncio.Protocol):
 
     def connection_made(self, transport: Any) -> None:
         transport.abort()
+
+
+def _allow_files(connections: int) -> None:
+    """Raise the soft limit of open files, which is often 1024, as far as the hard one allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + OTHER_FILES
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def listen(host: str, port: int) -> socket.socket:

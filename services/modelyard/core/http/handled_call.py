@@ -167,12 +167,13 @@ class HandledCall(Stream):
             yield self._deserialized(message)
 
     async def _only_request(self) -> Any:
-        first = await self._next()
-        if first is None:
-            raise Unimplemented("NO_MESSAGE", f"{self.head.path} takes one message")
-        if await self._next() is not None:
-            raise Unimplemented("TOO_MANY_MESSAGES", f"{self.head.path} takes one message")
-        return self._deserialized(first)
+        while not self.ended and len(self._messages) < 2:
+            self._arrived.clear()
+            await self._arrived.wait()
+        if len(self._messages) != 1:
+            reason = "TOO_MANY_MESSAGES" if self._messages else "NO_MESSAGE"
+            raise Unimplemented(reason, f"{self.head.path} takes one message")
+        return self._deserialized(await self._next() or b"")
 
     def _deserialized(self, message: bytes) -> Any:
         deserialize = self._handler.request_deserializer

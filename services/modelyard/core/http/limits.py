@@ -35,6 +35,8 @@ class Limits:
     request_s: float = 30.0
     bytes_per_s: int = 32 * KIB
     """A request must be complete `request_s` after it began, plus the time its bytes take at this rate."""
+    handshake_s: float = 10.0
+    """For TLS."""
     sweep_s: float = 2.0
 
     def patience(self, received: int) -> float:

@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 import structlog
 
-from modelyard.core.errors import DeadlineExceeded, InvalidArgument, ModelyardError, Unimplemented
+from modelyard.core.errors import DeadlineExceeded, InvalidArgument, ModelyardError, Unavailable, Unimplemented
 from modelyard.core.http.calls import UnaryHandler
 from modelyard.core.http.connection import Http2Connection
 from modelyard.core.http.grpc_messages import (
@@ -143,6 +143,8 @@ class NativeCall(Stream):
             self.fail(error)
             return
         if message is not None:
+            self.connection.budget.give(len(message))
+            self._message = None  # from here on it is the handler's
             self._handle(message)
 
     def _read(self, payload: bytes) -> bytes | None:
@@ -152,6 +154,8 @@ class NativeCall(Stream):
         for message in self._reader.feed(payload):
             if self._message is not None:
                 raise Unimplemented("TOO_MANY_MESSAGES", f"{self.method} takes one message")
+            if not self.connection.budget.take(len(message)):
+                raise Unavailable("NO_MEMORY", "too many large messages are on their way", retry_after_s=1.0)
             self._message = message
         if not self.ended:
             return None
@@ -200,7 +204,10 @@ class NativeCall(Stream):
                 log.error("internal error after a call was cancelled", method=self.method, exc_info=error)
 
     def _close(self) -> None:
-        self._over, self._message = True, None
+        self._over = True
+        if self._message is not None:
+            self.connection.budget.give(len(self._message))
+            self._message = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -153,6 +153,21 @@ async def test_more_than_a_window_is_a_flow_control_error() -> None:
     assert goaway(sent) == frames.FLOW_CONTROL_ERROR
 
 
+async def test_messages_of_requests_that_never_end_are_counted() -> None:
+    made = session({METHOD: lambda call, message: call.answer(message)}, slow_methods(), held_bytes=100_000)
+    unary = made.caller.fields("/slow.Service/One")
+    bodies = [frames.frame(frames.DATA, 0, 1 + 2 * n, message_frame(bytes(10_000))) for n in range(20)]
+    parts = [made.caller.headers(1 + 2 * n, unary if n % 2 else None) + body for n, body in enumerate(bodies)]
+    refused = made.answers(made.feed(OPENING, *parts))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert 80_000 < made.budget.held <= 100_000
+    assert {fields["grpc-status"] for _, fields in refused.values()} == {"14"}
+    assert len(refused) >= 10
+    made.connection.connection_lost(None)
+    assert made.budget.held == 0
+
+
 async def test_the_window_stays_shut_while_a_method_does_not_take_its_messages() -> None:
     made = session({}, slow_methods(), stream_window=1 << 16, connection_window=1 << 20)
     made.feed(OPENING, made.caller.headers(1, made.caller.fields("/slow.Service/Take")))
@@ -166,14 +181,18 @@ async def test_the_window_stays_shut_while_a_method_does_not_take_its_messages()
 
 
 def slow_methods() -> Methods:
-    """A method that takes a stream and never reads it."""
+    """A method that takes a stream and never reads it, and one that takes one message."""
 
     async def take(requests: Any, context: Any) -> bytes:
         await asyncio.sleep(60)
         return b""
 
+    async def one(request: bytes, context: Any) -> bytes:
+        return request
+
+    handlers = {"Take": grpc.stream_unary_rpc_method_handler(take), "One": grpc.unary_unary_rpc_method_handler(one)}
     methods = Methods()
-    methods.add_registered_method_handlers("slow.Service", {"Take": grpc.stream_unary_rpc_method_handler(take)})
+    methods.add_registered_method_handlers("slow.Service", handlers)
     return methods
 
 
