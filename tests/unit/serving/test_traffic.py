@@ -17,7 +17,8 @@ from modelyard.serving.domain.traffic import (
     described,
     divided,
     gained,
-    key_hash,
+    hash_seed,
+    key_point,
     moved,
     picked,
     with_share,
@@ -76,21 +77,27 @@ def test_a_share_for_one_leaves_the_rest_to_the_others_in_proportion(before: dic
 
 
 def test_keys_are_spread_evenly_and_always_alike() -> None:
-    counts = [0] * SLOTS
-    for number in range(100_000):
-        point = key_hash("flowers", f"caller-{number}")
-        assert 0 <= point < FINE
-        counts[point * SLOTS // FINE] += 1
-    assert min(counts) > 850  # 1000 each, with a standard deviation of 31
-    assert max(counts) < 1150
-    assert key_hash("flowers", "anna") == key_hash("flowers", "anna") != key_hash("trees", "anna")
-    assert key_hash("flowers", "x" * 600) == key_hash("flowers", "x" * 512)
-    assert 0 <= key_hash("flowers", "\udcff") < FINE
+    seed = hash_seed("flowers")
+    for form in ("caller-{}", "{}", "{:08d}-1111-2222", "user{}@example.org"):
+        counts = [0] * SLOTS
+        for number in range(100_000):
+            point = key_point(seed, form.format(number))
+            assert 0 <= point < FINE
+            counts[point * SLOTS // FINE] += 1
+        assert min(counts) > 850  # 1000 each, with a standard deviation of 31
+        assert max(counts) < 1150
+    assert 0 <= key_point(seed, "\udcff") < FINE
+
+
+def test_two_endpoints_split_their_callers_differently() -> None:
+    one, other = hash_seed("flowers"), hash_seed("trees")
+    both = sum(key_point(one, f"{n}") < FINE // 2 and key_point(other, f"{n}") < FINE // 2 for n in range(20_000))
+    assert abs(both / 20_000 - 0.25) < 0.02
 
 
 def test_the_hash_is_the_same_in_every_process_and_release() -> None:
     """Another hash would send every caller elsewhere."""
-    assert [key_hash("flowers", key) for key in ("", "anna", "0c5b4f2e")] == [1508, 9577, 2189]
+    assert [key_point(hash_seed("flowers"), key) for key in ("", "anna", "0c5b4f2e")] == [7621, 9326, 9205]
 
 
 def test_picking_follows_the_weights() -> None:

@@ -11,8 +11,8 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from typing import Final
+from zlib import crc32
 
 from modelyard.core.errors import InvalidArgument
 
@@ -26,8 +26,6 @@ CANARY: Final = "canary"
 """The label of the version that was deployed last with less than all the traffic."""
 MAX_LABELS: Final = 32
 """Labels of one endpoint."""
-MAX_KEY: Final = 512
-"""Characters of a sticky key that count; what comes after them makes no difference."""
 
 _LABEL = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _LIKE_A_VERSION = re.compile(r"v?[0-9]+(-.*)?", re.IGNORECASE)
@@ -168,10 +166,21 @@ def described(before: Routing, after: Routing) -> str:
     return "; ".join([*([shares] if shares else []), *changed])
 
 
-def key_hash(endpoint: str, key: str) -> int:
-    """Where a caller is: 0 to FINE - 1, always the same for the same endpoint and key. BLAKE2b (RFC 7693)."""
-    data = f"{endpoint}\0{key[:MAX_KEY]}".encode(errors="surrogatepass")
-    return int.from_bytes(blake2b(data, digest_size=8).digest(), "little") % FINE
+def hash_seed(model: str) -> int:
+    """What an endpoint adds to the hash of its callers, so that two endpoints split them differently."""
+    return crc32(model.encode() + b"\0")
+
+
+def key_point(seed: int, key: str) -> int:
+    """Where a caller is: 0 to FINE - 1, always the same for the same seed and key.
+
+    CRC-32 (ISO 3309), then the finalizer of MurmurHash3 (Appleby), because the CRC alone is linear: two endpoints would split their
+    callers alike. Cryptographic hashes cost three times as much, and this is for every request.
+    """
+    mixed = crc32(key.encode("utf-8", "surrogatepass"), seed)
+    mixed = ((mixed ^ (mixed >> 16)) * 0x85EBCA6B) & 0xFFFFFFFF
+    mixed = ((mixed ^ (mixed >> 13)) * 0xC2B2AE35) & 0xFFFFFFFF
+    return (mixed ^ (mixed >> 16)) % FINE
 
 
 def picked(weights: Sequence[tuple[str, int]], point: int) -> str:

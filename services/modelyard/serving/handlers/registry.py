@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -13,7 +13,7 @@ from modelyard.core.errors import NotFound, Unavailable
 from modelyard.serving.domain.endpoint import Condition, DeploymentState, Endpoint, default_of
 from modelyard.serving.domain.names import canonical_version
 from modelyard.serving.domain.shadow import Comparison, Shadow
-from modelyard.serving.domain.traffic import CHAMPION, Routing
+from modelyard.serving.domain.traffic import CHAMPION, Routing, hash_seed
 from modelyard.serving.ports import ServedModel
 
 RETRY_S: Final = 2.0
@@ -51,7 +51,8 @@ class Table:
     """Who answers for one model: made anew at each change, never changed.
 
     `entries`: by version, oldest first. `names`: by version and label. `slots`: who has each percent of the callers that name no
-    version; empty where no shares are set: `order` says who comes first. `endpoint` is None at the edge, where there is none.
+    version; empty where no shares are set: `order` says who comes first. `sole`: the one that has all of them. `seed`: of the
+    hash that spreads callers. `endpoint` is None at the edge, where there is none.
     """
 
     entries: Mapping[str, Entry]
@@ -59,6 +60,8 @@ class Table:
     slots: tuple[Entry | None, ...]
     shares: tuple[tuple[Entry, int], ...]
     order: tuple[Entry, ...]
+    sole: Entry | None
+    seed: int
     shadow: Entry | None
     shadow_percent: int
     comparison: Comparison | None
@@ -189,28 +192,35 @@ class Registry:
         return table.named(version) if version else table.default()
 
     def _replace(self, model: str, entries: Mapping[str, Entry], endpoint: Endpoint | None) -> None:
-        self.tables = {**self.tables, model: table_of(entries, endpoint, self.tables.get(model))}
+        self.tables = {**self.tables, model: table_of(model, entries, endpoint, self.tables.get(model))}
 
 
-def table_of(entries: Mapping[str, Entry], endpoint: Endpoint | None, before: Table | None = None) -> Table:
+def table_of(model: str, entries: Mapping[str, Entry], endpoint: Endpoint | None, before: Table | None = None) -> Table:
     """The table of a model with these versions. What was compared goes on from the table before, while the shadow is the same."""
     routing = endpoint.routing if endpoint else Routing()
     ordered = {entry.version: entry for entry in sorted(entries.values(), key=lambda entry: (entry.since, entry.version))}
     labels = {label: ordered[version] for label, version in routing.labels.items() if version in ordered}
     champion = labels.get(CHAMPION)
     newest_first = [entry for entry in reversed(ordered.values()) if entry is not champion]
+    order = (*([champion] if champion else []), *newest_first)
     shadow = endpoint.shadow if endpoint else None
     return Table(
         entries=ordered,
         names={**labels, **ordered},
         slots=tuple(ordered.get(version) for version in routing.slots),
         shares=tuple((ordered[version], percent) for version, percent in routing.shares.items() if version in ordered),
-        order=(*([champion] if champion else []), *newest_first),
+        order=order,
+        sole=_sole([ordered.get(version) for version in routing.shares] or order[:1]),
+        seed=hash_seed(model),
         shadow=ordered.get(shadow.version) if shadow else None,
         shadow_percent=shadow.percent if shadow else 0,
         comparison=_comparison(shadow, before),
         endpoint=endpoint,
     )
+
+
+def _sole(answering: Sequence[Entry | None]) -> Entry | None:
+    return answering[0] if len(answering) == 1 else None
 
 
 def _comparison(shadow: Shadow | None, before: Table | None) -> Comparison | None:

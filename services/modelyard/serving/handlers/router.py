@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from modelyard.serving.domain.endpoint import DeploymentState
 from modelyard.serving.domain.shadow import Comparison
-from modelyard.serving.domain.traffic import FINE, SLOTS, key_hash, picked
+from modelyard.serving.domain.traffic import FINE, SLOTS, key_point, picked
 from modelyard.serving.handlers.registry import Entry, Registry, Table
 from modelyard.serving.ports import ServedModel
 
@@ -37,7 +37,7 @@ def route(registry: Registry, model: str, version: str, key: str) -> Route:
     table = registry.tables.get(model)
     if table is None:
         raise registry.reason(model, version, None)
-    entry = table.named(version) if version else _by_share(table, model, key)
+    entry = table.named(version) if version else _by_share(table, key)
     loaded = entry.loaded if entry is not None else None
     if entry is None or loaded is None:
         raise registry.reason(model, version, entry)
@@ -53,10 +53,13 @@ def sticky_header(registry: Registry, model: str) -> str:
     return table.endpoint.sticky_header if table is not None and table.endpoint is not None else ""
 
 
-def _by_share(table: Table, model: str, key: str) -> Entry | None:
+def _by_share(table: Table, key: str) -> Entry | None:
+    sole = table.sole
+    if sole is not None and sole.loaded is not None and sole.loaded.condition.state is _READY:
+        return sole
     if not table.slots:
         return _first(table.order)
-    point = key_hash(model, key) if key else int(random.random() * FINE)  # noqa: S311
+    point = key_point(table.seed, key) if key else int(random.random() * FINE)  # noqa: S311
     entry = table.slots[point // _PER_SLOT]
     if entry is not None and entry.loaded is not None and entry.loaded.condition.state is _READY:
         return entry
