@@ -24,7 +24,7 @@ _ONE_BYTE: Final = tuple(bytes([size]) for size in range(128))
 def response_bytes(signature: Signature, request_id: str, wanted: Sequence[Wanted] | None, answer: Answer) -> bytes:
     """The message. `wanted`: None for all outputs."""
     tensors = answer.tensors if wanted is None else chosen(signature, wanted, answer)
-    parts = [_head(signature, tensors) if wanted is None else _make_head(signature, tensors)]
+    parts = [_head(signature, tensors)]
     if request_id:
         data = request_id.encode()
         parts += (_ID, _varint(len(data)), data)
@@ -41,21 +41,17 @@ def chosen(signature: Signature, wanted: Sequence[Wanted], answer: Answer) -> tu
 
 
 def _head(signature: Signature, tensors: Sequence[Tensor]) -> bytes:
-    """What answers with all outputs in these shapes begin with."""
-    shapes = tuple([tensor.shape for tensor in tensors])
-    found = signature.heads.get(shapes)
+    """What answers with these tensors in these shapes begin with."""
+    kind = tuple([(tensor.name, tensor.datatype, tensor.shape) for tensor in tensors])
+    found = signature.heads.get(kind)
     if found is None:
         if len(signature.heads) >= MOST_KEPT:
             signature.heads.clear()
-        found = signature.heads[shapes] = _make_head(signature, tensors)
+        made = oip.ModelInferResponse(model_name=signature.model, model_version=signature.version)
+        for tensor in tensors:
+            made.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
+        found = signature.heads[kind] = bytes(made.SerializeToString())
     return found
-
-
-def _make_head(signature: Signature, tensors: Sequence[Tensor]) -> bytes:
-    made = oip.ModelInferResponse(model_name=signature.model, model_version=signature.version)
-    for tensor in tensors:
-        made.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
-    return bytes(made.SerializeToString())
 
 
 def _varint(value: int) -> bytes:

@@ -38,7 +38,7 @@ class Signature:
     inputs: dict[str, InputRule]
     outputs: tuple[TensorSpec, ...]
     output_index: dict[str, int]
-    heads: dict[tuple[tuple[int, ...], ...], bytes] = field(default_factory=dict)
+    heads: dict[tuple[tuple[str, str, tuple[int, ...]], ...], bytes] = field(default_factory=dict)
 
 
 class Signatures:
