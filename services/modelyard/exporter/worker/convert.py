@@ -180,7 +180,10 @@ def _from_graph(prepared: Prepared, form: Form, calibration: CalibrationSet | No
     notes: tuple[str, ...] = ()
     if form.precision == INT8 and calibration is not None:
         ranges, notes = chosen_ranges(prepared, form, calibration)
-        graph = _integers(prepared, form, ranges, unsigned=form.format == ONNX)
+        graph = _integers(prepared, form, ranges)
+        if form.format == OPENVINO:
+            graph, note = _signed_if_as_good(prepared, form, ranges, graph, calibration)
+            notes += note
     elif form.precision == DYNAMIC_INT8:
         graph = to_onnx.integer_weights(graph, per_channel=form.per_channel)
     elif form.precision == FP16 and form.format == ONNX:
@@ -191,6 +194,26 @@ def _from_graph(prepared: Prepared, form: Form, calibration: CalibrationSet | No
 
         return Converted(openvino_files(graph, half=form.precision == FP16), notes=notes)
     return Converted({MODEL: graph.SerializeToString(deterministic=True)}, notes=notes)
+
+
+def _signed_if_as_good(
+    prepared: Prepared, form: Form, ranges: Mapping[str, Range], unsigned: onnx.ModelProto, calibration: CalibrationSet
+) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+    """The integer graph with signed weights, which OpenVINO has integer kernels for, where they answer as well as unsigned ones.
+
+    On processors without VNNI those kernels add in 16 bits, which saturate; unsigned weights are computed in floating point
+    there. Efficientnet-lite0 on flowers128 lost 6.5 points of accuracy to it, tinynet on fashion_mnist nothing.
+    """
+    from modelyard.exporter.worker.to_openvino import openvino_answers
+
+    pictures = calibration.inputs[:JUDGED]
+    wanted = openvino_answers(prepared.graph, pictures)
+    signed = _integers(prepared, form, ranges, unsigned=False)
+    errors = [float(np.abs(openvino_answers(each, pictures) - wanted).mean()) for each in (signed, unsigned)]
+    if errors[0] <= errors[1] / WORTH:
+        return signed, ()
+    said = f"mean difference of probabilities {errors[0]:.4f}, unsigned {errors[1]:.4f}"
+    return unsigned, (f"weights unsigned: OpenVINO's kernels for signed ones saturate on this processor ({said})",)
 
 
 def _litert(prepared: Prepared, form: Form, calibration: CalibrationSet | None) -> Converted:
