@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -357,6 +358,20 @@ def test_what_the_model_does_not_take_is_told_and_counted(error: ModelyardError,
     with pytest.raises(type(error)):
         infer(calls_of(model), x_request())
     assert (model.statistics.failures, model.statistics.rejected) == (failures, 1 - failures)
+
+
+@pytest.mark.parametrize("outcome", [None, Unavailable("MODEL_CRASHED", "it ended")])
+def test_a_call_that_has_ended_is_held_by_nobody(outcome: ModelyardError | None) -> None:
+    """The model may hold the request, and the call what takes it back: without care a ring, with all tensors in it."""
+    model = Answering(outcome=outcome, hold=True)
+    call = Call()
+    calls_of(model).model_infer(call, x_request().SerializeToString())
+    gone = weakref.ref(call)
+    held = model.waiting[0]
+    held()
+    del call
+    assert gone() is None
+    assert held is not None
 
 
 def test_a_caller_that_goes_away_takes_its_request_back() -> None:

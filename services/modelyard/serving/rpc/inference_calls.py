@@ -84,18 +84,27 @@ class InferenceCalls:
 
 
 class _Receiver:
-    """Puts an answer into bytes."""
+    """Puts an answer into bytes. Forgets its caller when it was told: it knows who asked, and the call how to take that back.
+
+    Such a ring is found by the garbage collector only, much later, and with it the tensors of the request.
+    """
 
     __slots__ = ("caller", "request_id", "signature", "wanted")
 
     def __init__(self, signature: Signature, request_id: str, wanted: Sequence[Wanted] | None, caller: Caller) -> None:
-        self.signature, self.request_id, self.wanted, self.caller = signature, request_id, wanted, caller
+        self.signature, self.request_id, self.wanted = signature, request_id, wanted
+        self.caller: Caller | None = caller
 
     def give(self, answer: Answer) -> None:
-        self.caller.answer(response_bytes(self.signature, self.request_id, self.wanted, answer))
+        message = response_bytes(self.signature, self.request_id, self.wanted, answer)
+        caller, self.caller = self.caller, None
+        if caller is not None:
+            caller.answer(message)
 
     def fail(self, error: Exception) -> None:
-        self.caller.fail(error)
+        caller, self.caller = self.caller, None
+        if caller is not None:
+            caller.fail(error)
 
 
 def check_id(request_id: str) -> None:
