@@ -32,7 +32,9 @@ def build(platform: Platform, *, examples: Examples | None = None, worker_module
     def published(job: Job) -> None:
         keep_version(own.jobs, own.resources, job)
 
-    for kind, follow in ((kinds.IMPORT, imported), (kinds.QUALITY_REPORT, None), (kinds.DATASET_VERSION, published)):
+    followed = {kinds.IMPORT: imported, kinds.DATASET_VERSION: published}
+    for kind in kinds.KINDS:
+        follow = followed.get(kind)
         platform.jobs.register(_kind(kind, settings, worker_module, follow))
     servicer = DatasetServicer(own.jobs, own.resources, own.artifacts, examples or ParquetExamples(own.artifacts))
 

@@ -20,11 +20,14 @@ import numpy.typing as npt
 
 from modelyard.core.artifacts import ArtifactStore, Blob
 from modelyard.core.errors import Cancelled, DataLoss, InvalidArgument
+from modelyard.formats import annotations as said_of
 from modelyard.formats import pictures
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from cattrs import Converter
+
+    from modelyard.formats.dataset_annotated import AnnotatedUsage
 
 FORMAT = "modelyard.dataset/1"
 """Value of `format` in descriptors that this code writes, and the only one it reads."""
@@ -32,10 +35,34 @@ FORMAT = "modelyard.dataset/1"
 IMAGE_CLASSIFICATION = "image_classification"
 TABULAR_CLASSIFICATION = "tabular_classification"
 TABULAR_REGRESSION = "tabular_regression"
-TASKS = (IMAGE_CLASSIFICATION, TABULAR_CLASSIFICATION, TABULAR_REGRESSION)
+IMAGE_MULTILABEL = "image_multilabel"
+OBJECT_DETECTION = "object_detection"
+SEMANTIC_SEGMENTATION = "semantic_segmentation"
+INSTANCE_SEGMENTATION = "instance_segmentation"
+KEYPOINT_DETECTION = "keypoint_detection"
+AUDIO_CLASSIFICATION = "audio_classification"
+SERIES_CLASSIFICATION = "series_classification"
+ANOMALY_DETECTION = "anomaly_detection"
+TASKS = (
+    IMAGE_CLASSIFICATION,
+    TABULAR_CLASSIFICATION,
+    TABULAR_REGRESSION,
+    IMAGE_MULTILABEL,
+    OBJECT_DETECTION,
+    SEMANTIC_SEGMENTATION,
+    INSTANCE_SEGMENTATION,
+    KEYPOINT_DETECTION,
+    AUDIO_CLASSIFICATION,
+    SERIES_CLASSIFICATION,
+    ANOMALY_DETECTION,
+)
+MARKED_TASKS = (OBJECT_DETECTION, INSTANCE_SEGMENTATION, KEYPOINT_DETECTION)
+"""Tasks whose examples are pictures with marked objects."""
 
 IMAGE = "image"
 TABLE = "table"
+AUDIO = "audio"
+SERIES = "series"
 
 TRAIN = "train"
 VALIDATION = "validation"
@@ -52,6 +79,9 @@ SET_ASIDE = "set_aside"
 
 PACK_BYTES = 64 * 1024 * 1024
 """A pack is closed once it holds this many bytes."""
+
+NO_BLOB = Blob("", "", 0)
+"""Stands for a file that is not stored yet."""
 
 _DECODE_CHUNK = 64
 
@@ -82,7 +112,7 @@ class DatasetDescriptor:
     """Everything there is to say of a dataset version but its bytes, which it names."""
 
     task: str
-    kind: str  # image or table
+    kind: str  # image, table, audio or series
     manifest: Blob
     digest: str
     classes: tuple[str, ...] = ()  # in the order of their index; empty for regression
@@ -93,6 +123,12 @@ class DatasetDescriptor:
     counts: Mapping[str, UsageCount] = field(default_factory=dict)  # by usage
     seed: int = 0
     ratio: str = ""  # as given: decimal text
+    keypoints: tuple[str, ...] = ()  # names of an object's keypoints, in their order
+    skeleton: tuple[tuple[int, int], ...] = ()  # pairs of keypoints (by index) that a line joins
+    palette: tuple[str, ...] = ()  # colour of each class, "#rrggbb"; empty where the source has none
+    channels: tuple[str, ...] = ()  # of a series, in the order of its columns
+    time_column: str = ""  # of a series: name of the times; empty where they are not known
+    time_is_date: bool = False  # the times are seconds since 1970 that the source wrote as dates
     format: str = FORMAT
 
     @property
@@ -132,8 +168,13 @@ def _converter() -> Converter:
 # Manifest
 
 
-def manifest_schema(kind: str) -> pa.Schema:
-    """Columns of a manifest; one row is one example, in the order of the source."""
+def manifest_schema(kind: str, task: str = "") -> pa.Schema:
+    """Columns of a manifest; one row is one example, in the order of the source. Only examples of some tasks have annotations.
+
+    `annotation` is `annotations.content_hash`, `attributes` JSON of texts. Pictures: `marks` of objects (annotations.mark_type);
+    `labels` of multi-label sets; `mask_pack`, `mask_offset`, `mask_length`: a grey PNG of class indices, 255 ignored.
+    Audio: `rate` in Hz, `frames` per channel. Series: `steps`; `intervals` (annotations.interval_type).
+    """
     import pyarrow as pa
 
     common = [
@@ -145,8 +186,28 @@ def manifest_schema(kind: str) -> pa.Schema:
     ]
     if kind == TABLE:
         return pa.schema([*common, ("row", pa.int64())])
-    spans = [("pack", pa.int32()), ("offset", pa.int64()), ("length", pa.int64()), ("width", pa.int32()), ("height", pa.int32())]
-    return pa.schema([*common, *spans])
+    spans = [("pack", pa.int32()), ("offset", pa.int64()), ("length", pa.int64())]
+    sizes = {
+        IMAGE: [("width", pa.int32()), ("height", pa.int32())],
+        AUDIO: [("rate", pa.int32()), ("frames", pa.int64()), ("channels", pa.int32())],
+        SERIES: [("steps", pa.int64()), ("channels", pa.int32())],
+    }
+    return pa.schema([*common, *spans, *sizes[kind], *_annotation_fields(task)])
+
+
+def _annotation_fields(task: str) -> list[tuple[str, pa.DataType]]:
+    import pyarrow as pa
+
+    said = [("annotation", pa.string()), ("attributes", pa.string())]
+    if task in MARKED_TASKS:
+        return [*said, ("marks", pa.list_(said_of.mark_type()))]
+    if task == IMAGE_MULTILABEL:
+        return [*said, ("labels", pa.list_(pa.int32()))]
+    if task == SEMANTIC_SEGMENTATION:
+        return [*said, ("mask_pack", pa.int32()), ("mask_offset", pa.int64()), ("mask_length", pa.int64())]
+    if task == ANOMALY_DETECTION:
+        return [*said, ("intervals", pa.list_(said_of.interval_type()))]
+    return said if task in (AUDIO_CLASSIFICATION, SERIES_CLASSIFICATION) else []
 
 
 def example_id(path: str, sha256: str) -> str:
@@ -154,23 +215,48 @@ def example_id(path: str, sha256: str) -> str:
     return hashlib.sha256(f"{path}\0{sha256}".encode()).hexdigest()[:20]
 
 
-def digest(manifest: pa.Table, *, task: str, classes: Sequence[str], columns: Sequence[Column], target: str) -> str:
-    """SHA-256 over the schema and the rows (content, label, usage) in the order of example ids; 64 hexadecimal digits.
+_DIGESTED = ("sha256", "label", "usage", "annotation")
 
-    It does not depend on how the Parquet was written, nor on where the bytes lie in the packs.
+
+def digest(
+    manifest: pa.Table,
+    *,
+    task: str,
+    classes: Sequence[str],
+    columns: Sequence[Column],
+    target: str,
+    names: Sequence[str] = (),
+) -> str:
+    """SHA-256 over the schema and the rows (content, label, usage, annotation) in the order of their values: 64 hexadecimal.
+
+    It does not depend on how the Parquet was written, on where the bytes lie, nor on what the source called its files, so the
+    same content has the same digest whatever format it came in. `names`: of keypoints or channels. A usage column is not part of
+    the schema: what it says is in the rows.
     """
-    schema = {
+    import pyarrow as pa
+
+    schema: dict[str, Any] = {
         "task": task,
         "classes": list(classes),
-        "columns": [[column.name, column.type, column.role] for column in columns],
+        "columns": [[column.name, column.type, column.role] for column in columns if column.role != USAGE],
         "target": target,
     }
+    if names:
+        schema["names"] = list(names)
     state = hashlib.sha256(json.dumps(schema, ensure_ascii=False, sort_keys=True).encode())
-    ordered = manifest.select(["example_id", "sha256", "label", "usage"]).sort_by("example_id")
+    if "annotation" not in manifest.column_names:
+        manifest = manifest.append_column("annotation", pa.nulls(manifest.num_rows, pa.string()))
+    ordered = manifest.select(list(_DIGESTED)).sort_by([(name, "ascending") for name in _DIGESTED])
     for batch in ordered.to_batches(max_chunksize=65536):
-        rows = zip(*(batch.column(name).to_pylist() for name in ("sha256", "label", "usage")), strict=True)
+        rows = zip(*(batch.column(name).to_pylist() for name in _DIGESTED), strict=True)
         state.update("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode("utf-8", "surrogatepass"))
     return state.hexdigest()
+
+
+def digest_names(descriptor: DatasetDescriptor) -> tuple[str, ...]:
+    """What besides classes is named in a dataset, as `digest` takes it: keypoints, or times and channels."""
+    time = (f"time:{descriptor.time_column}",) if descriptor.time_column else ()
+    return (*descriptor.keypoints, *time, *descriptor.channels)
 
 
 def write_parquet(table: pa.Table, path: Path) -> Path:
@@ -179,6 +265,13 @@ def write_parquet(table: pa.Table, path: Path) -> Path:
 
     pq.write_table(table, path, compression="zstd")
     return path
+
+
+def read_schema(path: Path) -> pa.Schema:
+    """The columns of a manifest or a table, without its rows."""
+    import pyarrow.parquet as pq
+
+    return pq.read_schema(path)
 
 
 def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
@@ -260,7 +353,7 @@ class DatasetReader:
         self._usage = np.asarray(self._manifest["usage"].to_pylist(), dtype=object)
         self._maps: dict[int, mmap.mmap] = {}
         self._spans: list[npt.NDArray[np.int64]] = []
-        if descriptor.kind == IMAGE:
+        if descriptor.kind != TABLE:
             self._spans = [self._manifest[name].to_numpy().astype(np.int64) for name in ("pack", "offset", "length")]
             self._maps = {number: _map(store.path(blob)) for number, blob in enumerate(descriptor.packs)}
 
@@ -302,9 +395,19 @@ class DatasetReader:
         return np.asarray(column.to_numpy(), dtype=np.float64)
 
     def picture(self, position: int) -> bytes:
-        """Bytes of the picture file at a position of the manifest."""
+        """Bytes of the picture (audio, series) file at a position of the manifest."""
         pack, offset, length = (int(values[position]) for values in self._spans)
+        return self.packed(pack, offset, length)
+
+    def packed(self, pack: int, offset: int, length: int) -> bytes:
+        """Bytes of a pack."""
         return self._maps[pack][offset : offset + length]
+
+    def annotations(self, usage: str) -> AnnotatedUsage:
+        """Marks, masks, labels, intervals, sound or series of the examples of a usage, as numpy arrays."""
+        from modelyard.formats.dataset_annotated import AnnotatedUsage
+
+        return AnnotatedUsage(self, self._manifest.take(self.indices(usage)))
 
     def picture_bytes(self, usage: str) -> Iterator[bytes]:
         """Bytes of the picture files of a usage, one after the other."""
@@ -364,6 +467,17 @@ class DatasetReader:
         names = list(columns) if columns is not None else [*(c.name for c in self.descriptor.features), self.descriptor.target]
         whole = read_parquet(self._store.path(self.descriptor.table), names)
         return whole.take(self._manifest["row"].take(self.indices(usage))).select(names)
+
+    def whole_table(self) -> pa.Table:
+        """All rows and columns of a table, in the order of the manifest. Raises InvalidArgument NOT_A_TABLE."""
+        if self.descriptor.table is None:
+            kind = self.descriptor.kind
+            raise InvalidArgument("NOT_A_TABLE", f"a dataset of kind {kind} has no table", kind=kind)
+        return read_parquet(self._store.path(self.descriptor.table)).take(self._manifest["row"])
+
+    def usages(self) -> pa.ChunkedArray:
+        """The usage of every example, in the order of the manifest."""
+        return self._manifest["usage"]
 
     def close(self) -> None:
         """Lets go of the packs."""

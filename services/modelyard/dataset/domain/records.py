@@ -11,7 +11,22 @@ IMAGE_FOLDERS = "image_folders"
 CSV = "csv"
 PARQUET = "parquet"
 IDX = "idx"
-FORMATS = (IMAGE_FOLDERS, CSV, PARQUET, IDX)
+TSV = "tsv"
+JSON_LINES = "json_lines"
+COCO = "coco"
+VOC = "voc"
+YOLO = "yolo"
+CVAT = "cvat"
+LABELME = "labelme"
+MASKS = "masks"
+COLOUR_MASKS = "colour_masks"
+AUDIO_FOLDERS = "audio_folders"
+TS = "ts"
+SENSOR_CSV = "sensor_csv"
+MANIFEST = "manifest"
+TABLE_FORMATS = (CSV, TSV, JSON_LINES, PARQUET)
+ANNOTATED_FORMATS = (COCO, VOC, YOLO, CVAT, LABELME, MASKS, COLOUR_MASKS, MANIFEST)
+FORMATS = (IMAGE_FOLDERS, IDX, *TABLE_FORMATS, *ANNOTATED_FORMATS, AUDIO_FOLDERS, TS, SENSOR_CSV)
 
 LISTED_REJECTED = 1000
 """How many rejected inputs an import lists; it counts all of them."""
@@ -31,6 +46,9 @@ class ImportSpec:
     task: str = ""  # one of formats.dataset.TASKS; empty: detect
     label_column: str = ""
     usage_column: str = ""
+    time_column: str = ""  # of series
+    name_pattern: str = ""  # what the names of sounds say: "{label}_{speaker}_{number}"
+    classes: tuple[str, ...] = ()  # names of the values of masks or IDX labels, in their order
 
 
 @dataclass(frozen=True)
@@ -124,4 +142,25 @@ class VersionResult:
 
     descriptor: DatasetDescriptor
     descriptor_blob: Blob
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ExportSpec:
+    """What to write: a published version, in a format (one of FORMATS)."""
+
+    dataset: str
+    version: str
+    descriptor_blob: Blob
+    format: str
+    lossy: bool = False
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """What was written: a zip, how many examples are in it, and what was decided or left out, in sentences."""
+
+    archive: Blob
+    file_name: str
+    example_count: int
     notes: tuple[str, ...] = ()

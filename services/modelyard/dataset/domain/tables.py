@@ -44,6 +44,7 @@ class RawTable:
     rejected_count: int = 0
     assumptions: tuple[str, ...] = ()
     comma_allowed: bool = False
+    delimiter: str = ""  # of delimited text
 
 
 @dataclass(frozen=True)

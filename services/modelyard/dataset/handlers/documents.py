@@ -6,7 +6,7 @@ from modelyard.core.documents import from_document
 from modelyard.core.errors import NotFound
 from modelyard.core.jobs.job import Job
 from modelyard.dataset.domain.dataset import Dataset
-from modelyard.dataset.domain.records import ImportResult, ReportResult, VersionResult
+from modelyard.dataset.domain.records import ExportResult, ImportResult, ReportResult, VersionResult
 from modelyard.dataset.ports import Jobs, Resources
 
 
@@ -23,6 +23,11 @@ def report_result(job: Job) -> ReportResult | None:
 def version_result(job: Job) -> VersionResult | None:
     """What a publication made; None before it came to a result."""
     return from_document(job.result, VersionResult) if job.result and "descriptor" in job.result else None
+
+
+def export_result(job: Job) -> ExportResult | None:
+    """What an export wrote; None before it came to a result."""
+    return from_document(job.result, ExportResult) if job.result and "archive" in job.result else None
 
 
 def read_dataset(resources: Resources, name: str) -> Dataset:

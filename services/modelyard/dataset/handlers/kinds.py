@@ -5,4 +5,5 @@ from __future__ import annotations
 IMPORT = "Import"
 QUALITY_REPORT = "QualityReport"
 DATASET_VERSION = "DatasetVersion"
-KINDS = (IMPORT, QUALITY_REPORT, DATASET_VERSION)
+DATASET_EXPORT = "DatasetExport"
+KINDS = (IMPORT, QUALITY_REPORT, DATASET_VERSION, DATASET_EXPORT)

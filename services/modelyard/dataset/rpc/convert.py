@@ -11,7 +11,7 @@ from modelyard.core.jobs.job import Job
 from modelyard.core.resources import Resource
 from modelyard.dataset.domain import records, split
 from modelyard.dataset.domain.dataset import Dataset
-from modelyard.dataset.handlers.documents import import_result, report_result, version_result
+from modelyard.dataset.handlers.documents import export_result, import_result, report_result, version_result
 from modelyard.dataset.handlers.versions import NewVersion
 from modelyard.dataset.ports import ExampleRow
 from modelyard.dataset.v1 import dataset_pb2 as pb
@@ -23,6 +23,14 @@ _TASKS: Final = {
     files.IMAGE_CLASSIFICATION: learning_pb2.TASK_IMAGE_CLASSIFICATION,
     files.TABULAR_CLASSIFICATION: learning_pb2.TASK_TABULAR_CLASSIFICATION,
     files.TABULAR_REGRESSION: learning_pb2.TASK_TABULAR_REGRESSION,
+    files.IMAGE_MULTILABEL: learning_pb2.TASK_IMAGE_MULTILABEL,
+    files.OBJECT_DETECTION: learning_pb2.TASK_OBJECT_DETECTION,
+    files.SEMANTIC_SEGMENTATION: learning_pb2.TASK_SEMANTIC_SEGMENTATION,
+    files.INSTANCE_SEGMENTATION: learning_pb2.TASK_INSTANCE_SEGMENTATION,
+    files.KEYPOINT_DETECTION: learning_pb2.TASK_KEYPOINT_DETECTION,
+    files.AUDIO_CLASSIFICATION: learning_pb2.TASK_AUDIO_CLASSIFICATION,
+    files.SERIES_CLASSIFICATION: learning_pb2.TASK_SERIES_CLASSIFICATION,
+    files.ANOMALY_DETECTION: learning_pb2.TASK_ANOMALY_DETECTION,
 }
 _USAGES: Final = {
     files.TRAIN: learning_pb2.USAGE_TRAIN,
@@ -34,6 +42,19 @@ _FORMATS: Final = {
     records.CSV: pb.SOURCE_FORMAT_CSV,
     records.PARQUET: pb.SOURCE_FORMAT_PARQUET,
     records.IDX: pb.SOURCE_FORMAT_IDX,
+    records.TSV: pb.SOURCE_FORMAT_TSV,
+    records.JSON_LINES: pb.SOURCE_FORMAT_JSON_LINES,
+    records.COCO: pb.SOURCE_FORMAT_COCO,
+    records.VOC: pb.SOURCE_FORMAT_VOC,
+    records.YOLO: pb.SOURCE_FORMAT_YOLO,
+    records.CVAT: pb.SOURCE_FORMAT_CVAT,
+    records.LABELME: pb.SOURCE_FORMAT_LABELME,
+    records.MASKS: pb.SOURCE_FORMAT_MASKS,
+    records.COLOUR_MASKS: pb.SOURCE_FORMAT_COLOUR_MASKS,
+    records.AUDIO_FOLDERS: pb.SOURCE_FORMAT_AUDIO_FOLDERS,
+    records.TS: pb.SOURCE_FORMAT_TS,
+    records.SENSOR_CSV: pb.SOURCE_FORMAT_SENSOR_CSV,
+    records.MANIFEST: pb.SOURCE_FORMAT_MANIFEST,
 }
 _SPLITS: Final = {
     split.AUTO: pb.SplitPolicy.SOURCE_AUTO,
@@ -68,6 +89,9 @@ def import_spec(request: service_pb.CreateImportRequest) -> records.ImportSpec:
         task=_name(_TASKS, wanted.task, "dataset_import.task"),
         label_column=wanted.label_column,
         usage_column=wanted.usage_column,
+        time_column=wanted.time_column,
+        name_pattern=wanted.name_pattern,
+        classes=tuple(wanted.classes),
     )
 
 
@@ -82,6 +106,11 @@ def new_version(request: service_pb.CreateDatasetVersionRequest) -> NewVersion:
         excluded_columns=tuple(wanted.excluded_columns),
         keep_leaking_columns=wanted.keep_leaking_columns,
     )
+
+
+def export_format(value: pb.SourceFormat.ValueType) -> str:
+    """The domain's word for a format; empty when unset. Raises InvalidArgument UNKNOWN_ENUM_VALUE."""
+    return _name(_FORMATS, value, "dataset_export.format")
 
 
 def usage_name(usage: learning_pb2.Usage.ValueType) -> str:
@@ -130,15 +159,20 @@ def import_message(job: Job) -> pb.Import:
         task=_TASKS.get(spec.task, learning_pb2.TASK_UNSPECIFIED),
         label_column=spec.label_column,
         usage_column=spec.usage_column,
+        time_column=spec.time_column,
+        name_pattern=spec.name_pattern,
+        classes=spec.classes,
         status=status_message(job),
     )
     result = import_result(job)
     if result is not None:
         message.format = _FORMATS[result.format]
         message.task = _TASKS[result.content.task]
-        message.label_column = result.content.target
+        message.label_column = result.content.target or spec.label_column
         message.usage_column = next((column.name for column in result.content.columns if column.role == files.USAGE), "")
+        message.time_column = result.content.time_column
         message.summary.CopyFrom(_summary(result.summary))
+        message.findings.extend(_finding(finding) for finding in result.findings)
     return message
 
 
@@ -172,6 +206,25 @@ def version_message(job: Job) -> pb.DatasetVersion:
         message.counts.extend(_counts(result.descriptor))
         message.columns.extend(_column(column) for column in result.descriptor.columns)
         message.descriptor_blob.CopyFrom(blob_message(result.descriptor_blob) or message.descriptor_blob)
+        message.notes.extend(result.notes)
+    return message
+
+
+def export_message(job: Job) -> pb.DatasetExport:
+    """An export."""
+    spec = from_document(job.spec, records.ExportSpec)
+    message = pb.DatasetExport(
+        name=job.name,
+        dataset_version=spec.version,
+        format=_FORMATS[spec.format],
+        lossy=spec.lossy,
+        status=status_message(job),
+    )
+    result = export_result(job)
+    if result is not None:
+        message.archive.CopyFrom(blob_message(result.archive) or message.archive)
+        message.file_name = result.file_name
+        message.example_count = result.example_count
         message.notes.extend(result.notes)
     return message
 

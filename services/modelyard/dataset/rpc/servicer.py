@@ -11,7 +11,7 @@ from google.protobuf import empty_pb2
 from modelyard.core.requests import Request
 from modelyard.core.rpc.requests import fingerprint, mask_paths
 from modelyard.dataset.domain.dataset import Dataset
-from modelyard.dataset.handlers import datasets, imports, quality_reports, versions
+from modelyard.dataset.handlers import datasets, exports, imports, quality_reports, versions
 from modelyard.dataset.ports import Examples, Jobs, Resources, Sources
 from modelyard.dataset.rpc import convert
 from modelyard.dataset.v1 import dataset_pb2 as pb
@@ -140,6 +140,35 @@ class DatasetServicer(rpc.DatasetServiceServicer):
             self._jobs, self._resources, self._examples, request.parent, usage, request.page_size, request.page_token
         )
         return messages.ListExamplesResponse(examples=[convert.example_message(row) for row in rows], next_page_token=token)
+
+    def CreateDatasetExport(self, request: messages.CreateDatasetExportRequest, context: Any) -> pb.DatasetExport:
+        wanted = request.dataset_export
+        format_ = convert.export_format(wanted.format)
+        job = exports.create_export(
+            self._jobs, self._resources, request.parent, wanted.dataset_version, format_, wanted.lossy, _request(request)
+        )
+        return convert.export_message(job)
+
+    def GetDatasetExport(self, request: messages.GetDatasetExportRequest, context: Any) -> pb.DatasetExport:
+        return convert.export_message(exports.get_export(self._jobs, request.name))
+
+    def ListDatasetExports(
+        self, request: messages.ListDatasetExportsRequest, context: Any
+    ) -> messages.ListDatasetExportsResponse:
+        page = exports.list_exports(self._jobs, self._resources, request.parent, request.page_size, request.page_token)
+        found = [convert.export_message(job) for job in page.items]
+        return messages.ListDatasetExportsResponse(dataset_exports=found, next_page_token=page.next_page_token)
+
+    async def WatchDatasetExport(
+        self, request: messages.WatchDatasetExportRequest, context: Any
+    ) -> AsyncIterator[messages.WatchDatasetExportResponse]:
+        await asyncio.to_thread(exports.get_export, self._jobs, request.name)
+        async for change in self._jobs.watch(request.name, request.after_sequence):
+            message = convert.export_message(change.job)
+            yield messages.WatchDatasetExportResponse(sequence=change.sequence, dataset_export=message)
+
+    def CancelDatasetExport(self, request: messages.CancelDatasetExportRequest, context: Any) -> pb.DatasetExport:
+        return convert.export_message(exports.cancel_export(self._jobs, request.name))
 
 
 def _request(request: Any) -> Request:

@@ -39,6 +39,32 @@ class _SourceFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SourceFo
     """A table as Parquet."""
     SOURCE_FORMAT_IDX: _SourceFormat.ValueType  # 4
     """IDX files of pictures and labels (as MNIST has), plain or gzip, named train-* and t10k-* or test-*."""
+    SOURCE_FORMAT_TSV: _SourceFormat.ValueType  # 5
+    """A table as tab separated text with a header line."""
+    SOURCE_FORMAT_JSON_LINES: _SourceFormat.ValueType  # 6
+    """A table as JSON objects, one a line."""
+    SOURCE_FORMAT_COCO: _SourceFormat.ValueType  # 7
+    """Pictures and COCO's JSON: boxes, polygons, run lengths, keypoints."""
+    SOURCE_FORMAT_VOC: _SourceFormat.ValueType  # 8
+    """Pictures and Pascal VOC's XML, one a picture."""
+    SOURCE_FORMAT_YOLO: _SourceFormat.ValueType  # 9
+    """Pictures, YOLO's text files (detect, segment, pose) and data.yaml."""
+    SOURCE_FORMAT_CVAT: _SourceFormat.ValueType  # 10
+    """Pictures and CVAT's XML ("CVAT for images 1.1")."""
+    SOURCE_FORMAT_LABELME: _SourceFormat.ValueType  # 11
+    """Pictures and LabelMe's JSON, one a picture."""
+    SOURCE_FORMAT_MASKS: _SourceFormat.ValueType  # 12
+    """Pictures and masks whose values are class indices (grey or indexed PNG)."""
+    SOURCE_FORMAT_COLOUR_MASKS: _SourceFormat.ValueType  # 13
+    """Pictures and masks whose colours are classes. Read as MASKS; it makes a difference for exports."""
+    SOURCE_FORMAT_AUDIO_FOLDERS: _SourceFormat.ValueType  # 14
+    """WAV and FLAC files in class folders, or with the class in their names."""
+    SOURCE_FORMAT_TS: _SourceFormat.ValueType  # 15
+    """Series as .ts files of the UCR archive, NAME_TRAIN.ts and NAME_TEST.ts."""
+    SOURCE_FORMAT_SENSOR_CSV: _SourceFormat.ValueType  # 16
+    """Recordings of sensors, a CSV file each, with label columns or a file of ranges (file, start, end, label)."""
+    SOURCE_FORMAT_MANIFEST: _SourceFormat.ValueType  # 17
+    """Pictures or sounds and a ModelArts-style manifest: a JSON object a line with source, usage and annotation."""
 
 class SourceFormat(_SourceFormat, metaclass=_SourceFormatEnumTypeWrapper):
     """How the source is laid out."""
@@ -53,6 +79,32 @@ SOURCE_FORMAT_PARQUET: SourceFormat.ValueType  # 3
 """A table as Parquet."""
 SOURCE_FORMAT_IDX: SourceFormat.ValueType  # 4
 """IDX files of pictures and labels (as MNIST has), plain or gzip, named train-* and t10k-* or test-*."""
+SOURCE_FORMAT_TSV: SourceFormat.ValueType  # 5
+"""A table as tab separated text with a header line."""
+SOURCE_FORMAT_JSON_LINES: SourceFormat.ValueType  # 6
+"""A table as JSON objects, one a line."""
+SOURCE_FORMAT_COCO: SourceFormat.ValueType  # 7
+"""Pictures and COCO's JSON: boxes, polygons, run lengths, keypoints."""
+SOURCE_FORMAT_VOC: SourceFormat.ValueType  # 8
+"""Pictures and Pascal VOC's XML, one a picture."""
+SOURCE_FORMAT_YOLO: SourceFormat.ValueType  # 9
+"""Pictures, YOLO's text files (detect, segment, pose) and data.yaml."""
+SOURCE_FORMAT_CVAT: SourceFormat.ValueType  # 10
+"""Pictures and CVAT's XML ("CVAT for images 1.1")."""
+SOURCE_FORMAT_LABELME: SourceFormat.ValueType  # 11
+"""Pictures and LabelMe's JSON, one a picture."""
+SOURCE_FORMAT_MASKS: SourceFormat.ValueType  # 12
+"""Pictures and masks whose values are class indices (grey or indexed PNG)."""
+SOURCE_FORMAT_COLOUR_MASKS: SourceFormat.ValueType  # 13
+"""Pictures and masks whose colours are classes. Read as MASKS; it makes a difference for exports."""
+SOURCE_FORMAT_AUDIO_FOLDERS: SourceFormat.ValueType  # 14
+"""WAV and FLAC files in class folders, or with the class in their names."""
+SOURCE_FORMAT_TS: SourceFormat.ValueType  # 15
+"""Series as .ts files of the UCR archive, NAME_TRAIN.ts and NAME_TEST.ts."""
+SOURCE_FORMAT_SENSOR_CSV: SourceFormat.ValueType  # 16
+"""Recordings of sensors, a CSV file each, with label columns or a file of ranges (file, start, end, label)."""
+SOURCE_FORMAT_MANIFEST: SourceFormat.ValueType  # 17
+"""Pictures or sounds and a ModelArts-style manifest: a JSON object a line with source, usage and annotation."""
 Global___SourceFormat: _TypeAlias = SourceFormat  # noqa: Y015
 
 @_typing.final
@@ -128,6 +180,10 @@ class Import(_message.Message):
     USAGE_COLUMN_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
     SUMMARY_FIELD_NUMBER: _builtins.int
+    TIME_COLUMN_FIELD_NUMBER: _builtins.int
+    NAME_PATTERN_FIELD_NUMBER: _builtins.int
+    CLASSES_FIELD_NUMBER: _builtins.int
+    FINDINGS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """projects/{project}/datasets/{dataset}/imports/{import}"""
     file_name: _builtins.str
@@ -137,9 +193,17 @@ class Import(_message.Message):
     task: _learning_pb2.Task.ValueType
     """Task; detected when unset. In the answer: what was used."""
     label_column: _builtins.str
-    """Tables: the column to predict. Empty: "target", "label" or "class", or else the last column."""
+    """Tables: the column to predict. Empty: "target", "label" or "class", or else the last column.
+    Recordings: the columns that say what is the matter, separated by commas. Empty: "anomaly", "changepoint" and so on, or "label".
+    """
     usage_column: _builtins.str
     """Tables: a column that holds train, validation or test for each row. Empty: "usage" when there is such a column."""
+    time_column: _builtins.str
+    """Recordings: the column of the times. Empty: "datetime", "timestamp", "time" or "date" when there is such a column."""
+    name_pattern: _builtins.str
+    """Sounds: what their names say, such as "{label}_{speaker}_{number}"; names other than label become attributes. Empty: class folders,
+    or else the part before the first "_".
+    """
     @_builtins.property
     def source(self) -> _blob_pb2.Blob:
         """The source: a file, or a zip of a folder, that was uploaded or already lies in the artifact store."""
@@ -151,6 +215,14 @@ class Import(_message.Message):
     @_builtins.property
     def summary(self) -> Global___ImportSummary:
         """What was found; set when it succeeded."""
+
+    @_builtins.property
+    def classes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Masks: the names of their values in the order 0, 1, 2..., or "name:r,g,b" for colours. Empty: a list of classes in the source."""
+
+    @_builtins.property
+    def findings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Finding]:
+        """What was wrong in the source and did not stop the import; set when it succeeded."""
 
     def __init__(
         self,
@@ -164,10 +236,14 @@ class Import(_message.Message):
         usage_column: _builtins.str = ...,
         status: _job_pb2.JobStatus | None = ...,
         summary: Global___ImportSummary | None = ...,
+        time_column: _builtins.str = ...,
+        name_pattern: _builtins.str = ...,
+        classes: _abc.Iterable[_builtins.str] | None = ...,
+        findings: _abc.Iterable[Global___Finding] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["source", b"source", "status", b"status", "summary", b"summary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["file_name", b"file_name", "format", b"format", "label_column", b"label_column", "name", b"name", "source", b"source", "status", b"status", "summary", b"summary", "task", b"task", "usage_column", b"usage_column"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "file_name", b"file_name", "findings", b"findings", "format", b"format", "label_column", b"label_column", "name", b"name", "name_pattern", b"name_pattern", "source", b"source", "status", b"status", "summary", b"summary", "task", b"task", "time_column", b"time_column", "usage_column", b"usage_column"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -404,7 +480,9 @@ class Finding(_message.Message):
     COLUMN_FIELD_NUMBER: _builtins.int
     ACTION_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
-    """UPPER_SNAKE_CASE: EXACT_DUPLICATES, NEAR_DUPLICATES, CONFLICTING_LABELS, CLASS_IMBALANCE, SMALL_CLASS, MISSING_VALUES, OUTLIERS, LEAKING_COLUMN, CONSTANT_COLUMN, IDENTIFIER_COLUMN, UNREADABLE_INPUT, MIXED_TYPES."""
+    """UPPER_SNAKE_CASE: EXACT_DUPLICATES, NEAR_DUPLICATES, CONFLICTING_LABELS, CLASS_IMBALANCE, SMALL_CLASS, MISSING_VALUES, OUTLIERS, LEAKING_COLUMN, CONSTANT_COLUMN, IDENTIFIER_COLUMN, UNREADABLE_INPUT, MIXED_TYPES;
+    of annotations: DEGENERATE_BOX, TURNED_BOX, BAD_BOX, BOX_OUTSIDE, BAD_POLYGON, BAD_MASK, UNKNOWN_CATEGORY, UNKNOWN_PICTURE, DOUBLED_ID, DOUBLED_FILE, DOUBLED_CATEGORY and more (docs/data.md).
+    """
     severity: Global___Finding.Severity.ValueType
     """How much it matters."""
     message: _builtins.str
@@ -691,3 +769,63 @@ class Example(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Example: _TypeAlias = Example  # noqa: Y015
+
+@_typing.final
+class DatasetExport(_message.Message):
+    """A dataset version written as files of a format. A job; what it makes is one zip."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    DATASET_VERSION_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
+    LOSSY_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    ARCHIVE_FIELD_NUMBER: _builtins.int
+    FILE_NAME_FIELD_NUMBER: _builtins.int
+    EXAMPLE_COUNT_FIELD_NUMBER: _builtins.int
+    NOTES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """projects/{project}/datasets/{dataset}/exports/{export}"""
+    dataset_version: _builtins.str
+    """The version: projects/{project}/datasets/{dataset}/versions/{version}; "latest" is the newest that succeeded. In the answer: which it was."""
+    format: Global___SourceFormat.ValueType
+    """The format. Refused where it cannot carry what the version holds, unless `lossy`."""
+    lossy: _builtins.bool
+    """Leaves out what the format cannot carry; `notes` say what."""
+    file_name: _builtins.str
+    """A name for the zip."""
+    example_count: _builtins.int
+    """Examples written."""
+    @_builtins.property
+    def status(self) -> _job_pb2.JobStatus:
+        """Where it stands."""
+
+    @_builtins.property
+    def archive(self) -> _blob_pb2.Blob:
+        """The zip; set when it succeeded."""
+
+    @_builtins.property
+    def notes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What was decided or left out, in sentences for people."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        dataset_version: _builtins.str = ...,
+        format: Global___SourceFormat.ValueType = ...,
+        lossy: _builtins.bool = ...,
+        status: _job_pb2.JobStatus | None = ...,
+        archive: _blob_pb2.Blob | None = ...,
+        file_name: _builtins.str = ...,
+        example_count: _builtins.int = ...,
+        notes: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["archive", b"archive", "status", b"status"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archive", b"archive", "dataset_version", b"dataset_version", "example_count", b"example_count", "file_name", b"file_name", "format", b"format", "lossy", b"lossy", "name", b"name", "notes", b"notes", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DatasetExport: _TypeAlias = DatasetExport  # noqa: Y015

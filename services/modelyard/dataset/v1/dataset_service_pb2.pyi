@@ -844,3 +844,191 @@ class ListExamplesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListExamplesResponse: _TypeAlias = ListExamplesResponse  # noqa: Y015
+
+@_typing.final
+class CreateDatasetExportRequest(_message.Message):
+    """Starts an export."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    DATASET_EXPORT_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """projects/{project}/datasets/{dataset}"""
+    request_id: _builtins.str
+    """A UUID of the caller's choice: the same id gives the same answer again."""
+    @_builtins.property
+    def dataset_export(self) -> _dataset_pb2.DatasetExport:
+        """The export to run."""
+
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        dataset_export: _dataset_pb2.DatasetExport | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["dataset_export", b"dataset_export"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_export", b"dataset_export", "parent", b"parent", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateDatasetExportRequest: _TypeAlias = CreateDatasetExportRequest  # noqa: Y015
+
+@_typing.final
+class GetDatasetExportRequest(_message.Message):
+    """Reads an export."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """projects/{project}/datasets/{dataset}/exports/{export}"""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetDatasetExportRequest: _TypeAlias = GetDatasetExportRequest  # noqa: Y015
+
+@_typing.final
+class ListDatasetExportsRequest(_message.Message):
+    """Lists exports."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """projects/{project}/datasets/{dataset}"""
+    page_size: _builtins.int
+    """Most items in one answer: 0 means 50, more than 1000 means 1000, negative is refused."""
+    page_token: _builtins.str
+    """`next_page_token` of the answer before."""
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "parent", b"parent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDatasetExportsRequest: _TypeAlias = ListDatasetExportsRequest  # noqa: Y015
+
+@_typing.final
+class ListDatasetExportsResponse(_message.Message):
+    """A page of exports."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATASET_EXPORTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty at the end."""
+    @_builtins.property
+    def dataset_exports(self) -> _containers.RepeatedCompositeFieldContainer[_dataset_pb2.DatasetExport]:
+        """The exports."""
+
+    def __init__(
+        self,
+        *,
+        dataset_exports: _abc.Iterable[_dataset_pb2.DatasetExport] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_exports", b"dataset_exports", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDatasetExportsResponse: _TypeAlias = ListDatasetExportsResponse  # noqa: Y015
+
+@_typing.final
+class WatchDatasetExportRequest(_message.Message):
+    """Watches an export."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    AFTER_SEQUENCE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """projects/{project}/datasets/{dataset}/exports/{export}"""
+    after_sequence: _builtins.int
+    """Send only what came after this sequence; 0 starts with a snapshot."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        after_sequence: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_sequence", b"after_sequence", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchDatasetExportRequest: _TypeAlias = WatchDatasetExportRequest  # noqa: Y015
+
+@_typing.final
+class WatchDatasetExportResponse(_message.Message):
+    """A state of a watched export."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    DATASET_EXPORT_FIELD_NUMBER: _builtins.int
+    sequence: _builtins.int
+    """Rises from message to message."""
+    @_builtins.property
+    def dataset_export(self) -> _dataset_pb2.DatasetExport:
+        """The export as it is now."""
+
+    def __init__(
+        self,
+        *,
+        sequence: _builtins.int = ...,
+        dataset_export: _dataset_pb2.DatasetExport | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["dataset_export", b"dataset_export"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_export", b"dataset_export", "sequence", b"sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchDatasetExportResponse: _TypeAlias = WatchDatasetExportResponse  # noqa: Y015
+
+@_typing.final
+class CancelDatasetExportRequest(_message.Message):
+    """Cancels an export."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """projects/{project}/datasets/{dataset}/exports/{export}"""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelDatasetExportRequest: _TypeAlias = CancelDatasetExportRequest  # noqa: Y015

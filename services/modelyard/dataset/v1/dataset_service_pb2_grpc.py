@@ -147,6 +147,31 @@ class DatasetServiceStub:
                 request_serializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.ListExamplesRequest.SerializeToString,
                 response_deserializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.ListExamplesResponse.FromString,
                 _registered_method=True)
+        self.CreateDatasetExport = channel.unary_unary(
+                '/modelyard.dataset.v1.DatasetService/CreateDatasetExport',
+                request_serializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.CreateDatasetExportRequest.SerializeToString,
+                response_deserializer=modelyard_dot_dataset_dot_v1_dot_dataset__pb2.DatasetExport.FromString,
+                _registered_method=True)
+        self.GetDatasetExport = channel.unary_unary(
+                '/modelyard.dataset.v1.DatasetService/GetDatasetExport',
+                request_serializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.GetDatasetExportRequest.SerializeToString,
+                response_deserializer=modelyard_dot_dataset_dot_v1_dot_dataset__pb2.DatasetExport.FromString,
+                _registered_method=True)
+        self.ListDatasetExports = channel.unary_unary(
+                '/modelyard.dataset.v1.DatasetService/ListDatasetExports',
+                request_serializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.ListDatasetExportsRequest.SerializeToString,
+                response_deserializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.ListDatasetExportsResponse.FromString,
+                _registered_method=True)
+        self.WatchDatasetExport = channel.unary_stream(
+                '/modelyard.dataset.v1.DatasetService/WatchDatasetExport',
+                request_serializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.WatchDatasetExportRequest.SerializeToString,
+                response_deserializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.WatchDatasetExportResponse.FromString,
+                _registered_method=True)
+        self.CancelDatasetExport = channel.unary_unary(
+                '/modelyard.dataset.v1.DatasetService/CancelDatasetExport',
+                request_serializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.CancelDatasetExportRequest.SerializeToString,
+                response_deserializer=modelyard_dot_dataset_dot_v1_dot_dataset__pb2.DatasetExport.FromString,
+                _registered_method=True)
 
 
 class DatasetServiceServicer:
@@ -308,6 +333,41 @@ class DatasetServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateDatasetExport(self, request, context):
+        """Starts writing a version as files of a format. The job fails with CANNOT_CARRY, naming what, where the format has no place for something.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetDatasetExport(self, request, context):
+        """Reads an export.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDatasetExports(self, request, context):
+        """Lists the exports of a dataset, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchDatasetExport(self, request, context):
+        """Sends the export now and at every change until it ends.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelDatasetExport(self, request, context):
+        """Cancels a running export. Nothing of it stays.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DatasetServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -420,6 +480,31 @@ def add_DatasetServiceServicer_to_server(servicer, server):
                     servicer.ListExamples,
                     request_deserializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.ListExamplesRequest.FromString,
                     response_serializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.ListExamplesResponse.SerializeToString,
+            ),
+            'CreateDatasetExport': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateDatasetExport,
+                    request_deserializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.CreateDatasetExportRequest.FromString,
+                    response_serializer=modelyard_dot_dataset_dot_v1_dot_dataset__pb2.DatasetExport.SerializeToString,
+            ),
+            'GetDatasetExport': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetDatasetExport,
+                    request_deserializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.GetDatasetExportRequest.FromString,
+                    response_serializer=modelyard_dot_dataset_dot_v1_dot_dataset__pb2.DatasetExport.SerializeToString,
+            ),
+            'ListDatasetExports': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDatasetExports,
+                    request_deserializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.ListDatasetExportsRequest.FromString,
+                    response_serializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.ListDatasetExportsResponse.SerializeToString,
+            ),
+            'WatchDatasetExport': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchDatasetExport,
+                    request_deserializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.WatchDatasetExportRequest.FromString,
+                    response_serializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.WatchDatasetExportResponse.SerializeToString,
+            ),
+            'CancelDatasetExport': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelDatasetExport,
+                    request_deserializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.CancelDatasetExportRequest.FromString,
+                    response_serializer=modelyard_dot_dataset_dot_v1_dot_dataset__pb2.DatasetExport.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1017,6 +1102,141 @@ class DatasetService:
             '/modelyard.dataset.v1.DatasetService/ListExamples',
             modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.ListExamplesRequest.SerializeToString,
             modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.ListExamplesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateDatasetExport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelyard.dataset.v1.DatasetService/CreateDatasetExport',
+            modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.CreateDatasetExportRequest.SerializeToString,
+            modelyard_dot_dataset_dot_v1_dot_dataset__pb2.DatasetExport.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetDatasetExport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelyard.dataset.v1.DatasetService/GetDatasetExport',
+            modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.GetDatasetExportRequest.SerializeToString,
+            modelyard_dot_dataset_dot_v1_dot_dataset__pb2.DatasetExport.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDatasetExports(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelyard.dataset.v1.DatasetService/ListDatasetExports',
+            modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.ListDatasetExportsRequest.SerializeToString,
+            modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.ListDatasetExportsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchDatasetExport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/modelyard.dataset.v1.DatasetService/WatchDatasetExport',
+            modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.WatchDatasetExportRequest.SerializeToString,
+            modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.WatchDatasetExportResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelDatasetExport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelyard.dataset.v1.DatasetService/CancelDatasetExport',
+            modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.CancelDatasetExportRequest.SerializeToString,
+            modelyard_dot_dataset_dot_v1_dot_dataset__pb2.DatasetExport.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,4 +1,4 @@
-"""python -m modelyard.dataset.worker: one import, quality report or publication."""
+"""python -m modelyard.dataset.worker: one import, quality report, publication or export."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def work(assignment: Assignment, link: WorkerLink) -> Completion:
 
 
 def _run(assignment: Assignment, link: WorkerLink, wires: Work) -> dict[str, object]:
-    from modelyard.dataset.domain.records import ImportSpec, ReportSpec, VersionSpec
-    from modelyard.dataset.worker import import_job, publish_job, report_job
+    from modelyard.dataset.domain.records import ExportSpec, ImportSpec, ReportSpec, VersionSpec
+    from modelyard.dataset.worker import export_job, import_job, publish_job, report_job
 
     if assignment.kind == kinds.IMPORT:
         spec = from_document(assignment.spec, ImportSpec)
@@ -38,6 +38,9 @@ def _run(assignment: Assignment, link: WorkerLink, wires: Work) -> dict[str, obj
     if assignment.kind == kinds.DATASET_VERSION:
         version = from_document(assignment.spec, VersionSpec)
         return to_document(publish_job.run(version, link.artifacts, link.workdir, wires))
+    if assignment.kind == kinds.DATASET_EXPORT:
+        export = from_document(assignment.spec, ExportSpec)
+        return to_document(export_job.run(export, link.artifacts, link.workdir, wires))
     raise errors.Unimplemented("UNKNOWN_KIND", f"this worker does not do {assignment.kind!r}", kind=assignment.kind)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,26 +15,50 @@ import pyarrow.parquet as pq
 
 from modelyard.core.artifacts import ArtifactStore, Blob, build_uri
 from modelyard.dataset.domain.near import THUMBNAIL
+from modelyard.dataset.domain.problems import Problems
 from modelyard.dataset.domain.records import LISTED_REJECTED, RejectedInput
-from modelyard.formats.dataset import IMAGE, PackWriter, example_id, manifest_schema
+from modelyard.formats.annotations import Annotation, attributes_json, content_hash, mark_row
+from modelyard.formats.dataset import (
+    ANOMALY_DETECTION,
+    AUDIO_CLASSIFICATION,
+    IMAGE,
+    IMAGE_CLASSIFICATION,
+    IMAGE_MULTILABEL,
+    MARKED_TASKS,
+    SEMANTIC_SEGMENTATION,
+    SERIES_CLASSIFICATION,
+    PackWriter,
+    example_id,
+    manifest_schema,
+)
 
 _ROWS_AT_ONCE = 8192
 
-PICTURE_CONTENT_SCHEMA = manifest_schema(IMAGE).append(pa.field("thumbnail", pa.binary(THUMBNAIL * THUMBNAIL)))
-"""The manifest of imported pictures: that of a version, and a grey 16 x 16 thumbnail of each for the search for duplicates."""
+
+def content_schema(kind: str, task: str = "") -> pa.Schema:
+    """The manifest of an import: that of a version, and of pictures a grey 16 x 16 thumbnail for the search for duplicates."""
+    schema = manifest_schema(kind, task)
+    return schema.append(pa.field("thumbnail", pa.binary(THUMBNAIL * THUMBNAIL))) if kind == IMAGE else schema
 
 
 @dataclass(frozen=True)
-class PictureExample:
-    """A picture that was read to its last pixel."""
+class Example:
+    """An example that was read to its end. sizes: width and height; rate, frames and channels; steps and columns.
+
+    mask: a grey PNG of class indices, and `present`, the classes in it.
+    """
 
     path: str
-    label: str
+    label: str | None
     usage: str | None
     data: bytes
-    width: int
-    height: int
-    thumbnail: bytes
+    sizes: tuple[int, ...]
+    thumbnail: bytes = b""
+    annotation: Annotation | None = None
+    mask: bytes = b""
+    present: tuple[str, ...] = ()
+    problems: Problems | None = None
+    sha256: str = ""
 
 
 @dataclass
@@ -51,26 +75,30 @@ class Rejections:
             self.listed.append(RejectedInput(path, reason, message))
 
 
-class PictureContent:
-    """Collects the pictures of an import in a folder. Memory does not grow with the number of pictures."""
+class Content:
+    """Collects the examples of an import in a folder. Memory does not grow with their number."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, kind: str = IMAGE, task: str = IMAGE_CLASSIFICATION, classes: Sequence[str] = ()) -> None:
+        self.kind, self.task = kind, task
+        self._index = {name: number for number, name in enumerate(classes)}
+        self._schema = content_schema(kind, task)
         self._packs = PackWriter(folder)
         self._manifest_path = folder / "manifest.parquet"
-        self._manifest = pq.ParquetWriter(self._manifest_path, PICTURE_CONTENT_SCHEMA, compression="zstd")
+        self._manifest = pq.ParquetWriter(self._manifest_path, self._schema, compression="zstd")
         self._rows: list[tuple[Any, ...]] = []
         self.class_counts: Counter[str] = Counter()
         self.count = 0
         self.with_usage = 0
 
-    def add(self, example: PictureExample) -> None:
-        """Appends a picture."""
-        sha256 = hashlib.sha256(example.data).hexdigest()
+    def add(self, example: Example) -> None:
+        """Appends an example."""
+        sha256 = example.sha256 or hashlib.sha256(example.data).hexdigest()
         span = self._packs.append(example.data)
         identity = (example_id(example.path, sha256), example.usage, example.label, sha256, example.path)
-        size = (example.width, example.height, example.thumbnail)
-        self._rows.append((*identity, span.pack, span.offset, span.length, *size))
-        self.class_counts[example.label] += 1
+        thumbnail = (example.thumbnail,) if self.kind == IMAGE else ()
+        self._rows.append((*identity, span.pack, span.offset, span.length, *example.sizes, *self._said(example), *thumbnail))
+        if example.label is not None:
+            self.class_counts[example.label] += 1
         self.count += 1
         self.with_usage += example.usage is not None
         if len(self._rows) >= _ROWS_AT_ONCE:
@@ -82,12 +110,38 @@ class PictureContent:
         self._manifest.close()
         return self._manifest_path, self._packs.close()
 
+    def _said(self, example: Example) -> tuple[Any, ...]:
+        """The columns of the annotation, as the schema of the task has them."""
+        said = example.annotation
+        if said is None:
+            return ()
+        common = (None if self.task in _LABELLED else content_hash(said), attributes_json(said.attributes) or None)
+        if self.task in MARKED_TASKS:
+            self.class_counts.update(mark.label for mark in said.marks)
+            return (*common, [mark_row(mark, self._index) for mark in said.marks])
+        if self.task == IMAGE_MULTILABEL:
+            self.class_counts.update(said.labels)
+            return (*common, sorted(self._index[label] for label in said.labels))
+        if self.task == SEMANTIC_SEGMENTATION:
+            self.class_counts.update(example.present)
+            span = self._packs.append(example.mask)
+            return (*common, span.pack, span.offset, span.length)
+        if self.task == ANOMALY_DETECTION:
+            self.class_counts.update(each.label for each in said.intervals)
+            rows = [{"start": each.start, "end": each.end, "label": self._index[each.label]} for each in said.intervals]
+            return (*common, rows)
+        return common
+
     def _flush(self) -> None:
         if self._rows:
             columns = zip(*self._rows, strict=True)
-            arrays = [pa.array(list(values), kind.type) for values, kind in zip(columns, PICTURE_CONTENT_SCHEMA, strict=True)]
-            self._manifest.write_batch(pa.record_batch(arrays, schema=PICTURE_CONTENT_SCHEMA))
+            arrays = [pa.array(list(values), kind.type) for values, kind in zip(columns, self._schema, strict=True)]
+            self._manifest.write_batch(pa.record_batch(arrays, schema=self._schema))
             self._rows = []
+
+
+_LABELLED = (AUDIO_CLASSIFICATION, SERIES_CLASSIFICATION)
+"""Tasks whose label says all; their annotation has nothing but attributes."""
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from modelyard.core.artifacts import ArtifactStore
 from modelyard.core.errors import FailedPrecondition
@@ -30,13 +31,20 @@ def run(spec: VersionSpec, store: ArtifactStore, folder: Path, work: Work) -> Ve
     strata, small_notes = _strata(store, content, stored)
     seed, source = spec.split.seed, spec.split.source
     drawn = splitting.split(strata, stored.near_groups, stored.usages, ratio, seed=seed, source=source)
-    manifest = _manifest(stored.manifest, drawn.usage, content.kind)
+    manifest = _manifest(stored.manifest, drawn.usage, content)
     work.stage("store", 0, 2, "files", 0.8, 1.0)
     unfinished = replace(
         content,
         columns=columns,
         counts=_counts(drawn.usage, strata, content.classes),
-        digest=files.digest(manifest, task=content.task, classes=content.classes, columns=columns, target=content.target),
+        digest=files.digest(
+            manifest,
+            task=content.task,
+            classes=content.classes,
+            columns=columns,
+            target=content.target,
+            names=files.digest_names(content),
+        ),
         seed=seed,
         ratio=str(ratio),
     )
@@ -75,6 +83,8 @@ def _role(column: files.Column, excluded: Sequence[str], keep_leaking: bool) -> 
 
 def _strata(store: ArtifactStore, content: files.DatasetDescriptor, stored: Stored) -> tuple[npt.NDArray[np.int64], list[str]]:
     """What the split is stratified by: the class, or bins of the number to predict."""
+    if "marks" in stored.manifest.column_names or (stored.manifest["label"].null_count and content.kind != files.TABLE):
+        return strata_of_annotations(stored.manifest, len(content.classes)), []
     if content.classes:
         index = {name: i for i, name in enumerate(content.classes)}
         strata = np.asarray([index[label] for label in stored.manifest["label"].to_pylist()], dtype=np.int64)
@@ -87,10 +97,30 @@ def _strata(store: ArtifactStore, content: files.DatasetDescriptor, stored: Stor
     return splitting.strata_of(tables.feature_arrays(table, [content.target])[content.target]), []
 
 
-def _manifest(imported: pa.Table, usage: npt.NDArray[np.int8], kind: str) -> pa.Table:
+def strata_of_annotations(manifest: pa.Table, classes: int) -> npt.NDArray[np.int64]:
+    """A stratum for each example of several classes: the rarest class that it shows, `classes` where it shows none. int64 [N].
+
+    Masks are not looked into: their examples are one stratum.
+    """
+    column = next((name for name in ("marks", "labels", "intervals") if name in manifest.column_names), "")
+    if not column:
+        return np.zeros(manifest.num_rows, np.int64)
+    lists = manifest[column].combine_chunks()
+    flat = lists.flatten()
+    labels = np.asarray((flat if column == "labels" else flat.field("label")).to_numpy(zero_copy_only=False), dtype=np.int64)
+    of = np.asarray(pc.list_parent_indices(lists).to_numpy(zero_copy_only=False), dtype=np.int64)
+    shown = np.unique(np.stack([of, labels]), axis=1)
+    counts = np.bincount(shown[1], minlength=classes)
+    out = np.full(manifest.num_rows, classes, np.int64)
+    for label in np.argsort(-counts, kind="stable"):  # the rarest is written last and stays
+        out[shown[0][shown[1] == label]] = label
+    return out
+
+
+def _manifest(imported: pa.Table, usage: npt.NDArray[np.int8], content: files.DatasetDescriptor) -> pa.Table:
     names = pa.array(files.USAGES).take(pa.array(usage.astype(np.int32)))
-    schema = files.manifest_schema(kind)
-    columns = [names if name == "usage" else imported[name].combine_chunks() for name in schema.names]
+    schema = files.manifest_schema(content.kind, content.task)
+    columns = [names if name == "usage" else imported[name] for name in schema.names]
     return pa.table(columns, schema=schema)
 
 
@@ -98,6 +128,6 @@ def _counts(usage: npt.NDArray[np.int8], strata: npt.NDArray[np.int64], classes:
     counts = {}
     for number, name in enumerate(files.USAGES):
         chosen = strata[usage == number]
-        by_class = tuple(np.bincount(chosen, minlength=len(classes)).tolist()) if classes else ()
+        by_class = tuple(np.bincount(chosen, minlength=len(classes)).tolist()[: len(classes)]) if classes else ()
         counts[name] = files.UsageCount(len(chosen), by_class)
     return counts

@@ -16,11 +16,13 @@ from modelyard.core.errors import InvalidArgument
 from modelyard.dataset.domain.idx import IdxHeader, IdxPair, read_header
 from modelyard.dataset.domain.layout import Layout, Place
 from modelyard.dataset.domain.near import THUMBNAIL
+from modelyard.dataset.domain.problems import Problems
 from modelyard.dataset.domain.work import Work
-from modelyard.dataset.worker.content import PictureContent, PictureExample, Rejections
+from modelyard.dataset.worker.content import Content, Example, Rejections
 from modelyard.formats import pictures
-from modelyard.formats.archive import Entry, SafeZip, gunzip, is_gzip
+from modelyard.formats.archive import Entry, gunzip, is_gzip
 from modelyard.formats.dataset import available_cpus
+from modelyard.formats.dataset_tar import Archive
 
 _AT_ONCE = 128  # pictures of an IDX file in one task
 _WAITING = 64  # tasks
@@ -29,11 +31,11 @@ _IDX_HEADER = 20
 _IDX_BYTES = 8 * 1024**3
 _SHARE = 0.9  # of the job; the rest is storing
 
-Answer = PictureExample | tuple[str, InvalidArgument]
+Answer = Example | tuple[str, InvalidArgument]
 Task = tuple[int, Callable[[], list[Answer]]]
 
 
-def read_folders(archive: SafeZip, layout: Layout, content: PictureContent, rejected: Rejections, work: Work) -> None:
+def read_folders(archive: Archive, layout: Layout, content: Content, rejected: Rejections, work: Work) -> None:
     """Takes in the pictures of class folders; what cannot be read is listed. ARCHIVE_BOMB ends it all."""
     entries = [entry for entry in archive.entries if entry.path in layout.places]
     for path in layout.unlabelled:
@@ -43,10 +45,10 @@ def read_folders(archive: SafeZip, layout: Layout, content: PictureContent, reje
         for entry in entries:
             yield _entry_task(archive, entry, layout.places[entry.path])
 
-    _take_all(tasks(), len(entries), content, rejected, work)
+    take_all(tasks(), len(entries), content, rejected, work)
 
 
-def read_idx(archive: SafeZip, pairs: Sequence[IdxPair], content: PictureContent, rejected: Rejections, work: Work) -> None:
+def read_idx(archive: Archive, pairs: Sequence[IdxPair], content: Content, rejected: Rejections, work: Work) -> None:
     """Takes in the pictures of IDX files, as PNG files, each labelled with the number in the label file.
 
     Raises InvalidArgument NOT_AN_IDX_FILE, IDX_COUNT_MISMATCH, PICTURE_TOO_LARGE, ARCHIVE_BOMB.
@@ -62,7 +64,7 @@ def read_idx(archive: SafeZip, pairs: Sequence[IdxPair], content: PictureContent
                 found += len(block)
             each.note_missing(found)
 
-    _take_all(tasks(), sum(each.header.count for each in opened), content, rejected, work)
+    take_all(tasks(), sum(each.header.count for each in opened), content, rejected, work)
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ class _OpenPair:
             self.rejected.count += missing - 1
 
 
-def _open_pair(archive: SafeZip, entries: Mapping[str, Entry], pair: IdxPair, rejected: Rejections) -> _OpenPair:
+def _open_pair(archive: Archive, entries: Mapping[str, Entry], pair: IdxPair, rejected: Rejections) -> _OpenPair:
     header, stream = _open_idx(archive, entries[pair.images])
     label_header, label_stream = _open_idx(archive, entries[pair.labels])
     if len(header.shape) == 1 or len(label_header.shape) != 1:
@@ -116,7 +118,7 @@ def _open_pair(archive: SafeZip, entries: Mapping[str, Entry], pair: IdxPair, re
     return _OpenPair(pair, header, stream, labels, rejected)
 
 
-def _open_idx(archive: SafeZip, entry: Entry) -> tuple[IdxHeader, Iterator[bytes]]:
+def _open_idx(archive: Archive, entry: Entry) -> tuple[IdxHeader, Iterator[bytes]]:
     """The header and, in chunks, what follows it; unpacks a gzip."""
     chunks = archive.stream(entry, limit_bytes=_IDX_BYTES)
     head = next(chunks, b"")
@@ -141,10 +143,10 @@ def _idx_picture(opened: _OpenPair, number: int, pixels: npt.NDArray[np.uint8]) 
     thumbnail = grey.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR).tobytes()
     path = f"{opened.pair.images}[{number}]"
     label = str(opened.labels[number])
-    return PictureExample(path, label, opened.pair.usage, pictures.encode_png(pixels), width, height, thumbnail)
+    return Example(path, label, opened.pair.usage, pictures.encode_png(pixels), (width, height), thumbnail)
 
 
-def _entry_task(archive: SafeZip, entry: Entry, place: Place) -> Task:
+def _entry_task(archive: Archive, entry: Entry, place: Place) -> Task:
     try:
         data = archive.read(entry)
     except InvalidArgument as error:
@@ -160,10 +162,12 @@ def _picture(path: str, place: Place, data: bytes) -> Answer:
         info, thumbnail = pictures.probe_with_thumbnail(data, size=THUMBNAIL, name=path)
     except InvalidArgument as error:
         return path, error
-    return PictureExample(path, place.label, place.usage, data, info.width, info.height, thumbnail.tobytes())
+    return Example(path, place.label, place.usage, data, (info.width, info.height), thumbnail.tobytes())
 
 
-def _take_all(tasks: Iterable[Task], total: int, content: PictureContent, rejected: Rejections, work: Work) -> None:
+def take_all(
+    tasks: Iterable[Task], total: int, content: Content, rejected: Rejections, work: Work, problems: Problems | None = None
+) -> None:
     """Runs the tasks in threads and takes their answers in order; little waits in memory at any time."""
     waiting: deque[tuple[int, Future[list[Answer]]]] = deque()
     held = done = told = 0
@@ -173,7 +177,7 @@ def _take_all(tasks: Iterable[Task], total: int, content: PictureContent, reject
         size, future = waiting.popleft()
         held -= size
         for answer in future.result():
-            _take(answer, content, rejected)
+            _take(answer, content, rejected, problems)
             done += 1
         if done >= told + 64 or done == total:
             told = done
@@ -193,9 +197,11 @@ def _take_all(tasks: Iterable[Task], total: int, content: PictureContent, reject
                 future.cancel()
 
 
-def _take(answer: Answer, content: PictureContent, rejected: Rejections) -> None:
-    if isinstance(answer, PictureExample):
+def _take(answer: Answer, content: Content, rejected: Rejections, problems: Problems | None) -> None:
+    if isinstance(answer, Example):
         content.add(answer)
+        if problems is not None and answer.problems is not None:
+            problems.join(answer.problems)
     else:
         path, error = answer
         rejected.add(path, error.reason, error.message)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ import pyarrow as pa
 from modelyard.core.errors import InvalidArgument
 from modelyard.dataset.domain.records import LISTED_REJECTED, RejectedInput
 from modelyard.dataset.domain.tables import RawTable
+from modelyard.dataset.worker.sources import lines
+from modelyard.formats.archive import file_chunks
 
 MAX_TABLE_BYTES = 4 * 1024**3
 """Largest table that is read; tables are held in memory."""
@@ -71,6 +74,7 @@ def read_csv(path: Path, *, name: str) -> RawTable:
         rejected_count=len(bad.rows),
         assumptions=tuple(note for note in notes if note),
         comma_allowed=delimiter != ",",
+        delimiter=delimiter,
     )
 
 
@@ -93,6 +97,66 @@ def read_parquet(path: Path, *, name: str) -> RawTable:
         row_numbers=np.arange(1, table.num_rows + 1, dtype=np.int64),
         assumptions=(rename_note,) if rename_note else (),
     )
+
+
+def is_json_lines(head: bytes) -> bool:
+    """Whether a file's first bytes are a JSON object, one a line."""
+    return head.lstrip(b"\xef\xbb\xbf \r\n").startswith(b"{")
+
+
+def read_json_lines(path: Path, *, name: str) -> RawTable:
+    """Reads JSON objects, one a line; a column for each key. A line that is no object is listed.
+
+    Raises InvalidArgument TABLE_TOO_LARGE, NO_EXAMPLES, NOT_TEXT.
+    """
+    _check_size(path.stat().st_size, name)
+    columns: dict[str, list[Any]] = {}
+    numbers: list[int] = []
+    bad: list[RejectedInput] = []
+    count = 0
+    for number, line in enumerate(lines(file_chunks(path), name=name), start=1):
+        if not line.strip():
+            continue
+        record = _record(line)
+        if record is None:
+            count += 1
+            bad += [RejectedInput(f"row {number}", "BAD_LINE", f"row {number} of {name} is no JSON object")][
+                : LISTED_REJECTED - len(bad)
+            ]
+            continue
+        for key, value in record.items():
+            columns.setdefault(key, [None] * len(numbers)).append(value)
+        numbers.append(number)
+        for values in columns.values():
+            if len(values) < len(numbers):
+                values.append(None)
+    if not numbers or not columns:
+        raise InvalidArgument("NO_EXAMPLES", f"{name} holds no line that is a JSON object with keys", file=name)
+    return RawTable(
+        columns={key: pa.chunked_array([_json_column(values)]) for key, values in columns.items()},
+        row_numbers=np.asarray(numbers, dtype=np.int64),
+        rejected=tuple(bad),
+        rejected_count=count,
+        assumptions=(f"{name} was read as JSON, one object a line.",),
+    )
+
+
+def _record(line: str) -> dict[str, Any] | None:
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _json_column(values: list[Any]) -> pa.Array:
+    """Numbers, truth values or texts as such; where kinds are mixed, texts; lists and objects as bytes, which are left out."""
+    kinds = {type(value) for value in values if value is not None}
+    if kinds <= {int, float}:
+        return pa.array([None if value is None else float(value) for value in values], pa.float64())
+    if kinds in ({bool}, {str}) or kinds & {list, dict}:
+        return pa.array(values) if not kinds & {list, dict} else pa.array([json.dumps(v).encode() for v in values], pa.binary())
+    return pa.array([None if value is None else value if isinstance(value, str) else json.dumps(value) for value in values])
 
 
 def sniff_delimiter(text: str) -> str:

@@ -31,6 +31,22 @@ class _TaskEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Task.ValueType],
     """One class out of several for a row of a table."""
     TASK_TABULAR_REGRESSION: _Task.ValueType  # 3
     """A number for a row of a table."""
+    TASK_IMAGE_MULTILABEL: _Task.ValueType  # 4
+    """Any number of classes for a picture."""
+    TASK_OBJECT_DETECTION: _Task.ValueType  # 5
+    """A box and a class for each object in a picture."""
+    TASK_SEMANTIC_SEGMENTATION: _Task.ValueType  # 6
+    """A class for each pixel of a picture."""
+    TASK_INSTANCE_SEGMENTATION: _Task.ValueType  # 7
+    """An outline and a class for each object in a picture."""
+    TASK_KEYPOINT_DETECTION: _Task.ValueType  # 8
+    """The places of named points of each object in a picture."""
+    TASK_AUDIO_CLASSIFICATION: _Task.ValueType  # 9
+    """One class out of several for a sound."""
+    TASK_SERIES_CLASSIFICATION: _Task.ValueType  # 10
+    """One class out of several for a series of measurements."""
+    TASK_ANOMALY_DETECTION: _Task.ValueType  # 11
+    """The moments of a series of measurements at which something is the matter."""
 
 class Task(_Task, metaclass=_TaskEnumTypeWrapper):
     """What a model is to learn."""
@@ -43,6 +59,22 @@ TASK_TABULAR_CLASSIFICATION: Task.ValueType  # 2
 """One class out of several for a row of a table."""
 TASK_TABULAR_REGRESSION: Task.ValueType  # 3
 """A number for a row of a table."""
+TASK_IMAGE_MULTILABEL: Task.ValueType  # 4
+"""Any number of classes for a picture."""
+TASK_OBJECT_DETECTION: Task.ValueType  # 5
+"""A box and a class for each object in a picture."""
+TASK_SEMANTIC_SEGMENTATION: Task.ValueType  # 6
+"""A class for each pixel of a picture."""
+TASK_INSTANCE_SEGMENTATION: Task.ValueType  # 7
+"""An outline and a class for each object in a picture."""
+TASK_KEYPOINT_DETECTION: Task.ValueType  # 8
+"""The places of named points of each object in a picture."""
+TASK_AUDIO_CLASSIFICATION: Task.ValueType  # 9
+"""One class out of several for a sound."""
+TASK_SERIES_CLASSIFICATION: Task.ValueType  # 10
+"""One class out of several for a series of measurements."""
+TASK_ANOMALY_DETECTION: Task.ValueType  # 11
+"""The moments of a series of measurements at which something is the matter."""
 Global___Task: _TypeAlias = Task  # noqa: Y015
 
 class _Usage:

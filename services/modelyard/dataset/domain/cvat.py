@@ -1,0 +1,158 @@
+"""CVAT for images 1.1: one XML for many pictures (docs.cvat.ai). Shapes of one `group_id` above 0 are one object."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from xml.etree.ElementTree import Element, SubElement
+
+import numpy as np
+
+from modelyard.core.errors import InvalidArgument
+from modelyard.dataset.domain.marks import Drawn, mark
+from modelyard.dataset.domain.problems import Problems
+from modelyard.dataset.domain.voc import number
+from modelyard.formats import annotations_rle as rle
+from modelyard.formats.annotations import Annotation, Mark, bounds
+
+_EDGES = ("xtl", "ytl", "xbr", "ybr")
+_NATIVE = {"occluded": ("", "0")}
+_READ = ("box", "polygon", "mask", "tag")
+
+
+@dataclass(frozen=True)
+class CvatPicture:
+    """An <image> element."""
+
+    name: str
+    usage: str
+    size: tuple[int, int]
+    annotation: Annotation
+
+
+def classes(meta: Element) -> tuple[str, ...]:
+    """The labels in the order of the task's list."""
+    found = [(each.findtext("name") or "").strip() for each in meta.iter("label")]
+    return tuple(dict.fromkeys(name for name in found if name))
+
+
+def picture(element: Element, file: str, problems: Problems) -> CvatPicture:
+    """What is said of a picture. Raises InvalidArgument BAD_CVAT."""
+    name = element.get("name", "")
+    where = f"{file}: image {element.get('id', '?')} ({name})"
+    try:
+        size = int(element.get("width", "")), int(element.get("height", ""))
+    except ValueError as error:
+        message = f"{where}: width is {element.get('width')!r}, height {element.get('height')!r}; whole numbers are needed"
+        raise InvalidArgument("BAD_CVAT", message, file=file, field="image") from error
+    groups: dict[tuple[str, ...], list[Element]] = {}
+    labels = []
+    for place, each in enumerate(element, start=1):
+        if each.tag == "tag":
+            labels.append(each.get("label", ""))
+        elif each.tag in _READ:
+            group = each.get("group_id", "0")
+            groups.setdefault(("alone", str(place)) if group == "0" else (group, each.get("label", "")), []).append(each)
+        else:
+            problems.note("UNSUPPORTED_SHAPE", where, f"{where}: a <{each.tag}>; box, polygon, mask and tag are read")
+    drawn = (_drawn(shapes, f"{where}: shape {place}", size, problems) for place, shapes in enumerate(groups.values(), start=1))
+    marks = tuple(made for each in drawn if (made := mark(each, problems)) is not None)
+    return CvatPicture(name, element.get("subset", ""), size, Annotation(marks, tuple(dict.fromkeys(filter(None, labels)))))
+
+
+def _drawn(shapes: Sequence[Element], where: str, size: tuple[int, int], problems: Problems) -> Drawn:
+    boxes = [[each.get(edge, "") for edge in _EDGES] for each in shapes if each.tag == "box"]
+    polygons = [
+        [v for point in each.get("points", "").split(";") for v in point.split(",")] for each in shapes if each.tag == "polygon"
+    ]
+    packed = b""
+    box: Sequence[Any] | None = boxes[0] if boxes else None
+    for each in shapes:
+        if each.tag == "mask":
+            packed, own = _mask(each, size, where, problems)
+            box = box or own
+    return Drawn(where, shapes[0].get("label", "").strip(), box, polygons, packed, attributes=_attributes(shapes[0]))
+
+
+def _attributes(shape: Element) -> dict[str, str]:
+    found = {name: shape.get(name, "") for name, nothing in _NATIVE.items() if shape.get(name, "") not in nothing}
+    return found | {each.get("name", ""): each.text or "" for each in shape.iter("attribute") if each.get("name")}
+
+
+def _mask(shape: Element, size: tuple[int, int], where: str, problems: Problems) -> tuple[bytes, list[float] | None]:
+    """Run lengths row by row, within a box of the picture."""
+    width, height = size
+    try:
+        left, top, wide, high = (int(float(shape.get(name, ""))) for name in ("left", "top", "width", "height"))
+        runs = [int(text) for text in shape.get("rle", "").split(",")]
+        inside = left >= 0 and top >= 0 and left + wide <= width and top + high <= height
+        if min(runs) < 0 or sum(runs) != wide * high or not inside:
+            raise ValueError
+    except ValueError:
+        problems.note(
+            "BAD_MASK", where, f"{where}: its rle, left, top, width and height do not fit together or leave the picture"
+        )
+        return b"", None
+    whole = np.zeros((height, width), np.uint8)
+    whole[top : top + high, left : left + wide] = np.repeat(np.arange(len(runs)) % 2, runs).reshape(high, wide)
+    return rle.encode(whole), [left, top, left + wide, top + high]
+
+
+# Writing
+
+
+def meta(labels: Sequence[str]) -> Element:
+    """The <meta> element with the list of labels."""
+    root = Element("meta")
+    holder = SubElement(SubElement(root, "task"), "labels")
+    for name in labels:
+        SubElement(SubElement(holder, "label"), "name").text = name
+    return root
+
+
+def image(number_: int, name: str, usage: str, size: tuple[int, int], annotation: Annotation) -> Element:
+    """The <image> element of a picture."""
+    facts = {"id": str(number_), "name": name, "subset": usage, "width": str(size[0]), "height": str(size[1])}
+    root = Element("image", facts)
+    for label in annotation.labels:
+        SubElement(root, "tag", {"label": label, "source": "manual"})
+    for place, each in enumerate(annotation.marks, start=1):
+        for shape in _shapes(each, size, place):
+            root.append(shape)
+    return root
+
+
+def _shapes(each: Mark, size: tuple[int, int], place: int) -> list[Element]:
+    said = {"label": each.label, "source": "manual", "occluded": each.attributes.get("occluded", "0")}
+    shapes = [Element("polygon", {**said, "points": _points(ring)}) for ring in each.polygons]
+    if each.mask:
+        shapes.append(Element("mask", {**said, **_mask_facts(each, size)}))
+    elif not each.polygons or bounds(each.polygons) != each.box:
+        shapes.append(Element("box", {**said, **{e: number(v) for e, v in zip(_EDGES, each.box, strict=True)}}))
+    if each.mask and _mask_box(each, size) != each.box:
+        shapes.insert(0, Element("box", {**said, **{e: number(v) for e, v in zip(_EDGES, each.box, strict=True)}}))
+    for shape in shapes:
+        shape.set("z_order", "0")
+        if len(shapes) > 1:
+            shape.set("group_id", str(place))
+        for name, text in each.attributes.items():
+            if name not in _NATIVE:
+                SubElement(shape, "attribute", {"name": name}).text = text
+    return shapes
+
+
+def _points(ring: Sequence[float]) -> str:
+    return ";".join(f"{number(x)},{number(y)}" for x, y in zip(ring[::2], ring[1::2], strict=True))
+
+
+def _mask_box(each: Mark, size: tuple[int, int]) -> tuple[float, float, float, float]:
+    return rle.box_of(rle.decode(each.mask, size[1], size[0]))
+
+
+def _mask_facts(each: Mark, size: tuple[int, int]) -> Mapping[str, str]:
+    whole = rle.decode(each.mask, size[1], size[0])
+    left, top, right, bottom = (int(value) for value in rle.box_of(whole))
+    runs = rle.counts_of(whole[top:bottom, left:right].T) if right > left else [0]
+    facts = {"left": left, "top": top, "width": right - left, "height": bottom - top}
+    return {"rle": ", ".join(map(str, runs)), **{name: str(value) for name, value in facts.items()}}

@@ -1,0 +1,71 @@
+"""What an import came upon in annotations and went on with: gathered by kind, each with where it was, and what to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from modelyard.dataset.domain.records import LISTED_EXAMPLES, Finding
+
+ACTIONS = {
+    "DEGENERATE_BOX": ("warning", "It was kept. Draw it again or remove it: it teaches nothing and can break a training."),
+    "TURNED_BOX": ("warning", "Its corners were put in order. Correct the source."),
+    "BAD_BOX": ("error", "The object was left out. Correct the source."),
+    "BOX_OUTSIDE": ("warning", "It was kept. Cut it at the picture's edge, or look whether the picture was resized."),
+    "BAD_POLYGON": ("warning", "The outline was left out. Draw it again."),
+    "BAD_MASK": ("error", "The mask was left out. Export it again."),
+    "UNKNOWN_CATEGORY": ("error", "The objects were left out. Add the class to the source's list of classes."),
+    "UNKNOWN_PICTURE": ("warning", "What is said of it was left out. Add the picture or remove its entries."),
+    "DOUBLED_ID": ("warning", "Nothing was lost: ids are not kept. Number the source anew."),
+    "DOUBLED_FILE": ("warning", "What is said of it was put together; what is said twice is kept once. Correct the source."),
+    "DOUBLED_CATEGORY": ("warning", "Categories of one name were taken as one. Correct the source."),
+    "UNSUPPORTED_SHAPE": ("warning", "The shape was left out. Draw it as a polygon or a box."),
+    "BAD_LINE": ("error", "The line was left out. Correct it."),
+    "BAD_ATTRIBUTE": ("info", "The attribute was left out."),
+    "UNKNOWN_MASK_VALUE": ("warning", "These pixels are ignored. Name the value or colour in the list of classes."),
+    "SIZE_MISMATCH": ("warning", "The picture's own size was taken. Look whether it was resized after it was annotated."),
+    "NAME_MISMATCH": ("info", "The picture of the annotation file's own name was taken."),
+    "BAD_TIME": ("warning", "Times that cannot be read or fall back were kept as missing or as they are."),
+    "BAD_INTERVAL": ("warning", "The range was left out. Correct it."),
+    "MIXED_TYPES": ("warning", "The values are read as missing. Correct them at the source."),
+}
+"""Severity and action by kind of finding."""
+
+
+@dataclass
+class _Kind:
+    examples: list[str] = field(default_factory=list)
+    count: int = 0
+    first: str = ""
+
+
+class Problems:
+    """Gathers problems; memory does not grow with their number."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[str, _Kind] = {}
+
+    def note(self, kind: str, where: str, message: str) -> None:
+        """Notes one: the file (and line or id) it is in, and a sentence with field, value and what is right."""
+        known = self._kinds.setdefault(kind, _Kind())
+        known.count += 1
+        known.first = known.first or message
+        if len(known.examples) < LISTED_EXAMPLES:
+            known.examples.append(message if where in message else f"{where}: {message}")
+
+    def join(self, other: Problems) -> None:
+        """Takes over what another one gathered."""
+        for kind, found in other._kinds.items():
+            known = self._kinds.setdefault(kind, _Kind())
+            known.count += found.count
+            known.first = known.first or found.first
+            known.examples += found.examples[: LISTED_EXAMPLES - len(known.examples)]
+
+    def findings(self) -> tuple[Finding, ...]:
+        """A finding for each kind."""
+        return tuple(_finding(kind, found) for kind, found in sorted(self._kinds.items()))
+
+
+def _finding(kind: str, found: _Kind) -> Finding:
+    severity, action = ACTIONS[kind]
+    message = found.first if found.count == 1 else f"{found.count} times, the first: {found.first}"
+    return Finding(kind, severity, message, tuple(found.examples), found.count, action=action)

@@ -1,0 +1,63 @@
+"""What an import leaves: its files in the store, all or none, and what is said of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from modelyard.core.artifacts import ArtifactStore
+from modelyard.core.errors import InvalidArgument
+from modelyard.dataset.domain.records import Finding, ImportResult, ImportSummary
+from modelyard.dataset.domain.work import Work
+from modelyard.dataset.worker.content import Content, Rejections, all_or_none
+from modelyard.dataset.worker.sources import SOURCE
+from modelyard.formats import dataset as files
+from modelyard.formats.dataset_tar import Archive
+
+_DIGESTED = ["example_id", "sha256", "label", "usage"]
+
+
+def keep(
+    unfinished: files.DatasetDescriptor, manifest: Path, packs: Sequence[Path], store: ArtifactStore, work: Work
+) -> files.DatasetDescriptor:
+    """Stores manifest and packs; the descriptor with their names and the digest of the content."""
+    known = set(files.read_schema(manifest).names)
+    rows = files.read_parquet(manifest, [*_DIGESTED, *(["annotation"] if "annotation" in known else [])])
+    digest = files.digest(
+        rows, task=unfinished.task, classes=unfinished.classes, columns=(), target="", names=files.digest_names(unfinished)
+    )
+    work.stage("store", 0, len(packs), "packs", 0.92, 1.0)
+    with all_or_none(store) as put:
+        manifest_blob, *pack_blobs = [put(path) for path in (manifest, *packs)]
+    return replace(unfinished, manifest=manifest_blob, packs=tuple(pack_blobs), digest=digest)
+
+
+def result(
+    descriptor: files.DatasetDescriptor,
+    used: str,
+    content: Content,
+    rejected: Rejections,
+    assumptions: Sequence[str],
+    findings: Sequence[Finding] = (),
+) -> ImportResult:
+    """The import's result."""
+    summary = ImportSummary(
+        example_count=content.count,
+        rejected=tuple(rejected.listed),
+        rejected_count=rejected.count,
+        classes=descriptor.classes,
+        class_counts=tuple(content.class_counts[name] for name in descriptor.classes),
+        columns=(),
+        assumptions=tuple(assumptions),
+        digest=descriptor.digest,
+        examples_with_usage=content.with_usage,
+    )
+    return ImportResult(summary, descriptor, used, tuple(findings))
+
+
+def nothing_in(archive: Archive, rejected: Rejections) -> InvalidArgument:
+    """The error of an archive in which nothing could be used."""
+    why = f"; {rejected.count} files were left out, the first: {rejected.listed[0].message}" if rejected.count else ""
+    found = f"{len(archive.entries)} files, none of them an example that could be read" if archive.entries else "no files"
+    return InvalidArgument("NO_EXAMPLES", f"{archive.name} holds {found}{why}", field=SOURCE, file=archive.name)
