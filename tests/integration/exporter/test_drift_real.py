@@ -56,7 +56,7 @@ def watched(bundle: Bundle, inputs: Inputs, change: Callable[[Inputs], Inputs] =
     """Scores after callers sent this, 8 examples at a time, to a model whose observer is never short of time."""
     statistics, model = bundle.statistics(), load_model(bundle)
     assert statistics is not None
-    observer = Observer(bundle.card, statistics, clock=lambda: 0.0)
+    observer = Observer(bundle.card, statistics, clock=lambda: 0.0, cpu=lambda: 0.0)
     sent = change({name: values.copy() for name, values in inputs.items()})
     for start in range(0, len(next(iter(sent.values()))), 8):
         part = {name: values[start : start + 8] for name, values in sent.items()}

@@ -40,10 +40,11 @@ def model(tmp_path: Path) -> RunnableModel:
     return load_model(open_bundle(brightness_classifier(tmp_path / "m.bundle")))
 
 
-def observer(model: RunnableModel, clock: FakeClock | None = None) -> Observer:
+def observer(model: RunnableModel, clock: FakeClock | None = None, cpu: FakeClock | None = None) -> Observer:
     inputs = {"image": pictures(2000)}
     observed = observed_inputs(model.card, inputs) | observed_outputs(model.card, model.run(inputs))
-    return Observer(model.card, TrainingStatistics(2000, 2000, statistics_of(observed)), clock=clock or FakeClock())
+    statistics = TrainingStatistics(2000, 2000, statistics_of(observed))
+    return Observer(model.card, statistics, clock=clock or FakeClock(), cpu=cpu or FakeClock())
 
 
 def show(watching: Observer, model: RunnableModel, images: np.ndarray, at_once: int = 8) -> None:
@@ -77,16 +78,16 @@ def test_a_large_batch_counts_for_a_few(model: RunnableModel) -> None:
 
 
 def test_it_takes_its_share_of_the_time_and_no_more(model: RunnableModel) -> None:
-    """Every look at this clock takes 1 ms, so every look at an execution takes 1 ms: then it must wait for 99."""
-    clock = FakeClock(step=0.001)
-    watching = observer(model, clock)
-    asked = 5000
+    """By these clocks each look at an execution takes 1 ms, and 0.1 ms goes by from one execution to the next."""
+    clock, cpu = FakeClock(step=0.0001), FakeClock(step=0.001)
+    watching = observer(model, clock, cpu)
+    asked = 20_000
     inputs = {"image": pictures(1)}
     outputs = model.run(inputs)
     for _ in range(asked):
         watching.seen(inputs, outputs)
     seen = watching.scores()[0].examples
-    assert seen == pytest.approx(asked * SHARE, rel=0.1)
+    assert seen * 0.001 == pytest.approx(clock.now * SHARE, rel=0.2)
 
 
 def test_the_models_memory_is_not_kept(model: RunnableModel) -> None:
@@ -115,7 +116,7 @@ def test_picture_files(model: RunnableModel) -> None:
 
     inputs = {"image": pictures(200)}
     observed = observed_inputs(model.card, inputs) | file_features([640] * 200, [480] * 200)
-    watching = Observer(model.card, TrainingStatistics(200, 200, statistics_of(observed)), clock=FakeClock())
+    watching = Observer(model.card, TrainingStatistics(200, 200, statistics_of(observed)), clock=FakeClock(), cpu=FakeClock())
     file = encode_png(np.zeros((48, 64), np.uint8))
     for _ in range(200):
         one = {"image": pictures(1)}

@@ -27,6 +27,9 @@ _NO_MEMORY: Final = ("bad_alloc", "Failed to allocate memory", "out of memory", 
 class Observe(Protocol):
     """Watches what a model sees and answers, cheaply; keeps counts, never the tensors."""
 
+    def due(self) -> bool:
+        """Whether `seen` would look at a call now; asked after each, so it costs next to nothing."""
+
     def seen(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], files: Sequence[bytes] = ()) -> None:
         """After each call, with the batch: inputs as the model took them; where pictures came as files, those. Never raises."""
 
@@ -87,7 +90,7 @@ class Execution:
             inputs = self._model.prepare(inputs)
         answers = self._engine.run(dict(inputs))
         observe = self._observe
-        if observe is not None and self._observing.acquire(blocking=False):
+        if observe is not None and observe.due() and self._observing.acquire(blocking=False):
             try:
                 observe.seen(inputs, answers, files)
             finally:
