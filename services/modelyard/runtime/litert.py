@@ -17,6 +17,7 @@ from modelyard.core.errors import InvalidArgument
 from modelyard.formats.bundle import Bundle
 from modelyard.runtime.device import only_cpu
 from modelyard.runtime.inputs import Tensors
+from modelyard.runtime.native_words import words_of
 from modelyard.runtime.pool import Pool
 from modelyard.runtime.wires import GraphTensor, Wire, connect
 
@@ -94,7 +95,7 @@ def _interpreter(bundle: Bundle, model: bytes, threads: int) -> Any:
         interpreter = Interpreter(model_content=model, num_threads=threads)
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
-        message = f"bundle {bundle.path.name}: LiteRT cannot load model.tflite: {str(error)[:300]}"
+        message = f"bundle {bundle.path.name}: LiteRT cannot load model.tflite: {words_of(error)}"
         raise InvalidArgument("INVALID_BUNDLE", message, bundle=bundle.path.name) from error
     return interpreter
 
@@ -104,7 +105,7 @@ def _check_operators(bundle: Bundle, model: bytes) -> None:
     try:
         foreign = foreign_operators(model)
     except Exception as error:  # the flatbuffers package raises many kinds on bytes that are something else
-        message = f"bundle {bundle.path.name}: model.tflite is not a readable .tflite file ({error!r:.200})"
+        message = f"bundle {bundle.path.name}: model.tflite is not a readable .tflite file ({words_of(error)})"
         raise InvalidArgument("INVALID_BUNDLE", message, bundle=bundle.path.name) from error
     if foreign:
         names = ", ".join(foreign[:20])

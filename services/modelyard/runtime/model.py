@@ -15,10 +15,11 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from modelyard.core.errors import FailedPrecondition, InvalidArgument
+from modelyard.core.errors import FailedPrecondition, InvalidArgument, ModelyardError
 from modelyard.formats.bundle import Bundle, BundleCard
 from modelyard.runtime.device import CPU, check_device
 from modelyard.runtime.inputs import LABEL, PROBABILITIES, Tensors, prepared
+from modelyard.runtime.native_words import words_of
 
 Array = NDArray[Any]
 
@@ -120,8 +121,14 @@ def load_model(bundle: Bundle, threads: int = 1, *, concurrency: int = 1, device
     _check_count("threads", threads)
     _check_count("concurrency", concurrency)
     check_device(device)
-    engine = import_runtime(bundle.card.format).load(bundle, threads, concurrency, device)
-    return LoadedModel(bundle.card, engine)
+    runtime = import_runtime(bundle.card.format)
+    try:
+        return LoadedModel(bundle.card, runtime.load(bundle, threads, concurrency, device))
+    except (ModelyardError, MemoryError):
+        raise
+    except Exception as error:  # on bytes that are something else a runtime may raise anything
+        message = f"bundle {bundle.path.name}: the runtime of the format {bundle.card.format} cannot load it: {words_of(error)}"
+        raise InvalidArgument("INVALID_BUNDLE", message, bundle=bundle.path.name) from error
 
 
 def _check_count(name: str, value: int) -> None:

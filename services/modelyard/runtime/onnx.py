@@ -15,6 +15,7 @@ from modelyard.core.errors import InvalidArgument
 from modelyard.formats.bundle import DATATYPES, Bundle
 from modelyard.runtime.device import CUDA, chosen_device, not_available
 from modelyard.runtime.inputs import Tensors
+from modelyard.runtime.native_words import words_of
 from modelyard.runtime.onnx_check import check_onnx
 
 
@@ -74,7 +75,7 @@ def _session(bundle: Bundle, threads: int, device: str) -> Any:
     try:
         return _opened(model, threads, wanted)
     except Exception as error:  # onnxruntime's exceptions share no base class but this one
-        reason = str(error)[:300]
+        reason = words_of(error)
     if wanted != [_CPU]:  # a GPU that is there but cannot be used: no driver, no memory, libraries of another version
         return _on_the_processor(bundle, model, threads, device, reason)
     raise _refused(bundle, reason)
@@ -86,7 +87,7 @@ def _on_the_processor(bundle: Bundle, model: bytes, threads: int, device: str, r
     try:
         return _opened(model, threads, [_CPU])
     except Exception as error:
-        raise _refused(bundle, str(error)[:300]) from error
+        raise _refused(bundle, words_of(error)) from error
 
 
 def _refused(bundle: Bundle, reason: str) -> InvalidArgument:

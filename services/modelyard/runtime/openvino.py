@@ -17,6 +17,7 @@ from modelyard.formats.bundle import Bundle
 from modelyard.formats.bundle_files import OPENVINO_BIN, OPENVINO_XML
 from modelyard.runtime.device import only_cpu
 from modelyard.runtime.inputs import Tensors
+from modelyard.runtime.native_words import words_of
 from modelyard.runtime.pool import Pool
 from modelyard.runtime.wires import GraphTensor, connect
 
@@ -77,7 +78,7 @@ def _compiled(bundle: Bundle, threads: int, concurrency: int) -> tuple[Any, Any]
 def _reason(error: Exception) -> str:
     """The last line of OpenVINO's message: those before name the places in its source."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[-1] if lines else repr(error))[:300]
+    return words_of(RuntimeError(lines[-1])) if lines else type(error).__name__
 
 
 _DTYPES: Final = {"boolean": "bool", "f16": "float16", "f32": "float32", "f64": "float64"} | {

@@ -18,6 +18,7 @@ from modelyard.formats.bundle import Bundle
 from modelyard.formats.bundle_files import SAVED_MODEL, SAVED_MODEL_FOLDER
 from modelyard.runtime.device import only_cpu
 from modelyard.runtime.inputs import Tensors
+from modelyard.runtime.native_words import words_of
 from modelyard.runtime.savedmodel_check import check_saved_model
 from modelyard.runtime.tensorflow_import import saved_model_pb2, tensorflow
 from modelyard.runtime.wires import GraphTensor, connect
@@ -64,7 +65,7 @@ def _loaded(bundle: Bundle) -> Any:
         try:
             return tensorflow.saved_model.load(str(Path(folder, SAVED_MODEL_FOLDER)))
         except Exception as error:  # TensorFlow raises many kinds: its own errors, OSError, KeyError, AssertionError
-            message = f"bundle {bundle.path.name}: TensorFlow cannot load saved_model: {str(error)[:300]}"
+            message = f"bundle {bundle.path.name}: TensorFlow cannot load saved_model: {words_of(error)}"
             raise InvalidArgument("INVALID_BUNDLE", message, bundle=bundle.path.name) from error
 
 

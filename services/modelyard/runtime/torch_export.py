@@ -19,6 +19,7 @@ from modelyard.core.errors import InvalidArgument
 from modelyard.formats.bundle import Bundle
 from modelyard.runtime.device import chosen_device
 from modelyard.runtime.inputs import Tensors
+from modelyard.runtime.native_words import words_of
 from modelyard.runtime.torch_import import torch
 from modelyard.runtime.torch_operators import IN_PLACE
 from modelyard.runtime.torch_program import (
@@ -152,7 +153,7 @@ def _prepared(bundle: Bundle, program: Program, device: Any) -> tuple[list[Call]
         with _refusals(bundle):
             return _calls(program, device)
     except (AttributeError, RuntimeError, TypeError, ValueError, KeyError) as error:  # what torch raises on what does not fit
-        message = f"bundle {bundle.path.name}: torch cannot take model.pt2: {str(error)[:200]}"
+        message = f"bundle {bundle.path.name}: torch cannot take model.pt2: {words_of(error)}"
         raise InvalidArgument("INVALID_BUNDLE", message, bundle=bundle.path.name) from error
 
 

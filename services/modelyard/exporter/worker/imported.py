@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from modelyard.core.errors import FailedPrecondition, InvalidArgument
+from modelyard.core.errors import FailedPrecondition, InvalidArgument, ModelyardError
 from modelyard.exporter.domain.export import unknown_file
 from modelyard.exporter.domain.form import INT8, LITERT, ONNX, TORCH_EXPORT
 from modelyard.exporter.worker.export import example_pictures, example_rows, kept_examples
@@ -27,7 +27,8 @@ from modelyard.formats.bundle import BundleCard, ColumnInput, QuantizationCard, 
 from modelyard.formats.dataset import IMAGE, NUMERIC, DatasetReader
 from modelyard.formats.foreign import refusal
 from modelyard.formats.model import PictureInput
-from modelyard.runtime.model import load_model
+from modelyard.runtime.model import RunnableModel, load_model
+from modelyard.runtime.native_words import words_of
 from modelyard.runtime.onnx_check import check_onnx
 from modelyard.runtime.torch_program import DTYPES, OperatorError, ProgramError, read_program
 
@@ -300,7 +301,7 @@ def _answers(made: Made, path: Path) -> Array:
         bundles.write_bundle(Path(folder) / "asked.bundle", made.card, made.opened.data, blank)
         model = load_model(bundles.open_bundle(Path(folder) / "asked.bundle"))
         try:
-            together = model.run(made.inputs)[_name(made)]
+            together = _computed(made, model)
             alone = model.run({name: values[:1] for name, values in made.inputs.items()})[_name(made)]
         finally:
             model.close()
@@ -308,6 +309,17 @@ def _answers(made: Made, path: Path) -> Array:
         message = "the model answers an example differently when others are beside it; its graph is made for one at a time"
         raise FailedPrecondition("FIXED_BATCH", message, file=made.card.recipe)
     return np.asarray(together, np.float32)
+
+
+def _computed(made: Made, model: RunnableModel) -> Array:
+    """Its answers to all examples. Raises FailedPrecondition NOT_COMPUTED where its runtime can give none."""
+    try:
+        return model.run(made.inputs)[_name(made)]
+    except (ModelyardError, MemoryError):
+        raise
+    except Exception as error:  # runtimes raise many kinds
+        message = f"{made.card.recipe} cannot answer the examples of the dataset version: {words_of(error)}"
+        raise FailedPrecondition("NOT_COMPUTED", message, file=made.card.recipe) from error
 
 
 def are_probabilities(answers: Array) -> bool:
