@@ -59,6 +59,16 @@ def test_a_batch_is_as_large_as_it_may_be(asked: list[tuple[int, str, int, bool]
         assert first.kind != batch[0].kind or rows > LIMITS.rows or size > LIMITS.size
 
 
+@given(st.integers(1, 20), st.integers(1, 4))
+def test_what_waits_is_shared_out_among_the_calls_that_can_begin(count: int, calls: int) -> None:
+    queue: BatchQueue[int] = BatchQueue(BatchLimits(100, 1000, 100))
+    for item in range(count):
+        queue.offer(waiting(item), 0.0, 0.0)
+    taken = [len(queue.take(0.0, never, calls - begun)) for begun in range(calls)]
+    assert sum(taken) == count, "all begin"
+    assert max(taken) - min(taken) <= 1
+
+
 @given(st.lists(st.integers(1, 3), min_size=2, max_size=8))
 def test_what_is_put_back_is_asked_again_alone_and_first(sizes: list[int]) -> None:
     queue: BatchQueue[int] = BatchQueue(BatchLimits(100, 1000, 100))

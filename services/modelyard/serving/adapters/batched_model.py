@@ -185,7 +185,7 @@ class BatchedModel:
     def _granted(self) -> None:
         self._asking = False
         now = time.monotonic()
-        batch = self._queue.take(now, _too_late) if self._computer.trouble() is None else []
+        batch = self._queue.take(now, _too_late, self._calls - len(self._running)) if self._computer.trouble() is None else []
         if not batch:
             self._budget.give_back(self.threads)
             return

@@ -61,7 +61,7 @@ class ProcessComputer:
         self._how = ""
         self._restart_at = 0.0
         self._ticks = 0
-        self._ticking = False
+        self._ticking: asyncio.TimerHandle | None = None
         self._scores: tuple[DriftScore, ...] = ()
         self._closed = threading.Event()
 
@@ -69,7 +69,7 @@ class ProcessComputer:
         """See Computer."""
         self._loop = loop
         self._calls.clear()
-        self._ticking = False
+        self._ticking = None
         if self._worker is not None:
             loop.add_reader(self._worker.channel.fileno(), self._readable)
 
@@ -104,9 +104,8 @@ class ProcessComputer:
             self._loop.call_soon(self._died, self._worker)
             return
         self._calls[number] = _Call(slot, batch, rows, ended, time.monotonic())
-        if not self._ticking:
-            self._ticking = True
-            self._loop.call_later(TICK_S, self._tick)
+        if self._ticking is None:
+            self._ticking = self._loop.call_later(TICK_S, self._tick)
 
     def memory_bytes(self) -> int:
         """See ServedModel."""
@@ -218,7 +217,7 @@ class ProcessComputer:
     def _tick(self) -> None:
         """Looks for a process that hangs, and does what need not be done at each call. Sleeps when nothing was asked."""
         worker, loop = self._worker, self._loop
-        self._ticking = False
+        self._ticking = None
         if worker is None or loop is None:
             return
         now = time.monotonic()
@@ -231,8 +230,7 @@ class ProcessComputer:
         if self._ticks % SHRINK_TICKS == 0:
             worker.shrink()
         if self._calls or self._ticks % SHRINK_TICKS:
-            self._ticking = True
-            loop.call_later(TICK_S, self._tick)
+            self._ticking = loop.call_later(TICK_S, self._tick)
 
 
 def _crashed(how: str) -> Unavailable:

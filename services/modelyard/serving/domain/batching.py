@@ -108,11 +108,11 @@ class BatchQueue(Generic[T]):
 
         Raises DeadlineExceeded DEADLINE_EXCEEDED or DEADLINE_TOO_NEAR, ResourceExhausted QUEUE_FULL; both with a time to wait.
         """
-        check_deadline(request.deadline, now)
-        wait = running_s + self._ahead_s(now)
         if self._count >= (self._limits.requests or not running_s):
-            raise _queue_full(self._count, wait)
+            raise _queue_full(self._count, running_s + self._ahead_s(now))
         if request.deadline is not None:
+            check_deadline(request.deadline, now)
+            wait = running_s + self._ahead_s(now)
             needed = wait + self.times.expected(request.rows, now)
             if now + needed > request.deadline:
                 raise _too_near(needed, request.deadline - now, wait)
@@ -135,16 +135,20 @@ class BatchQueue(Generic[T]):
         self._leave(request)
         return True
 
-    def take(self, now: float, late: Callable[[Waiting[T], DeadlineExceeded], None]) -> list[Waiting[T]]:
-        """The requests of the next call, in the order they came; empty when none waits. Each that is too late goes to `late`."""
+    def take(self, now: float, late: Callable[[Waiting[T], DeadlineExceeded], None], calls: int = 1) -> list[Waiting[T]]:
+        """The requests of the next call, in the order they came; empty when none waits. Each that is too late goes to `late`.
+
+        `calls` can begin now: what waits is shared out among them, so that no core idles while another computes a large batch.
+        """
         batch: list[Waiting[T]] = []
         rows = size = 0
+        most = min(self._limits.rows, -(-self._rows // calls))
         while self._waiting:
             request = self._waiting[0]
             if request.gone:
                 self._waiting.popleft()
                 continue
-            if batch and not self._fits(batch[0], request, rows, size):
+            if batch and not self._fits(batch[0], request, rows, size, most):
                 break
             self._waiting.popleft()
             self._leave(request)
@@ -170,10 +174,10 @@ class BatchQueue(Generic[T]):
         self._count -= 1
         self._rows -= request.rows
 
-    def _fits(self, first: Waiting[T], request: Waiting[T], rows: int, size: int) -> bool:
+    def _fits(self, first: Waiting[T], request: Waiting[T], rows: int, size: int, most: int) -> bool:
         if first.alone or request.alone or first.kind != request.kind:
             return False
-        return rows + request.rows <= self._limits.rows and size + request.size <= self._limits.size
+        return rows + request.rows <= most and size + request.size <= self._limits.size
 
     def _lateness(self, request: Waiting[T], now: float) -> DeadlineExceeded | None:
         if request.deadline is None:

@@ -16,11 +16,22 @@ import select
 import signal
 import socket
 import sys
+from pathlib import Path
 from typing import Any, Final
 
+from modelyard.core.errors import ModelyardError
+from modelyard.formats.bundle import BundleCard, Parity, PictureInput, Source, TensorSpec, card_json, parse_card
 from modelyard.serving.worker import process
 
-PRELOADED: Final = ("numpy", "onnxruntime", "PIL.Image", "modelyard.runtime.onnx", "modelyard.serving.worker.observing")
+PRELOADED: Final = (
+    "numpy",
+    "onnxruntime",
+    "PIL.Image",
+    "safetensors.numpy",
+    "modelyard.formats.pictures",
+    "modelyard.runtime.onnx",
+    "modelyard.serving.worker.observing",
+)
 MOST_ORDER: Final = 1 << 16
 
 
@@ -98,11 +109,20 @@ def main(arguments: list[str]) -> int:
     """Entry point."""
     control, lifeline = map(int, arguments)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the server's terminal; the server ends us
+    preload()
+    Zygote(socket.socket(fileno=control), lifeline, thread_count() == 1).run()
+    return 0
+
+
+def preload() -> None:
+    """Imports, and has cattrs write the code that reads a card: the forks have both already."""
     for name in PRELOADED:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
-    Zygote(socket.socket(fileno=control), lifeline, thread_count() == 1).run()
-    return 0
+    spec = (TensorSpec("x", "FP32", (-1, 1)),)
+    card = BundleCard("", spec, spec, Source(), picture=PictureInput(1, 1, 1), parity=Parity(1, 0.0, 1.0, 0.0, ""))
+    with contextlib.suppress(ModelyardError):
+        parse_card(card_json(card), Path("none"))
 
 
 def thread_count() -> int:
