@@ -232,6 +232,8 @@ def test_kill_9_during_a_switch_leaves_it_before_or_after(tmp_path: Path, bundle
             switching = threading.Thread(target=_deploy_quietly, args=(one, 2))
             switching.start()
             time.sleep(part * took)
+            if part == 1.0:  # as soon as it can be seen to be written
+                wait_for(lambda one=one: len(one.record()) == 2)  # type: ignore[misc]
             one.server.kill()
             switching.join(60)
         with serving(data, bundles) as again, triton.InferenceServerClient(again.server.address) as asking:

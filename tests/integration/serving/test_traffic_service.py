@@ -62,6 +62,18 @@ def test_what_is_said_of_an_endpoint_is_kept(yard: Yard) -> None:
     assert (got.display_name, got.sticky_header, got.rollback_policy) == ("B", "", policy)
 
 
+def test_a_new_endpoint_has_nobody_to_give_traffic_to(yard: Yard) -> None:
+    _, client = yard
+    for field, endpoint in (
+        ("traffic", serving_pb2.Endpoint(traffic=[serving_pb2.TrafficShare(deployment="V001", percent=100)])),
+        ("labels", serving_pb2.Endpoint(labels=[serving_pb2.Label(label="best", deployment="V001")])),
+        ("shadow", serving_pb2.Endpoint(shadow=serving_pb2.Shadow(deployment="V001", percent=1))),
+    ):
+        request = serving_service_pb2.CreateEndpointRequest(parent="projects/default", endpoint_id="early", endpoint=endpoint)
+        said = refused(lambda request=request: client.endpoints._call("CreateEndpoint", request, serving_pb2.Endpoint))
+        assert said == ("NO_VERSION_YET", f"endpoint.{field}")
+
+
 def test_an_endpoint_says_the_policy_that_counts(yard: Yard) -> None:
     _, client = yard
     policy = client.endpoints.get_endpoint("mlp").rollback_policy

@@ -434,3 +434,78 @@ def test_an_imported_model_answers_under_its_exports_id(world: World) -> None:
     world.exports.exports[name] = replace(world.exports.exports[name], model_version="", imported=True)
     assert deploy(world, 1).version == "x1"
     assert answering(world) == "x1"
+
+
+def test_another_servers_switch_is_followed_without_a_gap(world: World) -> None:
+    """The old version goes only when the one that has its share is there; until then it stands in."""
+    other = world.restarted()
+    deploy(world, 1)
+    reconcile(other.deployer, never)
+    deploy(world, 2)
+    delete_deployment(world.deployer, f"{ENDPOINT}/deployments/V001")
+    seen: list[str] = []
+
+    def look() -> bool:
+        seen.append(answering(other))
+        return True
+
+    reconcile(other.deployer, never, going=look)
+    assert seen == ["V001"]
+    assert answering(other) == "V002"
+    assert [model.closed for model in other.loader.models] == [1, 0]
+
+
+def test_an_endpoint_deleted_elsewhere_is_gone_here_and_one_made_meanwhile_is_not(world: World) -> None:
+    other = world.restarted()
+    deploy(world, 1)
+    reconcile(other.deployer, never)
+    delete_endpoint(world.deployer, ENDPOINT)
+    reconcile(other.deployer, never)
+    with pytest.raises(NotFound) as gone:
+        other.registry.find("flowers", "")
+    assert gone.value.reason == "MODEL_NOT_FOUND"
+    assert other.loader.models[0].closed == 1
+
+
+def test_of_two_servers_that_deploy_the_same_at_once_both_answer(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = world.restarted()
+    looked = world.store.deployment
+
+    def not_there_yet(name: str) -> Deployment:
+        monkeypatch.setattr(world.store, "deployment", looked)
+        deploy(world, 1)
+        raise NotFound("RESOURCE_NOT_FOUND", "not yet")
+
+    monkeypatch.setattr(world.store, "deployment", not_there_yet)
+    view = create_deployment(other.deployer, ENDPOINT, Wanted(f"{PROJECT}/exports/x1", f"{PROJECT}/gateDecisions/g1"), NO_REQUEST)
+    assert view.condition.state == DeploymentState.READY
+    assert answering(other) == answering(world) == "V001"
+    assert len(world.store.record) == 1
+
+
+def test_what_another_server_read_earlier_does_not_take_back_what_was_written_since(world: World) -> None:
+    deploy(world, 1)
+    old = world.store.get(ENDPOINT)
+    deploy(world, 2)
+    world.registry.assign("flowers", old)
+    assert answering(world) == "V002"
+
+
+def test_a_model_that_was_loaded_for_nothing_is_closed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: Any) -> Any:
+        raise Unavailable("DATABASE_UNAVAILABLE", "not now")
+
+    monkeypatch.setattr(world.store, "deploy", away)
+    with pytest.raises(Unavailable):
+        deploy(world, 1)
+    assert [model.closed for model in world.loader.models] == [1]
+    assert not world.registry.entries()
+
+
+def test_deployed_again_an_old_version_gets_the_traffic_again(world: World) -> None:
+    deploy(world, 1)
+    deploy(world, 2)
+    deploy(world, 1)
+    assert answering(world) == "V001"
+    assert len(world.loader.loaded) == 2
+    assert [event.kind for event in world.store.record] == [EventKind.DEPLOYED, EventKind.DEPLOYED, EventKind.TRAFFIC_CHANGED]

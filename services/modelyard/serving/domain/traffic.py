@@ -174,8 +174,8 @@ def hash_seed(model: str) -> int:
 def key_point(seed: int, key: str) -> int:
     """Where a caller is: 0 to FINE - 1, always the same for the same seed and key.
 
-    CRC-32 (ISO 3309), then the finalizer of MurmurHash3 (Appleby), because the CRC alone is linear: two endpoints would split their
-    callers alike. Cryptographic hashes cost three times as much, and this is for every request.
+    CRC-32 (ISO 3309), then the finalizer of MurmurHash3 (Appleby), because the CRC alone is linear: two endpoints would split
+    their callers alike. Cryptographic hashes cost three times as much, and this is for every request.
     """
     mixed = crc32(key.encode("utf-8", "surrogatepass"), seed)
     mixed = ((mixed ^ (mixed >> 16)) * 0x85EBCA6B) & 0xFFFFFFFF

@@ -9,6 +9,7 @@ from typing import Final
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from modelyard.core.errors import InvalidArgument
 from modelyard.core.jobs.convert import blob_message, timestamp
 from modelyard.serving.domain.drift import Direction, DriftScore, Level
 from modelyard.serving.domain.endpoint import DeploymentEvent, DeploymentState, DeploymentView, EndpointView, EventKind
@@ -36,7 +37,11 @@ _LEVELS: Final = {level: serving_pb2.Drift.Level.Value(f"LEVEL_{level.value}") f
 
 
 def new_endpoint(message: serving_pb2.Endpoint) -> NewEndpoint:
-    """What a caller says of an endpoint that is to be made."""
+    """What a caller says of an endpoint that is to be made. Raises InvalidArgument NO_VERSION_YET for traffic and the like."""
+    for field in ("traffic", "labels", "shadow"):
+        if message.HasField("shadow") if field == "shadow" else getattr(message, field):
+            wrong = f"endpoint.{field} is set, but a new endpoint has no version yet; deploy first, then UpdateEndpoint"
+            raise InvalidArgument("NO_VERSION_YET", wrong, field=f"endpoint.{field}")
     return NewEndpoint(message.display_name, _policy(message.rollback_policy), message.sticky_header)
 
 

@@ -38,7 +38,7 @@ class CreateEndpointRequest(_message.Message):
     """Last part of its name: 1 to 63 of a-z, 0-9 and '-', starting with a letter; required."""
     @_builtins.property
     def endpoint(self) -> _serving_pb2.Endpoint:
-        """What to create; output only fields are ignored."""
+        """What to create; output only fields are ignored. It has no versions yet, so traffic, labels and shadow must be empty."""
 
     def __init__(
         self,
@@ -252,7 +252,9 @@ class CreateDeploymentRequest(_message.Message):
     request_id: _builtins.str
     """A UUID of the caller's choice: the same id gives the same answer again."""
     deployment_id: _builtins.str
-    """Last part of its name, the version callers name: 1 to 63 of A-Z, a-z, 0-9 and '-'. Empty: the model version's (V003)."""
+    """Last part of its name, the version callers name: 1 to 63 of A-Z, a-z, 0-9 and '-', starting with a letter, and no
+    label. Empty: the model version's (V003).
+    """
     percent: _builtins.int
     """Share of the traffic that it gets at once, in percent; the others' shrink in proportion. Unset: all, and the champion label.
     Less than 100: the label `canary` moves to it. 0: it answers only those who name it.
