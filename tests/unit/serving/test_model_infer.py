@@ -6,6 +6,7 @@ import struct
 import time
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from modelyard.core.errors import (
     Unavailable,
     Unimplemented,
 )
+from modelyard.formats.bundle import TensorSpec
 from modelyard.serving.domain.version_statistics import Timing
 from modelyard.serving.ports import Answer, Tensor
 from tests.support.inference_fakes import MAX_BATCH, MODEL, PICTURE, TABLE, Answering, Call, calls_of, infer, x_request
@@ -268,6 +270,14 @@ def test_typed_contents_that_do_not_fit_are_refused(fill: Callable[[Any], Any], 
     request = oip.ModelInferRequest(model_name=MODEL)
     fill(request.inputs.add(name="age", datatype="INT16", shape=[2, 1]))
     assert refused(request, Answering(card=TABLE)).reason == reason
+
+
+def test_very_many_typed_elements_are_refused() -> None:
+    """64 pictures of 512 x 512 in a list of numbers: reading them would hold everybody up."""
+    large = replace(PICTURE, inputs=(TensorSpec("image", "UINT8", (-1, 512, 512, 3)),))
+    request = oip.ModelInferRequest(model_name=MODEL)
+    request.inputs.add(name="image", datatype="UINT8", shape=[64, 512, 512, 3]).contents.uint_contents.append(1)
+    assert refused(request, Answering(card=large)).reason == "TOO_MANY_TYPED"
 
 
 def test_bf16_is_taken_for_fp32() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import struct
@@ -339,6 +340,23 @@ async def test_only_what_is_deployed_is_loaded() -> None:
         response = await ask(handler, "POST", f"/v2/repository/models/{MODEL}/load", {"parameters": parameters})
         assert response.status == 400
     assert repository.calls == [("unload", MODEL)] * 3 + [("load", MODEL)]
+
+
+async def test_a_caller_that_goes_away_takes_its_request_back() -> None:
+    model = Answering(hold=True)
+    waiting = asyncio.create_task(ask(rest(model), "POST", INFER, {"inputs": [X]}))
+    while not model.waiting:
+        await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert model.taken_back == 1
+    model.release()  # an answer that comes after all harms nobody
+
+
+async def test_json_that_would_take_long_to_read_is_refused() -> None:
+    status, found = await posted(b" " * (16 << 20) + b"{}")
+    assert (status, "binary_data_size" in found["error"]) == (400, True)
 
 
 async def test_the_index_lists_versions() -> None:
