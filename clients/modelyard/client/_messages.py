@@ -18,7 +18,15 @@ Floors = Mapping[str, float] | Sequence[learning_pb2.Floor]
 
 
 def import_message(
-    source: blob_pb2.Blob, file_name: str, format: int | str, task: int | str, label_column: str, usage_column: str
+    source: blob_pb2.Blob,
+    file_name: str,
+    format: int | str,
+    task: int | str,
+    label_column: str,
+    usage_column: str,
+    time_column: str = "",
+    name_pattern: str = "",
+    classes: Sequence[str] = (),
 ) -> dataset_pb2.Import:
     return dataset_pb2.Import(
         source=source,
@@ -27,6 +35,9 @@ def import_message(
         task=enum_number(learning_pb2.Task, task, "dataset_import.task"),
         label_column=label_column,
         usage_column=usage_column,
+        time_column=time_column,
+        name_pattern=name_pattern,
+        classes=classes,
     )
 
 

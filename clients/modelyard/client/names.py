@@ -42,6 +42,9 @@ class Names:
     def quality_report(self, value: str) -> str:
         return self._full("quality_report", value, ("datasets", "qualityReports"))
 
+    def dataset_export(self, value: str) -> str:
+        return self._full("dataset_export", value, ("datasets", "exports"))
+
     def training_job(self, value: str) -> str:
         return self._full("training_job", value, ("trainingJobs",))
 

@@ -11,24 +11,38 @@ import typer
 from modelyard.cli.options import Common, new_app, with_common
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from modelyard.cli.session import Session
     from modelyard.dataset.v1 import dataset_pb2
 
-app = new_app("Import, check, publish, list, show, examples.\n\n\b\nExample: modelyard dataset import flowers/ --name flowers")
+TASKS = (
+    "image_classification, image_multilabel, object_detection, semantic_segmentation, instance_segmentation, keypoint_detection, "
+    "tabular_classification, tabular_regression, audio_classification, series_classification or anomaly_detection"
+)
+FORMATS = (
+    "image_folders, idx, csv, tsv, json_lines, parquet, coco, voc, yolo, cvat, labelme, masks, colour_masks, manifest, "
+    "audio_folders, ts or sensor_csv"
+)
+
+app = new_app(
+    "Import, check, publish, export, list, show, examples.\n\n\b\nExample: modelyard dataset import flowers/ --name flowers"
+)
 
 
 @app.command("import")
 @with_common
 def import_(
     common: Common,
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Folder, CSV, Parquet, IDX or zip; or an artifact:// URI.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Folder, file, zip or tar; or an artifact:// URI.")],
     name: Annotated[str, typer.Option("--name", help="Name of the dataset; made when it does not exist.")],
-    task: Annotated[
-        str, typer.Option(help="image_classification, tabular_classification or tabular_regression. Default: detected.")
-    ] = "",
-    label: Annotated[str, typer.Option(help="Tables: the column to predict.")] = "",
+    task: Annotated[str, typer.Option(help=f"{TASKS}. Default: detected.")] = "",
+    label: Annotated[str, typer.Option(help="Tables: the column to predict. Recordings: columns of labels, with commas.")] = "",
     usage_column: Annotated[str, typer.Option(help="Tables: the column that says train, validation or test.")] = "",
-    format: Annotated[str, typer.Option(help="image_folders, csv, parquet or idx. Default: detected.")] = "",
+    format: Annotated[str, typer.Option(help=f"{FORMATS}. Default: detected.")] = "",
+    time_column: Annotated[str, typer.Option(help="Recordings: the column of the times.")] = "",
+    name_pattern: Annotated[str, typer.Option(help="Sounds: what names say, such as {label}_{speaker}_{number}.")] = "",
+    class_name: Annotated[list[str], typer.Option(help="Masks: name of value 0, then of 1...; give it again.")] = [],  # noqa: B006
 ) -> None:
     """Read data into a dataset.
 
@@ -49,7 +63,16 @@ def import_(
         with contextlib.suppress(AlreadyExists):
             datasets.create_dataset(name)
         started = datasets.create_import(
-            name, blob, file_name=file_name, format=format, task=task, label_column=label, usage_column=usage_column
+            name,
+            blob,
+            file_name=file_name,
+            format=format,
+            task=task,
+            label_column=label,
+            usage_column=usage_column,
+            time_column=time_column,
+            name_pattern=name_pattern,
+            classes=class_name,
         )
         with job_bar("import", "dataset_import") as show:
             done = datasets.wait_import(started.name, on_change=show)
@@ -76,6 +99,8 @@ def _print_import(name: str, done: dataset_pb2.Import) -> None:
         print(f"- {assumption}")
     for rejected in summary.rejected[:20]:
         print(f"left out: {rejected.path}: {rejected.reason}: {rejected.message}")
+    if done.findings:
+        print_findings(done.findings)
 
 
 @app.command("check")
@@ -144,6 +169,69 @@ def publish(
         with job_bar("publish", "dataset_version") as show:
             done = here.client.datasets.wait_dataset_version(started.name, on_change=show)
     _show_version(common, done)
+
+
+@app.command("export")
+@with_common
+def export(
+    common: Common,
+    version: Annotated[
+        str, typer.Argument(metavar="VERSION", help="A dataset version (flowers/V001), or flowers for its newest.")
+    ],
+    out: Annotated[str, typer.Argument(metavar="OUT", help="A folder to write to, or a file that ends in .zip.")],
+    format: Annotated[str, typer.Option(help=f"{FORMATS}.")],
+    lossy: Annotated[bool, typer.Option("--lossy", help="Leave out what the format cannot carry, and say what.")] = False,
+) -> None:
+    """Write a version as files of a format that other tools read.
+
+    \b
+    Example: modelyard dataset export cells/V001 cells-coco/ --format coco
+    """
+    from pathlib import Path
+
+    from modelyard.cli.live import bar, job_bar
+    from modelyard.cli.output import plain, print_json
+    from modelyard.cli.session import session
+
+    place = Path(out)
+    _check_place(place)
+    with session(common) as here:
+        started = here.client.datasets.create_dataset_export(version, format, lossy=lossy)
+        with job_bar("export", "dataset_export") as show:
+            done = here.client.datasets.wait_dataset_export(started.name, on_change=show)
+        with bar("download") as told:
+            files = _fetched(here, done, place, told)
+    if common.json:
+        print_json({**plain(done), "files": files})
+        return
+    print(f"{done.example_count} examples, {files} files: {place}")
+    for note in done.notes:
+        print(f"- {note}")
+
+
+def _check_place(place: Path) -> None:
+    """Nothing of the user's is written over."""
+    from modelyard.cli.asking import wrong
+
+    if place.is_file() or (place.is_dir() and (place.suffix.lower() == ".zip" or any(place.iterdir()))):
+        raise wrong(
+            "OUT", str(place), f"OUT is {str(place)!r}, which is there already; give an empty or a new folder, or a new file"
+        )
+
+
+def _fetched(here: Session, done: dataset_pb2.DatasetExport, place: Path, told: Any) -> int:
+    """Writes the zip, or its files into a folder; how many files there are."""
+    import tempfile
+
+    from modelyard.cli.unpack import unpack
+
+    if place.suffix.lower() == ".zip":
+        place.parent.mkdir(parents=True, exist_ok=True)
+        here.client.artifacts.download(done.archive, place, told)
+        return 1
+    place.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=place, prefix=".modelyard-") as folder:
+        return len(unpack(here.client.artifacts.download(done.archive, f"{folder}/export.zip", told), place))
 
 
 @app.command("list")

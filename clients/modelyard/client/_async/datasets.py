@@ -65,12 +65,17 @@ class AsyncDatasets(AsyncResource):
         task: learning_pb2.Task.ValueType | str = "",
         label_column: str = "",
         usage_column: str = "",
+        time_column: str = "",
+        name_pattern: str = "",
+        classes: Sequence[str] = (),
         request_id: str = "",
     ) -> dataset_pb2.Import:
-        """Starts reading a source (see `client.artifacts.upload`) into a dataset."""
+        """Starts reading a source (see `client.artifacts.upload`) into a dataset; the parameters are those of Import."""
         request = dataset_service_pb2.CreateImportRequest(
             parent=self.names.dataset(dataset),
-            dataset_import=import_message(source, file_name, format, task, label_column, usage_column),
+            dataset_import=import_message(
+                source, file_name, format, task, label_column, usage_column, time_column, name_pattern, classes
+            ),
             request_id=request_id or new_request_id(),
         )
         return await self._call("CreateImport", request, dataset_pb2.Import)
@@ -230,3 +235,54 @@ class AsyncDatasets(AsyncResource):
             page_size=page_size,
         )
         return self._items("ListExamples", request, dataset_service_pb2.ListExamplesResponse, "examples")
+
+    async def create_dataset_export(
+        self,
+        dataset_version: str,
+        format: dataset_pb2.SourceFormat.ValueType | str,
+        *,
+        lossy: bool = False,
+        request_id: str = "",
+    ) -> dataset_pb2.DatasetExport:
+        """Starts writing a version (`flowers/V002`, `flowers`) as files of a format; the result's `archive` is a zip."""
+        version = self.names.dataset_version(dataset_version)
+        number = enum_number(dataset_pb2.SourceFormat, format, "dataset_export.format")
+        request = dataset_service_pb2.CreateDatasetExportRequest(
+            parent=version.rpartition("/versions/")[0],
+            dataset_export=dataset_pb2.DatasetExport(dataset_version=version, format=number, lossy=lossy),
+            request_id=request_id or new_request_id(),
+        )
+        return await self._call("CreateDatasetExport", request, dataset_pb2.DatasetExport)
+
+    async def get_dataset_export(self, dataset_export: str) -> dataset_pb2.DatasetExport:
+        request = dataset_service_pb2.GetDatasetExportRequest(name=self.names.dataset_export(dataset_export))
+        return await self._call("GetDatasetExport", request, dataset_pb2.DatasetExport)
+
+    def list_dataset_exports(self, dataset: str, *, page_size: int = 0) -> AsyncIterator[dataset_pb2.DatasetExport]:
+        request = dataset_service_pb2.ListDatasetExportsRequest(parent=self.names.dataset(dataset), page_size=page_size)
+        return self._items("ListDatasetExports", request, dataset_service_pb2.ListDatasetExportsResponse, "dataset_exports")
+
+    def watch_dataset_export(
+        self, dataset_export: str, *, after_sequence: int = 0
+    ) -> AsyncIterator[dataset_service_pb2.WatchDatasetExportResponse]:
+        """The export now and at every change until it ends."""
+        request = dataset_service_pb2.WatchDatasetExportRequest(
+            name=self.names.dataset_export(dataset_export), after_sequence=after_sequence
+        )
+        return self._watch("WatchDatasetExport", request, dataset_service_pb2.WatchDatasetExportResponse, "dataset_export")
+
+    async def wait_dataset_export(
+        self, dataset_export: str, timeout_s: float | None = None, on_change: OnChange | None = None
+    ) -> dataset_pb2.DatasetExport:
+        """Waits for the end; `on_change` gets every WatchDatasetExportResponse. JobFailed, WaitTimeout."""
+        name = self.names.dataset_export(dataset_export)
+        request = dataset_service_pb2.WatchDatasetExportRequest(name=name)
+        answer = dataset_service_pb2.WatchDatasetExportResponse
+        return await self._wait(
+            "WatchDatasetExport", request, answer, "dataset_export", lambda: self.get_dataset_export(name), timeout_s, on_change
+        )
+
+    async def cancel_dataset_export(self, dataset_export: str) -> dataset_pb2.DatasetExport:
+        """Cancels a running export; nothing of it stays."""
+        request = dataset_service_pb2.CancelDatasetExportRequest(name=self.names.dataset_export(dataset_export))
+        return await self._call("CancelDatasetExport", request, dataset_pb2.DatasetExport)
