@@ -146,8 +146,9 @@ class ProcessComputer:
 
     def _done(self, worker: WorkerProcess, message: memoryview) -> None:
         _, _, _, _, number, input_ns, infer_ns, output_ns = DONE.unpack(message)
-        call = self._calls.pop(number)
+        call = self._calls[number]
         outputs = worker.outputs(call.slot)
+        del self._calls[number]  # not before: whoever is in there is told when the process turns out to be broken
         call.ended(Computed(outputs, input_ns, infer_ns, output_ns))
         for view in outputs:
             view.release()
@@ -155,10 +156,14 @@ class ProcessComputer:
 
     def _ended(self, worker: WorkerProcess, message: memoryview) -> None:
         kind, _, _, _, number, needed = ENDED.unpack_from(message)
-        call = self._calls.pop(number)
-        worker.free(call.slot)
+        call = self._calls[number]
         if kind == Kind.TOO_SMALL:
             worker.needs(needed)
+        elif kind != Kind.WRONG:
+            raise ValueError("a message of no known kind")
+        del self._calls[number]
+        worker.free(call.slot)
+        if kind == Kind.TOO_SMALL:
             self.begin(call.batch, call.rows, call.ended)
         else:
             call.ended(error_from_json(bytes(message[ENDED.size :])))
