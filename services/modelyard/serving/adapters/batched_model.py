@@ -108,6 +108,7 @@ class BatchedModel:
         self._next_call = 0
         self._planned = self._asking = self._closing = False
         self._closed = threading.Event()
+        self._finishing = threading.Lock()
 
     @property
     def condition(self) -> Condition:
@@ -149,7 +150,10 @@ class BatchedModel:
             self._begin_close()
         else:
             loop.call_soon_threadsafe(self._begin_close)
-            self._closed.wait(CLOSE_S)
+            end = time.monotonic() + CLOSE_S
+            while not self._closed.wait(0.5) and loop.is_running() and time.monotonic() < end:
+                pass
+            self._finish()
 
     def _take_back(self, request: Waiting[Asked]) -> None:
         self._queue.take_back(request)
@@ -243,9 +247,10 @@ class BatchedModel:
 
     def _finish(self) -> None:
         self._closing = True
-        if not self._closed.is_set():
-            self._closed.set()
-            self._computer.close()
+        with self._finishing:
+            if not self._closed.is_set():
+                self._computer.close()
+                self._closed.set()
 
 
 def _kind(tensors: Sequence[Tensor]) -> Hashable:

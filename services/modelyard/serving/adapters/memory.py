@@ -10,11 +10,14 @@ from modelyard.serving.domain.memory import check_free
 Read = Callable[[str], str]
 
 
-def check_memory(bundle_bytes: int, neighbours: Iterable[int] = ()) -> None:
-    """Whether a bundle may be loaded beside the processes with these numbers. Raises ResourceExhausted NOT_ENOUGH_MEMORY."""
+def check_memory(bundle_bytes: int, neighbours: Iterable[int] = (), loading: int = 0) -> None:
+    """Whether a bundle may be loaded beside the processes with these numbers, and others that need `loading` bytes just now.
+
+    Raises ResourceExhausted NOT_ENOUGH_MEMORY.
+    """
     free = free_bytes()
     if free is not None:
-        check_free(bundle_bytes, free, sum(map(headroom_bytes, neighbours)))
+        check_free(bundle_bytes, free, loading + sum(map(headroom_bytes, neighbours)))
 
 
 def free_bytes(read: Read = lambda name: Path(name).read_text()) -> int | None:

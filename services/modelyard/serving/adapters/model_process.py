@@ -8,9 +8,12 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+from weakref import WeakSet
 
 import structlog
 
@@ -26,6 +29,7 @@ from modelyard.serving.domain.channel import DONE, ENDED, Kind, error_from_json
 from modelyard.serving.domain.cpu_budget import CpuBudget
 from modelyard.serving.domain.drift import DriftScore, scores_from_json
 from modelyard.serving.domain.endpoint import Condition, DeploymentState
+from modelyard.serving.domain.memory import needed_bytes
 from modelyard.serving.domain.version_statistics import VersionStatistics
 from modelyard.serving.handlers.proven_model import LoadOptions
 
@@ -111,6 +115,12 @@ class ProcessComputer:
         """See ServedModel."""
         worker = self._worker
         return worker.memory_bytes() if worker is not None else 0
+
+    @property
+    def pid(self) -> int:
+        """The number of its process; 0 while there is none."""
+        worker = self._worker
+        return worker.child.pid if worker is not None else 0
 
     def drift(self) -> tuple[DriftScore, ...]:
         """The scores that its process told last."""
@@ -268,6 +278,9 @@ class ProcessLoader:
     memory_bytes: int = 0
     budget: CpuBudget = field(init=False)
     zygote: Zygote = field(default_factory=Zygote)
+    _computers: WeakSet[ProcessComputer] = field(default_factory=WeakSet)
+    _loading: dict[object, int] = field(default_factory=dict)
+    _guard: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         self.budget = CpuBudget(self.options.cores)
@@ -275,16 +288,31 @@ class ProcessLoader:
     def load(self, bundle: Path, *, model: str, version: str) -> BatchedModel:
         """See ServedModelLoader.load."""
         card = open_bundle(bundle).card
-        check_memory(bundle.stat().st_size)
         start = _Start(self.zygote, WorkerOrder(bundle, self.options, self.memory_bytes), card)
-        worker = start()
+        with self._admitted(bundle.stat().st_size):
+            worker = start()
         facts, statistics = worker.facts, VersionStatistics()
         limits = BatchLimits(facts.most_rows, self.most_bytes, self.queue)
         computer = ProcessComputer(worker, start, statistics, self.timeout_s, f"{model}/{version}")
         log.info(
             "model loaded", model=model, version=version, threads=facts.threads, calls=facts.calls, most_rows=facts.most_rows
         )
+        with self._guard:
+            self._computers.add(computer)
         return BatchedModel(card, facts, computer, self.budget, limits, statistics)
+
+    @contextmanager
+    def _admitted(self, size: int) -> Iterator[None]:
+        """Memory for the bundle, beside what runs and what is being loaded. Raises ResourceExhausted NOT_ENOUGH_MEMORY."""
+        load = object()
+        with self._guard:
+            check_memory(size, [computer.pid for computer in self._computers], sum(self._loading.values()))
+            self._loading[load] = needed_bytes(size)
+        try:
+            yield
+        finally:
+            with self._guard:
+                del self._loading[load]
 
     def close(self) -> None:
         """Ends the zygote; what it made ends with the channels of the models."""
