@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any, Final, NamedTuple
 
 from google.protobuf.message import DecodeError
@@ -44,20 +44,20 @@ def read_inputs(request: oip.ModelInferRequest, signature: Signature) -> tuple[l
     Nothing is decoded whose name, datatype and shape are not right. Raises InvalidArgument naming the input, Unimplemented.
     """
     inputs, raw = request.inputs, request.raw_input_contents
-    if len(inputs) == 1 == len(raw) == len(signature.inputs):
-        tensor = inputs[0]
-        rule = signature.inputs.get(tensor.name)
-        if rule is not None and rule.plain and not tensor.parameters and not tensor.HasField("contents"):
-            shape, data = tuple(tensor.shape), raw[0]
-            if (
-                tensor.datatype == rule.datatype
-                and shape[1:] == rule.trailing
-                and shape
-                and 0 < shape[0] <= signature.max_batch
-                and len(data) == shape[0] * rule.example_bytes
-            ):
-                return [Tensor(rule.spec.name, rule.datatype, shape, data)], shape[0]
-    return _read_any(inputs, raw, signature)
+    if raw and len(raw) != len(inputs):
+        message = f"raw_input_contents holds {len(raw)} entries for {len(inputs)} inputs; it must hold one for each"
+        raise InvalidArgument("RAW_CONTENTS_MISMATCH", message, field="raw_input_contents", entries=len(raw))
+    found: dict[str, Tensor] = {}
+    for index, tensor in enumerate(inputs):
+        data = raw[index] if raw else None
+        made = _plain(tensor, data, signature) if data is not None else None
+        if made is None or made.name in found:
+            made = _checked(tensor, data, signature, found)
+        found[made.name] = made
+    if len(found) == 1 == len(signature.inputs):
+        only = list(found.values())
+        return only, only[0].shape[0]
+    return complete(signature, found)
 
 
 def wanted_outputs(request: oip.ModelInferRequest, signature: Signature) -> list[Wanted] | None:
@@ -105,20 +105,32 @@ def parameter(parameters: Mapping[str, oip.InferParameter], name: str) -> Any:
     return None if kind is None else getattr(found, kind)
 
 
-def _read_any(
-    inputs: Sequence[oip.ModelInferRequest.InferInputTensor], raw: Sequence[bytes], signature: Signature
-) -> tuple[list[Tensor], int]:
-    if raw and len(raw) != len(inputs):
-        message = f"raw_input_contents holds {len(raw)} entries for {len(inputs)} inputs; it must hold one for each"
-        raise InvalidArgument("RAW_CONTENTS_MISMATCH", message, field="raw_input_contents", entries=len(raw))
-    found: dict[str, Tensor] = {}
-    for index, tensor in enumerate(inputs):
-        rule = rule_of(signature, tensor.name, found)
-        if tensor.parameters:
-            _refuse_shared_memory(tensor.name, tensor.parameters)
-        shape = checked_shape(rule, tensor.datatype, tensor.shape, signature.max_batch)
-        found[tensor.name] = _raw(rule, tensor, shape, raw[index]) if raw else _typed(rule, tensor, shape)
-    return complete(signature, found)
+def _plain(tensor: oip.ModelInferRequest.InferInputTensor, data: bytes, signature: Signature) -> Tensor | None:
+    """The tensor, where it is raw, of the card's own type, and right in all: what nearly all are. None: look closer."""
+    rule = signature.inputs.get(tensor.name)
+    if rule is None or not rule.plain or tensor.parameters or tensor.HasField("contents"):
+        return None
+    shape = tuple(tensor.shape)
+    if (
+        tensor.datatype == rule.datatype
+        and shape[1:] == rule.trailing
+        and shape
+        and 0 < shape[0] <= signature.max_batch
+        and len(data) == shape[0] * rule.example_bytes
+    ):
+        return Tensor(rule.spec.name, rule.datatype, shape, data)
+    return None
+
+
+def _checked(
+    tensor: oip.ModelInferRequest.InferInputTensor, data: bytes | None, signature: Signature, taken: Collection[str]
+) -> Tensor:
+    """Any other tensor, or what is wrong with it."""
+    rule = rule_of(signature, tensor.name, taken)
+    if tensor.parameters:
+        _refuse_shared_memory(tensor.name, tensor.parameters)
+    shape = checked_shape(rule, tensor.datatype, tensor.shape, signature.max_batch)
+    return _typed(rule, tensor, shape) if data is None else _raw(rule, tensor, shape, data)
 
 
 def _raw(rule: InputRule, tensor: oip.ModelInferRequest.InferInputTensor, shape: tuple[int, ...], raw: bytes) -> Tensor:
