@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client import REGISTRY
 
 from modelyard.core.errors import InvalidArgument, ResourceExhausted
@@ -250,6 +251,14 @@ def test_a_hundred_calls_at_once_on_one_connection(channel: grpc.Channel) -> Non
 def test_uploads_and_downloads_of_many_messages(channel: grpc.Channel) -> None:
     assert channel.stream_unary(f"{S}Total")((bytes(MIB) for _ in range(100)), timeout=60) == str(100 * MIB).encode()
     assert sum(len(message) for message in channel.unary_stream(f"{S}Count")(b"100", timeout=60)) == 100 * MIB
+
+
+def test_health_can_be_watched(server: Served, channel: grpc.Channel) -> None:
+    watched = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service="sample.Sample"))
+    assert next(watched).status == health_pb2.HealthCheckResponse.SERVING
+    server.run(server.server.drain())
+    assert next(watched).status == health_pb2.HealthCheckResponse.NOT_SERVING
+    watched.cancel()
 
 
 async def test_an_aio_client(server: Served) -> None:

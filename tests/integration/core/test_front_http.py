@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from modelyard.core.errors import InvalidArgument
+from modelyard.core.errors import InvalidArgument, Unavailable
 from modelyard.core.rpc.loop import new_event_loop
 from modelyard.core.rpc.server import RpcServer
 from modelyard.core.settings import CoreSettings
@@ -82,6 +83,18 @@ def test_gRPC_on_a_port_with_http_and_http_on_a_port_without(server: Served) -> 
     with served() as only_grpc:
         assert curl("-w", "%{http_code}", f"http://{only_grpc.address}/").endswith(b"404")
         assert curl("-w", "%{http_code}", "--http2-prior-knowledge", f"http://{only_grpc.address}/").endswith(b"415")
+
+
+def test_a_port_that_is_taken_is_named(server: Served) -> None:
+    with pytest.raises(Unavailable, match=f"127.0.0.1:{server.port} cannot be listened on"), served(port=server.port):
+        pass
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="there is no IPv6 here")
+def test_every_interface_is_ipv4_and_ipv6() -> None:
+    with served(http=hello, host="::") as running:
+        assert curl(f"http://127.0.0.1:{running.port}/x") == b"/x"
+        assert curl(f"http://[::1]:{running.port}/x") == b"/x"
 
 
 def test_without_uvloop() -> None:
@@ -153,6 +166,7 @@ def test_https(certificate: tuple[Path, Path], version: str, loop_factory: Any) 
         assert curl(*given, "-w", " %{http_version}", url).decode() == f"/x {version}"
 
 
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
 def test_old_tls_is_refused(certificate: tuple[Path, Path]) -> None:
     with served(http=hello, tls_certificate=certificate[0], tls_key=certificate[1]) as running:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
