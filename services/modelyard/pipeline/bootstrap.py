@@ -16,6 +16,7 @@ from modelyard.pipeline.handlers.reevaluations import KIND as REEVALUATION
 from modelyard.pipeline.handlers.reevaluations import Reevaluating, run_reevaluation, start_due
 from modelyard.pipeline.handlers.runs import KIND
 from modelyard.pipeline.ports import Services, ServicesOf, Watching, WatchingOf
+from modelyard.pipeline.rpc.metrics import refresh
 from modelyard.pipeline.rpc.reevaluation_servicer import ReevaluationServicer
 from modelyard.pipeline.rpc.servicer import PipelineServicer
 from modelyard.pipeline.settings import PipelineSettings
@@ -45,7 +46,7 @@ def build(platform: Platform, *, services_of: ServicesOf | None = None, watching
     servicer = PipelineServicer(platform.jobs, services_of)
     ports = Reevaluating(platform.resources, platform.jobs, watching_of, now)
     reevaluations = ReevaluationServicer(ports)
-    scheduler = Scheduler(partial(start_due, ports), settings.reevaluation_check_s)
+    scheduler = Scheduler([partial(start_due, ports), partial(refresh, ports)], settings.reevaluation_check_s)
     mounts = [
         Mount("modelyard.pipeline.v1.PipelineService", partial(add_PipelineServiceServicer_to_server, servicer)),
         Mount("modelyard.pipeline.v1.ReevaluationService", partial(add_ReevaluationServiceServicer_to_server, reevaluations)),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Iterator
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
+from prometheus_client import REGISTRY
 
 from modelyard.client import AlreadyExists, Client, InvalidArgument, NotFound
 from modelyard.core import errors
@@ -14,7 +16,7 @@ from modelyard.core.platform import Platform
 from modelyard.pipeline.v1 import reevaluation_pb2 as pb
 from modelyard.type.v1 import job_pb2, learning_pb2
 from tests.support.pipeline_fakes import PARENT, World
-from tests.support.reevaluation_fakes import DATASET, GATE, FakeWatching, ended, make_due, running, until, wanted
+from tests.support.reevaluation_fakes import DATASET, ENDPOINT, GATE, FakeWatching, ended, make_due, running, until, wanted
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +33,15 @@ def here(tmp_path_factory: pytest.TempPathFactory, watching: FakeWatching) -> It
 @pytest.fixture(scope="module")
 def client(here: tuple[Client, Platform]) -> Client:
     return here[0]
+
+
+def gauge_becomes(name: str, value: float) -> None:
+    """What Prometheus reads of the re-evaluation "digits" becomes this, once the scheduler has looked."""
+    labels = {"reevaluation": f"{PARENT}/reevaluations/digits", "endpoint": ENDPOINT}
+    deadline = time.monotonic() + 10
+    while (found := REGISTRY.get_sample_value(f"modelyard_reevaluation_{name}", labels)) != pytest.approx(value):
+        assert time.monotonic() < deadline, found
+        time.sleep(0.05)
 
 
 def test_it_runs_by_itself_and_says_what_it_finds(here: tuple[Client, Platform], watching: FakeWatching) -> None:
@@ -65,6 +76,9 @@ def test_it_runs_by_itself_and_says_what_it_finds(here: tuple[Client, Platform],
     assert third.results[0].evaluation == result.evaluation  # nothing changed: it is not scored again
     assert third.results[0].verdict == pb.REEVALUATION_VERDICT_DRIFTED
     assert len(watching.scored) == scored
+
+    gauge_becomes("drifted", 1)
+    gauge_becomes("loss", 0.25)
 
     watching.publish("V003", 185, 15)
     client.reevaluations.run_reevaluation("digits")

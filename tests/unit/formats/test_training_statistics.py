@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -116,6 +116,7 @@ def test_new_words_are_counted_among_the_rare() -> None:
     assert "new or rare" in made.bin_text(2)
 
 
+@settings(deadline=None)
 @given(arrays.arrays(np.float64, st.integers(5, 300), elements=st.floats(-1e6, 1e6) | st.just(float("nan"))))
 def test_every_example_is_in_one_bin(values: np.ndarray) -> None:
     for made in statistics_of({(INPUT, "x"): values}):
@@ -125,6 +126,7 @@ def test_every_example_is_in_one_bin(values: np.ndarray) -> None:
         assert parse_statistics(statistics_json(TrainingStatistics(9, 9, (made,)))).features == (made,)
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(max_size=3), min_size=5, max_size=200))
 def test_every_word_is_in_one_bin(words: list[str]) -> None:
     values = text(*words)

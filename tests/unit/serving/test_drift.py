@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelyard.formats.observed_features import INPUT, OUTPUT
@@ -108,6 +108,7 @@ def test_the_index_of_shares() -> None:
     assert stability_index(reference, now) == pytest.approx(expected, rel=1e-4)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 5000)), min_size=2, max_size=60))
 def test_the_index_is_finite_and_not_negative(pairs: list[tuple[int, int]]) -> None:
     reference, now = (np.array(side) for side in zip(*pairs, strict=True))

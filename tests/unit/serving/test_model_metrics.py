@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from modelyard.core.rpc.shell import CALLS
+from modelyard.pipeline.rpc import metrics as pipeline_metrics
 from modelyard.serving.domain.drift import Direction, DriftScore, Level
 from modelyard.serving.domain.endpoint import Condition, DeploymentState
 from modelyard.serving.domain.version_statistics import LATENCY_BOUNDS_MS, Timing, VersionStatistics
@@ -189,6 +190,7 @@ def test_the_dashboard_names_metrics_that_exist() -> None:
     text = exposition().decode()
     known = {sample.name for family in text_string_to_metric_families(text) for sample in family.samples}
     known |= {name for name, _ in scraped(registry_with(busy_model()))}
+    known |= {family.name for gauge in (pipeline_metrics.DRIFTED, pipeline_metrics.LOSS) for family in gauge.collect()}
     dashboard = json.loads(DASHBOARD.read_text())
     queries = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
     named = {name for query in queries for name in re.findall(r"\b(?:modelyard|nv)_[a-z0-9_]+", query)}

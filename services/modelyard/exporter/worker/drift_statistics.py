@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelyard.formats.bundle import Bundle, BundleCard, add_statistics, open_bundle
-from modelyard.formats.dataset import IMAGE, TEST, TRAIN, VALIDATION, DatasetReader
+from modelyard.formats.dataset import IMAGE, TABLE, TEST, TRAIN, VALIDATION, DatasetReader
 from modelyard.formats.observed_features import Observed, file_features, observed_inputs, observed_outputs
 from modelyard.formats.training_statistics import TrainingStatistics, statistics_of
 from modelyard.runtime.model import load_model
@@ -35,9 +35,9 @@ SEED: Final = 0
 
 
 def write_statistics(path: Path, reader: DatasetReader) -> BundleCard:
-    """Adds the statistics to the bundle at `path`; its card. Without enough training examples it stays as it is."""
+    """Adds the statistics to the bundle at `path`; its card. Without enough training pictures or rows it stays as it is."""
     bundle = open_bundle(path)
-    if len(reader.indices(TRAIN)) < LEAST_EXAMPLES:
+    if reader.descriptor.kind not in (IMAGE, TABLE) or len(reader.indices(TRAIN)) < LEAST_EXAMPLES:
         return bundle.card
     return add_statistics(path, training_statistics(bundle, reader))
 

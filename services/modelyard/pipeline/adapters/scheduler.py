@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -11,10 +11,10 @@ log = structlog.get_logger()
 
 
 class Scheduler:
-    """Calls `due` every `every_s` seconds; what it raises is logged, and it is called again."""
+    """Calls each of `duties` every `every_s` seconds; what one raises is logged, and it is called again."""
 
-    def __init__(self, due: Callable[[], object], every_s: float) -> None:
-        self._due = due
+    def __init__(self, duties: Sequence[Callable[[], object]], every_s: float) -> None:
+        self._duties = duties
         self._every_s = every_s
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reevaluations", daemon=True)
@@ -31,7 +31,8 @@ class Scheduler:
 
     def _run(self) -> None:
         while not self._stopped.wait(self._every_s):
-            try:
-                self._due()
-            except Exception:
-                log.exception("re-evaluations could not be started")
+            for duty in self._duties:
+                try:
+                    duty()
+                except Exception:
+                    log.exception("a look at what is due failed")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -15,7 +16,7 @@ from modelyard.core.errors import NotFound
 from modelyard.core.jobs.job import Document, Job, JobState, Steps
 from modelyard.core.requests import Request
 from modelyard.core.resources import Resource
-from modelyard.pipeline.domain.reevaluation import ReevaluationResult, ReevaluationSpec, complete, judge, nothing_new
+from modelyard.pipeline.domain.reevaluation import Judgement, ReevaluationResult, ReevaluationSpec, complete, judge, nothing_new
 from modelyard.pipeline.handlers.follow import follow
 from modelyard.pipeline.ports import ServicesOf, WatchingOf
 
@@ -129,18 +130,33 @@ def start_run(ports: Reevaluating, resource: Resource) -> Job:
 
 def start_due(ports: Reevaluating) -> list[str]:
     """Starts every run whose time has come; their names. What was missed while no server ran is made up for once."""
-    now, token, started = ports.now(), "", []
+    now, started = ports.now(), []
+    for resource in _every(ports):
+        if datetime.fromisoformat(resource.document["next_time"]) <= now:
+            with suppress(NotFound):  # deleted meanwhile
+                started.append(start_run(ports, resource).name)
+    return started
+
+
+def latest_judgements(ports: Reevaluating) -> list[tuple[str, str, Judgement]]:
+    """By re-evaluation its name, its endpoint's, and what the last run found that came to a result."""
+    found = []
+    for resource in _every(ports):
+        shown = view(ports, resource)
+        result = next((each for job in shown.runs if (each := result_of(job)) is not None), None)
+        if result is not None:
+            found.append((resource.name, shown.spec.endpoint, result.judgement))
+    return found
+
+
+def _every(ports: Reevaluating) -> Iterator[Resource]:
+    token = ""
     while True:
         page = ports.resources.list(COLLECTION, page_size=1000, page_token=token)
-        for resource in page.items:
-            if datetime.fromisoformat(resource.document["next_time"]) <= now:
-                try:
-                    started.append(start_run(ports, resource).name)
-                except NotFound:  # deleted meanwhile
-                    continue
+        yield from page.items
         token = page.next_page_token
         if not token:
-            return started
+            return
 
 
 def result_of(job: Job) -> ReevaluationResult | None:
