@@ -14,6 +14,7 @@ from modelyard.formats.bundle import BundleCard, PictureInput, Source, TensorSpe
 from modelyard.serving.domain.endpoint import Condition, DeploymentState
 from modelyard.serving.domain.tensors import join_bytes
 from modelyard.serving.domain.version_statistics import Timing, VersionStatistics
+from modelyard.serving.handlers.predict import Predictions
 from modelyard.serving.handlers.registry import Entry, Registry
 from modelyard.serving.ports import Answer, Batching, Done, Tensor
 from modelyard.serving.rpc.inference_calls import InferenceCalls
@@ -100,12 +101,12 @@ def answer_of(card: BundleCard, rows: int) -> Answer:
     return Answer(tuple(tensors), Timing(10, 20, 30, 40, rows))
 
 
-def calls_of(model: Answering, name: str = MODEL, version: str = "V001") -> InferenceCalls:
+def calls_of(model: Answering, name: str = MODEL, version: str = "V001", most_bytes: int = 1 << 20) -> InferenceCalls:
     """A server of this one model."""
     registry = Registry()
     registry.put(Entry(name, version, datetime(2026, 1, 1, tzinfo=UTC), Condition(DeploymentState.READY), model))
     registry.set_complete()
-    return InferenceCalls(registry, Signatures(MAX_BATCH))
+    return InferenceCalls(registry, Signatures(MAX_BATCH), Predictions(lambda route, inputs, rows, answer: None, most_bytes))
 
 
 @dataclass

@@ -46,7 +46,7 @@ def build(
         registry=registry,
     )
     background = Background(deployer, settings.reconcile_s, settings.retry_failed_s)
-    plane = data_plane(registry, deployed_models(deployer), settings.max_batch_size)
+    plane = data_plane(registry, deployed_models(deployer), settings.max_batch_size, 4 * settings.max_message_bytes)
 
     def stop() -> None:
         background.stop()

@@ -122,7 +122,7 @@ async def serve_bundles(offered: Sequence[Offered], settings: ServingSettings, o
 
 
 async def _serve(bundles: Bundles, settings: ServingSettings, on_ready: Callable[[int], None]) -> None:
-    plane = data_plane(bundles.registry, bundles.repository(), settings.max_batch_size)
+    plane = data_plane(bundles.registry, bundles.repository(), settings.max_batch_size, 4 * settings.max_message_bytes)
     server = RpcServer([plane.mount], settings, tracing.traced_natives(plane.natives), tracing.traced_http(plane.http))
     port = await server.start()
     await server.ready()

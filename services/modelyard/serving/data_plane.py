@@ -10,6 +10,7 @@ from inference import grpc_service_pb2 as oip
 from inference.grpc_service_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
 from modelyard.core.http.calls import HttpHandler, UnaryHandler
 from modelyard.core.rpc.server import Mount
+from modelyard.serving.handlers.predict import MOST_BYTES, Predictions
 from modelyard.serving.handlers.registry import Registry
 from modelyard.serving.handlers.repository import Repository
 from modelyard.serving.handlers.shadow import mirror
@@ -29,10 +30,13 @@ class DataPlane:
     http: HttpHandler
 
 
-def data_plane(registry: Registry, repository: Repository, max_batch: int) -> DataPlane:
-    """Answers for what is registered; `max_batch`: most examples of one request."""
+def data_plane(registry: Registry, repository: Repository, max_batch: int, most_bytes: int = MOST_BYTES) -> DataPlane:
+    """Answers for what is registered.
+
+    `max_batch`: most examples of one request; `most_bytes`: inputs of all requests on their way together.
+    """
     COLLECTOR.watch(registry)
-    calls = InferenceCalls(registry, Signatures(max_batch), mirror)
+    calls = InferenceCalls(registry, Signatures(max_batch), Predictions(mirror, most_bytes))
     servicer = InferenceServicer(calls, repository, max_batch)
     mount = Mount(SERVICE, partial(add_GRPCInferenceServiceServicer_to_server, servicer), oip.DESCRIPTOR.pool)
     return DataPlane(mount, servicer.natives(), Rest(calls, repository, max_batch))

@@ -370,6 +370,39 @@ def test_what_the_model_does_not_take_is_told_and_counted(error: ModelyardError,
     assert (model.statistics.failures, model.statistics.rejected) == (failures, 1 - failures)
 
 
+def test_no_more_bytes_are_taken_than_there_is_room_for() -> None:
+    """Of the inputs of all requests on their way; what is answered, fails or is taken back makes room again."""
+    model = Answering(hold=True)
+    calls = calls_of(model, most_bytes=100)
+    ended = [Call() for _ in range(6)]
+    for call in ended:
+        calls.model_infer(call, x_request().SerializeToString())
+    for _ in range(2):
+        with pytest.raises(ResourceExhausted) as error:
+            calls.model_infer(Call(), x_request().SerializeToString())
+        assert error.value.reason == "TOO_MANY_BYTES"
+        assert error.value.retry_after_s
+    assert model.statistics.rejected == 2
+    model.release()
+    assert calls.predictions.held_bytes == 80
+    for _ in range(2):
+        assert ended[1].cancel is not None
+        ended[1].cancel()
+    model.release()
+    assert calls.predictions.held_bytes == 64
+    model.refusal = Unavailable("MODEL_UNHEALTHY", "ended")
+    with pytest.raises(Unavailable):
+        calls.model_infer(Call(), x_request().SerializeToString())
+    assert calls.predictions.held_bytes == 64
+    while model.waiting:
+        model.release()
+    assert calls.predictions.held_bytes == 0
+
+
+def test_a_request_larger_than_all_the_room_is_taken_alone() -> None:
+    assert infer(calls_of(Answering(), most_bytes=1), x_request())
+
+
 @pytest.mark.parametrize("outcome", [None, Unavailable("MODEL_CRASHED", "it ended")])
 def test_a_call_that_has_ended_is_held_by_nobody(outcome: ModelyardError | None) -> None:
     """The model may hold the request, and the call what takes it back: without care a ring, with all tensors in it."""

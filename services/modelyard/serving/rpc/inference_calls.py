@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from inference import grpc_service_pb2 as oip
 from modelyard.core.errors import InvalidArgument, ModelyardError
 from modelyard.core.http.calls import UnaryCall
-from modelyard.serving.handlers.predict import Mirror, count_refusal, predict
+from modelyard.serving.handlers.predict import Predictions, count_refusal
 from modelyard.serving.handlers.registry import Registry
 from modelyard.serving.handlers.router import Route, route, sticky_header
 from modelyard.serving.ports import Answer
@@ -41,17 +41,13 @@ class Caller(Protocol):
         """Takes why there is none."""
 
 
-def no_mirror(chosen: Route, inputs: object, rows: int, answer: Answer) -> None:
-    """For a server without shadows."""
-
-
 class InferenceCalls:
     """Answers ModelInferRequests."""
 
-    def __init__(self, registry: Registry, signatures: Signatures, mirror: Mirror = no_mirror) -> None:
+    def __init__(self, registry: Registry, signatures: Signatures, predictions: Predictions) -> None:
         self.registry = registry
         self.signatures = signatures
-        self.mirror = mirror
+        self.predictions = predictions
 
     def model_infer(self, call: UnaryCall, message: bytes) -> None:
         """The UnaryHandler of ModelInfer."""
@@ -72,7 +68,7 @@ class InferenceCalls:
             if request.parameters:
                 deadline = earlier(deadline, parameter(request.parameters, TIMEOUT))
             receiver = _Receiver(signature, request_id, wanted, caller)
-            return predict(chosen, inputs, rows, begun_ns=begun_ns, deadline=deadline, receiver=receiver, mirror=self.mirror)
+            return self.predictions.begin(chosen, inputs, rows, begun_ns, deadline, receiver)
         except ModelyardError as error:
             count_refusal(statistics, error, begun_ns)
             raise

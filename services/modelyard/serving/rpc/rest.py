@@ -26,7 +26,7 @@ from modelyard.core.errors import (
     Unimplemented,
 )
 from modelyard.core.http.calls import HttpRequest, HttpResponse
-from modelyard.serving.handlers.predict import count_refusal, predict
+from modelyard.serving.handlers.predict import count_refusal
 from modelyard.serving.handlers.registry import Registry
 from modelyard.serving.handlers.repository import Repository, check_load_parameters
 from modelyard.serving.handlers.router import Route
@@ -173,7 +173,7 @@ class Rest:
         encoding = request.headers.get("accept-encoding", "")
         receiver.make = lambda answer: rest_answer(signature, asked.request_id, wanted, answer, encoding)
         deadline = earlier(None, asked.parameters.get(TIMEOUT))
-        return predict(chosen, inputs, rows, begun_ns=begun_ns, deadline=deadline, receiver=receiver, mirror=self._calls.mirror)
+        return self._calls.predictions.begin(chosen, inputs, rows, begun_ns, deadline, receiver)
 
     async def no_regions(self, request: HttpRequest, names: dict[str, str]) -> HttpResponse:
         """Regions of shared memory: clients ask when they start; there are none."""
