@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import grpc
+from google.protobuf import duration_pb2
 from google.protobuf.empty_pb2 import Empty
 
 from inference import grpc_service_pb2 as oip
@@ -317,6 +318,9 @@ class Serving(serving_service_pb2_grpc.ServingServiceServicer):
             ],
             labels=[serving_pb2.Label(label="canary", deployment="V002")],
             shadow=serving_pb2.Shadow(deployment="V002", percent=50),
+            rollback_policy=serving_pb2.RollbackPolicy(
+                window=duration_pb2.Duration(seconds=600), max_error_rate=0.01, max_latency_ratio=2, min_requests=50
+            ),
             etag="e1",
         )
 

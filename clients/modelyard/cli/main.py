@@ -24,7 +24,7 @@ COMMANDS: Final = {
     "evaluate": "Score an export's bytes.",
     "deploy": "Serve an export behind an endpoint, if the gate says yes.",
     "passport": "Show or verify the signed record of an artifact.",
-    "endpoint": "List, show, traffic, label, shadow, rollback, history, stats, delete, events.",
+    "endpoint": "List, show, set, traffic, label, shadow, rollback, history, stats, delete, events.",
     "predict": "Ask an endpoint about pictures or rows.",
     "watch": "Endpoints scored on newly labelled examples: add, list, show, run, delete.",
     "model": "List, show, import.",

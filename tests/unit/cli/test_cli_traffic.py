@@ -114,3 +114,16 @@ def test_deploying_with_a_share_and_another_name(run: Any, yard: Yard) -> None:
     run("deploy", "x1", "--endpoint", "flowers")
     assert not yard.serving.requests[-1].HasField("percent")
     assert run("deploy", "x1", "--endpoint", "flowers", "--percent", "101").status == 2
+
+
+def test_the_policy_is_shown_and_changed_bit_by_bit(run: Any, yard: Yard) -> None:
+    shown = run("endpoint", "set", "flowers")
+    assert "for 10 min 00 s after a change: more than 1 % failed, p99 above 2 times before, from 50 requests on" in shown.out
+    assert yard.serving.requests == []
+    run("endpoint", "set", "flowers", "--max-error-rate", "0.05", "--window", "1h", "--no-rollback", "--sticky-header", "x-user")
+    [request] = yard.serving.requests
+    policy = request.endpoint.rollback_policy
+    assert (policy.max_error_rate, policy.window.seconds, policy.disabled, policy.min_requests) == (0.05, 3600, True, 50)
+    assert sorted(request.update_mask.paths) == ["rollback_policy", "sticky_header"]
+    assert (request.endpoint.sticky_header, request.endpoint.etag) == ("x-user", "e1")
+    assert run("endpoint", "set", "flowers", "--window", "soon").status == 2

@@ -6,13 +6,13 @@ from typing import Annotated
 
 import typer
 
-from modelyard.cli.commands import endpoint_traffic
+from modelyard.cli.commands import endpoint_settings, endpoint_traffic
 from modelyard.cli.options import Common, new_app, with_common
 
 app = new_app(
-    "List, show, traffic, label, shadow, rollback, history, stats, delete, events.\n\n\b\nExample: modelyard endpoint list"
+    "List, show, set, traffic, label, shadow, rollback, history, stats, delete, events.\n\n\b\nExample: modelyard endpoint list"
 )
-app.registered_commands += endpoint_traffic.app.registered_commands
+app.registered_commands += endpoint_traffic.app.registered_commands + endpoint_settings.app.registered_commands
 
 Name = Annotated[str, typer.Argument(metavar="ENDPOINT", help="The endpoint's name.")]
 
