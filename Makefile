@@ -10,7 +10,7 @@ WORKERS ?= 3
 # Where it is set, every process compiles every module anew: torch alone takes 10 seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install quickstart test lint format types proto proto-check proto-release bench e2e clean
+.PHONY: install quickstart test lint format types proto proto-check proto-release bench bench-peers soak e2e clean
 
 install: $(STAMP)
 
@@ -65,7 +65,16 @@ proto-release: $(STAMP)
 
 bench: $(STAMP)
 	@$(RUN)/python tests/bench/training.py
-	@$(RUN)/python tests/bench/serving.py
+	@$(RUN)/python tests/bench/peers/run.py --only ours,in-process
+
+# Ours beside KServe, MLServer and Triton; each gets an environment in the user's cache the first time (2 GB in all).
+bench-peers: $(STAMP)
+	@$(RUN)/python tests/bench/peers/setup.py || true
+	@$(RUN)/python tests/bench/peers/run.py --picture docs/pictures/peers.svg
+
+# An hour and a half; `python tests/bench/soak.py --short` takes some minutes.
+soak: $(STAMP)
+	@$(RUN)/python tests/bench/soak.py
 
 e2e: $(STAMP)
 	@$(RUN)/python -m pytest -q tests/e2e

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,22 @@ from tests.bench.peers.speed import Speed
 WAYS = ((1, CORES), (CORES, 1), (8, CORES))
 
 
-def in_process(model: BenchModel, seconds: float) -> Speed:
-    """The best of the ways, each in a process of its own for a third of the time."""
-    speeds = [_one_way(model, seconds / len(WAYS), callers, threads) for callers, threads in WAYS]
-    return max(speeds, key=lambda speed: speed.per_second)
+@dataclass
+class InProcess:
+    """onnxruntime without a server: the first time all ways are tried, afterwards the one that was best for the model."""
+
+    best: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def measure(self, model: BenchModel, seconds: float) -> Speed:
+        """In a process of its own."""
+        ways = [self.best[model.name]] if model.name in self.best else WAYS
+        speeds = {way: _one_way(model, seconds, *way) for way in ways}
+        self.best[model.name] = max(speeds, key=lambda way: speeds[way].per_second)
+        return speeds[self.best[model.name]]
+
+    def words(self) -> str:
+        """Which way was best for which model."""
+        return ", ".join(f"{model}: {callers} x {threads}" for model, (callers, threads) in self.best.items())
 
 
 def _one_way(model: BenchModel, seconds: float, callers: int, threads: int) -> Speed:
@@ -49,10 +61,10 @@ def measure(model: BenchModel, seconds: float, callers: int, threads: int) -> Sp
     inputs = {model.input.name: model.example()}
     for _ in range(5):
         session.run(None, inputs)
-    begin = time.perf_counter()
+    begin, used = time.perf_counter(), time.process_time()
     with ThreadPoolExecutor(callers) as pool:
         times = [each for part in pool.map(lambda _: _call(session, inputs, begin + seconds), range(callers)) for each in part]
-    return Speed.of(times, time.perf_counter() - begin)
+    return Speed.of(times, time.perf_counter() - begin, time.process_time() - used)
 
 
 def _call(session: Any, inputs: dict[str, Any], until: float) -> list[float]:

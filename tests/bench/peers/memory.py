@@ -1,7 +1,8 @@
-"""The memory of a process and of all that it started."""
+"""The memory and the processor time of a process and of all that it started."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -33,6 +34,16 @@ def tree(pid: int) -> Iterator[int]:
     for file in _PROC.glob(f"{pid}/task/*/children"):
         for child in _text(file).split():
             yield from tree(int(child))
+
+
+def processor_s(roots: Iterable[int]) -> float:
+    """Seconds of processor time that the processes and their descendants have used; those that ended are left out."""
+    return sum(_ticks(pid) for root in roots for pid in tree(root)) / os.sysconf("SC_CLK_TCK")
+
+
+def _ticks(pid: int) -> int:
+    fields = _text(_PROC / str(pid) / "stat").rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12]) if fields else 0
 
 
 def open_files(pid: int) -> int:

@@ -61,13 +61,15 @@ class Results:
         return "\n".join(parts)
 
     def _speed_table(self) -> str:
-        lines = ["| model | server | requests/s | p50 ms | p99 ms | failed |", "|---|---|---|---|---|---|"]
+        lines = [
+            "| model | server | requests/s | p50 ms | p99 ms | processor ms a request | failed |",
+            "|---|---|---|---|---|---|---|",
+        ]
         for model, servers in self.speeds.items():
             for name, rounds in servers.items():
                 speed = middle(rounds)
-                lines.append(
-                    f"| {model} | {name} | {speed.per_second:,.0f} | {speed.p50_ms:.2f} | {speed.p99_ms:.2f} | {speed.errors} |"
-                )
+                times = f"{speed.p50_ms:.2f} | {speed.p99_ms:.2f} | {speed.cpu_ms:.3f}"
+                lines.append(f"| {model} | {name} | {speed.per_second:,.0f} | {times} | {speed.errors} |")
         return "\n".join(lines) + "\n"
 
     def _memory_table(self) -> str:
@@ -89,8 +91,11 @@ class Results:
 
     def _over_peer(self, model: str, peer: str) -> dict[str, Any]:
         speed, late = round(self.ratio(model, peer), 3), round(self.ratio(model, peer, "p99_ms"), 3)
-        words = f"{model}: {speed:.2f} times the best peer's requests/s ({peer}), p99 {late:.2f} of its"
-        return {"model": model, "over": peer, "per_second": speed, "p99": late, "words": words}
+        cost = round(self.ratio(model, peer, "cpu_ms"), 3)
+        words = (
+            f"{model}: {speed:.2f} times the best peer's requests/s ({peer}), p99 {late:.2f} and processor time {cost:.2f} of its"
+        )
+        return {"model": model, "over": peer, "per_second": speed, "p99": late, "cpu": cost, "words": words}
 
 
 def is_peer(name: str) -> bool:

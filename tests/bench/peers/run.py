@@ -28,7 +28,7 @@ if __name__ == "__main__":
 from tests.bench.load_client import load
 from tests.bench.peers.asking import check_answers, infer_request
 from tests.bench.peers.contestants import BEST, CONTESTANTS, CORES
-from tests.bench.peers.in_process import in_process
+from tests.bench.peers.in_process import InProcess
 from tests.bench.peers.models import BenchModel, bench_models
 from tests.bench.peers.picture import picture
 from tests.bench.peers.results import IN_PROCESS, Results
@@ -100,24 +100,29 @@ def _start_all(
 
 def _measure(up: Sequence[Running], models: Sequence[BenchModel], asked: Asked, results: Results, alone: bool) -> None:
     """Fills `results`. Each round begins with another server, so that none is always the one after the same."""
+    in_process = InProcess()
+    for server in up:
+        for model in models:
+            _ask(server, model, asked, WARM_S)
     for number in range(asked.rounds):
         for model in models:
             for server in [*up[number % max(len(up), 1) :], *up[: number % max(len(up), 1)]]:
-                results.add(server.contestant.name, model.name, _ask(server, model, asked))
+                results.add(server.contestant.name, model.name, _ask(server, model, asked, asked.seconds))
             if alone:
-                results.add(IN_PROCESS, model.name, in_process(model, asked.seconds))
+                results.add(IN_PROCESS, model.name, in_process.measure(model, asked.seconds))
         _say(f"round {number + 1} of {asked.rounds}")
     for server in up:
         results.words[server.contestant.name] = server.contestant.words
         results.memory[server.contestant.name] = server.memory()
     if alone:
-        results.words[IN_PROCESS] = f"the best of 1 caller x {CORES} threads, {CORES} x 1, 8 x {CORES}"
+        results.words[IN_PROCESS] = f"callers x threads, the best of three ways: {in_process.words()}"
 
 
-def _ask(server: Running, model: BenchModel, asked: Asked) -> Speed:
-    body = asked.bodies / model.name
-    found = load(server.addresses[model.name], body, callers=asked.clients, seconds=asked.seconds, warm=WARM_S)
-    return Speed(found.per_second, found.p50_ms, found.p99_ms, found.errors)
+def _ask(server: Running, model: BenchModel, asked: Asked, seconds: float) -> Speed:
+    body, used = asked.bodies / model.name, server.processor_s()
+    found = load(server.addresses[model.name], body, callers=asked.clients, seconds=seconds, warm=0)
+    cost = 1000 * (server.processor_s() - used) / max(found.requests, 1)
+    return Speed(found.per_second, found.p50_ms, found.p99_ms, found.errors, round(cost, 4))
 
 
 def _machine() -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from tests.bench.peers.asking import ready
-from tests.bench.peers.memory import Memory, memory_of, tree
+from tests.bench.peers.memory import Memory, memory_of, processor_s, tree
 from tests.bench.peers.models import BenchModel
 
 START_S: Final = 120.0
@@ -53,6 +53,10 @@ class Running:
     def memory(self) -> Memory:
         """What its whole tree of processes holds now."""
         return memory_of(self.pids)
+
+    def processor_s(self) -> float:
+        """Seconds of processor time that the tree has used."""
+        return processor_s(self.pids)
 
 
 @contextmanager

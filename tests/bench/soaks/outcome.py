@@ -47,5 +47,5 @@ def compare(outcome: Outcome, before: Footing, after: Footing, growth: float) ->
         outcome.figures[f"{kind}_mib_after"] = round(last / MIB, 1)
         outcome.at_most(f"{kind}_growth", last / first - 1, growth, f"growth of {kind.upper()}")
     outcome.figures["files_before"] = before.files
-    outcome.at_most("files_more", after.files - before.files, 5, "more open file descriptors")
+    outcome.at_most("files_more", after.files - before.files, 10, "more open file descriptors")
     outcome.at_most("processes_more", after.memory.processes - before.memory.processes, 0, "more processes")
