@@ -67,7 +67,7 @@ bench: $(STAMP)
 	@$(RUN)/python tests/bench/training.py
 	@$(RUN)/python tests/bench/peers/run.py --only ours,in-process
 
-# Ours beside KServe, MLServer and Triton; each gets an environment in the user's cache the first time (2 GB in all).
+# Ours beside KServe, MLServer and Triton; each gets an environment in the user's cache the first time (1 GB in all).
 bench-peers: $(STAMP)
 	@$(RUN)/python tests/bench/peers/setup.py || true
 	@$(RUN)/python tests/bench/peers/run.py --picture docs/pictures/peers.svg
