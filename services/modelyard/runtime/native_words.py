@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 MOST: Final = 200
-_SOURCE: Final = re.compile(r"(?:[\w.+-]*/)*[\w.+-]+\.(?:cc|cpp|cxx|h|hpp|inc|py)(?::\d+)+:?\s?")
+_SOURCE: Final = re.compile(r"(?:[\w.+-]*/)*[\w.+-]+\.(?:cc|cpp|cxx|h|hpp|py)\b(?::\d+)*:?\s?")
 """tflite/kernels/reduce.cc:87, with or without folders before."""
 _PATH: Final = re.compile(r"(?<![\w.])/(?:[\w.+@-]+/)+[\w.+@-]*")
 _SIGNATURE: Final = re.compile(r"(?:[\w:<>*&]+ )?(?:\w+::)+\w+\([^()]*\)(?: const)?(?: \[with [^\]]*\])?\s?")

@@ -12,6 +12,7 @@ SAID = {
     "invalid model.": "1 : FAIL : This is an invalid model.",
     "Load model from /home/someone/models/m.onnx failed:Protobuf parsing failed.": "failed:Protobuf parsing failed.",
     "SavedModel file does not exist at: /tmp/modelyard-savedmodel-x1/saved_model/{saved_model.pb}": "does not exist at",
+    "tflite/util.cc BytesRequired number of elements overflowed.": "BytesRequired number",
     "File '/usr/lib/python3.11/site-packages/x/y.py', line 3": "line 3",
     "Exception from src/core/src/node.cpp:60: Check failed": "Check failed",
 }

@@ -234,8 +234,8 @@ class NoDriver:
     def __init__(self, session: Any) -> None:
         self._session = session
 
-    def __call__(self, model: bytes, options: Any, providers: list[Any]) -> Any:
-        return self._session(model, options, providers=["CPUExecutionProvider"])
+    def __call__(self, model: bytes, options: Any, providers: list[Any], **named: Any) -> Any:
+        return self._session(model, options, providers=["CPUExecutionProvider"], **named)
 
 
 def test_auto_falls_back_where_the_gpu_cannot_be_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
