@@ -23,7 +23,7 @@ from modelyard.serving.adapters.model_process import ProcessLoader
 from modelyard.serving.domain.endpoint import DeploymentState
 from modelyard.serving.handlers.proven_model import LoadOptions
 from tests.support.bundles import mlp_bundle, picture_bundle
-from tests.support.served import ask, greedy_bundle, read, rows, tensor
+from tests.support.served import ask, greedy_bundle, mixing_bundle, read, rows, tensor
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="needs Linux")
 Load = Callable[..., BatchedModel]
@@ -223,6 +223,31 @@ async def test_what_a_process_may(load: Load, tmp_path: Path, monkeypatch: pytes
     assert sum(name.startswith("socket:") for name in open_files) <= 1 + sum(
         os.readlink(f"/proc/self/fd/{fd}").startswith("socket:") for fd in (0, 1, 2)
     ), "its own channel, and nobody else's"
+
+
+async def test_a_model_that_is_not_batched_is_kept_busy(load: Load, tmp_path: Path) -> None:
+    """The next call is there when one ends; versions that wait for cores still get theirs."""
+    model, other = load(mixing_bundle(tmp_path / "m.zip")), load(mlp_bundle(tmp_path / "n.zip"))
+    assert not model.batching.together
+    most = 0
+
+    async def one(value: float) -> float:
+        nonlocal most
+        answered = asyncio.ensure_future(ask(model, tensor("x", "FP32", [[value]])))
+        await asyncio.sleep(0.002)
+        most = max(most, len(model._running))
+        return float(read((await answered).tensors[0])[0, 0])
+
+    over = asyncio.Event()
+    beside = asyncio.ensure_future(keep_asking(other, over))
+    values = [float(number) for number in range(400)]
+    assert await asyncio.gather(*[one(value) for value in values[:200]]) == values[:200]
+    over.set()
+    assert await beside == []
+    assert await asyncio.gather(*[one(value) for value in values[200:]]) == values[200:]
+    assert most <= model._calls + 1
+    assert model.statistics.executions == 400
+    assert model._budget.free == model._budget.tokens, "every token came back"
 
 
 async def test_arenas_grow_and_shrink(load: Load, tmp_path: Path) -> None:

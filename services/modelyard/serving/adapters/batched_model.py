@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -57,7 +58,12 @@ Ended = Callable[["Computed | ModelyardError"], None]
 
 
 class Computer(Protocol):
-    """What computes the calls of a version. All on the event loop, but for `memory_bytes` and `drift`."""
+    """What computes the calls of a version. All on the event loop, but for `memory_bytes` and `drift`.
+
+    `ahead`: calls that it takes beyond those that compute, and begins by itself when one of them has ended.
+    """
+
+    ahead: int
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """The loop on which it is asked from now on."""
@@ -98,6 +104,7 @@ class BatchedModel:
         self.batching = Batching(facts.most_rows > 1, facts.note)
         self.threads = facts.threads
         self._calls = facts.calls
+        self._most_rows = facts.most_rows
         self._computer = computer
         self._budget = budget
         self._queue: BatchQueue[Asked] = BatchQueue(limits, facts.row_s / 2)
@@ -105,6 +112,8 @@ class BatchedModel:
         self._names = [spec.name for spec in card.inputs]
         self._loop: asyncio.AbstractEventLoop | None = None
         self._running: dict[int, tuple[float, int]] = {}
+        self._holding = 0  # calls that hold tokens; one that was sent ahead takes over those of the call that ends
+        self._ahead: deque[int] = deque()
         self._next_call = 0
         self._planned = self._asking = self._closing = False
         self._closed = threading.Event()
@@ -162,6 +171,8 @@ class BatchedModel:
         self._loop = loop
         self._planned = self._asking = False
         self._running.clear()
+        self._ahead.clear()
+        self._holding = 0
         self._computer.attach(loop)
 
     def _in_order(self, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
@@ -182,28 +193,50 @@ class BatchedModel:
 
     def _ask(self) -> None:
         """Wants tokens for one more call, when there is something to compute and a place to do it."""
-        if not self._asking and len(self._queue) and len(self._running) < self._calls:
+        if not len(self._queue) or self._asking:
+            return
+        if len(self._running) < self._calls:
             self._asking = True
             self._budget.ask(self.threads, self._granted)
+        elif self._may_send_ahead():
+            self._begin(1)
+
+    def _may_send_ahead(self) -> bool:
+        """The next call need not wait for a turn of the loop when it gains nothing by it, and nobody else waits for cores."""
+        if len(self._running) >= self._calls + self._computer.ahead or self._budget.is_wanted:
+            return False
+        return not self.batching.together or self._queue.rows >= self._most_rows
 
     def _granted(self) -> None:
         self._asking = False
-        now = time.monotonic()
-        batch = self._queue.take(now, _too_late, self._calls - len(self._running)) if self._computer.trouble() is None else []
-        if not batch:
-            self._budget.give_back(self.threads)
-            return
-        rows = sum(request.rows for request in batch)
-        self._next_call += 1
-        self._running[self._next_call] = (now, rows)
-        self._computer.begin(batch, rows, partial(self._ended, self._next_call, batch, rows))
+        self._holding += 1
+        self._begin(self._calls - len(self._running))
+        self._give_back()
         self._ask()
+
+    def _give_back(self) -> None:
+        while self._holding > len(self._running):
+            self._holding -= 1
+            self._budget.give_back(self.threads)
+
+    def _begin(self, calls: int) -> None:
+        """One of `calls` calls that can begin."""
+        now = time.monotonic()
+        batch = self._queue.take(now, _too_late, calls) if self._computer.trouble() is None else []
+        if batch:
+            rows = sum(request.rows for request in batch)
+            self._next_call += 1
+            if len(self._running) >= self._calls:
+                self._ahead.append(self._next_call)
+            self._running[self._next_call] = (now, rows)
+            self._computer.begin(batch, rows, partial(self._ended, self._next_call, batch, rows))
 
     def _ended(self, call: int, batch: Batch, rows: int, outcome: Computed | ModelyardError) -> None:
         """The next call begins before the answers of this one are cut and given."""
-        begun, _ = self._running.pop(call, (time.monotonic(), rows))
         now = time.monotonic()
-        self._budget.give_back(self.threads)
+        begun, _ = self._running.pop(call, (now, rows))
+        self._begin_ahead(now)
+        self._give_back()
         if isinstance(outcome, Computed):
             self._queue.times.add(rows, now - begun, now)
             self._ask()
@@ -213,6 +246,14 @@ class BatchedModel:
             self._ask()
         if self._closing and not self._running and not len(self._queue):
             self._finish()
+
+    def _begin_ahead(self, now: float) -> None:
+        """A call has ended, so the process begins what was sent ahead."""
+        while self._ahead:
+            call = self._ahead.popleft()
+            if call in self._running:
+                self._running[call] = (now, self._running[call][1])
+                return
 
     def _answer(self, batch: Batch, rows: int, begun: float, outcome: Computed) -> None:
         timing = (outcome.input_ns, outcome.infer_ns, outcome.output_ns, rows)

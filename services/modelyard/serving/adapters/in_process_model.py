@@ -31,6 +31,8 @@ log = structlog.get_logger()
 class ThreadComputer:
     """Computes in threads of this process, which all versions share."""
 
+    ahead = 0
+
     def __init__(self, proven: ProvenModel, threads: ThreadPoolExecutor, observe: Observe | None) -> None:
         self._execution = Execution(proven.model, observe)
         self._memory = proven.facts.memory_bytes

@@ -48,10 +48,13 @@ class _Call:
     rows: int
     ended: Ended
     begun: float
+    is_ahead: bool
 
 
 class ProcessComputer:
     """Has a process compute, and gets another when it is gone."""
+
+    ahead = 1
 
     def __init__(self, worker: WorkerProcess, start: _Start, statistics: VersionStatistics, timeout_s: float, name: str) -> None:
         self._worker: WorkerProcess | None = worker
@@ -107,7 +110,7 @@ class ProcessComputer:
             self._loop.call_soon(ended, _crashed("its process is gone"))
             self._loop.call_soon(self._died, self._worker)
             return
-        self._calls[number] = _Call(slot, batch, rows, ended, time.monotonic())
+        self._calls[number] = _Call(slot, batch, rows, ended, time.monotonic(), len(self._calls) >= self._worker.facts.calls)
         if self._ticking is None:
             self._ticking = self._loop.call_later(TICK_S, self._tick)
 
@@ -236,7 +239,7 @@ class ProcessComputer:
         if worker is None or loop is None:
             return
         now = time.monotonic()
-        if any(now - call.begun > self._timeout_s for call in self._calls.values()):
+        if any(now - call.begun > self._timeout_s * (1 + call.is_ahead) for call in self._calls.values()):
             log.error("a model does not answer; its process is ended", model=self._name, seconds=self._timeout_s)
             worker.child.kill()
         self._ticks += 1

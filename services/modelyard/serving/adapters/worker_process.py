@@ -47,9 +47,10 @@ class WorkerProcess:
         self.channel.setblocking(False)
         self._buffer = bytearray(MOST_BYTES)
         self._received = memoryview(self._buffer)
-        self._arenas: list[Arena | None] = [None] * (facts.calls + 1)
-        self._free = list(range(facts.calls + 1))
-        self._most = [0] * (facts.calls + 1)
+        slots = facts.calls + 2  # one whose answer is being cut, one ahead
+        self._arenas: list[Arena | None] = [None] * slots
+        self._free = list(range(slots))
+        self._most = [0] * slots
         self._inputs = len(card.inputs)
         self._outputs = len(card.served_outputs)
         self._table = (self._inputs + self._outputs) * ENTRY.size
@@ -206,7 +207,7 @@ def _facts(data: bytes) -> Facts:
         facts = Facts(**{field.name: document[field.name] for field in fields(Facts)})
         whole = (facts.threads, facts.calls, facts.most_rows, facts.memory_bytes)
         sound = all(type(each) is int for each in whole) and type(facts.row_s) is float and isinstance(facts.note, str)
-        if sound and 1 <= facts.threads <= 4096 and 1 <= facts.calls <= 255 and facts.most_rows >= 1 and facts.row_s >= 0:
+        if sound and 1 <= facts.threads <= 4096 and 1 <= facts.calls <= 250 and facts.most_rows >= 1 and facts.row_s >= 0:
             return facts
     except (ValueError, KeyError, TypeError):
         pass

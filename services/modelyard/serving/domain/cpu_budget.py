@@ -40,6 +40,11 @@ class CpuBudget:
         """How many nobody holds."""
         return self._free
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody waits."""
+        return bool(self._asking)
+
     def ask(self, needed: int, granted: Callable[[], None]) -> Callable[[], None]:
         """Calls `granted` when the tokens are the caller's: now, or when others give theirs back. Gives what withdraws it.
 
