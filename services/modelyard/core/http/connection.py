@@ -7,7 +7,6 @@ Frames are read in one loop with no object for each. Priorities are ignored (RFC
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -17,54 +16,37 @@ from modelyard.core.http import frames
 from modelyard.core.http.frames import ConnectionFault, StreamFault
 from modelyard.core.http.head import Head, check_field
 from modelyard.core.http.header_blocks import HeaderBlocks
-from modelyard.core.http.limits import Allowance, Budget, Limits
+from modelyard.core.http.limits import Budget, Limits
+from modelyard.core.http.sending import Sending
 from modelyard.core.http.stream import Stream
 
 log = structlog.get_logger()
 
 OpenStream = Callable[["Http2Connection", int, Head, "bytes | None"], Stream]
 """Makes the stream of a request from its connection, number, head and grpc-timeout. It answers from `on_open` on."""
-REMEMBERED = 256
 CONTINUATIONS = 16
 _unpack = frames.HEADER.unpack_from
 
 
-class Http2Connection(asyncio.Protocol):
+class Http2Connection(Sending):
     """Reads frames, opens streams, sends what they answer."""
 
     def __init__(self, open_stream: OpenStream, limits: Limits, budget: Budget, on_lost: Callable[[Any], None]) -> None:
-        self.limits = limits
-        self.budget = budget
-        self.peer_window = frames.DEFAULT_WINDOW
-        """What a new stream may send."""
-        self.streams: dict[int, Stream] = {}
-        self.draining = False
+        super().__init__(limits, budget)
         self.heard = True
         """Whether anything came since the last look (`sweep`)."""
+        self.peer = ""
+        """The caller's address as grpc writes it."""
         self._open_stream = open_stream
         self._on_lost = on_lost
         self._blocks = HeaderBlocks(limits.header_bytes)
-        self._allowance = Allowance(limits.nuisances, limits.nuisances_per_s)
         self._loop = asyncio.get_running_loop()
-        self._transport: Any = None
-        self.peer = ""
-        """The caller's address as grpc writes it."""
         self._rest = b""
         self._started = False
-        self._out: list[bytes] | None = None
-        self._last_stream = 0
-        self._ended_here: deque[int] = deque(maxlen=REMEMBERED)
-        self._send_window = frames.DEFAULT_WINDOW
-        self._receive_window = limits.connection_window
-        self._owed = 0
-        self._most_frame = frames.LEAST_FRAME
-        self._blocked: dict[int, Stream] = {}
-        self._held_up = False
         self._block: list[bytes] | None = None
         self._block_of = (0, 0)
         self._silent_since: float | None = None
         self._asked = False
-        self._closed = False
         self._handlers: list[Callable[[int, int, bytes], None]] = [
             self._on_data,
             self._on_headers,
@@ -115,43 +97,11 @@ class Http2Connection(asyncio.Protocol):
         self._blocked.clear()
         for stream in streams:
             self._gone(stream)
+        self._handlers.clear()  # they refer to the connection: without them it is freed at once
         self._on_lost(self)
 
     def eof_received(self) -> bool:
         return False
-
-    def pause_writing(self) -> None:
-        self._held_up = True
-        self._transport.pause_reading()
-
-    def resume_writing(self) -> None:
-        self._held_up = False
-        self._unblock()
-        if not self._held_up and not self._closed:
-            self._transport.resume_reading()
-
-    def write(self, data: bytes) -> None:
-        """Send; while frames are read it is gathered and sent once."""
-        if self._out is not None:
-            self._out.append(data)
-        elif not self._closed:
-            self._transport.write(data)
-
-    def _flush(self) -> None:
-        out, self._out = self._out, None
-        if out:
-            self._transport.write(out[0] if len(out) == 1 else b"".join(out))
-        if self._closed:
-            self._transport.close()
-
-    def _end(self, code: int, why: str) -> None:
-        """GOAWAY, and close once it is sent."""
-        self.write(frames.goaway(self._last_stream, code, why))
-        self._closed = True
-        if self._out is None:
-            self._transport.close()
-        if code != frames.NO_ERROR:
-            log.debug("connection refused", code=code, why=why)
 
     # --- reading
 
@@ -208,6 +158,7 @@ class Http2Connection(asyncio.Protocol):
                 try:
                     handlers[kind](flags, stream_id, data[at + 9 : stop])
                 except StreamFault as fault:
+                    self._nuisance()
                     self._reset(stream_id, fault.code)
             else:
                 self._nuisance()
@@ -437,152 +388,6 @@ class Http2Connection(asyncio.Protocol):
         if not self._allowance.take(self._loop.time()):
             raise ConnectionFault(frames.ENHANCE_YOUR_CALM, "too many frames that ask for nothing")
 
-    # --- streams
-
-    def credit(self, stream: Stream | None, size: int) -> None:
-        """Bytes have been taken: let the peer send as many more, once half a window is due."""
-        self._owed += size
-        if self._owed * 2 >= self.limits.connection_window:
-            self._receive_window += self._owed
-            self.write(frames.window_update(0, self._owed))
-            self._owed = 0
-        if stream is not None and not stream.ended and stream.open:
-            stream.owed += size
-            if stream.owed * 2 >= self.limits.stream_window:
-                stream.receive_window += stream.owed
-                self.write(frames.window_update(stream.id, stream.owed))
-                stream.owed = 0
-
-    def respond(self, stream: Stream, head: bytes, body: bytes, tail: bytes | None) -> None:
-        """The whole answer: header block, body, and the block of the trailers (None: the body ends it, it must not be empty)."""
-        size = len(body)
-        if tail is None or size > stream.send_window or size > self._send_window or size > self._most_frame or self._held_up:
-            self.write(frames.header_frames(stream.id, head, False, self._most_frame))
-            self.send(stream, body)
-            self.finish(stream, tail)
-            return
-        stream_id = stream.id
-        self._send_window -= size
-        self.write(
-            frames.HEADER.pack(0, len(head), 1, 4, stream_id)
-            + head
-            + frames.HEADER.pack(size >> 8, size & 0xFF, 0, 0, stream_id)
-            + body
-            + frames.HEADER.pack(0, len(tail), 1, 5, stream_id)
-            + tail
-        )
-        self._leave(stream)
-
-    def begin(self, stream: Stream, head: bytes) -> None:
-        """Only the header block; `send` and `finish` follow."""
-        if stream.open:
-            self.write(frames.header_frames(stream.id, head, False, self._most_frame))
-
-    def refuse(self, stream: Stream, head: bytes) -> None:
-        """An answer that is a header block only (gRPC: trailers only)."""
-        if stream.open:
-            self.write(frames.header_frames(stream.id, head, True, self._most_frame))
-            self._leave(stream)
-
-    def send(self, stream: Stream, body: bytes) -> None:
-        """Body, as far as the windows allow; the rest waits in the stream."""
-        if not stream.open or not body:
-            return
-        if not self.budget.take(len(body)):
-            self.reset(stream, frames.ENHANCE_YOUR_CALM)
-            return
-        if stream.waiting is None:
-            stream.waiting = deque()
-        stream.waiting.append(body)
-        stream.waiting_bytes += len(body)
-        self._pump(stream)
-
-    def finish(self, stream: Stream, tail: bytes | None) -> None:
-        """End the stream after what waits: with trailers, or (None) with an empty DATA."""
-        if not stream.open:
-            return
-        if tail is None:
-            stream.tail = frames.frame(frames.DATA, frames.END_STREAM, stream.id)
-        else:
-            stream.tail = frames.header_frames(stream.id, tail, True, self._most_frame)
-        if not stream.waiting:
-            self._send_tail(stream)
-
-    def reset(self, stream: Stream, code: int) -> None:
-        """End a stream that cannot be answered."""
-        if stream.open:
-            self._reset(stream.id, code)
-
-    def _pump(self, stream: Stream) -> None:
-        waiting = stream.waiting
-        assert waiting is not None
-        while waiting and not self._held_up:
-            size = min(stream.send_window, self._send_window, self._most_frame)
-            if size <= 0:
-                break
-            body = waiting.popleft()
-            if len(body) > size:
-                waiting.appendleft(memoryview(body)[size:])  # type: ignore[arg-type]  # only sliced again, or sent
-                body = body[:size]
-            size = len(body)
-            stream.send_window -= size
-            self._send_window -= size
-            stream.waiting_bytes -= size
-            self.budget.give(size)
-            self._allowance.give()  # the peer answers with a window update
-            self.write(frames.frame(frames.DATA, 0, stream.id, bytes(body)))
-        if waiting:
-            self._blocked[stream.id] = stream
-            return
-        self._blocked.pop(stream.id, None)
-        if stream.tail is not None:
-            self._send_tail(stream)
-        else:
-            stream.on_drained()
-
-    def _unblock(self) -> None:
-        """Room on the connection: those that wait go on, in turn."""
-        for stream in list(self._blocked.values()):
-            if self._held_up or self._send_window <= 0:
-                return
-            if stream.send_window > 0 and stream.open:
-                del self._blocked[stream.id]
-                self._pump(stream)
-
-    def _send_tail(self, stream: Stream) -> None:
-        assert stream.tail is not None
-        self.write(stream.tail)
-        self._leave(stream)
-
-    def _leave(self, stream: Stream) -> None:
-        """An answer is out: the stream has ended here; if the rest of the request is still on its way, it need not come."""
-        stream.open = False
-        self.streams.pop(stream.id, None)
-        self._allowance.give()
-        if not stream.ended:
-            self._ended_here.append(stream.id)
-            self.write(frames.rst_stream(stream.id, frames.NO_ERROR))
-        self._close_when_drained()
-
-    def _reset(self, stream_id: int, code: int) -> None:
-        self._nuisance()
-        self._ended_here.append(stream_id)
-        self.write(frames.rst_stream(stream_id, code))
-        stream = self.streams.pop(stream_id, None)
-        if stream is not None:
-            self._gone(stream)
-        self._close_when_drained()
-
-    def _gone(self, stream: Stream) -> None:
-        stream.open = False
-        self._blocked.pop(stream.id, None)
-        self.budget.give(stream.waiting_bytes)
-        stream.waiting_bytes = 0
-        try:
-            stream.on_gone()
-        except Exception as error:
-            log.error("internal error after a call was cancelled", exc_info=error)
-
     # --- time
 
     def later(self, seconds: float, do: Callable[[], None]) -> asyncio.TimerHandle:
@@ -595,12 +400,6 @@ class Http2Connection(asyncio.Protocol):
             self.draining = True
             self.write(frames.goaway(self._last_stream, frames.NO_ERROR))
             self._close_when_drained()
-
-    def _close_when_drained(self) -> None:
-        if self.draining and not self.streams and not self._closed:
-            self._closed = True
-            if self._out is None:
-                self._transport.close()
 
     def abort(self) -> None:
         """Close at once."""

@@ -80,7 +80,9 @@ class Front:
             await asyncio.sleep(0.01)
         for connection in list(self._connections):
             connection.abort()
-        await asyncio.sleep(0)
+        until = asyncio.get_running_loop().time() + 1.0
+        while self._connections and asyncio.get_running_loop().time() < until:
+            await asyncio.sleep(0)
         if self._sweeper is not None:
             self._sweeper.cancel()
 

@@ -244,6 +244,7 @@ class HandledCall(Stream):
             self._timer = None
         if self._context is not None:
             self._context.finish(cancelled)
+            self._context = None
         if self._task is not None and not self._task.done() and self._task is not asyncio.current_task():
             self._task.cancel()
         if self._reader is not None:

@@ -27,7 +27,7 @@ class Http1Connection(asyncio.Protocol):
         self.heard = True
         self._handler, self._budget, self._on_lost = handler, budget, on_lost
         self._transport: Any = None
-        self._parser = httptools.HttpRequestParser(self)
+        self._parser: Any = httptools.HttpRequestParser(self)
         self._requests: deque[tuple[HttpRequest | BadRequest, bool]] = deque()
         self._task: asyncio.Task[None] | None = None
         self._draining = self._closed = self._arriving = False
@@ -87,6 +87,7 @@ class Http1Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._closed = True
+        self._parser = None  # it refers to the connection: without it both are freed at once
         self._can_write.set()
         self._requests.clear()
         self._budget.give(self._held)

@@ -92,6 +92,7 @@ class NativeCall(Stream):
             self.fail(too_large(self.connection.limits.message_bytes))
             return
         self._close()
+        self._cancels = None
         self.connection.respond(self, RESPONSE, framed(message), OK_TRAILERS)
         native = self._native
         native.answered()
@@ -103,6 +104,7 @@ class NativeCall(Stream):
         if self._over:
             return
         self._close()
+        self._cancels = None
         request_id = (self.head.texts.get("x-request-id") or uuid.uuid4().hex)[:64]
         found = error_of(error)
         if not isinstance(error, ModelyardError | NotImplementedError):
@@ -169,7 +171,8 @@ class NativeCall(Stream):
         if not self._over:
             self._close()
             self._count(grpc.StatusCode.CANCELLED)
-            self._cancel()
+            cancels, self._cancels = self._cancels, None
+            self._cancel(cancels)
 
     # --- inside
 
@@ -192,11 +195,11 @@ class NativeCall(Stream):
 
     def _late(self) -> None:
         if not self._over:
+            cancels = self._cancels
             self.fail(DeadlineExceeded("DEADLINE_EXCEEDED", "The deadline passed before the answer was there."))
-            self._cancel()
+            self._cancel(cancels)
 
-    def _cancel(self) -> None:
-        cancels, self._cancels = self._cancels, None
+    def _cancel(self, cancels: list[Callable[[], None]] | None) -> None:
         for do in cancels or ():
             try:
                 do()

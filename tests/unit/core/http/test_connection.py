@@ -295,6 +295,18 @@ async def test_a_caller_that_does_not_read_is_not_read_either() -> None:
     assert [frame.kind for frame in made.wire.frames()] == [frames.DATA, frames.HEADERS]
 
 
+async def test_answers_that_are_made_at_once_do_not_pile_up_before_the_socket() -> None:
+    made = session({METHOD: lambda call, message: call.answer(bytes(1 << 20))}, write_buffer=1 << 16)
+    written: list[int] = []
+    made.wire.writelines = lambda pieces: written.append(sum(map(len, pieces)))  # type: ignore[method-assign]
+    made.wire.write = lambda data: (written.append(len(data)), made.connection.pause_writing())  # type: ignore
+    wide = frames.settings({frames.INITIAL_WINDOW_SIZE: 1 << 30}) + frames.window_update(0, 1 << 30)
+    for piece in (frames.PREFACE + wide, b"".join(made.caller.call(1 + 2 * n, b"x") for n in range(50))):
+        made.connection.data_received(piece)
+    assert sum(written) < 1 << 18
+    assert made.budget.held > 40 << 20
+
+
 async def test_draining_lets_calls_end_and_refuses_new_ones() -> None:
     calls: list[UnaryCall] = []
     made = session({METHOD: lambda call, message: calls.append(call)})

@@ -43,6 +43,9 @@ class Wire:
         assert not self.closed
         self.sent += data
 
+    def writelines(self, pieces: list[bytes]) -> None:
+        self.write(b"".join(pieces))
+
     def close(self) -> None:
         self.closed = True
 
