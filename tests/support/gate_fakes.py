@@ -12,9 +12,10 @@ from modelyard.core.artifacts import Blob
 from modelyard.core.documents import to_document
 from modelyard.core.errors import NotFound
 from modelyard.core.jobs.job import Document, Instruction, Job, JobState
+from modelyard.core.latency import Latency
 from modelyard.core.resources import Resource
 from modelyard.evaluator.domain import metrics
-from modelyard.evaluator.domain.evaluation import EvaluationResult, EvaluationSpec, Latency
+from modelyard.evaluator.domain.evaluation import EvaluationResult, EvaluationSpec
 from modelyard.evaluator.domain.experiment import Experiment
 from modelyard.evaluator.domain.pairing import Answers
 from modelyard.evaluator.domain.scores import ExampleScore

@@ -39,7 +39,8 @@ from modelyard.core.errors import (
     ResourceExhausted,
     Unavailable,
 )
-from modelyard.runtime.latency import LatencyResult, measure, usable_cores
+from modelyard.core.latency import Latency
+from modelyard.runtime.latency import measure, usable_cores
 from modelyard.type.v1 import learning_pb2
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:8971"
@@ -60,7 +61,7 @@ CODES: Final[dict[type[ModelyardError], grpc.StatusCode]] = {
 }
 _TARGET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")
 
-Measure = Callable[[Path, str, float, int], LatencyResult]
+Measure = Callable[[Path, str, float, int], Latency]
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class MeasureServicer(rpc.MeasureServiceServicer):
         except ModelyardError as error:
             _abort(context, error)
 
-    def _alone(self, messages: Iterator[pb.MeasureRequest], options: Options) -> LatencyResult:
+    def _alone(self, messages: Iterator[pb.MeasureRequest], options: Options) -> Latency:
         if not self._busy.acquire(blocking=False):
             raise ResourceExhausted("AGENT_BUSY", "the agent is measuring another model; it measures one at a time")
         try:
@@ -158,7 +159,7 @@ def _abort(context: Any, error: ModelyardError) -> NoReturn:
     raise AssertionError("abort raises")
 
 
-def measure_on_this_device(path: Path, target: str, seconds: float, threads: int) -> LatencyResult:
+def measure_on_this_device(path: Path, target: str, seconds: float, threads: int) -> Latency:
     """In a process of its own; the target's name is the caller's."""
     return measure(path, target, seconds=seconds, threads=threads or usable_cores())
 

@@ -19,13 +19,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from modelyard.core.errors import FailedPrecondition, InvalidArgument, ModelyardError, Unavailable
+from modelyard.core.latency import Latency
 
 TARGETS: Final = ("cpu", "cpu-1core")
 WARM_UP_CALLS: Final = 5
@@ -33,25 +34,7 @@ MIN_CALLS: Final = 20
 MAX_CALLS: Final = 20_000
 
 
-@dataclass(frozen=True)
-class LatencyResult:
-    """Time of one answer in milliseconds (median, 95th and 99th percentile) over `calls` calls, and on what it was measured.
-
-    `memory_bytes`: peak resident memory of the process while it loaded the model and answered, less that before it loaded it,
-    when the runtime's own code was in memory already. 0 where the operating system does not tell.
-    """
-
-    p50_ms: float
-    p95_ms: float
-    p99_ms: float
-    calls: int
-    threads: int
-    target: str
-    hardware: str
-    memory_bytes: int = 0
-
-
-def measure(path: Path, target: str = "cpu", *, seconds: float = 2.0, threads: int | None = None) -> LatencyResult:
+def measure(path: Path, target: str = "cpu", *, seconds: float = 2.0, threads: int | None = None) -> Latency:
     """Measures a bundle in a process of its own for about `seconds` (above 0; loading comes on top).
 
     `target` is `cpu` (all cores that this process may use) or `cpu-1core`. With `threads` (1 or more; 0 or None: as follows
@@ -71,7 +54,7 @@ def measure(path: Path, target: str = "cpu", *, seconds: float = 2.0, threads: i
     return _parse(done.returncode, done.stdout, done.stderr)
 
 
-def _parse(returncode: int, output: str, errors: str) -> LatencyResult:
+def _parse(returncode: int, output: str, errors: str) -> Latency:
     lines = output.strip().splitlines()
     document = json.loads(lines[-1]) if lines else {}
     if "error" in document:
@@ -80,7 +63,7 @@ def _parse(returncode: int, output: str, errors: str) -> LatencyResult:
     if returncode != 0 or not document:
         detail = errors.strip()[-500:]
         raise Unavailable("LATENCY_NOT_MEASURED", f"the measuring process ended with status {returncode}: {detail}")
-    return LatencyResult(**document)
+    return Latency(**document)
 
 
 def _count(target: str, threads: int | None) -> int:
@@ -155,7 +138,7 @@ def time_calls(call: Callable[[int], object], *, seconds: float, clock: Callable
     return times
 
 
-def measure_here(path: Path, target: str, *, seconds: float, threads: int | None = None) -> LatencyResult:
+def measure_here(path: Path, target: str, *, seconds: float, threads: int | None = None) -> Latency:
     """Measures in this process; for the process that `measure` starts."""
     from modelyard.formats.bundle import open_bundle
     from modelyard.runtime.model import import_runtime, load_model
@@ -170,7 +153,7 @@ def measure_here(path: Path, target: str, *, seconds: float, threads: int | None
     memory = max(0, _memory("VmHWM") - before) if before else 0
     model.close()
     p50, p95, p99 = (round(float(value), 4) for value in np.percentile(times, (50, 95, 99)))
-    return LatencyResult(p50, p95, p99, len(times), count, target, hardware_name(), memory)
+    return Latency(p50, p95, p99, len(times), count, target, hardware_name(), memory)
 
 
 def _memory(field: str, *, reset_peak: bool = False) -> int:

@@ -12,8 +12,9 @@ import grpc
 from modelyard.agent.v1 import agent_pb2 as pb
 from modelyard.agent.v1 import agent_pb2_grpc as rpc
 from modelyard.core.errors import DeadlineExceeded, ModelyardError, ResourceExhausted, Unavailable
+from modelyard.core.latency import Latency
+from modelyard.core.rpc.latency import latency_of
 from modelyard.runtime.agent import CODES, REASON
-from modelyard.runtime.latency import LatencyResult
 
 CHUNK_BYTES: Final = 1 << 20
 BUSY: Final = "AGENT_BUSY"
@@ -31,7 +32,7 @@ def measure_on(
     threads: int = 0,
     timeout_s: float = 600.0,
     sleep: Callable[[float], object] = time.sleep,
-) -> LatencyResult:
+) -> Latency:
     """Measures the bundle at `path` on the device whose agent listens at host:port, waiting while it measures another.
 
     `threads` 0: all that the device has. `token`: the content of the agent's token file, or empty. `timeout_s`: for everything.
@@ -50,14 +51,13 @@ def measure_on(
                 sleep(BUSY_WAIT_S)
 
 
-def _measured(channel: Any, token: str, path: Path, options: pb.MeasureOptions, timeout_s: float, address: str) -> LatencyResult:
+def _measured(channel: Any, token: str, path: Path, options: pb.MeasureOptions, timeout_s: float, address: str) -> Latency:
     metadata = [("authorization", f"Bearer {token}")] if token else []
     try:
         answer = rpc.MeasureServiceStub(channel).Measure(_messages(path, options), metadata=metadata, timeout=max(0.0, timeout_s))
     except grpc.RpcError as error:
         raise _named(error, address) from error
-    names = LatencyResult.__dataclass_fields__
-    return LatencyResult(**{name: getattr(answer, name) for name in names})
+    return latency_of(answer)
 
 
 def _messages(path: Path, options: pb.MeasureOptions) -> Iterator[pb.MeasureRequest]:

@@ -13,9 +13,10 @@ import pytest
 from modelyard.client import Addresses, Client, FailedPrecondition, InvalidArgument, JobFailed, NotFound
 from modelyard.core import errors
 from modelyard.core.artifacts import ArtifactStore
+from modelyard.core.latency import Latency
 from modelyard.core.platform import open_platform
 from modelyard.evaluator import bootstrap
-from modelyard.evaluator.domain.evaluation import DatasetVersionRef, ExportRef, Latency
+from modelyard.evaluator.domain.evaluation import DatasetVersionRef, ExportRef
 from modelyard.evaluator.settings import EvaluatorSettings
 from modelyard.evaluator.v1 import evaluator_pb2 as pb
 from modelyard.type.v1 import job_pb2, learning_pb2

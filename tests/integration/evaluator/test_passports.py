@@ -14,10 +14,11 @@ from modelyard.cli.main import main
 from modelyard.client import Addresses, Client, FailedPrecondition
 from modelyard.core.artifacts import Blob
 from modelyard.core.errors import InvalidArgument
+from modelyard.core.latency import Latency
 from modelyard.core.platform import Platform, open_platform
 from modelyard.core.settings import CoreSettings
 from modelyard.evaluator import bootstrap as evaluator_bootstrap
-from modelyard.evaluator.domain.evaluation import DatasetVersionRef, ExportRef, Latency
+from modelyard.evaluator.domain.evaluation import DatasetVersionRef, ExportRef
 from modelyard.evaluator.settings import EvaluatorSettings
 from modelyard.evaluator.v1 import evaluator_pb2 as pb
 from modelyard.formats.bundle import open_bundle, write_bundle

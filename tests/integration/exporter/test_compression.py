@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from modelyard.core.errors import Cancelled
+from modelyard.core.latency import Latency
 from modelyard.exporter.domain.compression import CompressionLimits
 from modelyard.exporter.domain.form import EDGE, FP32, INT8, LITERT, ONNX, Form
-from modelyard.exporter.domain.latency import Latency
 from modelyard.exporter.worker.export import write_export
 from modelyard.exporter.worker.finetune import Budget, Examples, accuracy
 from modelyard.exporter.worker.picture_graph import served_model, untrained_model

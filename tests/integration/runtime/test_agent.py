@@ -24,8 +24,8 @@ from modelyard.core.errors import (
     ResourceExhausted,
     Unavailable,
 )
+from modelyard.core.latency import Latency
 from modelyard.runtime import agent
-from modelyard.runtime.latency import LatencyResult
 from modelyard.runtime.measure_remote import measure_on
 from tests.support.runtime_bundles import runtime_bundle
 
@@ -145,10 +145,10 @@ class Held:
     def __init__(self) -> None:
         self.begun, self.go = threading.Event(), threading.Event()
 
-    def __call__(self, path: Path, target: str, seconds: float, threads: int) -> LatencyResult:
+    def __call__(self, path: Path, target: str, seconds: float, threads: int) -> Latency:
         self.begun.set()
         assert self.go.wait(20)
-        return LatencyResult(1, 2, 3, 4, threads, target, "held")
+        return Latency(1, 2, 3, 4, threads, target, "held")
 
 
 def test_one_at_a_time(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ import pytest
 from modelyard.core.documents import from_document, to_document
 from modelyard.core.errors import FailedPrecondition, InvalidArgument, NotFound
 from modelyard.core.jobs.job import JobState
+from modelyard.core.latency import Latency
 from modelyard.core.requests import Request
 from modelyard.core.resources import Resource
-from modelyard.evaluator.domain.evaluation import Latency
 from modelyard.evaluator.domain.gate import ClassFloor, Demands, Floor, GateTest, Outcome, Verdict
 from modelyard.evaluator.handlers.decisions import GateDecision, Wanted, create_decision, decision_of
 from modelyard.evaluator.rpc.convert import decision_message

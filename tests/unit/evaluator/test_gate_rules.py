@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from modelyard.core.errors import InvalidArgument
+from modelyard.core.latency import Latency
 from modelyard.evaluator.domain import gate, metrics
-from modelyard.evaluator.domain.evaluation import Latency
 from modelyard.evaluator.domain.gate import ClassFloor, Demands, Evidence, Floor, Outcome, Verdict
 from modelyard.evaluator.domain.scores import UsageResult
 

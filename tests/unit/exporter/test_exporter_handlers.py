@@ -11,6 +11,7 @@ from modelyard.core.artifacts import Blob
 from modelyard.core.documents import to_document
 from modelyard.core.errors import FailedPrecondition, InvalidArgument, NotFound
 from modelyard.core.jobs.job import JobState
+from modelyard.core.latency import Latency
 from modelyard.core.requests import Request
 from modelyard.exporter.domain.compression import AWARE, CompressionLimits, CompressionStep, Figure
 from modelyard.exporter.domain.export import (
@@ -27,7 +28,6 @@ from modelyard.exporter.domain.export import (
     Wish,
     check_candidates,
 )
-from modelyard.exporter.domain.latency import Latency
 from modelyard.exporter.domain.targets import CPU, MCU, Target, predefined
 from modelyard.exporter.handlers.exports import Ports, create_export, import_model, spec_of
 from modelyard.exporter.handlers.profiles import create_profile

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from modelyard.exporter.domain.latency import Latency
+from modelyard.core.latency import Latency
 from modelyard.exporter.domain.targets import Target, predefined
 from modelyard.exporter.worker.measuring import AGENT_TOKEN, Measurement, facts_of, measured
 from modelyard.runtime import agent
-from modelyard.runtime.latency import LatencyResult
 
 TOKEN = "a token that is long enough"
 BY_ID = {target.id: target for target in predefined(gpu_is_here=False)}
@@ -30,9 +29,9 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[Target]:
     """A target whose agent says what it was asked instead of measuring."""
     monkeypatch.setenv(AGENT_TOKEN, TOKEN)
 
-    def said(path: Path, target: str, seconds: float, threads: int) -> LatencyResult:
+    def said(path: Path, target: str, seconds: float, threads: int) -> Latency:
         assert path.read_bytes() == b"bundle"
-        return LatencyResult(10.0 / threads, 11.0, 12.0, 50, threads, target, "a camera", 1000)
+        return Latency(10.0 / threads, 11.0, 12.0, 50, threads, target, "a camera", 1000)
 
     server, port = agent.start("127.0.0.1:0", TOKEN, measure=said)
     yield Target("camera", format="litert", agent=f"127.0.0.1:{port}", threads=2)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from modelyard.core.errors import FailedPrecondition
+from modelyard.core.latency import Latency
 from modelyard.exporter.domain.compression import (
     AWARE,
     POST_TRAINING,
@@ -30,7 +31,6 @@ from modelyard.exporter.domain.compression import (
     worth_trying,
 )
 from modelyard.exporter.domain.form import DYNAMIC_INT8, EDGE, FP16, FP32, INT8, LITERT, ONNX
-from modelyard.exporter.domain.latency import Latency
 
 Array = NDArray[Any]
 

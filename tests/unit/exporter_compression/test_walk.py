@@ -12,9 +12,9 @@ import pytest
 from numpy.typing import NDArray
 
 from modelyard.core.errors import Cancelled, FailedPrecondition, InvalidArgument
+from modelyard.core.latency import Latency
 from modelyard.exporter.domain.compression import CompressionLimits, Road
 from modelyard.exporter.domain.form import EDGE, FP16, FP32, INT8, ONNX
-from modelyard.exporter.domain.latency import Latency
 from modelyard.exporter.worker.planner import Compressed, Listener, Made, Plan, walk
 
 EXAMPLES = 100

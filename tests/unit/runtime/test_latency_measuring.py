@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from modelyard.core.errors import FailedPrecondition, InvalidArgument, Unavailable
+from modelyard.core.latency import Latency
 from modelyard.runtime import latency
-from modelyard.runtime.latency import LatencyResult, time_calls
+from modelyard.runtime.latency import time_calls
 from tests.support.bundles import mlp_bundle
 from tests.support.runtime_bundles import runtime_bundle
 
@@ -80,7 +81,7 @@ def test_targets() -> None:
 
 def test_answer_of_the_process() -> None:
     line = '{"p50_ms": 1, "p95_ms": 2, "p99_ms": 3, "calls": 4, "threads": 1, "target": "cpu", "hardware": "x"}'
-    assert latency._parse(0, f"noise\n{line}\n", "") == LatencyResult(1, 2, 3, 4, 1, "cpu", "x")
+    assert latency._parse(0, f"noise\n{line}\n", "") == Latency(1, 2, 3, 4, 1, "cpu", "x")
     with pytest.raises(InvalidArgument, match="no zip"):
         latency._parse(2, '{"error": "INVALID_BUNDLE", "message": "no zip"}', "")
     with pytest.raises(FailedPrecondition, match="needs tensorflow"):

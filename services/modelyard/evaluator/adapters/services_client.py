@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from modelyard.core.client_errors import named_errors
 from modelyard.core.jobs import convert
-from modelyard.evaluator.domain.evaluation import DatasetVersionRef, ExportRef, Latency
+from modelyard.core.rpc.latency import latency_of
+from modelyard.evaluator.domain.evaluation import DatasetVersionRef, ExportRef
 from modelyard.type.v1 import job_pb2, learning_pb2
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class ClientExports:
             name=export.name,
             state=_state(export.status.state),
             artifact=convert.blob_from(export.artifact) if export.artifact.uri else None,
-            latency=_latency(export.latency) if export.HasField("latency") else None,
+            latency=latency_of(export.latency) if export.HasField("latency") else None,
             dataset_version=export.dataset_version,
             task=_task(export.task),
         )
@@ -60,16 +61,3 @@ def _state(state: job_pb2.JobState.ValueType) -> str:
 
 def _task(task: learning_pb2.Task.ValueType) -> str:
     return learning_pb2.Task.Name(task).removeprefix("TASK_").lower()
-
-
-def _latency(latency: Any) -> Latency:
-    return Latency(
-        latency.p50_ms,
-        latency.p95_ms,
-        latency.p99_ms,
-        latency.calls,
-        latency.threads,
-        latency.target,
-        latency.hardware,
-        latency.memory_bytes,
-    )

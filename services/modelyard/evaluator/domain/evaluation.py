@@ -7,6 +7,7 @@ from typing import Final
 
 from modelyard.core.artifacts import Blob
 from modelyard.core.errors import FailedPrecondition, InvalidArgument
+from modelyard.core.latency import Latency
 from modelyard.evaluator.domain import metrics, slices
 from modelyard.evaluator.domain.scores import ExampleScore, Metric, SliceScore, UsageResult
 
@@ -17,20 +18,6 @@ USAGES: Final = (TRAIN, VALIDATION, TEST)
 TRAIN_CAP: Final = 5000
 """Most training examples that are scored: they show overfitting, nothing else, and that shows in this many."""
 SUCCEEDED: Final = "SUCCEEDED"
-
-
-@dataclass(frozen=True)
-class Latency:
-    """Time of one answer, in milliseconds, and where it was measured."""
-
-    p50_ms: float
-    p95_ms: float
-    p99_ms: float
-    calls: int
-    threads: int
-    target: str
-    hardware: str
-    memory_bytes: int = 0  # of the process that answered; 0: not measured
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from enum import StrEnum
 from typing import Final
 
 from modelyard.core.errors import InvalidArgument
-from modelyard.evaluator.domain.evaluation import EvaluationResult, Latency
+from modelyard.core.latency import Latency
+from modelyard.evaluator.domain.evaluation import EvaluationResult
 from modelyard.evaluator.domain.gate_demands import ClassFloor as ClassFloor
 from modelyard.evaluator.domain.gate_demands import Demands as Demands
 from modelyard.evaluator.domain.gate_demands import Floor as Floor

@@ -10,13 +10,13 @@ from modelyard.core.artifacts import Blob
 from modelyard.core.documents import from_document, to_document
 from modelyard.core.errors import FailedPrecondition, InvalidArgument
 from modelyard.core.jobs.job import Job, JobState
+from modelyard.core.latency import Latency
 from modelyard.core.requests import Request
 from modelyard.core.resources import Resource
 from modelyard.evaluator.domain.evaluation import (
     TEST,
     EvaluationResult,
     EvaluationSpec,
-    Latency,
     is_classification,
     metric_names,
 )

@@ -6,8 +6,10 @@ from collections.abc import Iterable
 
 from modelyard.core.jobs import convert
 from modelyard.core.jobs.job import Job, JobState
+from modelyard.core.latency import Latency
 from modelyard.core.resources import Resource
-from modelyard.evaluator.domain.evaluation import EvaluationResult, Latency
+from modelyard.core.rpc.latency import latency_message, latency_of
+from modelyard.evaluator.domain.evaluation import EvaluationResult
 from modelyard.evaluator.domain.gate import ClassFloor, Demands, Floor, GateTest
 from modelyard.evaluator.domain.scores import ClassScore, ExampleScore, Metric, SliceScore, UsageScore
 from modelyard.evaluator.handlers.decisions import Wanted, decision_of
@@ -51,17 +53,7 @@ def latency_from(message: pb.GateDecision) -> Latency | None:
     """The latency in the request; None where there is none."""
     if not message.HasField("latency"):
         return None
-    latency = message.latency
-    return Latency(
-        latency.p50_ms,
-        latency.p95_ms,
-        latency.p99_ms,
-        latency.calls,
-        latency.threads,
-        latency.target,
-        latency.hardware,
-        latency.memory_bytes,
-    )
+    return latency_of(message.latency)
 
 
 def evaluation_message(job: Job) -> pb.Evaluation:
@@ -110,7 +102,7 @@ def decision_message(resource: Resource) -> pb.GateDecision:
         evaluation=stored.evaluation,
         floors=[learning_pb2.Floor(metric=floor.metric, value=floor.value) for floor in demands.floors],
         class_floors=[pb.ClassFloor(label=each.label, metric=each.metric, value=each.value) for each in demands.class_floors],
-        latency=_latency(stored.latency),
+        latency=latency_message(stored.latency) if stored.latency else None,
         max_latency_ms=demands.max_latency_ms,
         max_loss=demands.max_loss,
         max_size_bytes=demands.max_size_bytes,
@@ -196,19 +188,4 @@ def _test(test: GateTest) -> pb.GateTest:
         bound=test.bound,
         message=test.message,
         outcome=pb.GateTest.Outcome.Value(f"OUTCOME_{test.outcome.value}"),
-    )
-
-
-def _latency(latency: Latency | None) -> learning_pb2.Latency | None:
-    if latency is None:
-        return None
-    return learning_pb2.Latency(
-        p50_ms=latency.p50_ms,
-        p95_ms=latency.p95_ms,
-        p99_ms=latency.p99_ms,
-        calls=latency.calls,
-        threads=latency.threads,
-        target=latency.target,
-        hardware=latency.hardware,
-        memory_bytes=latency.memory_bytes,
     )

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelyard.core.errors import FailedPrecondition
+from modelyard.core.latency import Latency
 from modelyard.exporter.domain.form import DYNAMIC_INT8, EDGE, FP16, FP32, INT8, LITERT, PRECISIONS_OF, Form
-from modelyard.exporter.domain.latency import Latency
 from modelyard.statistics.intervals import percentiles, wilson
 from modelyard.statistics.paired import tango
 

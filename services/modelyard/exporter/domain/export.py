@@ -9,9 +9,9 @@ from typing import Final
 
 from modelyard.core.artifacts import Blob
 from modelyard.core.errors import FailedPrecondition, InvalidArgument, ModelyardError
+from modelyard.core.latency import Latency
 from modelyard.exporter.domain.compression import AWARE, LONGEST_MS, METRICS, POST_TRAINING, CompressionLimits, CompressionStep
 from modelyard.exporter.domain.form import EDGE, FP32, INT8, LITERT, ONNX, PRECISIONS_OF, TORCH_EXPORT, Form, check_form
-from modelyard.exporter.domain.latency import Latency
 from modelyard.exporter.domain.targets import Target
 from modelyard.formats.foreign import Foreign, refusal
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from modelyard.core.jobs import convert
 from modelyard.core.jobs.job import Job, JobState
+from modelyard.core.rpc.latency import latency_message
 from modelyard.exporter.domain.compression import CompressionLimits, CompressionStep, Figure
 from modelyard.exporter.domain.export import Candidate, ExportResult, Imported, Pruning, Wish
 from modelyard.exporter.domain.form import FP32, ONNX, PRECISIONS_OF
-from modelyard.exporter.domain.latency import Latency
 from modelyard.exporter.domain.targets import Target
 from modelyard.exporter.handlers import exports, profiles
 from modelyard.exporter.v1 import exporter_pb2 as pb
@@ -143,9 +143,9 @@ def _put_result(message: pb.Export, result: ExportResult) -> None:
         message.format, message.precision = _format(result.format), _precision(result.precision)
         message.quantization = _quantization(result.quantization)
     if result.latency is not None:
-        message.latency.CopyFrom(_latency(result.latency))
+        message.latency.CopyFrom(latency_message(result.latency))
     if result.single_thread_latency is not None:
-        message.single_thread_latency.CopyFrom(_latency(result.single_thread_latency))
+        message.single_thread_latency.CopyFrom(latency_message(result.single_thread_latency))
     if result.parity is not None:
         parity = result.parity
         message.parity.example_count, message.parity.tolerance = parity.examples, parity.tolerance
@@ -162,7 +162,7 @@ def _step(step: CompressionStep) -> pb.CompressionStep:
         precision=_precision(step.precision),
         quantization=_quantization(step.quantization),
         size_bytes=step.size_bytes,
-        latency=_latency(step.latency) if step.latency else None,
+        latency=latency_message(step.latency) if step.latency else None,
         metric=_figure(step.metric) if step.metric else None,
         loss=_figure(step.loss) if step.loss else None,
         accepted=step.accepted,
@@ -214,7 +214,7 @@ def profile_message(job: Job) -> pb.LatencyProfile:
         candidates=[
             pb.CandidateLatency(
                 recipe_id=measured.recipe_id,
-                latency=_latency(measured.latency) if measured.latency else None,
+                latency=latency_message(measured.latency) if measured.latency else None,
                 size_bytes=measured.size_bytes,
                 error_message=measured.error_message,
                 unmeasured_reason=measured.unmeasured_reason,
@@ -237,16 +237,3 @@ def _recipe(candidate: Candidate) -> trainer_pb2.Recipe:
 
 def _task(task: str) -> learning_pb2.Task.ValueType:
     return learning_pb2.Task.Value(f"TASK_{task.upper()}")
-
-
-def _latency(latency: Latency) -> learning_pb2.Latency:
-    return learning_pb2.Latency(
-        p50_ms=latency.p50_ms,
-        p95_ms=latency.p95_ms,
-        p99_ms=latency.p99_ms,
-        calls=latency.calls,
-        threads=latency.threads,
-        target=latency.target,
-        hardware=latency.hardware,
-        memory_bytes=latency.memory_bytes,
-    )

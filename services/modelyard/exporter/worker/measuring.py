@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from modelyard.core.errors import ModelyardError
-from modelyard.exporter.domain.latency import Latency
+from modelyard.core.latency import Latency
 from modelyard.exporter.domain.targets import CPU, CPU_1CORE, Target
-from modelyard.runtime.latency import LatencyResult, measure, usable_cores
+from modelyard.runtime.latency import measure, usable_cores
 
 log = logging.getLogger(__name__)
 
@@ -54,12 +54,8 @@ def measured(target: Target, path: Path, seconds: float, *, alone: bool = True) 
 
 def _once(target: Target, path: Path, seconds: float, threads: int) -> Latency:
     if target.local:
-        return _latency(measure(path, target.id, seconds=seconds, threads=threads or usable_cores()))
+        return measure(path, target.id, seconds=seconds, threads=threads or usable_cores())
     from modelyard.runtime.measure_remote import measure_on
 
     token = os.environ.get(AGENT_TOKEN, "")
-    return _latency(measure_on(target.agent, token, path, target=target.id, seconds=seconds, threads=threads))
-
-
-def _latency(result: LatencyResult) -> Latency:
-    return Latency(**vars(result))
+    return measure_on(target.agent, token, path, target=target.id, seconds=seconds, threads=threads)

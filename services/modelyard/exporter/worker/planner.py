@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelyard.core.errors import Cancelled, ModelyardError
+from modelyard.core.latency import Latency
 from modelyard.exporter.domain.compression import (
     EQUALIZED,
     MIXED,
@@ -38,7 +39,6 @@ from modelyard.exporter.domain.compression import (
     worth_trying,
 )
 from modelyard.exporter.domain.form import INT8
-from modelyard.exporter.domain.latency import Latency
 
 if TYPE_CHECKING:
     from modelyard.exporter.worker.calibration import CalibrationSet
