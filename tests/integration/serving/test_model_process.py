@@ -102,6 +102,24 @@ async def test_a_crash_takes_nothing_else_with_it(load: Load, tmp_path: Path, nu
     assert (crashing.statistics.crashes, other.statistics.crashes) == (1, 0)
     assert crashing.condition.state == DeploymentState.READY
     assert pid_of(crashing) != pid
+    assert (crashing._computer._worker.facts.calls, crashing._computer._worker.facts.threads) == (1, 1)  # type: ignore[attr-defined]
+
+
+async def test_a_version_comes_back_with_its_own_bytes_or_not_at_all(load: Load, tmp_path: Path) -> None:
+    """What was loaded was looked at (passport, gate); what lies at its place now was not."""
+    bundle = mlp_bundle(tmp_path / "m.zip")
+    model = load(bundle)
+    before = read((await ask(model, tensor("x", "FP32", rows(1)))).tensors[0])
+    mlp_bundle(bundle, seed=7)
+    os.kill(pid_of(model), signal.SIGKILL)
+    for _ in range(100):
+        await asyncio.sleep(0.05)
+        if "another than the one" in model.condition.message:
+            break
+    assert "another than the one that was loaded before" in model.condition.message
+    mlp_bundle(bundle)
+    await back(model, tensor("x", "FP32", rows(1)))
+    np.testing.assert_array_equal(read((await ask(model, tensor("x", "FP32", rows(1)))).tensors[0]), before)
 
 
 async def test_what_runs_when_it_crashes_is_told_so(load: Load, tmp_path: Path) -> None:

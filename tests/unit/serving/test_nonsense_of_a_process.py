@@ -67,7 +67,7 @@ def model_of(child: Any) -> BatchedModel:
         raise Unavailable("MODEL_CRASHED", "there is no other")
 
     worker, statistics = WorkerProcess(child, CARD, FACTS), VersionStatistics()
-    computer = ProcessComputer(worker, no_other, statistics, 60.0, "m")  # type: ignore[arg-type]
+    computer = ProcessComputer(worker, no_other, statistics, 60.0, "m")
     return BatchedModel(CARD, FACTS, computer, CpuBudget(1), BatchLimits(8, 1000, 10), statistics)
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 from weakref import WeakSet
@@ -18,7 +19,7 @@ from weakref import WeakSet
 import structlog
 
 from modelyard.core.errors import ModelyardError, Unavailable
-from modelyard.formats.bundle import open_bundle
+from modelyard.formats.bundle import BundleCard, open_bundle
 from modelyard.serving.adapters.batched_model import Batch, BatchedModel, Computed, Ended, ready
 from modelyard.serving.adapters.memory import check_memory
 from modelyard.serving.adapters.worker_process import WorkerOrder, WorkerProcess, start_worker
@@ -31,7 +32,7 @@ from modelyard.serving.domain.drift import DriftScore, scores_from_json
 from modelyard.serving.domain.endpoint import Condition, DeploymentState
 from modelyard.serving.domain.memory import needed_bytes
 from modelyard.serving.domain.version_statistics import VersionStatistics
-from modelyard.serving.handlers.proven_model import LoadOptions
+from modelyard.serving.handlers.proven_model import Facts, LoadOptions, card_digest
 
 log = structlog.get_logger()
 
@@ -56,7 +57,14 @@ class ProcessComputer:
 
     ahead = 1
 
-    def __init__(self, worker: WorkerProcess, start: _Start, statistics: VersionStatistics, timeout_s: float, name: str) -> None:
+    def __init__(
+        self,
+        worker: WorkerProcess,
+        start: Callable[[], WorkerProcess],
+        statistics: VersionStatistics,
+        timeout_s: float,
+        name: str,
+    ) -> None:
         self._worker: WorkerProcess | None = worker
         self._start = start
         self._statistics = statistics
@@ -255,18 +263,6 @@ def _crashed(how: str) -> Unavailable:
     return Unavailable("MODEL_CRASHED", f"the model crashed while it computed this request: {how}; try again", retry_after_s=1.0)
 
 
-@dataclass(frozen=True)
-class _Start:
-    """Starts the process of one version again."""
-
-    zygote: Zygote
-    order: WorkerOrder
-    card: object
-
-    def __call__(self) -> WorkerProcess:
-        return start_worker(self.zygote, self.order, self.card)  # type: ignore[arg-type]
-
-
 @dataclass
 class ProcessLoader:
     """A ServedModelLoader that gives every version a process. `close` ends the zygote, after the models were closed.
@@ -291,18 +287,27 @@ class ProcessLoader:
     def load(self, bundle: Path, *, model: str, version: str) -> BatchedModel:
         """See ServedModelLoader.load."""
         card = open_bundle(bundle).card
-        start = _Start(self.zygote, WorkerOrder(bundle, self.options, self.memory_bytes), card)
+        order = WorkerOrder(bundle, replace(self.options, card_sha256=card_digest(card)), self.memory_bytes)
         with self._admitted(bundle.stat().st_size):
-            worker = start()
+            worker = start_worker(self.zygote, order, card)
         facts, statistics = worker.facts, VersionStatistics()
         limits = BatchLimits(facts.most_rows, self.most_bytes, self.queue)
-        computer = ProcessComputer(worker, start, statistics, self.timeout_s, f"{model}/{version}")
-        log.info(
-            "model loaded", model=model, version=version, threads=facts.threads, calls=facts.calls, most_rows=facts.most_rows
-        )
+        again = partial(self._start_again, order, card, facts)
+        computer = ProcessComputer(worker, again, statistics, self.timeout_s, f"{model}/{version}")
+        found = {"threads": facts.threads, "calls": facts.calls, "most_rows": facts.most_rows, "note": facts.note}
+        log.info("model loaded", model=model, version=version, pid=worker.child.pid, **found)
         with self._guard:
             self._computers.add(computer)
         return BatchedModel(card, facts, computer, self.budget, limits, statistics)
+
+    def _start_again(self, order: WorkerOrder, card: BundleCard, facts: Facts) -> WorkerProcess:
+        """Another process for a version: with the same bytes and the threads found at first, so that nothing else changes."""
+        options = replace(order.options, threads=facts.threads, calls=facts.calls, most_rows=facts.most_rows)
+        worker = start_worker(self.zygote, replace(order, options=options), card)
+        if worker.facts.calls == facts.calls and worker.facts.most_rows <= facts.most_rows:
+            return worker
+        worker.close()
+        raise Unavailable("MODEL_CRASHED", "the model's process told nonsense")
 
     @contextmanager
     def _admitted(self, size: int) -> Iterator[None]:

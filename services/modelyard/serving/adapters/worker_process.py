@@ -7,7 +7,7 @@ import json
 import os
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -164,14 +164,10 @@ def start_worker(zygote: Zygote, order: WorkerOrder, card: BundleCard) -> Worker
 
     Raises what loading raises, Unavailable MODEL_CRASHED when it ended or took too long.
     """
-    options = order.options
     child = zygote.fork(
         {
             "bundle": os.fspath(order.bundle.absolute()),
-            "cores": options.cores,
-            "threads": options.threads,
-            "most_rows": options.most_rows,
-            "device": options.device,
+            "options": asdict(order.options),
             "memory_bytes": order.memory_bytes,
         }
     )

@@ -5,6 +5,7 @@ Used by whatever computes: the process of a version, or the server itself. Decis
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 import time
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelyard.core.errors import FailedPrecondition, InvalidArgument, ModelyardError
-from modelyard.formats.bundle import Bundle, BundleCard, TestVectors, open_bundle
+from modelyard.formats.bundle import Bundle, BundleCard, TestVectors, card_json, open_bundle
 from modelyard.runtime.device import CPU
 from modelyard.runtime.model import LoadedModel, RunnableModel, load_model
 from modelyard.runtime.native_words import words_of
@@ -52,11 +53,14 @@ TRIAL_S: Final = 0.15
 class LoadOptions:
     """`cores`: what the server may use. `threads` 0: as many as suit the model. `most_rows`: largest batch to prove; 1: none.
 
-    `device`: one of runtime.device.DEVICES.
+    `device`: one of runtime.device.DEVICES. `calls` 0: as many at once as suit the model. `card_sha256`: only the bundle whose
+    card has this digest will do; empty: any.
     """
 
     cores: int = 1
     threads: int = 0
+    calls: int = 0
+    card_sha256: str = ""
     most_rows: int = SIZES[-1]
     device: str = CPU
 
@@ -89,10 +93,12 @@ class ProvenModel:
 def load_proven(path: Path, options: LoadOptions) -> ProvenModel:
     """Loads a bundle.
 
-    Raises InvalidArgument INVALID_BUNDLE (and the like), FailedPrecondition TEST_VECTORS_DIFFER, RUNTIME_NOT_INSTALLED.
+    Raises InvalidArgument INVALID_BUNDLE (and the like), FailedPrecondition TEST_VECTORS_DIFFER, RUNTIME_NOT_INSTALLED,
+    BUNDLE_CHANGED.
     """
     before = resident_bytes()
     bundle = open_bundle(path)
+    check_same(bundle, options.card_sha256)
     vectors = bundle.test_vectors()
     model, threads, calls, row_s = _with_threads(bundle, vectors, options)
     try:
@@ -104,13 +110,25 @@ def load_proven(path: Path, options: LoadOptions) -> ProvenModel:
     return ProvenModel(bundle, model, Facts(threads, calls, most_rows, note, row_s, grown))
 
 
+def card_digest(card: BundleCard) -> str:
+    """The sha256 of a card, which holds that of every file: it stands for all bytes of a bundle."""
+    return hashlib.sha256(card_json(card)).hexdigest()
+
+
+def check_same(bundle: Bundle, expected: str) -> None:
+    """A version is started again only from the bytes that were checked when it was deployed. Raises FailedPrecondition."""
+    if expected and card_digest(bundle.card) != expected:
+        raise FailedPrecondition("BUNDLE_CHANGED", "the bundle is another than the one that was loaded before")
+
+
 def _with_threads(bundle: Bundle, vectors: TestVectors, options: LoadOptions) -> tuple[LoadedModel, int, int, float]:
     """The model with the threads of one call, the calls at once, and the seconds of one example."""
     first = options.threads or (options.cores if bundle.card.format == "savedmodel" else 1)
     model = _checked(bundle, vectors, first, max(1, options.cores // first), options.device)
     row_s = _median_s(model, vectors)
     if options.threads or options.cores == 1 or bundle.card.format == "savedmodel" or row_s < QUICK_S:
-        return model, first, 1 if row_s < SERIAL_S else max(1, options.cores // first), row_s
+        fitting = 1 if row_s < SERIAL_S else max(1, options.cores // first)
+        return model, first, options.calls or fitting, row_s
     best = _best_threads(bundle, vectors, options, model)
     if best != 1:
         model.close()

@@ -32,11 +32,10 @@ _F_SETSIG: Final = 10
 
 
 def run(order: dict[str, Any], channel: socket.socket, lifeline: int) -> int:
-    """Until the server closes the channel; the exit status. `order`: bundle, cores, threads, most_rows, device, memory_bytes."""
+    """Until the server closes the channel; the exit status. `order`: bundle, options (LoadOptions), memory_bytes."""
     settle(lifeline, order["memory_bytes"])
     try:
-        options = LoadOptions(order["cores"], order["threads"], order["most_rows"], order["device"])
-        proven = load_proven(Path(order["bundle"]), options)
+        proven = load_proven(Path(order["bundle"]), LoadOptions(**order["options"]))
     except ModelyardError as error:
         channel.send(bytes((Kind.REFUSED,)) + error_json(error))
         return 0
