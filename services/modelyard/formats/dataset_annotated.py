@@ -174,7 +174,7 @@ def _keypoints(lists: pa.Array, values: npt.NDArray[np.float32], count: int) -> 
     out = np.zeros((len(lists), count * 3), np.float32)
     if count:
         out[np.diff(_starts(lists)) == count * 3] = values.reshape(-1, count * 3)
-    return out.reshape(-1, count, 3)
+    return out.reshape(len(lists), count, 3)
 
 
 def _numbers(values: pa.Array) -> npt.NDArray[Any]:

@@ -191,3 +191,32 @@ def test_a_dataset_goes_with_all_it_has(dataset: Dataset) -> None:
         dataset.client.datasets.get_dataset("gone")
     dataset.client.datasets.create_dataset("gone")
     assert list(dataset.client.datasets.list_imports("gone")) == []
+
+
+def test_boxes_in_and_out_again(dataset: Dataset) -> None:
+    boxes = "".join(
+        f"<object><name>{name}</name><bndbox><xmin>1</xmin><ymin>2</ymin><xmax>{right}</xmax><ymax>9</ymax></bndbox></object>"
+        for name, right in (("cat", 9), ("dog", 1))
+    )
+    sources: dict[str, bytes] = {}
+    for number, (name, data) in enumerate(pictures(9).items()):
+        sources[f"JPEGImages/{number}.png"] = data
+        sources[f"Annotations/{number}.xml"] = f"<annotation><filename>{name}</filename>{boxes}</annotation>".encode()
+    imported = dataset.filled("boxes", zipped(sources), "boxes.zip")
+    assert imported.format == pb.SOURCE_FORMAT_VOC
+    assert list(imported.summary.class_counts) == [9, 9]
+    assert {finding.kind for finding in imported.findings} == {"DEGENERATE_BOX"}
+    started = dataset.client.datasets.create_dataset_version("boxes")
+    version = dataset.client.datasets.wait_dataset_version(started.name, WAIT_S)
+    refused = dataset.client.datasets.create_dataset_export("boxes", "masks")
+    with pytest.raises(client_errors.JobFailed):
+        dataset.client.datasets.wait_dataset_export(refused.name, WAIT_S)
+    assert dataset.client.datasets.get_dataset_export(refused.name).status.reason == "FORMAT_MISMATCH"
+    made = dataset.client.datasets.create_dataset_export("boxes/V001", "coco")
+    done = dataset.client.datasets.wait_dataset_export(made.name, WAIT_S)
+    assert (done.dataset_version, done.format, done.example_count) == (version.name, pb.SOURCE_FORMAT_COCO, 9)
+    archive = dataset.client.artifacts.download(done.archive, dataset.folder / done.file_name)
+    again = dataset.filled("boxes-again", archive.read_bytes(), done.file_name)
+    assert again.summary.digest == version.digest
+    assert [each.name for each in dataset.client.datasets.list_dataset_exports("boxes")] == [made.name, refused.name]
+    assert dataset.platform.artifacts.exists(Blob(done.archive.uri, done.archive.sha256, done.archive.size_bytes))

@@ -13,6 +13,8 @@ from modelyard.core.jobs.job import Job, JobState
 from modelyard.core.requests import Request
 from modelyard.dataset.domain.dataset import Dataset
 from modelyard.dataset.domain.records import (
+    ExportResult,
+    ExportSpec,
     ImportResult,
     ImportSpec,
     ImportSummary,
@@ -20,8 +22,8 @@ from modelyard.dataset.domain.records import (
     VersionResult,
     VersionSpec,
 )
-from modelyard.dataset.handlers import datasets, imports, quality_reports, versions
-from modelyard.dataset.handlers.documents import read_dataset
+from modelyard.dataset.handlers import datasets, exports, imports, quality_reports, versions
+from modelyard.dataset.handlers.documents import export_result, read_dataset
 from modelyard.dataset.handlers.versions import NewVersion
 from modelyard.formats import dataset as files
 from tests.unit.dataset.fakes import FakeExamples, FakeJobs, FakeResources, FakeSources
@@ -291,3 +293,36 @@ def test_examples_of_a_version_that_is_not_ready(world: World) -> None:
     with pytest.raises(FailedPrecondition) as caught:
         versions.list_examples(world.jobs, world.resources, FakeExamples(), world.start_version().name, "", 3, "")
     assert caught.value.reason == "DATASET_VERSION_NOT_READY"
+
+
+def test_an_export_is_of_the_version_that_was_named(world: World) -> None:
+    world.fill()
+    world.publish()
+    job = exports.create_export(world.jobs, world.resources, DATASET, f"{DATASET}/versions/latest", "csv", False, Request())
+    spec = from_document(job.spec, ExportSpec)
+    assert (spec.version, spec.format, spec.lossy) == (f"{DATASET}/versions/V001", "csv", False)
+    assert exports.get_export(world.jobs, job.name) == job
+    assert [each.name for each in exports.list_exports(world.jobs, world.resources, DATASET, 0, "").items] == [job.name]
+    assert export_result(job) is None
+    done = world.jobs.end(job.name, JobState.SUCCEEDED, to_document(ExportResult(BLOB, "a.zip", 2, ("note",))))
+    assert export_result(done) == ExportResult(BLOB, "a.zip", 2, ("note",))
+
+
+@pytest.mark.parametrize(
+    ("version", "format_", "reason"),
+    [
+        (f"{DATASET}/versions/V001", "", "FORMAT_REQUIRED"),
+        ("projects/p/datasets/other/versions/V001", "csv", "DATASET_VERSION_NOT_FOUND"),
+        (f"{DATASET}/versions/V009", "csv", "DATASET_VERSION_NOT_FOUND"),
+        (f"{DATASET}/versions/V002", "csv", "VERSION_NOT_READY"),
+    ],
+)
+def test_exports_that_cannot_be(world: World, version: str, format_: str, reason: str) -> None:
+    world.fill()
+    world.publish()
+    world.start_version()
+    with pytest.raises((InvalidArgument, NotFound, FailedPrecondition)) as caught:
+        exports.create_export(world.jobs, world.resources, DATASET, version, format_, False, Request())
+    assert caught.value.reason == reason
+    with pytest.raises(NotFound):
+        exports.get_export(world.jobs, f"{DATASET}/exports/none")

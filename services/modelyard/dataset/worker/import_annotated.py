@@ -22,7 +22,7 @@ from modelyard.dataset.domain.records import (
     ImportSpec,
 )
 from modelyard.dataset.domain.work import Work
-from modelyard.dataset.worker import plans, read_coco, read_manifest
+from modelyard.dataset.worker import plan_masks, plans, read_coco, read_manifest
 from modelyard.dataset.worker.annotation_index import AnnotationIndex
 from modelyard.dataset.worker.content import Content
 from modelyard.dataset.worker.detect import Contents
@@ -38,8 +38,8 @@ _PLANNERS: Mapping[str, Planner] = {
     YOLO: plans.plan_yolo,
     CVAT: plans.plan_cvat,
     LABELME: plans.plan_labelme,
-    MASKS: plans.plan_masks,
-    COLOUR_MASKS: plans.plan_masks,
+    MASKS: plan_masks.plan_masks,
+    COLOUR_MASKS: plan_masks.plan_masks,
     MANIFEST: read_manifest.plan_manifest,
 }
 
