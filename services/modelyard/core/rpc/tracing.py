@@ -22,6 +22,8 @@ TRACESTATE: Final = "tracestate"
 CARRIED: Final = (TRACEPARENT, TRACESTATE)
 QUIET: Final = ("/grpc.", "/modelyard.worker.")
 """Calls that probes and workers make all the time."""
+EXPORT_S: Final = 2
+"""Longest wait for the collector, also when a process ends: one that is away must hold up no worker."""
 
 _NOTHING: Final = nullcontext()
 _state: dict[str, Any] = {}
@@ -54,7 +56,8 @@ def start(endpoint: str, service: str, share: float = 1.0) -> None:
         raise FailedPrecondition("TRACING_NOT_INSTALLED", message, extra="tracing") from error
     sampler = ParentBased(TraceIdRatioBased(share))
     provider = TracerProvider(sampler, Resource.create({"service.name": f"modelyard-{service}"}))
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint, insecure=endpoint.startswith("http://"))))
+    exporter = OTLPSpanExporter(endpoint, insecure=endpoint.startswith("http://"), timeout=EXPORT_S)
+    provider.add_span_processor(BatchSpanProcessor(exporter))
     use(provider)
 
 
