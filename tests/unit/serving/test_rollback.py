@@ -45,7 +45,7 @@ def test_what_is_evident_is_less_than_1_in_1000_likely(total: int, data: st.Data
     count = data.draw(st.integers(0, total))
     share = data.draw(st.sampled_from([0.001, 0.01, 0.1, 0.5, 0.9]))
     if evident(count, total, share):
-        assert tail(count, total, share) < 0.001
+        assert tail(count, total, share) < 0.001 + 1e-12  # 3 of 3 at 0.1 are just that
 
 
 @pytest.mark.parametrize(
