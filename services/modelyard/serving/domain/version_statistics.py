@@ -9,14 +9,13 @@ from __future__ import annotations
 import bisect
 import time
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 LATENCY_BOUNDS_MS: Final = tuple(round(0.05 * 1.25**step, 4) for step in range(64))
 """Upper bounds of the latency histogram: 0.05 ms to about 64 s, each 1.25 times the one before: percentiles to 25 %."""
 
 
-@dataclass(frozen=True)
-class Timing:
+class Timing(NamedTuple):
     """Where a request's time went, in nanoseconds. `batch_rows`: examples of the execution it was part of."""
 
     queue_ns: int = 0
