@@ -121,6 +121,11 @@ def _found(data_dir: Path) -> str:
 
 
 def _answers(address: str) -> bool:
+    if address.startswith("unix:"):
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as local:
+            local.connect(address.removeprefix("unix:"))
+            return True
+        return False
     host, _, port = address.rpartition(":")
     with contextlib.suppress(OSError, ValueError), socket.create_connection((host.strip("[]"), int(port)), timeout=2):
         return True

@@ -161,6 +161,11 @@ class Host:
         await self._server.ready()
         return address
 
+    @property
+    def local_address(self) -> str:
+        """Where processes of this user call once it has started: the address, or a socket without TLS beside it."""
+        return self._platform.own_address["address"]
+
     async def stop(self) -> None:
         """Drain, leave the jobs for the next start, close."""
         self._stopped.set()

@@ -50,7 +50,8 @@ class Running:
         try:
             self._host = _host(data_dir, host, port)
             self._thread.start()
-            self.address: str = self._call(self._host.start())
+            self._call(self._host.start())
+            self.address: str = self._host.local_address
         except BaseException:
             self._owned.close()
             raise
@@ -79,11 +80,12 @@ def main(data_dir: Path, host: str, port: int, on_ready: Callable[[str], None]) 
     from modelyard.core.rpc.loop import run
 
     def ready(address: str) -> None:
-        announce(data_dir, address)
+        announce(data_dir, built.local_address)
         on_ready(address)
 
     with own(data_dir):
-        run(serve_until_signalled(_host(data_dir, host, port), ready))
+        built = _host(data_dir, host, port)
+        run(serve_until_signalled(built, ready))
 
 
 @contextlib.contextmanager

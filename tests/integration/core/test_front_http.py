@@ -25,11 +25,13 @@ from cryptography.x509.oid import NameOID
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from modelyard.core.errors import InvalidArgument, Unavailable
+from modelyard.core.platform import open_platform
 from modelyard.core.rpc.loop import new_event_loop
-from modelyard.core.rpc.server import RpcServer
+from modelyard.core.rpc.server import RpcServer, Service
 from modelyard.core.settings import CoreSettings
 from tests.bench.load_client import cache_folder
-from tests.support.front import ECHO, Served, hello, served
+from tests.support.front import ECHO, Served, echo, hello, served
+from tests.support.hosted import hosted
 from tests.support.real_servers import absent
 
 MIB = 1 << 20
@@ -155,6 +157,18 @@ def test_tls(certificate: tuple[Path, Path], front: str) -> None:
         folder = Path(running.server.local_address.removeprefix("unix:")).parent
         assert folder.stat().st_mode & 0o777 == 0o700
     assert not folder.exists()
+
+
+def test_a_host_with_tls_calls_itself_without(certificate: tuple[Path, Path], tmp_path: Path) -> None:
+    settings = CoreSettings(data_dir=tmp_path, drain_s=0.2, tls_certificate=certificate[0], tls_key=certificate[1])
+    platform = open_platform(settings, "sample")
+    with hosted(platform, [Service("sample", [], natives={ECHO: echo}, http=hello)]) as address:
+        own = platform.own_address["address"]
+        assert own.startswith("unix:")
+        with grpc.insecure_channel(own) as channel:
+            assert channel.unary_unary(ECHO)(b"x", timeout=10) == b"x"
+        assert curl("--cacert", str(certificate[0]), "--connect-to", f"::{address}", "https://localhost/x") == b"/x"
+    assert not Path(own.removeprefix("unix:")).exists()
 
 
 @pytest.mark.parametrize("loop_factory", [new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"])
