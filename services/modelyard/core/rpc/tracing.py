@@ -55,7 +55,8 @@ def start(endpoint: str, service: str, share: float = 1.0) -> None:
         message = "tracing_endpoint is set, and OpenTelemetry is not installed: pip install modelyard[tracing]"
         raise FailedPrecondition("TRACING_NOT_INSTALLED", message, extra="tracing") from error
     sampler = ParentBased(TraceIdRatioBased(share))
-    provider = TracerProvider(sampler, Resource.create({"service.name": f"modelyard-{service}"}))
+    name = "modelyard" if service == "modelyard" else f"modelyard-{service}"  # all services in one process, or one of them
+    provider = TracerProvider(sampler, Resource.create({"service.name": name}))
     exporter = OTLPSpanExporter(endpoint, insecure=endpoint.startswith("http://"), timeout=EXPORT_S)
     provider.add_span_processor(BatchSpanProcessor(exporter))
     use(provider)
