@@ -44,6 +44,8 @@ NEAR_BEST: Final = 0.95
 """Of several numbers of threads with this share of the best throughput the largest is taken: it answers a lone caller sooner."""
 PROOF_S: Final = 3.0
 """About how long proving batches may take; sizes that would take longer are not proved, and not used."""
+LONGEST_BATCH_S: Final = 0.03
+"""Batches that would take longer are not made: all in one wait for its end, and the runtime keeps the memory that it took."""
 PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 TRIAL_S: Final = 0.15
 """How long each number of threads is tried."""
@@ -125,7 +127,7 @@ def _with_threads(bundle: Bundle, vectors: TestVectors, options: LoadOptions) ->
     """The model with the threads of one call, the calls at once, and the seconds of one example."""
     first = options.threads or (options.cores if bundle.card.format == "savedmodel" else 1)
     model = _checked(bundle, vectors, first, max(1, options.cores // first), options.device)
-    row_s = _median_s(model, vectors)
+    row_s = _fastest_s(model, vectors)
     if options.threads or options.cores == 1 or bundle.card.format == "savedmodel" or row_s < QUICK_S:
         fitting = 1 if row_s < SERIAL_S else max(1, options.cores // first)
         return model, first, options.calls or fitting, row_s
@@ -133,7 +135,7 @@ def _with_threads(bundle: Bundle, vectors: TestVectors, options: LoadOptions) ->
     if best != 1:
         model.close()
         model = _checked(bundle, vectors, best, max(1, options.cores // best), options.device)
-        row_s = _median_s(model, vectors)
+        row_s = _fastest_s(model, vectors)
     return model, best, max(1, options.cores // best), row_s
 
 
@@ -215,7 +217,7 @@ def prove_batches(model: RunnableModel, vectors: TestVectors, row_s: float, most
         return 1, "its test vectors all give the same answer, so batches cannot be proved"
     best, saved, deadline = 1, 0.0, time.perf_counter() + PROOF_S
     for size in SIZES:
-        if size > most or time.perf_counter() + 2 * size * row_s > deadline:
+        if size > most or size * single_s > LONGEST_BATCH_S or time.perf_counter() + 2 * size * row_s > deadline:
             break
         taken = 0.0
         for order in arrangements(count, size):
@@ -229,7 +231,9 @@ def prove_batches(model: RunnableModel, vectors: TestVectors, row_s: float, most
         now = 1 - taken / (size * single_s)
         if now >= max(WORTH, saved - NOISE):
             best, saved = size, max(now, saved)
-    return (best, "") if best > 1 else (1, "a batch takes as long as its examples one by one")
+    if best > 1:
+        return best, ""
+    return 1, "a batch gains nothing: it takes as long as its examples one by one"
 
 
 def differences(expected: Mapping[str, Array], answers: Mapping[str, Array], tolerance: float) -> list[str]:
@@ -268,15 +272,15 @@ def check_answers(card: BundleCard, vectors: TestVectors, answers: Mapping[str, 
         raise FailedPrecondition("TEST_VECTORS_DIFFER", message, tolerance=tolerance, examples=vectors.count)
 
 
-def _median_s(model: RunnableModel, vectors: TestVectors) -> float:
-    """Seconds that one example takes: the median, because what else runs on the machine shows in the upper percentiles."""
+def _fastest_s(model: RunnableModel, vectors: TestVectors) -> float:
+    """Seconds that one example takes: the fastest of several, because what else runs on the machine only slows down."""
     example = {name: array[:1] for name, array in vectors.inputs.items()}
     times: list[float] = []
     while len(times) < TIMED_CALLS and sum(times) < 0.5:
         start = time.perf_counter()
         model.run(example)
         times.append(time.perf_counter() - start)
-    return sorted(times)[len(times) // 2]  # numpy's median imports numpy.ma, which takes longer than all of loading
+    return min(times)
 
 
 def resident_bytes(process: str = "self") -> int:

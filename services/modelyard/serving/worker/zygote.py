@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -123,6 +124,8 @@ def preload() -> None:
     card = BundleCard("", spec, spec, Source(), picture=PictureInput(1, 1, 1), parity=Parity(1, 0.0, 1.0, 0.0, ""))
     with contextlib.suppress(ModelyardError):
         parse_card(card_json(card), Path("none"))
+    gc.collect()
+    gc.freeze()  # collections in the forks leave these objects alone, so their pages stay shared
 
 
 def thread_count() -> int:
