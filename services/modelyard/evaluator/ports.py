@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
+from modelyard.core import ports
 from modelyard.core.artifacts import Blob
-from modelyard.core.jobs.job import Document, Job, JobChange
-from modelyard.core.resources import Page, Resource
+from modelyard.core.jobs.job import Document
 from modelyard.evaluator.domain.evaluation import DatasetVersionRef, ExportRef
 from modelyard.evaluator.domain.experiment import Experiment
 from modelyard.evaluator.domain.pairing import Answers
@@ -28,49 +27,8 @@ class DatasetVersions(Protocol):
         """Raises NotFound."""
 
 
-class Jobs(Protocol):
-    """The job engine (core.jobs)."""
-
-    def submit(
-        self,
-        name: str,
-        kind: str,
-        *,
-        parent: str,
-        spec: Document,
-        labels: Mapping[str, str] | None = None,
-        request_id: str = "",
-        method: str = "",
-        fingerprint: str = "",
-    ) -> Job: ...
-
-    def get(self, name: str) -> Job: ...
-
-    def list(self, kind: str, parent: str, page_size: int = 0, page_token: str = "") -> Any: ...
-
-    def cancel(self, name: str) -> Job: ...
-
-    def watch(self, name: str, after_sequence: int = 0) -> AsyncIterator[JobChange]: ...
-
-
-class Resources(Protocol):
-    """The resource store (core.resources)."""
-
-    def create(
-        self,
-        name: str,
-        collection: str,
-        parent: str,
-        document: Document,
-        *,
-        request_id: str = "",
-        method: str = "",
-        fingerprint: str = "",
-    ) -> Resource: ...
-
-    def get(self, name: str) -> Resource: ...
-
-    def list(self, collection: str, parent: str | None = None, page_size: int = 0, page_token: str = "") -> Page: ...
+Jobs = ports.WatchedJobs
+Resources = ports.Resources
 
 
 class Predictions(Protocol):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
+from modelyard.core import ports
 from modelyard.core.artifacts import Blob
-from modelyard.core.jobs.job import Document, Job, JobChange
-from modelyard.core.resources import Page, Resource
+from modelyard.core.resources import Page
 from modelyard.exporter.domain.export import DatasetVersionRef, ModelVersionRef
 from modelyard.exporter.domain.targets import Target
 
@@ -26,49 +25,12 @@ class DatasetVersions(Protocol):
         """Raises NotFound."""
 
 
-class Jobs(Protocol):
-    """The job engine (core.jobs)."""
-
-    def submit(
-        self,
-        name: str,
-        kind: str,
-        *,
-        parent: str,
-        spec: Document,
-        labels: Mapping[str, str] | None = None,
-        request_id: str = "",
-        method: str = "",
-        fingerprint: str = "",
-    ) -> Job: ...
-
-    def get(self, name: str) -> Job: ...
-
-    def list(self, kind: str, parent: str, page_size: int = 0, page_token: str = "") -> Any: ...
-
-    def cancel(self, name: str) -> Job: ...
-
-    def delete(self, name: str) -> None: ...
-
-    def watch(self, name: str, after_sequence: int = 0) -> AsyncIterator[JobChange]: ...
+class Jobs(ports.RemovableJobs, ports.WatchedJobs, Protocol):
+    """Exports and profiles."""
 
 
-class Resources(Protocol):
-    """The resource store (core.resources)."""
-
-    def create(
-        self,
-        name: str,
-        collection: str,
-        parent: str,
-        document: Document,
-        *,
-        request_id: str = "",
-        method: str = "",
-        fingerprint: str = "",
-    ) -> Resource: ...
-
-    def get(self, name: str) -> Resource: ...
+class Resources(ports.Resources, Protocol):
+    """Targets as documents."""
 
     def list(
         self, collection: str, parent: str | None = None, page_size: int = 0, page_token: str = "", *, newest_first: bool = True

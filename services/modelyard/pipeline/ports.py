@@ -5,12 +5,13 @@ All raise the domain's errors (core.errors); Unavailable where the service is aw
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
+from modelyard.core import ports
 from modelyard.core.errors import ModelyardError
-from modelyard.core.jobs.job import Document, Job, JobChange
+from modelyard.core.jobs.job import Document
 from modelyard.pipeline.domain.choice import Candidate
 from modelyard.pipeline.domain.reevaluation import Answers
 from modelyard.pipeline.domain.spec import ClassFloor, Floor, Limits, Source, Split, TargetFacts
@@ -203,29 +204,7 @@ ServicesOf = Callable[[str], Services]
 """The services, for a project's id."""
 
 
-class Jobs(Protocol):
-    """The job engine (core.jobs)."""
-
-    def submit(
-        self,
-        name: str,
-        kind: str,
-        *,
-        parent: str,
-        spec: Document,
-        labels: Mapping[str, str] | None = None,
-        request_id: str = "",
-        method: str = "",
-        fingerprint: str = "",
-    ) -> Job: ...
-
-    def get(self, name: str) -> Job: ...
-
-    def list(self, kind: str, parent: str, page_size: int = 0, page_token: str = "") -> Any: ...
-
-    def cancel(self, name: str) -> Job: ...
-
-    def watch(self, name: str, after_sequence: int = 0) -> AsyncIterator[JobChange]: ...
+Jobs = ports.WatchedJobs
 
 
 @dataclass(frozen=True)
