@@ -15,10 +15,10 @@ class ServingSettings(CoreSettings):
     """What serving needs to know beyond what all services do."""
 
     inference_threads: int = Field(
-        0, ge=0, le=1024, description="Predictions computed at once. 0: the cores that this process may use (CPU set and cgroup)."
+        0, ge=0, le=1024, description="Cores that all versions together may use. 0: those this process may use (CPU set, cgroup)."
     )
     intra_op_threads: int = Field(
-        0, ge=0, le=1024, description="Threads that one prediction may use. 0: the cores that this process may use."
+        0, ge=0, le=1024, description="Threads of one prediction. 0: as many as suit the model, tried when it is loaded."
     )
     inference_queue: int = Field(
         256, ge=0, le=100_000, description="Predictions that may wait for one version; more are refused at once."
