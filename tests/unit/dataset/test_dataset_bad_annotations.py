@@ -454,3 +454,13 @@ def test_an_import_cancelled_half_way_goes_on_with_nothing_doubled(bench: Bench)
     assert second.summary == first.summary
     assert {blob.uri for blob in bench.store.list()} == kept
     assert first.summary.example_count == 200
+
+
+def test_one_picture_under_two_annotations_is_a_conflict(bench: Bench) -> None:
+    images = [{"id": i, "file_name": f"{i}.png", "width": 24, "height": 18} for i in range(4)]
+    boxes = [{"id": i, "image_id": i, "category_id": 5, "bbox": [1, 2, 3, 4 + (i == 1)]} for i in range(4)]
+    same = picture(7)
+    sources = {"0.png": same, "1.png": same, "2.png": picture(8), "3.png": picture(9)}
+    data = zipped({**sources, "a.json": json.dumps(coco(images=images, annotations=boxes))})
+    findings = bench.report(bench.imported(data, "c.zip"))
+    assert findings["CONFLICTING_LABELS"][0].examples == ("0.png", "1.png")

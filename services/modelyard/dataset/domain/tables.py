@@ -190,6 +190,8 @@ def _type_all(raw: RawTable) -> tuple[dict[str, TypedColumn], list[tuple[str, st
         column = typing_.type_column(name, values, comma_allowed=raw.comma_allowed)
         if column is None:
             nested.append((name, str(values.type)))
+        elif column.missing_count == len(column.values):  # one type for nothing, whatever the format it came in
+            typed[name] = TypedColumn(name, CATEGORICAL, pa.chunked_array([pa.nulls(len(values), pa.string())]))
         else:
             typed[name] = column
     return typed, nested

@@ -152,6 +152,8 @@ def _record(line: str) -> dict[str, Any] | None:
 def _json_column(values: list[Any]) -> pa.Array:
     """Numbers, truth values or texts as such; where kinds are mixed, texts; lists and objects as bytes, which are left out."""
     kinds = {type(value) for value in values if value is not None}
+    if not kinds:
+        return pa.nulls(len(values))
     if kinds <= {int, float}:
         return pa.array([None if value is None else float(value) for value in values], pa.float64())
     if kinds in ({bool}, {str}) or kinds & {list, dict}:

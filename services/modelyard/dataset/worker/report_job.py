@@ -15,7 +15,8 @@ def run(spec: ReportSpec, store: ArtifactStore, work: Work) -> ReportResult:
     content, summary = spec.imported.content, spec.imported.summary
     stored = load(store, content, work)
     paths = stored.manifest["path"].to_pylist()
-    labels = stored.manifest["label"].to_pylist()
+    annotated = "annotation" in stored.manifest.column_names and content.kind == IMAGE
+    labels = stored.manifest["annotation" if annotated else "label"].to_pylist()
     findings = [*spec.imported.findings, *checks.rejected_findings(summary.rejected, summary.rejected_count)]
     findings += checks.class_findings(summary.classes, summary.class_counts)
     work.stage("check", 0, len(paths), "examples", 0.6, 1.0)
