@@ -172,6 +172,15 @@ def test_a_target_without_room_is_an_error(client: Client) -> None:
     client.targets.delete_target("tiny")
 
 
+def test_the_targets_room_counts_beside_a_larger_limit(client: Client) -> None:
+    client.targets.create_target("tight", pb.Target(format=pb.FORMAT_EDGE, flash_bytes=300))
+    limits = pb.CompressionLimits(max_size_bytes=1 << 30, skip_training=True)
+    made = exported(client, target="tight", limits=limits)
+    assert "no road" in made.trail[-1].message
+    assert "at most 300 are allowed" in made.trail[1].message
+    client.targets.delete_target("tight")
+
+
 def test_an_agent_that_does_not_answer_is_a_reason(client: Client) -> None:
     client.targets.create_target("away", pb.Target(format=pb.FORMAT_LITERT, agent="127.0.0.1:9"))
     made = exported(client, target="away")

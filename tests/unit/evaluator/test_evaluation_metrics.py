@@ -118,6 +118,14 @@ def test_a_true_value_of_0_has_no_relative_error() -> None:
     assert score.metric("mae") is not None
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_true_value_near_0_neither() -> None:
+    """1 / 1e-310 is infinite; its bootstrap would be 0 times that."""
+    score = metrics.regression("test", np.array([1e-310, 2.0, 3.0]), np.array([1.0, 2.5, 3.0]))
+    assert score.metric("mape") is None
+    assert score.metric("mae") is not None
+
+
 @cache
 def _drawn() -> list[UsageScore]:
     """A large draw of examples, then 150 small ones."""

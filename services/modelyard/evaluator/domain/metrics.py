@@ -230,21 +230,26 @@ def brier_scores(labels: Ints, probabilities: Floats) -> Floats:
 def regression(usage: str, targets: Floats, predictions: Floats) -> UsageScore:
     """Scores predictions [N] against true values [N]; N of 1 or more."""
     errors, centred = predictions - targets, targets - targets.mean()
-    columns = np.stack([np.abs(errors), np.square(errors), centred, np.square(centred), _relative(errors, targets)], axis=1)
+    relative = _relative(errors, targets)
+    shares = np.zeros_like(errors) if relative is None else relative
+    columns = np.stack([np.abs(errors), np.square(errors), centred, np.square(centred), shares], axis=1)
     means, samples = columns.mean(axis=0)[None], intervals.bootstrap_means(columns)
     definitions: list[tuple[str, Callable[[Floats], Floats]]] = [("mae", _mae), ("rmse", _rmse)]
     if means[0, 3] > 0:
         definitions.append(("r2", _r2))
-    if np.all(targets != 0) and np.isfinite(means[0, 4]):
+    if relative is not None:
         definitions.append(("mape", _mape))
     metrics = (Metric(name, *_with_interval(measure, means, samples)) for name, measure in definitions)
     return UsageScore(usage, len(targets), (*metrics, *_residuals(errors)))
 
 
-def _relative(errors: Floats, targets: Floats) -> Floats:
-    """Errors as shares of the truth [N]; 0 where the truth is 0, infinite where it nearly is (then they are not used)."""
+def _relative(errors: Floats, targets: Floats) -> Floats | None:
+    """Errors as shares of the truth [N]; None where a truth is 0, or so near that their mean is no number."""
+    if not np.all(targets != 0):
+        return None
     with np.errstate(over="ignore"):
-        return np.abs(np.divide(errors, targets, out=np.zeros_like(errors), where=targets != 0))
+        shares = np.abs(errors / targets)
+        return shares if np.isfinite(shares.mean()) else None
 
 
 def _residuals(errors: Floats) -> tuple[Metric, ...]:

@@ -76,7 +76,7 @@ def run_export(spec: ExportSpec, artifacts: ArtifactStore, folder: Path, reports
     path, trail = _made(work)
     write_statistics(path, reader)
     bundle = open_bundle(path)
-    if spec.limits is None or any(step.accepted for step in trail):  # else it is the float model, and the trail says so
+    if not trail:  # the planner holds what it tries against the target's room itself
         check_room(bundle, target)
     reports.on_stage("latency", LATENCY_PART if spec.limits is None else PLANNING_PART, None)
     measurement = measured(target, path, MEASURE_S)
@@ -220,7 +220,7 @@ def _planned(work: Work) -> tuple[Path, tuple[CompressionStep, ...]]:
     spec, target = work.spec, work.target
     if spec.limits is None:
         raise AssertionError("planned within limits only")
-    size = spec.limits.max_size_bytes or target.flash_bytes
+    size = min(filter(None, (spec.limits.max_size_bytes, target.flash_bytes)), default=0)
     limits = replace(spec.limits, max_size_bytes=size, max_ram_bytes=target.ram_bytes)
     plan = planner.Plan(
         spec.format,
