@@ -57,6 +57,7 @@ class Front:
         """Listen; gives the port. Raises OSError when it cannot be had."""
         loop = asyncio.get_running_loop()
         listener = listen(host, port)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # for all it accepts; uvloop alone sets it itself
         _allow_files(self.limits.connections)
         handshake = None if tls is None else self.limits.handshake_s
         self._servers.append(
