@@ -13,6 +13,7 @@ import grpc
 
 from modelyard.core.http import frames
 from tests.support.front import ECHO, Served, hello, served
+from tests.unit.core.http.wire import OPENING, Caller
 
 GREETINGS = (
     b"",
@@ -79,6 +80,27 @@ def test_more_connections_than_allowed_are_closed_at_once() -> None:
             assert made.recv(100).startswith(b"HTTP/1.1 200")
         for made in kept:
             made.close()
+
+
+def test_a_caller_that_sends_and_never_reads_is_not_read_for_long() -> None:
+    with served(http=hello) as running, socket.socket() as made:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        made.connect(("127.0.0.1", running.port))
+        made.settimeout(1.0)
+        made.sendall(OPENING + frames.settings({frames.INITIAL_WINDOW_SIZE: 1 << 30}) + frames.window_update(0, 1 << 30))
+        caller, before, sent = Caller(), resident(), 0
+        with contextlib.suppress(TimeoutError):
+            for number in range(10_000):
+                piece = caller.call(1 + 2 * number, bytes(50_000))
+                made.sendall(piece)
+                sent += len(piece)
+        assert sent < 64 << 20
+        assert resident() - before < 64 << 20
+        with grpc.insecure_channel(running.address) as channel:
+            assert channel.unary_unary(ECHO)(b"x", timeout=10) == b"x"
+        made.close()
+        gone(running)
+        assert running.call(lambda: running.server.front.budget.held) == 0
 
 
 def test_an_idle_connection_is_closed() -> None:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -18,7 +19,9 @@ from prometheus_client import REGISTRY
 from modelyard.core.errors import InvalidArgument, ResourceExhausted
 from modelyard.core.http.calls import UnaryCall
 from modelyard.core.rpc.server import Mount
+from tests.bench.load_client import NoLoadClient, load
 from tests.support.front import ECHO, Served, echo, served
+from tests.support.real_servers import absent
 
 MIB = 1 << 20
 S = "/sample.Sample/"
@@ -259,6 +262,19 @@ def test_health_can_be_watched(server: Served, channel: grpc.Channel) -> None:
     server.run(server.server.drain())
     assert next(watched).status == health_pb2.HealthCheckResponse.NOT_SERVING
     watched.cancel()
+
+
+def test_a_go_client(server: Served, tmp_path: Path) -> None:
+    """Go's gRPC indexes every field it sends, so its header blocks differ from call to call."""
+    (tmp_path / "body").write_bytes(bytes(100))
+    given = {"body": tmp_path / "body", "method": ECHO, "seconds": 0.5, "warm": 0.1, "callers": 20, "connections": 2}
+    try:
+        plain = load(server.address, header="x-key=value", **given)
+    except NoLoadClient as error:
+        absent(str(error))
+    assert (plain.errors, plain.requests > 0) == (0, True), plain.example
+    hasty = load(server.address, timeout="2ms", **given)
+    assert set(hasty.codes) <= {"DeadlineExceeded"}, hasty.example
 
 
 async def test_an_aio_client(server: Served) -> None:

@@ -425,9 +425,11 @@ class Http2Connection(Sending):
         self._reset_slow(now)
 
     def _reset_slow(self, now: float) -> None:
-        for stream in [stream for stream in self.streams.values() if stream.is_due()]:
+        """Requests that do not get on, and whole answers that nobody takes."""
+        for stream in [stream for stream in self.streams.values() if stream.tail is not None or stream.is_due()]:
             stream.began = stream.began or now
-            if now - stream.began > self.limits.patience(stream.received):
+            patience = self.limits.patience(stream.received) if stream.tail is None else self.limits.idle_s
+            if now - stream.began > patience:
                 self.reset(stream, frames.CANCEL)
 
 

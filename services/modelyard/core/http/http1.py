@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +16,7 @@ from modelyard.core.http.http_answers import REASONS, BadRequest, answer_of, dec
 from modelyard.core.http.limits import Budget, Limits
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+IDLE, ARRIVING, ANSWERING, UNTAKEN = "idle", "arriving", "answering", "untaken"
 LINGER_S = 1.0
 """How long what a refused caller still sends is read, so that it sees the refusal and no reset."""
 
@@ -31,7 +33,8 @@ class Http1Connection(asyncio.Protocol):
         self._requests: deque[tuple[HttpRequest | BadRequest, bool]] = deque()
         self._task: asyncio.Task[None] | None = None
         self._draining = self._closed = self._arriving = False
-        self._since: float | None = None
+        self._was, self._since = "", 0.0
+        """What `sweep` saw, and since when; empty: something has begun anew."""
         self._can_write = asyncio.Event()
         self._can_write.set()
         self._held = 0
@@ -98,6 +101,7 @@ class Http1Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._can_write.clear()
+        self._was = ""
 
     def resume_writing(self) -> None:
         self._can_write.set()
@@ -105,6 +109,7 @@ class Http1Connection(asyncio.Protocol):
     # --- the parser
 
     def on_message_begin(self) -> None:
+        self._was = ""
         self._target = b""
         self._headers: dict[str, str] = {}
         self._parts: list[bytes] = []
@@ -256,18 +261,25 @@ class Http1Connection(asyncio.Protocol):
         return self._task is not None
 
     def sweep(self, now: float) -> None:
-        """Called now and then: closes what is idle, or too slow with a request."""
-        if self.busy:
-            self._since = None
-        elif self._arriving:
-            self._since = self._since or now
-            if now - self._since > self.limits.patience(self._size):
-                self.abort()
-        else:
-            self._since = now if self.heard or self._since is None else self._since
-            if now - self._since > self.limits.idle_s:
-                self._transport.close()
+        """Called now and then: closes what is idle, too slow with a request, or does not take its answer."""
+        state = self._state()
+        if state != self._was or (state == IDLE and self.heard):
+            self._was, self._since = state, now
         self.heard = False
+        patience = {ARRIVING: self.limits.patience(self._size), ANSWERING: math.inf}.get(state, self.limits.idle_s)
+        if now - self._since <= patience:
+            return
+        if state == IDLE:
+            self._transport.close()
+        else:
+            self.abort()
+
+    def _state(self) -> str:
+        if not self._can_write.is_set() or self._transport.is_closing():
+            return UNTAKEN
+        if self.busy:
+            return ANSWERING
+        return ARRIVING if self._arriving else IDLE
 
 
 def _origin_form(target: bytes) -> str:

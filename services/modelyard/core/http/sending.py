@@ -165,6 +165,7 @@ class Sending(asyncio.Protocol):
             stream.tail = frames.frame(frames.DATA, frames.END_STREAM, stream.id)
         else:
             stream.tail = frames.header_frames(stream.id, tail, True, self._most_frame)
+        stream.began = 0.0
         if not stream.waiting:
             self._send_tail(stream)
 

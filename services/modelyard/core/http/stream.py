@@ -40,7 +40,7 @@ class Stream:
         self.ended = False
         """Whether the peer has sent all it will."""
         self.began = 0.0
-        """When it was found to be waiting for the rest of its request; 0: never."""
+        """When it was found to be waiting for its peer: for the rest of the request, or to take the answer. 0: not yet."""
         self.send_window = connection.peer_window
         self.receive_window = connection.limits.stream_window
         self.owed = 0

@@ -348,6 +348,20 @@ async def test_a_request_that_does_not_get_on_is_reset() -> None:
     assert made.budget.held == 0
 
 
+async def test_an_answer_that_nobody_takes_is_reset() -> None:
+    made = session(idle_s=50, request_s=5)
+    made.feed(frames.PREFACE, frames.settings({frames.INITIAL_WINDOW_SIZE: 10}), made.caller.call(1, bytes(1000)))
+    assert made.budget.held > 900
+    for now in (100.0, 120.0, 149.0):
+        made.feed(frames.frame(frames.PING, 0, 0, bytes(8)))
+        made.connection.sweep(now)
+    assert resets(made.wire.frames()) == {}
+    made.feed(frames.frame(frames.PING, 0, 0, bytes(8)))
+    made.connection.sweep(151.0)
+    assert resets(made.wire.frames()) == {1: frames.CANCEL}
+    assert made.budget.held == 0
+
+
 async def test_what_is_no_http2_is_refused() -> None:
     made = session()
     assert goaway(made.feed(b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n")) == frames.PROTOCOL_ERROR

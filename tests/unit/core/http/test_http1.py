@@ -243,11 +243,11 @@ async def test_keep_alive(data: bytes, stays: bool) -> None:
 
 
 async def test_a_refused_caller_may_finish_sending(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http1, "LINGER_S", 0.01)
+    monkeypatch.setattr(http1, "LINGER_S", 0.5)
     made = Session()
     await made.feed(request("POST", "/x", BIG))
     assert not made.wire.closed
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.6)
     assert made.wire.closed
 
 
@@ -268,6 +268,43 @@ async def test_a_slow_request_and_an_idle_connection_are_closed() -> None:
     assert not made.wire.closed
     made.connection.sweep(151.0)
     assert made.wire.closed
+
+
+async def test_one_large_request_after_the_other_is_not_slow() -> None:
+    made = Session(request_s=5, idle_s=50)
+    for now in range(100, 200, 4):
+        await made.feed(
+            request("POST", "/x", b"x" * 1000)[-500:] if now > 100 else b"", request("POST", "/x", b"x" * 1000)[:-500]
+        )
+        made.connection.sweep(float(now))
+    assert not made.wire.closed
+
+
+async def test_an_answer_that_nobody_takes_is_given_up() -> None:
+    made = Session(idle_s=50)
+    made.connection.pause_writing()
+    await made.feed(request())
+    made.connection.sweep(100.0)
+    made.connection.sweep(149.0)
+    assert not made.wire.aborted
+    made.connection.sweep(151.0)
+    assert made.wire.aborted
+    made = Session(idle_s=50)
+    await made.feed(request(connection="close"))
+    made.connection.sweep(100.0)
+    made.connection.sweep(151.0)
+    assert made.wire.aborted
+
+
+async def test_a_long_answer_is_waited_for() -> None:
+    made = Session(idle_s=50, request_s=5)
+    made.gate = asyncio.Event()
+    await made.feed(request())
+    made.connection.sweep(100.0)
+    made.connection.sweep(1000.0)
+    assert not made.wire.closed
+    made.gate.set()
+    assert [status for status, _, _ in await made.feed()] == [200]
 
 
 async def test_draining_closes_after_the_answer() -> None:
