@@ -6,19 +6,28 @@ import hashlib
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import numpy_helper
 
 from modelyard.core.errors import FailedPrecondition, InvalidArgument
 from modelyard.exporter.domain.form import EDGE, FP32, ONNX, PRECISIONS_OF, Form, check_form
 from modelyard.exporter.worker import to_onnx
 from modelyard.exporter.worker.calibration import drawn_rows, ids_text
-from modelyard.exporter.worker.convert import check_installed, convert, prepare
+from modelyard.exporter.worker.convert import Prepared, check_installed, convert, prepare
+from modelyard.exporter.worker.parity import graph_runner
 from modelyard.exporter.worker.picture_graph import untrained_model
-from modelyard.exporter.worker.ranges import METHODS, Seen, activation_scale, is_float_layer, weight_scales
-from modelyard.formats.model import PictureInput
+from modelyard.exporter.worker.ranges import (
+    METHODS,
+    Seen,
+    activation_scale,
+    is_float_layer,
+    weight_scales,
+)
+from modelyard.formats.model import Normalization, PictureInput
 from modelyard.recipes.build_image import ServedImageModel
 
 PICTURE = PictureInput(16, 16, 1)
@@ -180,3 +189,38 @@ def test_half_precision_leaves_large_values_alone(model: ServedImageModel) -> No
     careful = to_onnx.half_precision(graph, {large: (-1e5, 1e5)})
     sizes = [sum(each.data_type == 10 for each in made.graph.initializer) for made in (plain, careful)]
     assert sizes[0] > sizes[1] > 0
+
+
+def _colour_model(mean: tuple[float, ...], std: tuple[float, ...]) -> Prepared:
+    torch.manual_seed(0)
+    picture = PictureInput(16, 16, 3)
+    return prepare(untrained_model("modelyard:micronet", picture, 3, Normalization(mean, std)), picture)
+
+
+def _normalization(graph: onnx.ModelProto) -> tuple[Any, Any]:
+    """Factor and term of the pixels."""
+    constants = {each.name: numpy_helper.to_array(each) for each in graph.graph.initializer}
+    mul, add = (next(node for node in graph.graph.node if node.op_type == kind) for kind in ("Mul", "Add"))
+    return constants[mul.input[1]].ravel(), constants[add.input[1]].ravel()
+
+
+def test_integers_hold_the_normalized_pixels_without_rounding() -> None:
+    prepared = _colour_model((0.5,) * 3, (0.5,) * 3)
+    factor, term = _normalization(prepared.graph)
+    steps = (np.arange(256)[:, None] * factor + term) / factor
+    assert np.abs(steps - np.round(steps)).min() > 0.49  # why: every pixel lies between two integers
+    factor, term = _normalization(prepared.whole)
+    steps = (np.arange(256)[:, None] * factor + term) / factor
+    assert np.abs(steps - np.round(steps)).max() < 1e-3
+
+
+def test_whole_pixels_change_next_to_nothing() -> None:
+    prepared = _colour_model((0.5,) * 3, (0.5,) * 3)
+    pictures = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), np.uint8)
+    plain, whole = (graph_runner(each.SerializeToString())({"image": pictures}) for each in (prepared.graph, prepared.whole))
+    np.testing.assert_allclose(whole, plain, atol=5e-3)
+
+
+def test_channels_with_factors_of_their_own_stay_as_they_are() -> None:
+    prepared = _colour_model((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    assert prepared.whole is prepared.graph

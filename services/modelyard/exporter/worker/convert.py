@@ -11,6 +11,7 @@ import hashlib
 import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
@@ -83,9 +84,14 @@ class Prepared:
         """Of the picture: [H, W, C]."""
         return self.picture.height, self.picture.width, self.picture.channels
 
-    def network(self, format: str) -> Network:
+    @cached_property
+    def whole(self) -> onnx.ModelProto:
+        """The graph that integer forms are made from."""
+        return to_onnx.with_whole_pixels(self.graph)
+
+    def network(self, format: str, *, whole: bool = False) -> Network:
         """Its operators, for the formats that are written from those. Raises InvalidArgument UNSUPPORTED_OPERATOR."""
-        return read_network(to_onnx.for_one(self.graph, self.shape), _NAMES[format])
+        return read_network(to_onnx.for_one(self.whole if whole else self.graph, self.shape), _NAMES[format])
 
 
 def convert(model: ServedImageModel, picture: PictureInput, form: Form, calibration: CalibrationSet | None = None) -> Converted:
@@ -219,7 +225,7 @@ def _signed_if_as_good(
 def _litert(prepared: Prepared, form: Form, calibration: CalibrationSet | None) -> Converted:
     from modelyard.exporter.worker import to_litert
 
-    network = prepared.network(form.format)
+    network = prepared.network(form.format, whole=form.precision == INT8)
     if form.precision == DYNAMIC_INT8:
         return Converted({TFLITE: to_litert.dynamic_file(network, per_channel=form.per_channel)})
     if form.precision != INT8 or calibration is None:
@@ -235,7 +241,7 @@ def chosen_ranges(prepared: Prepared, form: Form, calibration: CalibrationSet) -
     The ways are compared on calibration pictures by the mean absolute difference of probabilities; the plain one (smallest and
     largest value) is kept unless another is clearly better.
     """
-    seen = seen_ranges(prepared.graph, calibration.inputs)
+    seen = seen_ranges(prepared.whole, calibration.inputs)
     pictures = {to_onnx.IMAGE: calibration.inputs[:JUDGED]}
     wanted = graph_runner(prepared.graph.SerializeToString())(pictures)
     errors, learned = {}, to_onnx.learned_bounds(prepared.graph)
@@ -250,5 +256,5 @@ def chosen_ranges(prepared: Prepared, form: Form, calibration: CalibrationSet) -
 
 def _integers(prepared: Prepared, form: Form, ranges: Mapping[str, Range], *, unsigned: bool = True) -> onnx.ModelProto:
     return to_onnx.integers(
-        prepared.graph, ranges, per_channel=form.per_channel, float_layers=form.float_layers, unsigned=unsigned
+        prepared.whole, ranges, per_channel=form.per_channel, float_layers=form.float_layers, unsigned=unsigned
     )

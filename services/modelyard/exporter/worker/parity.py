@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from modelyard.core.errors import FailedPrecondition
 from modelyard.formats.bundle import Parity
+from modelyard.runtime.onnx import LEFT_OUT
 
 Array = NDArray[Any]
 Tensors = Mapping[str, Array]
@@ -40,7 +41,7 @@ def graph_runner(model: bytes) -> Run:
     """Runs an ONNX graph."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"], disabled_optimizers=LEFT_OUT)
 
     def run(inputs: Tensors) -> Array:
         answers: Array = session.run(None, dict(inputs))[0]
