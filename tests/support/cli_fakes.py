@@ -42,7 +42,12 @@ SCORES = [
 
 
 class Datasets(dataset_service_pb2_grpc.DatasetServiceServicer):
-    def __init__(self) -> None:
+    def __init__(self, artifacts: FakeArtifacts) -> None:
+        archive = io.BytesIO()
+        with zipfile.ZipFile(archive, "w") as opened:
+            opened.writestr("annotations/instances_train.json", "{}")
+            opened.writestr("images/train/1.png", b"png")
+        self.archive = artifacts.keep(archive.getvalue())
         self.requests: list[Any] = []
 
     def CreateDataset(self, request: Any, context: Any) -> Any:
@@ -120,6 +125,19 @@ class Datasets(dataset_service_pb2_grpc.DatasetServiceServicer):
 
     def WatchDatasetVersion(self, request: Any, context: Any) -> Iterator[Any]:
         yield dataset_service_pb2.WatchDatasetVersionResponse(sequence=2, dataset_version=self._version(request.name))
+
+    def CreateDatasetExport(self, request: Any, context: Any) -> Any:
+        self.requests.append(request)
+        return self._export(f"{request.parent}/exports/x1")
+
+    def _export(self, name: str) -> Any:
+        return dataset_pb2.DatasetExport(name=name, status=DONE, archive=self.archive, example_count=1, notes=["no masks"])
+
+    def GetDatasetExport(self, request: Any, context: Any) -> Any:
+        return self._export(request.name)
+
+    def WatchDatasetExport(self, request: Any, context: Any) -> Iterator[Any]:
+        yield dataset_service_pb2.WatchDatasetExportResponse(sequence=2, dataset_export=self._export(request.name))
 
     def ListExamples(self, request: Any, context: Any) -> Any:
         self.requests.append(request)
@@ -482,7 +500,7 @@ class Yard:
 
     def __init__(self) -> None:
         self.artifacts = FakeArtifacts()
-        self.datasets, self.trainer, self.evaluator = Datasets(), Trainer(), Evaluator()
+        self.datasets, self.trainer, self.evaluator = Datasets(self.artifacts), Trainer(), Evaluator()
         self.exporter, self.serving, self.inference, self.pipelines = (
             Exporter(self.artifacts),
             Serving(),

@@ -45,6 +45,22 @@ def test_dataset_check_publish_list_show_examples(run: Any, yard: Yard) -> None:
     assert [example["example_id"] for example in examples] == ["e0", "e1", "e2"]
 
 
+def test_dataset_export_writes_a_folder_or_a_zip_and_never_over_anything(run: Any, yard: Yard, tmp_path: Path) -> None:
+    ended = run("dataset", "export", "flowers/V001", tmp_path / "out", "--format", "coco", "--lossy")
+    assert "1 examples, 2 files" in ended.out
+    assert "no masks" in ended.out
+    assert sorted(path.name for path in (tmp_path / "out").rglob("*.*")) == ["1.png", "instances_train.json"]
+    sent = yard.datasets.requests[-1].dataset_export
+    assert (sent.dataset_version, sent.format, sent.lossy) == (f"{P}/datasets/flowers/versions/V001", 7, True)
+    again = run("dataset", "export", "flowers", tmp_path / "out", "--format", "coco")
+    assert again.status != 0
+    assert "there already" in again.err
+    whole = run("dataset", "export", "flowers", tmp_path / "new" / "out.zip", "--format", "voc", "--json")
+    assert whole.document["files"] == 1
+    assert (tmp_path / "new" / "out.zip").read_bytes().startswith(b"PK")
+    assert "give one of image_folders" in run("dataset", "export", "flowers", tmp_path / "x", "--format", "cocoa").err
+
+
 def test_a_missing_version_ends_with_1_and_is_named(run: Any) -> None:
     ended = run("dataset", "show", "none/V001")
     assert ended.status == 1

@@ -288,3 +288,12 @@ def test_any_text_is_typed_without_loss_of_rows(values: list[str]) -> None:
     column = typing_.type_text("x", pa.chunked_array([values]), comma_allowed=True)
     assert len(column.values) == len(values)
     assert column.missing_count + len(column.values.drop_null()) == len(values)
+
+
+@pytest.mark.slow
+def test_ten_thousand_columns(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(24, 10_000)).round(3)
+    rows = {f"c{number}": values[:, number].tolist() for number in range(10_000)}
+    content = built(tmp_path, csv_of({**rows, "y": list("ab") * 12}))
+    assert len(content.columns) == 10_001
+    assert content.rejected_count == 0

@@ -240,16 +240,16 @@ def _header(text: str, delimiter: str) -> tuple[list[str], int]:
 
 def _unique(header: Sequence[str]) -> tuple[list[str], str]:
     """Names for the columns: trimmed, "column_3" for an empty one, "name.2" for the second of a name; and what to say of it."""
-    names: list[str] = []
+    names: dict[str, None] = {}  # in their order
     for number, raw in enumerate(header, start=1):
         wanted = raw.strip() or f"column_{number}"
         name, copy = wanted, 1
         while name in names:
             copy += 1
             name = f"{wanted}.{copy}"
-        names.append(name)
+        names[name] = None
     changed = [name for name, raw in zip(names, header, strict=True) if name != raw.strip()]
-    return names, f"Columns without a name of their own were called {', '.join(changed[:10])}." if changed else ""
+    return list(names), f"Columns without a name of their own were called {', '.join(changed[:10])}." if changed else ""
 
 
 def _all_numbers(header: Sequence[str]) -> bool:
