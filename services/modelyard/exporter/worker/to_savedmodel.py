@@ -33,7 +33,7 @@ def saved_model(network: Network) -> dict[str, bytes]:
     shape = network.shapes[network.input]
     specification = tf.TensorSpec([None, *shape[1:]], tf.uint8, name=IMAGE)
 
-    @tf.function(input_signature=[specification])  # type: ignore[untyped-decorator]
+    @tf.function(input_signature=[specification], autograph=False)  # type: ignore[untyped-decorator]
     def serve(image: Any) -> Any:
         return {PROBABILITIES: answer(network, module.constants, image)}
 
