@@ -115,7 +115,7 @@ class RpcServer:
 
     async def ready(self) -> None:
         """Say SERVING."""
-        # What was imported and built until now stays. To look through it takes a full collection 50 ms, and nobody is answered then.
+        # What is here now stays. To look through it takes a full collection 50 ms, in which nobody is answered.
         gc.collect()
         gc.freeze()
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
