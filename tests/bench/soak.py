@@ -63,7 +63,7 @@ def _soak(name: str, given: argparse.Namespace) -> Outcome:
         if name == "loads":
             return loads(100 if short else given.loads, folder)
         if name == "switches":
-            return switches(8 if short else 60, given.share, folder)
+            return switches(3 if short else 8, 4 if short else 15, given.share, folder)
         if name == "steady":
             return steady(0.5 if short else given.minutes, given.model, folder, windows=6 if short else 30)
         return leavers(1000 if short else given.connections, 200 if short else 2000, folder)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import statistics
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -35,8 +37,11 @@ class Steady:
         return load(self.address, self.body, callers=CALLERS, seconds=self.seconds, warm=1, rate=self.rate)
 
 
-def switches(seconds: float, share: float, folder: Path) -> Outcome:
-    """Before, during and after: `seconds` each at `share` of the peak rate; during them V001 and V002 take over by turns."""
+def switches(rounds: int, seconds: float, share: float, folder: Path) -> Outcome:
+    """Calm and switching by turns, `rounds` times, `seconds` each at `share` of the peak rate; then calm again.
+
+    While it switches, V001 and V002 take over from each other without a pause: there is always one being loaded, proved or ended.
+    """
     outcome = Outcome("switches", {"share_of_peak": share})
     bundles = [mlp_bundle(folder / f"{n}.zip", features=16, hidden=32, classes=3, seed=SEED + n) for n in (1, 2)]
     body = folder / "body"
@@ -49,15 +54,21 @@ def switches(seconds: float, share: float, folder: Path) -> Outcome:
         _turn(one, 2, 1)
         _turn(one, 1, 2)
         before_memory = Footing.of(started.process.pid)
-        before, (during, made), after = asked.run(), _during(one, asked), asked.run()
+        calm, switching = [asked.run()], list[Load]()
+        made: list[float] = []
+        for _ in range(rounds):
+            during, seconds_of = _during(one, asked, len(made))
+            switching.append(during)
+            made += seconds_of
+            calm.append(asked.run())
         compare(outcome, before_memory, Footing.of(started.process.pid), 0.1)
-    _judge(outcome, before, during, after, made)
+    _judge(outcome, calm, switching, made)
     outcome.figures["rate"] = round(asked.rate)
     return outcome
 
 
-def _during(one: Served, asked: Steady) -> tuple[Load, list[float]]:
-    """The load while one switch follows the other, and the seconds of each."""
+def _during(one: Served, asked: Steady, before: int) -> tuple[Load, list[float]]:
+    """The load while one switch follows the other, and the seconds of each; `before`: how many there were already."""
     made: list[float] = []
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(asked.run)
@@ -65,7 +76,7 @@ def _during(one: Served, asked: Steady) -> tuple[Load, list[float]]:
         until = time.monotonic() + asked.seconds - 1
         while time.monotonic() < until:
             begin = time.monotonic()
-            there = 1 + len(made) % 2
+            there = 1 + (before + len(made)) % 2
             _turn(one, 3 - there, there)
             made.append(time.monotonic() - begin)
             sys.stderr.write(f"switches: {len(made)}, {made[-1]:.2f} s\n")
@@ -78,17 +89,21 @@ def _turn(one: Served, to: int, away: int) -> None:
     one.client.endpoints.delete_deployment(f"{one.get().name}/deployments/V{away:03d}")
 
 
-def _judge(outcome: Outcome, before: Load, during: Load, after: Load, made: list[float]) -> None:
+def _judge(outcome: Outcome, calm: list[Load], switching: list[Load], made: list[float]) -> None:
+    """Each round of switches is compared with the calm before and after it; the median round counts."""
+    around = [(first.p99_ms + then.p99_ms) / 2 for first, then in itertools.pairwise(calm)]
     outcome.figures.update(
         switches=len(made),
         slowest_switch_s=round(max(made), 3),
-        requests=before.requests + during.requests + after.requests,
-        p99_ms_before=round(before.p99_ms, 2),
-        p99_ms_during=round(during.p99_ms, 2),
-        p99_ms_after=round(after.p99_ms, 2),
+        requests=sum(each.requests for each in [*calm, *switching]),
+        p99_ms_calm=round(statistics.median(each.p99_ms for each in calm), 2),
+        p99_ms_switching=round(statistics.median(each.p99_ms for each in switching), 2),
     )
-    outcome.at_most("failed", before.errors + during.errors + after.errors, 0, f"failed requests {during.codes} {during.example}")
-    outcome.at_most("p99_ratio", during.p99_ms / max(before.p99_ms, 1e-3), 1.5, "p99 during switches over that before")
+    outcome.series = [{"p99_ms": each.p99_ms, "errors": each.errors} for each in [*calm, *switching]]
+    wrong = [f"{each.codes} {each.example}" for each in [*calm, *switching] if each.errors]
+    outcome.at_most("failed", sum(each.errors for each in [*calm, *switching]), 0, f"failed requests {wrong[:1]}")
+    ratio = statistics.median(each.p99_ms / quiet for each, quiet in zip(switching, around, strict=True))
+    outcome.at_most("p99_ratio", ratio, 1.5, "p99 while it switches over that around it")
 
 
 def _request() -> bytes:
