@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from typing import Protocol
 
+import structlog
+
 from modelyard.core.rpc import tracing
 from modelyard.runtime.latency import usable_cores
 from modelyard.serving.adapters.in_process_model import InProcessLoader
@@ -18,6 +20,8 @@ from modelyard.serving.handlers.proven_model import LoadOptions
 from modelyard.serving.ports import ServedModelLoader
 from modelyard.serving.settings import ServingSettings
 from modelyard.serving.worker.observing import observer_of
+
+log = structlog.get_logger()
 
 
 class ClosableLoader(ServedModelLoader, Protocol):
@@ -30,6 +34,8 @@ class ClosableLoader(ServedModelLoader, Protocol):
 def model_loader(settings: ServingSettings) -> ClosableLoader:
     """The loader that the settings ask for."""
     alone = settings.isolation != "none" and can_isolate()
+    if settings.isolation != "none" and not alone:
+        log.warning("models compute in the server's process: this system has no memfd or pidfd", isolation="none")
     loader: ClosableLoader = process_loader(settings) if alone else in_process_loader(settings)
     return TracedLoader(loader) if tracing.active() else loader
 
@@ -45,8 +51,13 @@ def process_loader(settings: ServingSettings) -> ProcessLoader:
 
 
 def can_isolate() -> bool:
-    """Whether this system has what it takes: Linux 5.3 or later."""
-    return hasattr(os, "memfd_create") and hasattr(os, "pidfd_open")
+    """Whether this system has what it takes: Linux 5.3 or later, and a container that lets us use it."""
+    try:
+        os.close(os.memfd_create("modelyard-probe"))
+        os.close(os.pidfd_open(os.getpid()))
+    except (AttributeError, OSError):
+        return False
+    return True
 
 
 def in_process_loader(settings: ServingSettings) -> InProcessLoader:

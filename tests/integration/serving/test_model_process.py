@@ -105,6 +105,23 @@ async def test_a_crash_takes_nothing_else_with_it(load: Load, tmp_path: Path, nu
     assert (crashing._computer._worker.facts.calls, crashing._computer._worker.facts.threads) == (1, 1)  # type: ignore[attr-defined]
 
 
+async def test_requests_that_meet_a_process_that_has_just_gone(load: Load, tmp_path: Path) -> None:
+    """Whatever the moment: everybody is told, nobody waits for ever, and every token comes back."""
+    model = load(mlp_bundle(tmp_path / "m.zip"))
+    for number in range(3):
+        await back(model, tensor("x", "FP32", rows(1)))
+        asked = [asyncio.ensure_future(ask(model, tensor("x", "FP32", rows(1)))) for _ in range(20)]
+        for _ in range(number):
+            await asyncio.sleep(0)
+        os.kill(pid_of(model), signal.SIGKILL)
+        time.sleep(0.05)  # on the loop: it must not hear of the end before the requests do
+        asked += [asyncio.ensure_future(ask(model, tensor("x", "FP32", rows(1)))) for _ in range(20)]
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        assert {getattr(answer, "reason", "answered") for answer in answers} <= {"MODEL_CRASHED", "MODEL_UNHEALTHY", "answered"}
+        assert model._budget.free == model._budget.tokens
+        assert len(model._queue) == 0
+
+
 async def test_a_version_comes_back_with_its_own_bytes_or_not_at_all(load: Load, tmp_path: Path) -> None:
     """What was loaded was looked at (passport, gate); what lies at its place now was not."""
     bundle = mlp_bundle(tmp_path / "m.zip")
@@ -120,6 +137,21 @@ async def test_a_version_comes_back_with_its_own_bytes_or_not_at_all(load: Load,
     mlp_bundle(bundle)
     await back(model, tensor("x", "FP32", rows(1)))
     np.testing.assert_array_equal(read((await ask(model, tensor("x", "FP32", rows(1)))).tensors[0]), before)
+
+
+async def test_a_crash_before_the_first_request(load: Load, tmp_path: Path) -> None:
+    """No loop hears of it yet; who looks at its condition has it started again."""
+    model = load(mlp_bundle(tmp_path / "m.zip"))
+    os.kill(pid_of(model), signal.SIGKILL)
+    await asyncio.sleep(0.2)
+    down = model.condition
+    assert down.state == DeploymentState.UNHEALTHY
+    for _ in range(100):
+        await asyncio.sleep(0.1)
+        if model.condition.state == DeploymentState.READY:
+            break
+    assert (await ask(model, tensor("x", "FP32", rows(1)))).tensors
+    assert model.statistics.crashes == 1
 
 
 async def test_what_runs_when_it_crashes_is_told_so(load: Load, tmp_path: Path) -> None:

@@ -50,6 +50,9 @@ class Played:
         self.killed += 1
         self.theirs.close()
 
+    def has_ended(self) -> bool:
+        return False
+
     def ended(self, timeout_s: float) -> str:
         return "its process was ended by SIGKILL"
 

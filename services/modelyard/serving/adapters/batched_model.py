@@ -195,7 +195,10 @@ class BatchedModel:
         """Wants tokens for one more call, when there is something to compute and a place to do it."""
         if not len(self._queue) or self._asking:
             return
-        if len(self._running) < self._calls:
+        trouble = self._computer.trouble()
+        if trouble is not None:
+            self._refuse_waiting(trouble)
+        elif len(self._running) < self._calls:
             self._asking = True
             self._budget.ask(self.threads, self._granted)
         elif self._may_send_ahead():
@@ -210,26 +213,29 @@ class BatchedModel:
     def _granted(self) -> None:
         self._asking = False
         self._holding += 1
-        self._begin(self._calls - len(self._running))
-        self._give_back()
-        self._ask()
+        if self._begin(self._calls - len(self._running)):
+            self._ask()
+        else:
+            self._give_back()
 
     def _give_back(self) -> None:
         while self._holding > len(self._running):
             self._holding -= 1
             self._budget.give_back(self.threads)
 
-    def _begin(self, calls: int) -> None:
-        """One of `calls` calls that can begin."""
+    def _begin(self, calls: int) -> bool:
+        """One of `calls` calls that can begin; whether there was something to compute."""
         now = time.monotonic()
         batch = self._queue.take(now, _too_late, calls) if self._computer.trouble() is None else []
-        if batch:
-            rows = sum(request.rows for request in batch)
-            self._next_call += 1
-            if len(self._running) >= self._calls:
-                self._ahead.append(self._next_call)
-            self._running[self._next_call] = (now, rows)
-            self._computer.begin(batch, rows, partial(self._ended, self._next_call, batch, rows))
+        if not batch:
+            return False
+        rows = sum(request.rows for request in batch)
+        self._next_call += 1
+        if len(self._running) >= self._calls:
+            self._ahead.append(self._next_call)
+        self._running[self._next_call] = (now, rows)
+        self._computer.begin(batch, rows, partial(self._ended, self._next_call, batch, rows))
+        return True
 
     def _ended(self, call: int, batch: Batch, rows: int, outcome: Computed | ModelyardError) -> None:
         """The next call begins before the answers of this one are cut and given."""
@@ -275,10 +281,13 @@ class BatchedModel:
             return
         for request in batch:
             _give(request.item.done, error)
-        trouble = self._computer.trouble()
-        if trouble is not None:
-            for request in self._queue.drain():
-                _give(request.item.done, error)
+        if self._computer.trouble() is not None:
+            self._refuse_waiting(error)
+
+    def _refuse_waiting(self, error: ModelyardError) -> None:
+        """Nothing can be computed for a while: who waits is told, rather than kept."""
+        for request in self._queue.drain():
+            _give(request.item.done, error)
 
     def _begin_close(self) -> None:
         if not self._closing:

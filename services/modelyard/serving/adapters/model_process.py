@@ -78,15 +78,17 @@ class ProcessComputer:
         self._ticks = 0
         self._ticking: asyncio.TimerHandle | None = None
         self._scores: tuple[DriftScore, ...] = ()
+        self._attaching = threading.Lock()
         self._closed = threading.Event()
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """See Computer."""
-        self._loop = loop
-        self._calls.clear()
-        self._ticking = None
-        if self._worker is not None:
-            loop.add_reader(self._worker.channel.fileno(), self._readable)
+        with self._attaching:
+            self._loop = loop
+            self._calls.clear()
+            self._ticking = None
+            if self._worker is not None:
+                loop.add_reader(self._worker.channel.fileno(), self._readable)
 
     def trouble(self) -> Unavailable | None:
         """See Computer."""
@@ -98,6 +100,8 @@ class ProcessComputer:
 
     def condition(self) -> Condition:
         """See Computer. Also when nobody asked it since it died."""
+        if self._loop is None:
+            self._look()
         worker = self._worker
         if worker is None:
             return Condition(DeploymentState.UNHEALTHY, f"{self._how}; it is being started again")
@@ -105,6 +109,13 @@ class ProcessComputer:
             count = self._crashes.recent(time.monotonic())
             return Condition(DeploymentState.UNHEALTHY, f"{self._how}; it crashed {count} times within 10 minutes")
         return ready()
+
+    def _look(self) -> None:
+        """Before it was asked for the first time no loop hears of its end; whoever wants to know its condition does."""
+        with self._attaching:
+            worker = self._worker
+            if self._loop is None and worker is not None and worker.child.has_ended():
+                self._died(worker)
 
     def begin(self, batch: Batch, rows: int, ended: Ended) -> None:
         """See Computer."""
@@ -115,8 +126,8 @@ class ProcessComputer:
         try:
             slot, number = self._worker.send(inputs, rows)
         except OSError:
-            self._loop.call_soon(ended, _crashed("its process is gone"))
             self._loop.call_soon(self._died, self._worker)
+            self._loop.call_soon(ended, _crashed("its process is gone"))
             return
         self._calls[number] = _Call(slot, batch, rows, ended, time.monotonic(), len(self._calls) >= self._worker.facts.calls)
         if self._ticking is None:
@@ -219,11 +230,14 @@ class ProcessComputer:
                 self._how, self._restart_at = f"it could not be started again: {error.message}", now + wait
                 log.error("a model's process cannot be started", model=self._name, reason=error.reason, restart_s=wait)
                 continue
-            loop = self._loop
-            if loop is None or loop.is_closed():
-                self._worker = made
-            else:
-                loop.call_soon_threadsafe(self._back, made)
+            with self._attaching:
+                loop = self._loop
+                if loop is None or loop.is_closed():
+                    self._worker = made
+                else:
+                    loop.call_soon_threadsafe(self._back, made)
+            if self._closed.is_set() and (loop is None or loop.is_closed()):
+                self.close()
             return
 
     def _back(self, worker: WorkerProcess) -> None:

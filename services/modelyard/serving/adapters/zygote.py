@@ -10,6 +10,7 @@ import array
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -44,6 +45,12 @@ class Child:
         """Ends it now. Fine when it has ended."""
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+
+    def has_ended(self) -> bool:
+        """Whether it is over. From any thread."""
+        poll = select.poll()
+        poll.register(self.pidfd, select.POLLIN)
+        return bool(poll.poll(0))
 
     def ended(self, timeout_s: float) -> str:
         """How it ended, for people; waits for that. "it ended" where nobody knows."""

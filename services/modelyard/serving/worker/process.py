@@ -31,6 +31,7 @@ from modelyard.serving.worker.observing import observer_of
 OOM_SCORE: Final = 600
 """The kernel ends models before the server when memory runs out (proc(5), oom_score_adj: -1000 to 1000)."""
 _F_SETSIG: Final = 10
+_PR_SET_PDEATHSIG: Final = 1
 
 
 def run(order: dict[str, Any], channel: socket.socket, lifeline: int) -> int:
@@ -85,9 +86,12 @@ def _end_with(lifeline: int) -> None:
     """
     own = os.open(f"/proc/self/fd/{lifeline}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     os.close(lifeline)
-    fcntl.fcntl(own, fcntl.F_SETOWN, os.getpid())
-    fcntl.fcntl(own, _F_SETSIG, signal.SIGKILL)
-    fcntl.fcntl(own, fcntl.F_SETFL, os.O_NONBLOCK | os.O_ASYNC)
+    try:
+        fcntl.fcntl(own, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(own, _F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(own, fcntl.F_SETFL, os.O_NONBLOCK | os.O_ASYNC)
+    except OSError:  # a kernel that is none (gVisor): then it ends with the zygote, which ends with the server
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     with contextlib.suppress(BlockingIOError):
         if not os.read(own, 1):
             os._exit(1)  # it died before we asked
