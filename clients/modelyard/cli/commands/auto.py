@@ -39,7 +39,7 @@ def auto(
     format: Annotated[
         list[str],
         typer.Option(
-            help="Form of the model (onnx, litert, savedmodel, openvino, edge, torch-export; default: the target's), or of the data "
+            help="Form of the model (onnx, litert, savedmodel, openvino, edge, torch-export; default: the target's), or of data "
             "(image_folders, csv, parquet, idx; default: detected); may be given again."
         ),
     ] = [],  # noqa: B006

@@ -27,7 +27,9 @@ def export(
     target: Annotated[
         str, typer.Option(help="Hardware it is for: cpu, cpu-1core, gpu, edge-arm64, mcu, or one of `modelyard target list`.")
     ] = "cpu",
-    format: Annotated[str, typer.Option(help="onnx, litert, savedmodel, openvino, edge or torch-export. Default: the target's.")] = "",
+    format: Annotated[
+        str, typer.Option(help="onnx, litert, savedmodel, openvino, edge, torch-export. Default: the target's.")
+    ] = "",
     precision: Annotated[str, typer.Option(help="fp32, fp16, int8 or dynamic-int8. Default: the target's.")] = "",
     max_size: Annotated[str, typer.Option(help="Largest model file: 200KB, 1.5MB. Chooses form and numbers by trying.")] = "",
     max_latency_ms: Annotated[float, typer.Option(help="Longest answer on the target (p95), up to 20000 ms.")] = 0.0,

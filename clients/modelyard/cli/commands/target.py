@@ -50,7 +50,9 @@ def list_(common: Common) -> None:
 def create(
     common: Common,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Its id: lower-case letters, digits and dashes.")],
-    format: Annotated[str, typer.Option(help="Form of models for it: onnx, litert, savedmodel, openvino, edge or torch-export.")] = "onnx",
+    format: Annotated[
+        str, typer.Option(help="Form of its models: onnx, litert, savedmodel, openvino, edge, torch-export.")
+    ] = "onnx",
     precision: Annotated[str, typer.Option(help="fp32, fp16, int8 or dynamic-int8. Default: the widest the format has.")] = "",
     ram: Annotated[str, typer.Option(help="Memory for running a model: 256KiB, 512MB.")] = "",
     flash: Annotated[str, typer.Option(help="Room for the model file: 1MiB.")] = "",

@@ -32,8 +32,8 @@ class Exports(Resource):
         max_training_s: float | None = None,
         request_id: str = "",
     ) -> exporter_pb2.Export:
-        """Starts an export. format: "onnx", "litert", "savedmodel", "openvino", "edge", "torch-export". precision: "fp32", "fp16", "int8",
-        "dynamic_int8". target: "cpu", "mcu"... (see `client.targets`); what is left empty follows from it. quantization:
+        """Starts an export. format: "onnx", "litert", "savedmodel", "openvino", "edge", "torch-export". precision: "fp32", "fp16",
+        "int8", "dynamic_int8". target: "cpu", "mcu"... (see `client.targets`); what is left empty follows from it. quantization:
         "post_training" or "aware_training". limits: the exporter chooses within them, cheapest first."""
         export = exporter_pb2.Export(
             model_version=self.names.model_version(model_version),
@@ -64,7 +64,7 @@ class Exports(Resource):
         target: str = "",
         request_id: str = "",
     ) -> exporter_pb2.Export:
-        """Starts taking in a model file (.onnx, .tflite, .pt2) that was uploaded with `artifacts.upload(path, service="exporter")`.
+        """Starts taking in a model file (.onnx, .tflite, .pt2) uploaded with `artifacts.upload(path, service="exporter")`.
 
         classes: in the order of its outputs. pixel_scale, pixel_offset: what pixels 0 to 255 are multiplied with, then added.
         """
