@@ -32,9 +32,9 @@ class Exports(Resource):
         max_training_s: float | None = None,
         request_id: str = "",
     ) -> exporter_pb2.Export:
-        """Starts an export. format: "onnx", "litert", "savedmodel", "openvino", "edge", "torch-export". precision: "fp32", "fp16",
-        "int8", "dynamic_int8". target: "cpu", "mcu"... (see `client.targets`); what is left empty follows from it. quantization:
-        "post_training" or "aware_training". limits: the exporter chooses within them, cheapest first."""
+        """Starts an export. format: "onnx", "litert", "savedmodel", "openvino", "edge", "torch-export". precision: "fp32",
+        "fp16", "int8", "dynamic_int8". target: "cpu", "mcu"... (see `client.targets`); what is left empty follows from it.
+        quantization: "post_training" or "aware_training". limits: the exporter chooses within them, cheapest first."""
         export = exporter_pb2.Export(
             model_version=self.names.model_version(model_version),
             format=enum_number(exporter_pb2.Format, format, "export.format"),
