@@ -18,7 +18,7 @@ OPERATORS: Final = frozenset(
     hardtanh index index_select instance_norm isinf isnan layer_norm le leaky_relu lift_fresh_copy linear linspace log log10
     log1p log2 log_softmax logical_and logical_not logical_or logsumexp lt masked_fill matmul max max_pool1d max_pool2d
     max_pool2d_with_indices max_pool3d maximum mean min minimum mish mm movedim mul native_group_norm native_layer_norm ne neg
-    new_full new_ones new_zeros norm one_hot ones ones_like permute pixel_shuffle pixel_unshuffle pow prelu prod reciprocal
+    new_full new_ones new_zeros norm one_hot ones ones_like pad permute pixel_shuffle pixel_unshuffle pow prelu prod reciprocal
     reflection_pad1d reflection_pad2d relu relu6 remainder repeat replication_pad1d replication_pad2d reshape roll round rsqrt
     rsub scaled_dot_product_attention scatter select selu sigmoid sign silu sin slice softmax softplus sort split
     split_with_sizes sqrt squeeze stack std sub sum sym_size t take tan tanh to topk transpose tril triu unbind unflatten
