@@ -72,7 +72,7 @@ class Annotation:
 
 def snap(value: float) -> float:
     """The nearest multiple of 1/256 within reach. NaN and infinity are the caller's to refuse."""
-    return max(-LARGEST, min(LARGEST, round(value * STEPS) / STEPS))
+    return round(max(-LARGEST, min(LARGEST, value)) * STEPS) / STEPS
 
 
 def snap_all(values: Sequence[float]) -> tuple[float, ...]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from modelyard.dataset.domain.marks import Drawn, finite
 from modelyard.dataset.domain.problems import Problems
 from modelyard.formats import annotations_rle as rle
 from modelyard.formats.annotations import Mark, attribute_text
+from modelyard.formats.pictures import MAX_PIXELS
 
 _KNOWN = frozenset({"id", "image_id", "category_id", "bbox", "segmentation", "area", "keypoints", "num_keypoints", "attributes"})
 
@@ -39,6 +41,11 @@ def category(raw: Any, file: str) -> Category:
     except (TypeError, ValueError):
         pairs = ()
     return Category(raw["id"], raw["name"].strip(), points, tuple(p for p in pairs if min(p) >= 0 and max(p) < len(points)))
+
+
+def pixels(value: Any) -> int | None:
+    """A width or height; None for what is none."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MAX_PIXELS else None
 
 
 def drawn(raw: Mapping[str, Any], label: str, size: tuple[int, int] | None, file: str, problems: Problems) -> Drawn:
@@ -77,11 +84,15 @@ def _mask(shape: Mapping[str, Any], size: tuple[int, int] | None, where: str, pr
         problems.note("BAD_MASK", where, f"{where}: {error.message}")
         return b""
     expected = [size[1], size[0]] if size else shape_size
-    if not isinstance(expected, list) or len(expected) != 2 or shape_size != expected or sum(runs) != expected[0] * expected[1]:
+    if shape_size != expected or not _is_size(expected) or sum(runs) != math.prod(expected):
         message = f"{where}: the mask has size {shape_size} (height, width) and {sum(runs)} pixels; its picture {expected}"
         problems.note("BAD_MASK", where, message)
         return b""
     return rle.pack(rle.plain(runs))
+
+
+def _is_size(value: Any) -> TypeGuard[list[int]]:
+    return isinstance(value, list) and len(value) == 2 and all(map(pixels, value)) and math.prod(value) <= MAX_PIXELS
 
 
 def _attributes(raw: Mapping[str, Any]) -> dict[str, str]:

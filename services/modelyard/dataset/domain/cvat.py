@@ -15,6 +15,7 @@ from modelyard.dataset.domain.problems import Problems
 from modelyard.dataset.domain.voc import number
 from modelyard.formats import annotations_rle as rle
 from modelyard.formats.annotations import Annotation, Mark, bounds
+from modelyard.formats.pictures import MAX_PIXELS
 
 _EDGES = ("xtl", "ytl", "xbr", "ybr")
 _NATIVE = {"occluded": ("", "0")}
@@ -43,8 +44,11 @@ def picture(element: Element, file: str, problems: Problems) -> CvatPicture:
     where = f"{file}: image {element.get('id', '?')} ({name})"
     try:
         size = int(element.get("width", "")), int(element.get("height", ""))
+        if min(size) < 1 or size[0] * size[1] > MAX_PIXELS:
+            raise ValueError
     except ValueError as error:
-        message = f"{where}: width is {element.get('width')!r}, height {element.get('height')!r}; whole numbers are needed"
+        sizes = f"width is {element.get('width')!r:.40}, height {element.get('height')!r:.40}"
+        message = f"{where}: {sizes}; whole numbers above 0 are needed, {MAX_PIXELS} pixels at most"
         raise InvalidArgument("BAD_CVAT", message, file=file, field="image") from error
     groups: dict[tuple[str, ...], list[Element]] = {}
     labels = []
@@ -89,7 +93,7 @@ def _mask(shape: Element, size: tuple[int, int], where: str, problems: Problems)
         inside = left >= 0 and top >= 0 and left + wide <= width and top + high <= height
         if min(runs) < 0 or sum(runs) != wide * high or not inside:
             raise ValueError
-    except ValueError:
+    except (ValueError, OverflowError):
         problems.note(
             "BAD_MASK", where, f"{where}: its rle, left, top, width and height do not fit together or leave the picture"
         )

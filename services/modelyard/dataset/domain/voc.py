@@ -30,7 +30,7 @@ def size(root: Element) -> tuple[int, int] | None:
     """Width and height that the file says; None when it says none."""
     try:
         found = int(float(root.findtext("size/width") or 0)), int(float(root.findtext("size/height") or 0))
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return found if min(found) > 0 else None
 

@@ -49,7 +49,8 @@ class AnnotationIndex:
             said = Said(
                 known.usage or said.usage, said.file, merged(known.annotation, said.annotation), known.raw or said.raw, known.size
             )
-        row = (path, said.usage, said.file, to_wire(said.annotation), said.raw, *(said.size or (None, None)))
+        size = said.size if said.size and min(said.size) > 0 and max(said.size) < 2**31 else (None, None)
+        row = (path, said.usage, said.file, to_wire(said.annotation), said.raw, *size)
         self.database.execute("INSERT OR REPLACE INTO said VALUES (?, ?, ?, ?, ?, ?, ?)", row)
 
     def get(self, path: str) -> Said | None:

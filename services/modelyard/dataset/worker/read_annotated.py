@@ -19,8 +19,8 @@ from modelyard.dataset.domain.work import Work
 from modelyard.dataset.worker.annotation_index import AnnotationIndex, Said
 from modelyard.dataset.worker.content import Content, Example, Rejections
 from modelyard.dataset.worker.read_pictures import Answer, Task, take_all
+from modelyard.formats import annotations_rle, pictures
 from modelyard.formats import dataset as files
-from modelyard.formats import pictures
 from modelyard.formats.annotations import Annotation, mask_hash
 from modelyard.formats.archive import Entry
 from modelyard.formats.dataset_tar import Archive
@@ -92,8 +92,23 @@ def _complete(said: Said, size: tuple[int, int], path: str, plan: Plan, problems
         message = f"{said.file}: {path} is {said.size[0]} x {said.size[1]} pixels there, {size[0]} x {size[1]} in truth"
         problems.note("SIZE_MISMATCH", said.file, message)
         annotation = replace(annotation, marks=tuple(replace(each, mask=b"") for each in annotation.marks))
+    if said.size is None:
+        annotation = _fitting(annotation, size, said.file, problems)
     outside(annotation, *size, said.file, problems)
     return for_task(annotation, plan.task)
+
+
+def _fitting(annotation: Annotation, size: tuple[int, int], file: str, problems: Problems) -> Annotation:
+    """The annotation without masks of another size than the picture's."""
+    marks = []
+    for mark in annotation.marks:
+        covered = sum(annotations_rle.unpack(mark.mask)) if mark.mask else size[0] * size[1]
+        if covered != size[0] * size[1]:
+            message = f"{file}: a mask covers {covered} pixels, its picture has {size[0]} x {size[1]}"
+            problems.note("BAD_MASK", file, message)
+            mark = replace(mark, mask=b"")
+        marks.append(mark)
+    return replace(annotation, marks=tuple(marks))
 
 
 def for_task(annotation: Annotation, task: str) -> Annotation:

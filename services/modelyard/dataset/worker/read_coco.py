@@ -121,7 +121,7 @@ class _CocoFile:
         if known is not None:
             self._problems.note("DOUBLED_ID", self._file, f"{self._file}: images has {name!r} with id {id_} twice")
             return
-        size = [raw.get(key) if isinstance(raw.get(key), int) else None for key in ("width", "height")]
+        size = [coco.pixels(raw.get(key)) for key in ("width", "height")]
         self._database.execute("INSERT INTO coco_picture VALUES (?, ?, ?, ?)", (id_, name, *size))
 
     def _mark(self, raw: Any) -> None:
