@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from modelyard.core.errors import InvalidArgument
 from modelyard.formats.bundle import Bundle
-from modelyard.runtime.device import chosen_device
+from modelyard.runtime.device import CPU, chosen_device
 from modelyard.runtime.inputs import Tensors
 from modelyard.runtime.native_words import words_of
 from modelyard.runtime.torch_import import torch
@@ -51,7 +51,7 @@ class TorchExportEngine:
         """Raises InvalidArgument INVALID_BUNDLE, UNSUPPORTED_OPERATOR; FailedPrecondition DEVICE_NOT_AVAILABLE."""
         program = _read(bundle)
         self._threads = threads
-        self._device = torch.device(chosen_device(device, cuda=torch.cuda.is_available()))
+        self._device = torch.device(chosen_device(device, cuda=device != CPU and torch.cuda.is_available()))
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
         inputs = [_graph_tensor(each, place) for place, each in enumerate(program.inputs)]
