@@ -46,7 +46,8 @@ class Plan:
 def read_annotated(archive: Archive, plan: Plan, content: Content, rejected: Rejections, work: Work) -> None:
     """Takes in the pictures of which something is said; what cannot be read is listed. ARCHIVE_BOMB ends it all."""
     entries = {entry.path: entry for entry in archive.entries}
-    spoken_of = [entry for entry in archive.entries if plan.index.get(entry.path) is not None]
+    known = set(plan.index.paths())
+    spoken_of = [entry for entry in archive.entries if entry.path in known]
 
     def tasks() -> Iterator[Task]:
         for entry in spoken_of:

@@ -27,13 +27,14 @@ def plan_manifest(source: Sources) -> None:
     """Every line of every manifest; a bad line is listed."""
     plan = source.plan
     sounds = PictureNames(entry.path for entry in source.archive.entries if is_sound_name(entry.path))
+    boxes = _BoxFiles(source)
     seen: set[str] = set()
     kinds = {"one": 0, "several": 0, "boxes": 0, "sounds": 0}
     for entry in [e for e in source.ending(".manifest", ".jsonl") if is_manifest(head(source.archive, e))]:
         plan.used.add(entry.path)
         for number, text in enumerate(lines(source.archive.stream(entry, limit_bytes=_LIMIT), name=entry.path), start=1):
             if text.strip():
-                _line(source, sounds, text, f"{entry.path}: line {number}", seen, kinds)
+                _line(source, sounds, boxes, text, f"{entry.path}: line {number}", seen, kinds)
     plan.classes = sort_classes(seen)
     if kinds["boxes"]:
         settle(source, outlines=False)
@@ -43,7 +44,17 @@ def plan_manifest(source: Sources) -> None:
         settle_labels(source, several=kinds["several"] > 0)
 
 
-def _line(source: Sources, sounds: PictureNames, text: str, where: str, seen: set[str], kinds: dict[str, int]) -> None:
+class _BoxFiles:
+    """The VOC files of a source by their names."""
+
+    def __init__(self, source: Sources) -> None:
+        self.entries = {entry.path: entry for entry in source.ending(".xml")}
+        self.names = PictureNames(self.entries)
+
+
+def _line(
+    source: Sources, sounds: PictureNames, boxes: _BoxFiles, text: str, where: str, seen: set[str], kinds: dict[str, int]
+) -> None:
     try:
         line = modelarts.parse(text, where)
     except InvalidArgument as error:
@@ -56,7 +67,7 @@ def _line(source: Sources, sounds: PictureNames, text: str, where: str, seen: se
         return
     annotation = Annotation(labels=line.labels, attributes=line.attributes)
     if line.boxes:
-        marks = _boxes(source, line.boxes, where)
+        marks = _boxes(source, boxes, line.boxes, where)
         if marks is None:
             return
         annotation = marks
@@ -70,14 +81,13 @@ def _line(source: Sources, sounds: PictureNames, text: str, where: str, seen: se
     source.plan.index.add(path, Said(line.usage, where.rpartition(": ")[0], annotation))
 
 
-def _boxes(source: Sources, location: str, where: str) -> Annotation | None:
+def _boxes(source: Sources, boxes: _BoxFiles, location: str, where: str) -> Annotation | None:
     """The objects of the VOC file that a line names."""
-    files_ = PictureNames(entry.path for entry in source.ending(".xml"))
-    found = files_.find(location)
+    found = boxes.names.find(location)
     if found is None:
         source.missing(location, where)
         return None
-    entry = next(entry for entry in source.archive.entries if entry.path == found)
+    entry = boxes.entries[found]
     try:
         root = safe_xml.parse(source.bytes_of(entry), name=entry.path)
     except InvalidArgument as error:
