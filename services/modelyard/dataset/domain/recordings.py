@@ -20,7 +20,6 @@ MOMENT_NAMES = ("anomaly", "is_anomaly", "changepoint", "outlier", "fault")
 """Columns of 0 and 1 that are taken as labels by their names."""
 
 LABEL_NAMES = ("label", "class", "state", "target")
-RANGE_NAMES = ("start", "end")
 NORMAL = ("", "normal", "none", "ok", "0", "0.0", "false", "no")
 """Values (lower case) of a label column that say that nothing is the matter."""
 
