@@ -109,12 +109,17 @@ def trusted_keys(place: Path) -> tuple[PublicKey, ...]:
 
 def read_public_key(path: Path) -> PublicKey:
     """The public key in a PEM file. Raises InvalidArgument BAD_PASSPORT_KEY."""
+    return public_key_of(_content(path), path)
+
+
+def public_key_of(pem: bytes, path: Path = Path("(sent)")) -> PublicKey:
+    """The public key in a PEM text; `path`: where it came from, for the message. Raises InvalidArgument BAD_PASSPORT_KEY."""
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
     try:
-        key = serialization.load_pem_public_key(_content(path))
+        key = serialization.load_pem_public_key(pem[:MAX_KEY_BYTES])
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise _refuse(path, f"it is not a public key in PEM form ({error})") from error
     if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != CURVE:

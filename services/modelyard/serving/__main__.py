@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 
 from modelyard.core.errors import InvalidArgument, ModelyardError
 from modelyard.serving.settings import ServingSettings
+
+FOLLOW_VARIABLE = "MODELYARD_FOLLOW_ADDRESS"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -24,14 +27,26 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--passport", type=Path, action="append", help="its passport; needed where MODELYARD_PASSPORT_TRUSTED_KEYS is set"
     )
-    parser.add_argument("--host", help="address to listen on with --bundle (default: MODELYARD_HOST or 127.0.0.1)")
-    parser.add_argument("--port", type=int, help="port to listen on with --bundle (default: MODELYARD_PORT or a free one)")
+    parser.add_argument(
+        "--follow", metavar="ADDRESS", help="serve what the serving service at host:port says, without a database"
+    )
+    parser.add_argument("--endpoint", help="with --follow: projects/{project}/endpoints/{endpoint} that this pod serves")
+    parser.add_argument("--target", help="with --follow: the pod's target: cpu, gpu, edge")
+    parser.add_argument("--token-file", type=Path, help="with --follow: file with the pod's token")
+    parser.add_argument("--cache", metavar="ADDRESS", help="with --follow: host:port that is asked for bundles first")
+    parser.add_argument("--host", help="address to listen on with --bundle or --follow (default: MODELYARD_HOST or 127.0.0.1)")
+    parser.add_argument("--port", type=int, help="port to listen on, likewise (default: MODELYARD_PORT or a free one)")
     given = parser.parse_args(arguments)
     for option in ("name", "passport"):
         if getattr(given, option) and len(getattr(given, option)) != len(given.bundle or ()):
             parser.error(f"--{option} goes with --bundle, once with each, in the same order, or not at all")
     if given.bundle is not None:
         return _serve_bundles(given)
+    if given.follow is not None or os.environ.get(FOLLOW_VARIABLE):
+        return _follow(given)
+    for option in ("endpoint", "target", "token_file", "cache"):
+        if getattr(given, option):
+            parser.error(f"--{option.replace('_', '-')} goes with --follow")
     if given.host or given.port is not None:
         parser.error("--host and --port go with --bundle; without it use MODELYARD_HOST and MODELYARD_PORT")
     from modelyard.core.platform import run_service_main
@@ -60,6 +75,28 @@ def _serve_bundles(given: argparse.Namespace) -> int:
         sys.stderr.write(f"modelyard serving: {message}\n")
         return 2
     return 0
+
+
+def _follow(given: argparse.Namespace) -> int:
+    from modelyard.core.rpc.logs import configure_logs
+    from modelyard.core.rpc.loop import run
+    from modelyard.serving.follower_server import serve_following
+    from modelyard.serving.follower_settings import FollowerSettings
+
+    try:
+        settings = FollowerSettings(**_overrides(given), **_followed(given))
+        configure_logs(settings.log_format, settings.log_level)
+        run(serve_following(settings, partial(_say_ready, f"what {settings.follow_address} says", settings.host)))
+    except (ModelyardError, ValueError) as error:
+        message = f"{error.reason}: {error.message}" if isinstance(error, ModelyardError) else str(error)
+        sys.stderr.write(f"modelyard serving: {message}\n")
+        return 2
+    return 0
+
+
+def _followed(given: argparse.Namespace) -> dict[str, Any]:
+    options = {"follow": "address", "endpoint": "endpoint", "target": "target", "token_file": "token_file", "cache": "cache"}
+    return {f"follow_{name}": getattr(given, option) for option, name in options.items() if getattr(given, option) is not None}
 
 
 def _check_file(path: Path, option: str) -> None:

@@ -44,6 +44,11 @@ class ServingSettings(CoreSettings):
         description="PEM file with the public key that passports must be signed with, or a folder of such files. "
         "Empty: {data_dir}/keys/trusted. Without any key nothing can be deployed.",
     )
+    fleet_signing_key: Path | None = Field(
+        None,
+        description="PEM file with the private key (ECDSA P-256) that signs what devices and pods are to serve; the same for all "
+        "servers of a database. Empty: {data_dir}/keys/fleet.pem, made at first use.",
+    )
     retry_failed_s: float = Field(300.0, ge=1, description="Seconds until a deployment that could not be loaded is tried again.")
 
     def trusted_keys_place(self) -> Path:

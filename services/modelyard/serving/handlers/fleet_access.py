@@ -1,0 +1,31 @@
+"""Who may call FleetService, and as whom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from modelyard.core.errors import PermissionDenied
+from modelyard.core.names import ENDPOINT, ENDPOINT_TARGET
+from modelyard.serving.domain.fleet_tokens import Follower, TokenKind, mint, read
+
+
+@dataclass(frozen=True)
+class FleetAccess:
+    """`secret`: what tokens are bound by. `clock`: seconds since 1970."""
+
+    secret: Callable[[], bytes]
+    clock: Callable[[], float]
+
+    def follower(self, token: str) -> Follower:
+        """Who bears a token. Raises PermissionDenied NO_TOKEN, BAD_TOKEN, SESSION_EXPIRED."""
+        if not token:
+            message = "the call carries no token; followers send `authorization: Bearer TOKEN`"
+            raise PermissionDenied("NO_TOKEN", message, field="authorization")
+        return read(self.secret(), token, self.clock(), TokenKind.DEVICE, TokenKind.POD)
+
+    def pod_token(self, endpoint: str, target: str) -> str:
+        """The token of the pods of an endpoint and target: good until the centre's key changes. Raises InvalidArgument."""
+        ids = ENDPOINT.parse(endpoint, "endpoint")
+        subject = ENDPOINT_TARGET.format(ids["project"], ids["endpoint"], target)
+        return mint(self.secret(), Follower(TokenKind.POD, subject))
