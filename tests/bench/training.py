@@ -31,10 +31,11 @@ from modelyard.formats.model import Normalization  # noqa: E402
 from modelyard.recipes.build_image import build  # noqa: E402
 from modelyard.recipes.catalogue import DatasetFacts, find_recipe, fit_to_dataset  # noqa: E402
 from modelyard.recipes.recipe import Recipe  # noqa: E402
+from modelyard.trainer.worker.examples import HeldExamples  # noqa: E402
 from modelyard.trainer.worker.loop import train  # noqa: E402
 from modelyard.trainer.worker.optimizers import build_optimizer  # noqa: E402
 from modelyard.trainer.worker.processors import training_threads  # noqa: E402
-from modelyard.trainer.worker.run import Examples, Instruction, Setup  # noqa: E402
+from modelyard.trainer.worker.run import Instruction, Setup  # noqa: E402
 
 CLASSES = 10
 
@@ -53,11 +54,11 @@ class Timer:
     def save_checkpoint(self, kind: str, path: Path) -> None: ...
 
 
-def pictures(count: int, side: int, channels: int) -> Examples:
+def pictures(count: int, side: int, channels: int) -> HeldExamples:
     """Random pictures: what they show costs no time."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randint(0, 256, (count, side, side, channels), dtype=torch.uint8, generator=generator)
-    return Examples(x, torch.randint(0, CLASSES, (count,), generator=generator))
+    return HeldExamples(x, torch.randint(0, CLASSES, (count,), generator=generator))
 
 
 def network(recipe: Recipe) -> torch.nn.Module:
@@ -67,7 +68,7 @@ def network(recipe: Recipe) -> torch.nn.Module:
     return build(recipe.architecture, classes=CLASSES, channels=shape.channels, height=shape.height, width=shape.width)
 
 
-def bare(recipe: Recipe, data: Examples, seconds: float) -> float:
+def bare(recipe: Recipe, data: HeldExamples, seconds: float) -> float:
     """Examples per second of a loop without anything around it."""
     settings = recipe.hyperparameters
     module = network(recipe).to(memory_format=torch.channels_last).train()
@@ -87,14 +88,14 @@ def bare(recipe: Recipe, data: Examples, seconds: float) -> float:
                 return done / elapsed
 
 
-def ours(recipe: Recipe, data: Examples, seconds: float) -> float:
+def ours(recipe: Recipe, data: HeldExamples, seconds: float) -> float:
     """Examples per second of our loop, of the steps and all between them."""
     channels = data.pictures.shape[3]
     with tempfile.TemporaryDirectory() as folder:
         setup = Setup(
             module=network(recipe),
             train=data,
-            validation=Examples(data.pictures[:0], data.labels[:0]),
+            validation=HeldExamples(data.pictures[:0], data.labels[:0]),
             settings=replace(recipe.hyperparameters, max_epochs=10_000),
             normalization=Normalization((0.5,) * channels, (0.25,) * channels),
             workdir=Path(folder),

@@ -15,7 +15,8 @@ from modelyard.core.errors import Cancelled
 from modelyard.formats.model import Normalization
 from modelyard.recipes.build_image import build
 from modelyard.recipes.recipe import Hyperparameters
-from modelyard.trainer.worker.run import Examples, Instruction, Setup
+from modelyard.trainer.worker.examples import HeldExamples
+from modelyard.trainer.worker.run import Instruction, Setup
 
 SMALL = Hyperparameters(max_epochs=4, batch_size=16, base_lr=5e-3, warmup_steps=4, augmentation="light")
 
@@ -67,10 +68,10 @@ def stripes(count: int, *, classes: int = 3, side: int = 16, channels: int = 1, 
     return np.repeat(pictures.clip(0, 255).astype(np.uint8)[..., None], channels, 3), labels.astype(np.int64)
 
 
-def examples(count: int, **options: Any) -> Examples:
+def examples(count: int, **options: Any) -> HeldExamples:
     """`stripes` as tensors."""
     pictures, labels = stripes(count, **options)
-    return Examples(torch.from_numpy(pictures), torch.from_numpy(labels))
+    return HeldExamples(torch.from_numpy(pictures), torch.from_numpy(labels))
 
 
 def small_setup(workdir: Path, settings: Hyperparameters = SMALL, *, train: int = 96, **changes: Any) -> Setup:

@@ -21,9 +21,10 @@ from modelyard.recipes.augment import mirror_is_safe
 from modelyard.recipes.build_image import IMAGENET_NORMALIZATION, build, classifier_of, has_imagenet, load_matching
 from modelyard.recipes.catalogue import licence_of
 from modelyard.recipes.recipe import Recipe, recipe_document
+from modelyard.trainer.worker.examples import Examples, HeldExamples
 from modelyard.trainer.worker.loop import train
 from modelyard.trainer.worker.processors import training_threads
-from modelyard.trainer.worker.run import CANCELLED, Examples, Hooks, Outcome, Setup
+from modelyard.trainer.worker.run import CANCELLED, Hooks, Outcome, Setup
 from modelyard.trainer.worker.scoring import measured_normalization
 
 HOLD_OUT, MOST_HELD_OUT = 0.1, 5000
@@ -136,14 +137,14 @@ def load_examples(reader: Pictures, picture: PictureInput, seed: int, hooks: Hoo
     loaded = []
     for usage in ("train", "validation"):
         pictures = reader.pictures(usage, picture.height, picture.width, picture.channels, should_stop=cancelled)
-        loaded.append(Examples(torch.from_numpy(pictures), torch.from_numpy(np.asarray(reader.labels(usage), np.int64))))
+        loaded.append(HeldExamples(torch.from_numpy(pictures), torch.from_numpy(np.asarray(reader.labels(usage), np.int64))))
     training, validation = loaded
     if not len(training):
         raise FailedPrecondition("NO_TRAINING_EXAMPLES", "the dataset version has no examples with usage train")
     return (training, validation) if len(validation) else hold_out(training, seed)
 
 
-def hold_out(examples: Examples, seed: int) -> tuple[Examples, Examples]:
+def hold_out(examples: HeldExamples, seed: int) -> tuple[HeldExamples, HeldExamples]:
     """Splits a tenth off (at most MOST_HELD_OUT), of each class the same share; nothing from a class with fewer than 10."""
     generator = np.random.default_rng(seed)
     labels = examples.labels.numpy()
@@ -154,8 +155,8 @@ def hold_out(examples: Examples, seed: int) -> tuple[Examples, Examples]:
         held[members[: int(len(members) * share)]] = True
     away, stay = torch.from_numpy(np.flatnonzero(held)), torch.from_numpy(np.flatnonzero(~held))
     return (
-        Examples(examples.pictures[stay], examples.labels[stay]),
-        Examples(examples.pictures[away], examples.labels[away]),
+        HeldExamples(examples.pictures[stay], examples.labels[stay]),
+        HeldExamples(examples.pictures[away], examples.labels[away]),
     )
 
 
@@ -200,7 +201,7 @@ def _fresh(module: nn.Module, recipe: Recipe, picture: PictureInput, training: E
     if recipe.weights:
         message = f"there are no {recipe.weights} weights for {recipe.architecture} in this installation: it trains from nothing"
         notes = (("WEIGHTS_ABSENT", message),)
-    return Start(module, measured_normalization(training.pictures.numpy()), False, notes)
+    return Start(module, measured_normalization(training.sample(2000).pictures.numpy()), False, notes)
 
 
 def _warm(path: Path, module: nn.Module, recipe: Recipe, picture: PictureInput, classes: tuple[str, ...]) -> Start:
@@ -231,6 +232,7 @@ def _setup(
     workdir: Path,
     spent_s: float,
 ) -> Setup:
+    seen = training.sample(4000)
     return Setup(
         module=start.module,
         train=training,
@@ -240,7 +242,7 @@ def _setup(
         workdir=workdir,
         classes=classes,
         pretrained=start.pretrained,
-        flip=mirror_is_safe(training.pictures.numpy(), training.labels.numpy()),
+        flip=mirror_is_safe(seen.pictures.numpy(), seen.labels.numpy()),
         limit_s=spec.max_training_time_s,
         elapsed_s=spec.elapsed_s + spent_s,
         device=("cuda" if torch.cuda.is_available() else "cpu") if spec.device == "auto" else spec.device,

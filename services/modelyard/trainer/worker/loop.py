@@ -1,4 +1,4 @@
-"""The torch training loop for picture classification, with the data in memory.
+"""The torch training loop for picture classification.
 
 One function, `train`, drives a `Run` (the state of one training) step by step. It measures itself and fits the schedule into the
 time limit, keeps the best weights by validation, writes checkpoints from which a run goes on exactly (bit-equal on a CPU with the
@@ -8,6 +8,7 @@ same number of threads), halves the batch when memory runs out, and listens for 
 from __future__ import annotations
 
 import math
+from collections.abc import Generator
 from dataclasses import replace
 
 import torch
@@ -19,6 +20,7 @@ from modelyard.recipes import augment
 from modelyard.recipes.build_image import scale_and_shift
 from modelyard.recipes.recipe import Hyperparameters
 from modelyard.trainer.worker.averaging import averaged, start_average, update_average
+from modelyard.trainer.worker.examples import Batch
 from modelyard.trainer.worker.optimizers import build_optimizer, freeze, set_learning_rate
 from modelyard.trainer.worker.resume import checkpoint_path, go_on, save, save_when_due, snapshot
 from modelyard.trainer.worker.run import (
@@ -108,17 +110,27 @@ def _loss(setup: Setup, settings: Hyperparameters) -> nn.Module:
 def _train_epoch(run: Run) -> str:
     """Trains to the end of the epoch, or to a reason to end the run, which it returns."""
     examples = len(run.setup.train)
-    order = augment.epoch_order(run.settings.seed, run.epoch, examples)
     _train_mode(run)
     run.window = Window(run.setup.clock())
-    while run.position == 0 or examples - run.position >= run.batch_size:
-        reason = _reason_to_end(run)
-        if reason:
-            return reason
-        _step_or_halve(run, order)
-        if run.window.steps >= STRETCH or run.setup.clock() - run.window.started >= STRETCH_S:
-            _look(run)
+    batches = _batches(run)
+    try:
+        while run.position == 0 or examples - run.position >= run.batch_size:
+            reason = _reason_to_end(run)
+            if reason:
+                return reason
+            if not _step_or_halve(run, next(batches)):
+                batches.close()
+                batches = _batches(run)
+            if run.window.steps >= STRETCH or run.setup.clock() - run.window.started >= STRETCH_S:
+                _look(run)
+    finally:
+        batches.close()
     return "" if _look(run) else DIVERGED
+
+
+def _batches(run: Run) -> Generator[Batch]:
+    """What is left of the epoch."""
+    return run.setup.train.epoch(run.settings.seed, run.epoch, batch_size=run.batch_size, position=run.position)
 
 
 def _reason_to_end(run: Run) -> str:
@@ -134,20 +146,23 @@ def _reason_to_end(run: Run) -> str:
     return DIVERGED if math.isinf(run.last_loss) else ""
 
 
-def _step_or_halve(run: Run, order: Tensor) -> None:
+def _step_or_halve(run: Run, batch: Batch) -> bool:
+    """Whether the step was made; if not, memory ran out, and the batch is half as large from now on."""
     try:
-        _step(run, order[run.position : run.position + run.batch_size])
+        _step(run, batch)
     except (torch.OutOfMemoryError, RuntimeError) as error:
         if not _out_of_memory(error):
             raise
         _halve(run, error)
+        return False
     except ValueError as error:
         raise _explained(run, error) from error
+    return True
 
 
-def _step(run: Run, which: Tensor) -> None:
+def _step(run: Run, batch: Batch) -> None:
     set_learning_rate(run.optimizer, learning_rate(run))
-    x, labels = _batch(run, which)
+    x, labels = _ready(run, batch)
     with precision(x.device):
         loss = run.loss_of(run.module(x), labels)
     loss.backward()
@@ -158,27 +173,27 @@ def _step(run: Run, which: Tensor) -> None:
     if run.average is not None:
         update_average(run.average, run.module, run.settings.ema_decay, run.step)
     run.position += run.batch_size
-    _count(run.window, loss.detach(), len(which))
+    _count(run.window, loss.detach(), len(batch.labels))
 
 
-def _batch(run: Run, which: Tensor) -> tuple[Tensor, Tensor]:
-    """The examples at some positions, augmented and normalized: float [N, C, H, W] in channels-last memory; their labels int64
-    [N], or probabilities [N, classes] where pictures are mixed."""
+def _ready(run: Run, batch: Batch) -> tuple[Tensor, Tensor]:
+    """A batch, augmented and normalized: float [N, C, H, W] in channels-last memory; its labels int64 [N], or probabilities
+    [N, classes] where pictures are mixed."""
     generator = augment.augment_generator(run.settings.seed, run.step)
-    x, labels = _augmented(run, which, generator)
+    x, labels = _augmented(run, batch, generator)
     if not run.settings.mixup:
         return x, labels
     return augment.mix(x, labels, run.setup.classes, run.settings.mixup, generator)
 
 
-def _augmented(run: Run, which: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _augmented(run: Run, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     setup, level = run.setup, run.settings.augmentation
-    pictures, labels = setup.train.pictures[which].to(setup.device), setup.train.labels[which].to(setup.device)
+    pictures, labels = batch.pictures.to(setup.device), batch.labels.to(setup.device)
     if level == "none":
         return scaled(pictures, run.scaling), labels
     if level == "light":
         return scaled(augment.shift_and_flip(pictures, generator, flip=setup.flip), run.scaling), labels
-    gain, offset = augment.colour_gains(len(which), pictures.shape[3], generator)
+    gain, offset = augment.colour_gains(len(labels), pictures.shape[3], generator)
     scale, shift = run.scaling
     tinted = scaled(pictures, (scale * gain.to(scale.device), shift + 255 * scale * offset.to(scale.device)))
     return augment.crop_and_resize(tinted, generator, flip=setup.flip), labels

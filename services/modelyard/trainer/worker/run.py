@@ -16,6 +16,7 @@ from modelyard.formats.checkpoint import Arrays, Checkpoint
 from modelyard.formats.model import Normalization
 from modelyard.recipes.recipe import Hyperparameters
 from modelyard.trainer.worker.averaging import Average
+from modelyard.trainer.worker.examples import Examples
 from modelyard.trainer.worker.schedule import Pace, Plateau, Progress, rate_factor
 
 COMPLETED, TIME_LIMIT, EARLY_STOPPED = "COMPLETED", "TIME_LIMIT", "EARLY_STOPPED"
@@ -39,17 +40,6 @@ class Hooks(Protocol):
 
     def save_checkpoint(self, kind: str, path: Path) -> None:
         """A checkpoint, `last` or `best`, was written; the file is rewritten later, so store or copy it before returning."""
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Pictures uint8 [N, H, W, C] and class indices int64 [N], in memory."""
-
-    pictures: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""From pictures in memory to a network's input, and how well the network does on them."""
+"""From pictures to a network's input, and how well the network does on them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from modelyard.formats.model import Normalization
-from modelyard.trainer.worker.run import Examples
+from modelyard.trainer.worker.examples import Examples
 
 VALIDATION_BATCH = 256
 
@@ -21,9 +21,9 @@ def evaluate(module: nn.Module, examples: Examples, scaling: tuple[Tensor, Tenso
     device = scaling[0].device
     correct, loss = torch.zeros((), device=device), torch.zeros((), device=device)
     with torch.inference_mode(), precision(device):
-        for start in range(0, len(examples), VALIDATION_BATCH):
-            labels = examples.labels[start : start + VALIDATION_BATCH].to(device)
-            logits = module(scaled(examples.pictures[start : start + VALIDATION_BATCH].to(device), scaling)).float()
+        for batch in examples.in_order(VALIDATION_BATCH):
+            labels = batch.labels.to(device)
+            logits = module(scaled(batch.pictures.to(device), scaling)).float()
             correct += (logits.argmax(1) == labels).sum()
             loss += nn.functional.cross_entropy(logits, labels, reduction="sum")
     return {"val_accuracy": float(correct) / len(examples), "val_loss": float(loss) / len(examples)}
