@@ -28,7 +28,7 @@ quickstart: $(STAMP)
 
 test: lint types proto-check
 	@echo "==> Tests (a real PostgreSQL and MinIO are used where they are at hand; see docs/development.md)"
-	@failed=0; $(RUN)/python -m pytest -q -m "not alone" -n $(WORKERS) --dist loadfile --durations=25 || failed=1; \
+	@failed=0; $(RUN)/python -m pytest -q -m "not alone" -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=25 || failed=1; \
 	$(RUN)/python -m pytest -q -m alone || failed=1; exit $$failed
 
 lint: $(STAMP)

@@ -27,6 +27,22 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# What takes minutes begins first, so that no worker is left with it alone when the others have nothing to do any more.
+LONGEST_FIRST = ("test_kill.py", "test_apart.py", "test_diamond.py", "test_watch.py", "test_cli_journey.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the files of LONGEST_FIRST in front, and the end-to-end and integration tests before the rest."""
+    rank = {name: place for place, name in enumerate(LONGEST_FIRST)}
+    rest = ("e2e", "integration", "contract")
+
+    def place(item: pytest.Item) -> tuple[int, int]:
+        layer = next((number for number, part in enumerate(rest) if part in item.path.parts), len(rest))
+        return rank.get(item.path.name, len(rank)), layer
+
+    items.sort(key=place)
+
+
 @pytest.fixture(autouse=True)
 def _floats_as_python_has_them() -> Iterator[None]:
     """Training takes tiny numbers for 0, in the whole process; in a worker nothing else is there, here the next test is."""

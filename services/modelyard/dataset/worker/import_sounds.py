@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from modelyard.core.artifacts import ArtifactStore
@@ -16,7 +17,7 @@ from modelyard.dataset.domain.records import Finding, ImportResult, ImportSpec
 from modelyard.dataset.domain.work import Work
 from modelyard.dataset.worker.content import Content, Example
 from modelyard.dataset.worker.detect import Contents
-from modelyard.dataset.worker.read_pictures import Answer, Task, take_all
+from modelyard.dataset.worker.read_pictures import Answer, Task, entry_task, take_all
 from modelyard.dataset.worker.results import keep, nothing_in, result
 from modelyard.formats import dataset as files
 from modelyard.formats import dataset_audio
@@ -67,7 +68,7 @@ def take(
 
     def tasks() -> Iterator[Task]:
         for entry in entries:
-            yield _task(found.archive, entry, places[entry.path])
+            yield entry_task(found.archive, entry, partial(_sound, entry.path, places[entry.path]))
 
     take_all(tasks(), len(entries), content, found.rejected, work)
     manifest, packs = content.finish()
@@ -120,17 +121,6 @@ def _by_pattern(paths: Sequence[str], pattern: str) -> dict[str, Named]:
 
 def _usage(path: str) -> str | None:
     return next((USAGE_NAMES[part] for part in path.lower().split("/")[:-1] if part in USAGE_NAMES), None)
-
-
-def _task(archive: Archive, entry: Entry, named: Named) -> Task:
-    try:
-        data = archive.read(entry)
-    except InvalidArgument as error:
-        if error.reason == "ARCHIVE_BOMB":
-            raise
-        refused = error
-        return 0, lambda: [(entry.path, refused)]
-    return len(data), lambda: [_sound(entry.path, named, data)]
 
 
 def _sound(path: str, named: Named, data: bytes) -> Answer:

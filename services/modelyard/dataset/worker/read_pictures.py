@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 
 import numpy as np
@@ -43,7 +44,7 @@ def read_folders(archive: Archive, layout: Layout, content: Content, rejected: R
 
     def tasks() -> Iterator[Task]:
         for entry in entries:
-            yield _entry_task(archive, entry, layout.places[entry.path])
+            yield entry_task(archive, entry, partial(_picture, entry.path, layout.places[entry.path]))
 
     take_all(tasks(), len(entries), content, rejected, work)
 
@@ -146,7 +147,8 @@ def _idx_picture(opened: _OpenPair, number: int, pixels: npt.NDArray[np.uint8]) 
     return Example(path, label, opened.pair.usage, pictures.encode_png(pixels), (width, height), thumbnail)
 
 
-def _entry_task(archive: Archive, entry: Entry, place: Place) -> Task:
+def entry_task(archive: Archive, entry: Entry, make: Callable[[bytes], Answer]) -> Task:
+    """A task that makes an example of an entry's bytes, which are read here and now; one that cannot be read is its own answer."""
     try:
         data = archive.read(entry)
     except InvalidArgument as error:
@@ -154,7 +156,7 @@ def _entry_task(archive: Archive, entry: Entry, place: Place) -> Task:
             raise
         refused = error
         return 0, lambda: [(entry.path, refused)]
-    return len(data), lambda: [_picture(entry.path, place, data)]
+    return len(data), lambda: [make(data)]
 
 
 def _picture(path: str, place: Place, data: bytes) -> Answer:

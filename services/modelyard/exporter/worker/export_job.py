@@ -31,8 +31,6 @@ MEASURE_ROAD_S: Final = 1.0
 GRAPH_PART, TRAINING_PART, LATENCY_PART, STORE_PART = 0.05, 0.6, 0.85, 0.97
 """Where a stage begins, as a share of the whole."""
 PLANNING_PART: Final = 0.9
-AWARE_SHARE: Final = 0.4
-"""Part of the training time that quantization-aware training gets, when pruning trains before it."""
 METHODS: Final = {"aware": AWARE, "post_training": POST_TRAINING}
 
 
