@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
@@ -13,7 +14,8 @@ from modelyard.formats.bundle import BundleCard
 from modelyard.serving.domain.admission import Export, GateDecision
 from modelyard.serving.domain.changes import Changed
 from modelyard.serving.domain.drift import DriftScore
-from modelyard.serving.domain.endpoint import Condition, Deployment, DeploymentEvent, Endpoint
+from modelyard.serving.domain.endpoint import Condition, Deployment, DeploymentEvent, Endpoint, PlacementView
+from modelyard.serving.domain.placement import Held, Placement, Pod
 from modelyard.serving.domain.rollback import RollbackPolicy
 from modelyard.serving.domain.version_statistics import Timing, VersionStatistics
 
@@ -168,6 +170,7 @@ class NewEndpoint:
     display_name: str = ""
     policy: RollbackPolicy = field(default_factory=RollbackPolicy)
     sticky_header: str = ""
+    placements: tuple[Placement, ...] = ()
 
 
 class EndpointStore(Protocol):
@@ -215,5 +218,116 @@ class EndpointStore(Protocol):
     def note_health(self, name: str, healthy: bool, detail: str) -> bool:
         """Writes UNHEALTHY or RECOVERED where the record says otherwise so far; whether it did. Raises NotFound."""
 
+    def stage(self, deployment: Deployment, until: datetime) -> None:
+        """Has pods hold a version that is not deployed yet, until it is, or until then. Raises NotFound."""
+
+    def unstage(self, name: str) -> None:
+        """Takes that back. Fine when there is nothing."""
+
+    def staged(self, endpoint: str = "") -> Iterable[Deployment]:
+        """What is staged: of an endpoint; without a name, of all."""
+
+    def unstage_expired(self, time: datetime) -> None:
+        """Takes back what has lapsed: whoever staged it is gone."""
+
     def events(self, endpoint: str, page_size: int, page_token: str) -> Listed[DeploymentEvent]:
         """Newest first. Of an endpoint that was deleted too; raises NotFound where there never was one."""
+
+
+class PodVersions(Protocol):
+    """Versions that live in pods instead of in this process."""
+
+    def load(self, deployment: Deployment, bundle: Path) -> ServedModel:
+        """The version in its pods. One that is deployed already at once, ready when they are; a new one once every pod answers
+        for it and its golden requests passed there.
+
+        Raises InvalidArgument INVALID_BUNDLE, FailedPrecondition VERSION_FAILED_IN_POD, PODS_NOT_READY, CLUSTER_REFUSES,
+        Unavailable CLUSTER_UNAVAILABLE; then nothing has changed.
+        """
+
+    def place(self, endpoint: Endpoint) -> None:
+        """Has an endpoint's pods be what its placements say. Raises FailedPrecondition CLUSTER_REFUSES, Unavailable."""
+
+    def forget(self, deployment: Deployment) -> None:
+        """A version is not served any more."""
+
+    def drop(self, endpoint: str) -> None:
+        """Takes an endpoint's pods away. Fine when it has none. Raises as `place`."""
+
+    def view(self, endpoint: Endpoint) -> tuple[tuple[Pod, ...], tuple[PlacementView, ...]]:
+        """The pods there are and should be; quick."""
+
+    def start(self) -> None:
+        """Begins to look after the pods; does not wait."""
+
+    def close(self) -> None:
+        """Ends that. The pods stay."""
+
+
+@dataclass(frozen=True)
+class PodFacts:
+    """What pods say of a version: of one, or of all together. `executions`: calls of the model since they were started."""
+
+    memory_bytes: int = 0
+    executions: int = 0
+    batched: bool = False
+    threads: int = 0
+
+    def with_more(self, other: PodFacts) -> PodFacts:
+        """Of two pods together."""
+        return PodFacts(
+            self.memory_bytes + other.memory_bytes,
+            self.executions + other.executions,
+            self.batched or other.batched,
+            max(self.threads, other.threads),
+        )
+
+
+@dataclass(frozen=True)
+class PodAnswer:
+    """What a pod says of itself: its versions and, by version, their facts. `last_used`: its last request, seconds since 1970."""
+
+    versions: Mapping[str, Held]
+    facts: Mapping[str, PodFacts]
+    last_used: float = 0.0
+
+
+class PodProbe(Protocol):
+    """Asks pods what they hold."""
+
+    def ask(self, address: str, model: str) -> PodAnswer | None:
+        """Of a model; None where it does not answer. Blocks for at most a few seconds; from several threads."""
+
+    def close(self) -> None:
+        """Ends its connections."""
+
+
+class PodFleet(Protocol):
+    """What runs the pods of endpoints. All block for at most a few seconds but `pods` and `wanted`, which look at what is known.
+
+    Those that block raise Unavailable CLUSTER_UNAVAILABLE, FailedPrecondition CLUSTER_REFUSES (rights, quotas, admission).
+    """
+
+    def apply(self, endpoint: str, placements: Sequence[Placement]) -> None:
+        """Has the objects of an endpoint be what the placements say; quick where they are. A target not named goes."""
+
+    def remove(self, endpoint: str) -> None:
+        """Takes all objects of an endpoint away. Fine when there are none."""
+
+    def endpoints(self) -> set[str]:
+        """The endpoints that have objects."""
+
+    def pods(self, endpoint: str) -> Sequence[Pod]:
+        """The pods that there are, as last heard, in the order of their names; without what they hold."""
+
+    def wanted(self, endpoint: str, target: str) -> int:
+        """How many pods there should be now."""
+
+    def scale(self, endpoint: str, target: str, replicas: int) -> None:
+        """How many there should be, where nothing else decides it: down to none, and up from none."""
+
+    def address(self, endpoint: str, target: str) -> str:
+        """Where callers inside the cluster reach the pods without the way over the serving service; empty: not known."""
+
+    def close(self) -> None:
+        """Ends its threads; pods that should outlive this process stay."""

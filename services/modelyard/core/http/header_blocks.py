@@ -59,6 +59,10 @@ class HeaderBlocks:
             self._blocks.clear()
         return fields
 
+    def answer(self, block: bytes) -> tuple[list[Field], bool]:
+        """The fields of any block, and whether the dynamic table is another one now. Raises ConnectionFault."""
+        return self._decode(block)
+
     def _head(self, fields: list[Field]) -> tuple[Head, bytes | None]:
         timeout = None
         for number, (name, value) in enumerate(fields):

@@ -12,6 +12,7 @@ from modelyard.core.artifacts import Blob
 from modelyard.core.resources import Resource
 from modelyard.serving.domain.changes import Line
 from modelyard.serving.domain.endpoint import Deployment, DeploymentEvent, Endpoint, EventKind
+from modelyard.serving.domain.placement import Placement
 from modelyard.serving.domain.rollback import RollbackPolicy
 from modelyard.serving.domain.shadow import Shadow
 from modelyard.serving.domain.traffic import Routing
@@ -23,7 +24,13 @@ Document = dict[str, Any]
 def new_document(wanted: NewEndpoint) -> Document:
     """An endpoint that serves nothing yet."""
     policy = dataclasses.asdict(wanted.policy)
-    return {"display_name": wanted.display_name, "policy": policy, "sticky_header": wanted.sticky_header}
+    placements = [dataclasses.asdict(placement) for placement in wanted.placements]
+    return {
+        "display_name": wanted.display_name,
+        "policy": policy,
+        "sticky_header": wanted.sticky_header,
+        "placements": placements,
+    }
 
 
 def endpoint_document(endpoint: Endpoint) -> Document:
@@ -39,6 +46,7 @@ def endpoint_document(endpoint: Endpoint) -> Document:
         "shadow": {"version": shadow.version, "percent": shadow.percent, "time": shadow.time.isoformat()} if shadow else None,
         "policy": dataclasses.asdict(endpoint.policy),
         "sticky_header": endpoint.sticky_header,
+        "placements": [dataclasses.asdict(placement) for placement in endpoint.placements],
     }
 
 
@@ -60,6 +68,7 @@ def endpoint_of(stored: Resource) -> Endpoint:
         shadow=Shadow(shadow["version"], shadow["percent"], datetime.fromisoformat(shadow["time"])) if shadow else None,
         policy=RollbackPolicy(**document.get("policy", {})),
         sticky_header=document.get("sticky_header", ""),
+        placements=tuple(Placement(**placement) for placement in document.get("placements", ())),
         revision=stored.revision,
     )
 

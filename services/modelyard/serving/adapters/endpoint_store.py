@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, delete, func, select, update
@@ -30,6 +31,8 @@ from modelyard.serving.ports import Change, Listed, NewEndpoint, Request
 CREATE_ENDPOINT: Final = "CreateEndpoint"
 CREATE_DEPLOYMENT: Final = "CreateDeployment"
 EVENTS: Final = "endpoints/deploymentEvents"
+STAGED: Final = "endpoints/stagedDeployments"
+"""Versions that their pods are to hold before anybody is sent to them: documents of deployments, and when they lapse."""
 
 
 class SqlEndpointStore:
@@ -77,6 +80,7 @@ class SqlEndpointStore:
         """See ports.EndpointStore."""
         with writing(self._engine) as connection:
             current = endpoint_of(_locked(connection, name))
+            connection.execute(delete(resource).where(resource.c.collection == STAGED, resource.c.parent == name))
             nothing = replace(current, routing=Routing())
             for deployment in _deployments(connection, name):
                 connection.execute(delete(resource).where(resource.c.name == deployment.name))
@@ -104,6 +108,7 @@ class SqlEndpointStore:
             made = (deployment.name, DEPLOYMENT.collection, deployment.endpoint, deployment_document(deployment))
             if not _insert(connection, *made):
                 raise AlreadyExists("RESOURCE_EXISTS", f"{deployment.name} exists already.", name=deployment.name)
+            connection.execute(delete(resource).where(resource.c.name == _staged_name(deployment.name)))
             endpoint = _write(connection, current, change(endpoint_of(current), before))
             return deployment_of(_row(connection, deployment.name)), endpoint
 
@@ -159,12 +164,53 @@ class SqlEndpointStore:
             _append(connection, endpoint, Line(EventKind.RECOVERED if healthy else EventKind.UNHEALTHY, deployment, detail))
             return True
 
+    def stage(self, deployment: Deployment, until: datetime) -> None:
+        """See ports.EndpointStore."""
+        document = {**deployment_document(deployment), "until": until.isoformat()}
+        with writing(self._engine) as connection:
+            _locked(connection, deployment.endpoint)
+            name = _staged_name(deployment.name)
+            connection.execute(delete(resource).where(resource.c.name == name))
+            _insert(connection, name, STAGED, deployment.endpoint, document)
+
+    def unstage(self, name: str) -> None:
+        """See ports.EndpointStore."""
+        with writing(self._engine) as connection:
+            connection.execute(delete(resource).where(resource.c.name == _staged_name(name)))
+
+    def staged(self, endpoint: str = "") -> Iterable[Deployment]:
+        """See ports.EndpointStore."""
+        found = []
+        for row in self._staged_rows(endpoint):
+            deployment = deployment_of(row)
+            found.append(replace(deployment, name=deployment.name.replace("/stagedDeployments/", "/deployments/")))
+        return found
+
+    def unstage_expired(self, time: datetime) -> None:
+        """See ports.EndpointStore."""
+        late = [row.name for row in self._staged_rows("") if datetime.fromisoformat(row.document["until"]) < time]
+        if late:
+            with writing(self._engine) as connection:
+                connection.execute(delete(resource).where(resource.c.name.in_(late)))
+
+    def _staged_rows(self, endpoint: str) -> Sequence[Resource]:
+        statement = select(resource).where(resource.c.collection == STAGED)
+        if endpoint:
+            statement = statement.where(resource.c.parent == endpoint)
+        with reading(self._engine) as connection:
+            rows = connection.execute(statement.order_by(resource.c.create_time, resource.c.name)).all()
+            return [Resource(**row._mapping) for row in rows]
+
     def events(self, endpoint: str, page_size: int, page_token: str) -> Listed[DeploymentEvent]:
         """See ports.EndpointStore."""
         page = self._resources.list(EVENTS, endpoint, page_size, page_token)
         if not page.items and not page_token:
             self._resources.get(endpoint)
         return Listed(tuple(map(event_of, page.items)), page.next_page_token)
+
+
+def _staged_name(deployment: str) -> str:
+    return deployment.replace("/deployments/", "/stagedDeployments/")
 
 
 def _write(connection: Connection, current: Resource, changed: Changed) -> Endpoint:

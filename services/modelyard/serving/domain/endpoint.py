@@ -11,6 +11,7 @@ from typing import Final
 
 from modelyard.core.artifacts import Blob
 from modelyard.core.errors import AlreadyExists, InvalidArgument
+from modelyard.serving.domain.placement import Placement, Pod
 from modelyard.serving.domain.rollback import RollbackPolicy
 from modelyard.serving.domain.shadow import Shadow
 from modelyard.serving.domain.traffic import CANARY, CHAMPION, Routing
@@ -89,7 +90,8 @@ class Endpoint:
 
     `previous`: shares and labels before the last change of `routing`; None where there is nothing to go back to. `change` rises
     with each such change, of which the last was at `change_time`; `watched`: that change may be taken back by itself.
-    `revision` rises with whatever is written.
+    `placements`: where its versions live when they live in pods; empty: as this server usually does. `revision` rises with
+    whatever is written.
     """
 
     name: str
@@ -105,6 +107,7 @@ class Endpoint:
     shadow: Shadow | None = None
     policy: RollbackPolicy = field(default_factory=RollbackPolicy)
     sticky_header: str = ""
+    placements: tuple[Placement, ...] = ()
     revision: int = 0
 
 
@@ -120,11 +123,23 @@ class DeploymentView:
 
 
 @dataclass(frozen=True)
+class PlacementView:
+    """A placement as it stands: pods that there should be now, the last cold start in seconds, where callers reach them directly."""
+
+    placement: Placement
+    wanted: int
+    cold_start_s: float = 0.0
+    address: str = ""
+
+
+@dataclass(frozen=True)
 class EndpointView:
-    """An endpoint with its deployments, oldest first, as they fare on this server."""
+    """An endpoint with its deployments, oldest first, as they fare on this server, and its pods where it has some."""
 
     endpoint: Endpoint
     deployments: tuple[DeploymentView, ...]
+    pods: tuple[Pod, ...] = ()
+    placements: tuple[PlacementView, ...] = ()
 
     @property
     def default_version(self) -> str:

@@ -9,6 +9,7 @@ from modelyard.core.errors import InvalidArgument
 DEFAULT_PROJECT = "default"
 """Endpoints of this project answer under their own id; those of any other under {project}.{endpoint}."""
 
+_VERSION = re.compile(r"^V0*([0-9]+)(?=-|$)")
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _MODEL = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,128}")
 
@@ -27,6 +28,11 @@ def endpoint_model(endpoint: str) -> str:
 def canonical_version(version: str) -> str:
     """A version as endpoints name it: "1" and "001" are other ways to write "V001"; anything else stays as it is."""
     return f"V{int(version):03d}" if _NUMBER.fullmatch(version) else version
+
+
+def numbered_version(version: str) -> str:
+    """A version as a number, which callers may use for it too: V001 is 1, V001-int8 is 1-int8; any other stays as it is."""
+    return _VERSION.sub(r"\1", version)
 
 
 def check_model_name(name: str) -> str:

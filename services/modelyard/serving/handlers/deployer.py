@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 from modelyard.serving.domain.endpoint import Deployment
 from modelyard.serving.domain.names import endpoint_model
 from modelyard.serving.handlers.registry import Registry
-from modelyard.serving.ports import EndpointStore, Exports, Gates, Passports, ServedModel, ServedModelLoader
+from modelyard.serving.ports import EndpointStore, Exports, Gates, Passports, PodVersions, ServedModel, ServedModelLoader
 
 
 @dataclass
@@ -40,13 +40,17 @@ class Deployer:
     passports: Passports
     loader: ServedModelLoader
     registry: Registry
+    pods: PodVersions | None = None
+    """Where versions live in pods; then `loader` is not asked."""
     turns: OneAtATime = field(default_factory=OneAtATime)
 
     def load(self, deployment: Deployment) -> ServedModel:
         """Brings a deployment's bytes into memory: the one road there, past the passport.
 
-        Raises as Passports.check and ServedModelLoader.load.
+        Raises as Passports.check and ServedModelLoader.load, or PodVersions.load.
         """
         path = self.exports.path(deployment.artifact)
         self.passports.check(deployment.artifact, path, deployment.passport)
+        if self.pods is not None:
+            return self.pods.load(deployment, path)
         return self.loader.load(path, model=endpoint_model(deployment.endpoint), version=deployment.version)

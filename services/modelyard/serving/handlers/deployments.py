@@ -69,8 +69,11 @@ def delete_deployment(deployer: Deployer, name: str) -> None:
         def change(endpoint: Endpoint, deployments: Sequence[Deployment]) -> Changed:
             return undeployed(endpoint, deployments, version, others_ready=others_ready)
 
+        deployment = deployer.store.deployment(name)
         endpoint = deployer.store.undeploy(name, change)
         registry.remove(model, version, endpoint=endpoint)
+        if deployer.pods is not None:
+            deployer.pods.forget(deployment)
 
 
 def list_events(store: EndpointStore, parent: str, page_size: int, page_token: str) -> Listed[DeploymentEvent]:

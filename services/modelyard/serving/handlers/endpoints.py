@@ -15,10 +15,11 @@ from modelyard.serving.domain.endpoint import (
     oldest_first,
 )
 from modelyard.serving.domain.names import endpoint_model
+from modelyard.serving.domain.placement import check_placements
 from modelyard.serving.domain.rollback import check_policy
 from modelyard.serving.handlers.deployer import Deployer
 from modelyard.serving.handlers.registry import Registry
-from modelyard.serving.ports import EndpointStore, Listed, NewEndpoint, Request
+from modelyard.serving.ports import EndpointStore, Listed, NewEndpoint, PodVersions, Request
 
 
 def create_endpoint(store: EndpointStore, parent: str, endpoint_id: str, wanted: NewEndpoint, request: Request) -> EndpointView:
@@ -28,22 +29,28 @@ def create_endpoint(store: EndpointStore, parent: str, endpoint_id: str, wanted:
     check_display_name(wanted.display_name)
     check_policy(wanted.policy)
     check_sticky_header(wanted.sticky_header)
+    check_placements(wanted.placements)
     return EndpointView(store.create(name, wanted, request), ())
 
 
-def get_endpoint(store: EndpointStore, registry: Registry, name: str) -> EndpointView:
-    """An endpoint with what it serves. Raises InvalidArgument, NotFound."""
+def get_endpoint(store: EndpointStore, registry: Registry, name: str, pods: PodVersions | None = None) -> EndpointView:
+    """An endpoint with what it serves, and its `pods`. Raises InvalidArgument, NotFound."""
     ENDPOINT.parse(name)
-    return view(store, registry, store.get(name))
+    return view(store, registry, store.get(name), pods)
 
 
 def list_endpoints(
-    store: EndpointStore, registry: Registry, parent: str, page_size: int, page_token: str
+    store: EndpointStore,
+    registry: Registry,
+    parent: str,
+    page_size: int,
+    page_token: str,
+    pods: PodVersions | None = None,
 ) -> Listed[EndpointView]:
     """The endpoints of a project, newest first. Raises InvalidArgument."""
     PROJECT.parse(parent, "parent")
     page = store.list(parent, page_size, page_token)
-    return Listed(tuple(view(store, registry, endpoint) for endpoint in page.items), page.next_page_token)
+    return Listed(tuple(view(store, registry, endpoint, pods) for endpoint in page.items), page.next_page_token)
 
 
 def delete_endpoint(deployer: Deployer, name: str) -> None:
@@ -52,12 +59,15 @@ def delete_endpoint(deployer: Deployer, name: str) -> None:
     with deployer.turns.hold(name):
         deployer.store.delete(name)
         deployer.registry.drop(model_of(name))
+        if deployer.pods is not None:
+            deployer.pods.drop(name)
 
 
-def view(store: EndpointStore, registry: Registry, endpoint: Endpoint) -> EndpointView:
+def view(store: EndpointStore, registry: Registry, endpoint: Endpoint, pods: PodVersions | None = None) -> EndpointView:
     """An endpoint as it stands now."""
     deployments = oldest_first(store.deployments(endpoint.name))
-    return EndpointView(endpoint, tuple(deployment_view(registry, deployment) for deployment in deployments))
+    views = tuple(deployment_view(registry, deployment) for deployment in deployments)
+    return EndpointView(endpoint, views, *pods.view(endpoint)) if pods is not None else EndpointView(endpoint, views)
 
 
 def deployment_view(registry: Registry, deployment: Deployment) -> DeploymentView:

@@ -19,6 +19,7 @@ from modelyard.serving.domain.endpoint import (
     check_reason,
     check_sticky_header,
 )
+from modelyard.serving.domain.placement import Placement, check_placements
 from modelyard.serving.domain.rollback import RollbackPolicy, check_policy
 from modelyard.serving.domain.shadow import Shadow, check_shadow
 from modelyard.serving.domain.traffic import Routing, check_labels, check_shares, gained
@@ -38,6 +39,7 @@ class Update:
     shadow: tuple[str, int] | None = None
     policy: RollbackPolicy | None = None
     sticky_header: str | None = None
+    placements: tuple[Placement, ...] | None = None
 
 
 def update_endpoint(deployer: Deployer, name: str, update: Update, etag: str = "") -> EndpointView:
@@ -51,7 +53,11 @@ def update_endpoint(deployer: Deployer, name: str, update: Update, etag: str = "
     def change(endpoint: Endpoint, deployments: Sequence[Deployment]) -> Changed:
         return _updated(deployer.registry, endpoint, deployments, update)
 
-    return _changed(deployer, name, change, etag)
+    changed = _changed(deployer, name, change, etag)
+    if update.placements is not None and deployer.pods is not None and changed.deployments:
+        deployer.pods.place(changed.endpoint)
+        return view(deployer.store, deployer.registry, changed.endpoint, deployer.pods)
+    return changed
 
 
 def roll_back(
@@ -79,7 +85,7 @@ def _changed(deployer: Deployer, name: str, change: Change, etag: str = "") -> E
     """Written in one step, then in memory in one step. Waits for no deployment that is under way: going back must be instant."""
     endpoint = deployer.store.change(name, change, etag)
     deployer.registry.assign(model_of(name), endpoint)
-    return view(deployer.store, deployer.registry, endpoint)
+    return view(deployer.store, deployer.registry, endpoint, deployer.pods)
 
 
 def _updated(registry: Registry, endpoint: Endpoint, deployments: Sequence[Deployment], update: Update) -> Changed:
@@ -114,6 +120,7 @@ def _described(endpoint: Endpoint, update: Update) -> Endpoint:
         display_name=endpoint.display_name if update.display_name is None else check_display_name(update.display_name),
         policy=endpoint.policy if update.policy is None else check_policy(update.policy),
         sticky_header=endpoint.sticky_header if update.sticky_header is None else check_sticky_header(update.sticky_header),
+        placements=endpoint.placements if update.placements is None else check_placements(update.placements),
     )
 
 

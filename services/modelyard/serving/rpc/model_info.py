@@ -5,7 +5,6 @@ Whole numbers stand as numbers, enumerations by their names, as the protocol has
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -13,6 +12,7 @@ from typing import Any, Final
 
 from modelyard.formats.bundle import TensorSpec
 from modelyard.serving.domain.endpoint import Condition, DeploymentState
+from modelyard.serving.domain.names import numbered_version
 from modelyard.serving.domain.version_statistics import VersionStatistics
 from modelyard.serving.handlers.registry import Entry, Registry
 from modelyard.serving.ports import ServedModel
@@ -36,7 +36,6 @@ RUNTIMES: Final = {
     "torch_export": ("torch_export", "pytorch"),
 }
 """Platform and backend by the format of the bundle; where they have a name in Triton, that."""
-_VERSION: Final = re.compile(r"^V0*([0-9]+)(?=-|$)")
 _STATES: Final = {
     DeploymentState.READY: "READY",
     DeploymentState.LOADING: "LOADING",
@@ -113,11 +112,6 @@ def statistics_of(registry: Registry, model: str, version: str) -> list[dict[str
 def repository_index(entries: Iterable[Entry], *, only_ready: bool) -> list[dict[str, Any]]:
     """Every version of every model with its state."""
     return [_indexed(entry, entry.health) for entry in entries if entry.is_ready or not only_ready]
-
-
-def numbered_version(version: str) -> str:
-    """A version as a number, which callers may use for it too: V001 is 1, V001-int8 is 1-int8; any other stays as it is."""
-    return _VERSION.sub(r"\1", version)
 
 
 def runtime_of(model: ServedModel) -> tuple[str, str]:

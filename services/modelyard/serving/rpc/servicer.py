@@ -11,7 +11,8 @@ from modelyard.core.errors import InvalidArgument
 from modelyard.core.rpc.requests import fingerprint, mask_paths
 from modelyard.serving.handlers import deployments, endpoints, figures, shadow, traffic
 from modelyard.serving.handlers.deployer import Deployer
-from modelyard.serving.ports import Request
+from modelyard.serving.handlers.registry import Registry
+from modelyard.serving.ports import EndpointStore, Request
 from modelyard.serving.rpc.convert import (
     UPDATABLE,
     deployment_message,
@@ -32,6 +33,9 @@ class ServingServicer(ServingServiceServicer):
 
     deployer: Deployer
 
+    def _reads(self) -> tuple[EndpointStore, Registry]:
+        return self.deployer.store, self.deployer.registry
+
     def CreateEndpoint(self, request: serving_service_pb2.CreateEndpointRequest, context: Any) -> serving_pb2.Endpoint:
         """See the contract."""
         wanted, endpoint_id = new_endpoint(request.endpoint), request.endpoint_id
@@ -40,14 +44,14 @@ class ServingServicer(ServingServiceServicer):
 
     def GetEndpoint(self, request: serving_service_pb2.GetEndpointRequest, context: Any) -> serving_pb2.Endpoint:
         """See the contract."""
-        return endpoint_message(endpoints.get_endpoint(self.deployer.store, self.deployer.registry, request.name))
+        return endpoint_message(endpoints.get_endpoint(*self._reads(), request.name, self.deployer.pods))
 
     def ListEndpoints(
         self, request: serving_service_pb2.ListEndpointsRequest, context: Any
     ) -> serving_service_pb2.ListEndpointsResponse:
         """See the contract."""
-        store, registry = self.deployer.store, self.deployer.registry
-        page = endpoints.list_endpoints(store, registry, request.parent, request.page_size, request.page_token)
+        wanted = (request.parent, request.page_size, request.page_token)
+        page = endpoints.list_endpoints(*self._reads(), *wanted, self.deployer.pods)
         found = [endpoint_message(view) for view in page.items]
         return serving_service_pb2.ListEndpointsResponse(endpoints=found, next_page_token=page.next_page_token)
 

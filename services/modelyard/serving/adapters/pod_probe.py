@@ -1,0 +1,85 @@
+"""Asks pods over the Open Inference Protocol which versions they hold and how these fare."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import grpc
+
+from inference import grpc_service_pb2 as oip
+from inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
+from modelyard.serving.domain.names import numbered_version
+from modelyard.serving.domain.placement import Held, Holding
+from modelyard.serving.ports import PodAnswer, PodFacts
+
+PATIENCE_S: Final = 2.0
+MOST_CHANNELS: Final = 512
+_STATES: Final = {"READY": Holding.READY, "LOADING": Holding.LOADING}
+
+OpenChannel = Callable[[str], Any]
+"""A grpc.Channel to host:port."""
+
+
+class GrpcPodProbe:
+    """See ports.PodProbe. `metadata`: what every call carries (a service's token)."""
+
+    def __init__(self, open_channel: OpenChannel, metadata: Callable[[], Sequence[tuple[str, str]]] = tuple) -> None:
+        self._open, self._metadata = open_channel, metadata
+        self._channels: dict[str, Any] = {}
+        self._configs: dict[tuple[str, str, str], tuple[bool, int]] = {}
+        self._guard = threading.Lock()
+
+    def ask(self, address: str, model: str) -> PodAnswer | None:
+        """See ports.PodProbe."""
+        stub = GRPCInferenceServiceStub(self._channel(address))
+        call = {"timeout": PATIENCE_S, "metadata": self._metadata()}
+        try:
+            index = stub.RepositoryIndex(oip.RepositoryIndexRequest(), **call)
+        except grpc.RpcError:
+            return None
+        mine = [each for each in index.models if each.name == model]
+        versions = {each.version: Held(_STATES.get(each.state, Holding.FAILED), each.reason[:500]) for each in mine}
+        ready = [version for version, held in versions.items() if held.state is Holding.READY]
+        if not ready:
+            return PodAnswer(versions, {})
+        try:
+            counted = stub.ModelStatistics(oip.ModelStatisticsRequest(name=model), **call).model_stats
+            facts = {version: self._facts(stub, (address, model, version), counted, call) for version in ready}
+        except grpc.RpcError:  # one was unloaded meanwhile
+            return PodAnswer(versions, {})
+        last_ms = max((each.last_inference for each in counted), default=0)
+        return PodAnswer(versions, facts, last_ms / 1000)
+
+    def close(self) -> None:
+        """See ports.PodProbe."""
+        with self._guard:
+            channels, self._channels = list(self._channels.values()), {}
+        for channel in channels:
+            channel.close()
+
+    def _facts(self, stub: Any, which: tuple[str, str, str], counted: Any, call: dict[str, Any]) -> PodFacts:
+        _, model, version = which
+        number = numbered_version(version)
+        mine = next((each for each in counted if each.version == number), None)
+        if which not in self._configs:
+            config = stub.ModelConfig(oip.ModelConfigRequest(name=model, version=version), **call).config
+            threads = config.parameters["threads"].string_value if "threads" in config.parameters else "0"
+            if len(self._configs) >= MOST_CHANNELS:
+                self._configs.clear()
+            self._configs[which] = config.HasField("dynamic_batching"), int(threads) if threads.isdigit() else 0
+        batched, threads_ = self._configs[which]
+        if mine is None:
+            return PodFacts(batched=batched, threads=threads_)
+        memory = sum(each.byte_size for each in mine.memory_usage)
+        return PodFacts(memory, mine.execution_count, batched, threads_)
+
+    def _channel(self, address: str) -> Any:
+        with self._guard:
+            channel = self._channels.get(address)
+            if channel is None:
+                if len(self._channels) >= MOST_CHANNELS:  # pods come and go: those of long ago are closed
+                    self._channels.pop(next(iter(self._channels))).close()
+                channel = self._channels[address] = self._open(address)
+            return channel
