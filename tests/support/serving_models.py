@@ -99,6 +99,7 @@ class FakeStore:
     record: list[DeploymentEvent] = field(default_factory=list)
     requests: dict[str, tuple[str, str]] = field(default_factory=dict)
     ticks: int = 0
+    waiting: dict[str, tuple[Deployment, datetime]] = field(default_factory=dict)
 
     def now(self) -> datetime:
         self.ticks += 1
@@ -107,7 +108,7 @@ class FakeStore:
     def create(self, name: str, wanted: NewEndpoint, request: Request) -> Endpoint:
         if name in self.endpoints:
             raise AlreadyExists("RESOURCE_EXISTS", f"{name} exists already.", name=name)
-        given = {"policy": wanted.policy, "sticky_header": wanted.sticky_header}
+        given = {"policy": wanted.policy, "sticky_header": wanted.sticky_header, "placements": wanted.placements}
         self.endpoints[name] = Endpoint(name, wanted.display_name, self.now(), self.now(), "1", revision=1, **given)  # type: ignore[arg-type]
         return self.endpoints[name]
 
@@ -142,6 +143,7 @@ class FakeStore:
             raise AlreadyExists("RESOURCE_EXISTS", f"{deployment.name} exists already.", name=deployment.name)
         changed = change(current, self.deployments(current.name))
         self.rows[deployment.name] = dataclasses.replace(deployment, create_time=self.now())
+        self.unstage(deployment.name)
         if request.request_id:
             self.requests[request.request_id] = (request.fingerprint, deployment.name)
         return self.rows[deployment.name], self._write(changed)
@@ -179,6 +181,18 @@ class FakeStore:
         self.rows[name] = dataclasses.replace(row, unhealthy=not healthy)
         self._note(self.get(row.endpoint), Line(EventKind.RECOVERED if healthy else EventKind.UNHEALTHY, row, detail))
         return True
+
+    def stage(self, deployment: Deployment, until: datetime) -> None:
+        self.waiting[self.get(deployment.endpoint) and deployment.name] = (deployment, until)
+
+    def unstage(self, name: str) -> None:
+        self.waiting.pop(name, None)
+
+    def staged(self, endpoint: str = "") -> Iterable[Deployment]:
+        return [each for each, _ in self.waiting.values() if not endpoint or each.endpoint == endpoint]
+
+    def unstage_expired(self, time: datetime) -> None:
+        self.waiting = {name: item for name, item in self.waiting.items() if item[1] >= time}
 
     def events(self, endpoint: str, page_size: int, page_token: str) -> Listed[DeploymentEvent]:
         return Listed(tuple(reversed([e for e in self.record if e.deployment.startswith(f"{endpoint}/")])), "")

@@ -116,14 +116,9 @@ class GrpcConnection(asyncio.Protocol):
         size = len(body)
         if size <= self._most_frame and size <= self._send_window and size <= call.send_window and len(block) <= self._most_frame:
             self._send_window -= size
-            self._transport.write(
-                frames.HEADER.pack(0, len(block), frames.HEADERS, frames.END_HEADERS, number)
-                if len(block) < 256
-                else frames.HEADER.pack(len(block) >> 8, len(block) & 0xFF, frames.HEADERS, frames.END_HEADERS, number)
-            )
-            self._transport.write(
-                b"".join((block, frames.HEADER.pack(size >> 8, size & 0xFF, frames.DATA, frames.END_STREAM, number), body))
-            )
+            first = frames.HEADER.pack(len(block) >> 8, len(block) & 0xFF, frames.HEADERS, frames.END_HEADERS, number)
+            second = frames.HEADER.pack(size >> 8, size & 0xFF, frames.DATA, frames.END_STREAM, number)
+            self._transport.write(b"".join((first, block, second, body)))
         else:
             self._transport.write(frames.header_frames(number, block, False, self._most_frame))
             call.body = memoryview(body)
@@ -383,9 +378,7 @@ async def connect(
             connection.abort()
             raise
     if not settled:
-        raise ConnectionResetError(
-            f"{host}:{port} closed the connection before its settings came; it speaks no HTTP/2 without TLS"
-        )
+        raise ConnectionResetError(f"{host}:{port} closed the connection before its settings came; it speaks no HTTP/2 so")
     return connection
 
 

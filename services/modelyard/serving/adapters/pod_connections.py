@@ -95,7 +95,7 @@ class PodConnections:
             loop.call_soon_threadsafe(self._end)
 
     def pick(self, version: str, tried: Collection[Route]) -> Route | None:
-        """The pod with the fewest requests on their way of those that answer for a version and were not tried; in turn among equals."""
+        """The pod with the fewest requests on their way that answers for a version and was not tried; equals in turn."""
         now, best, least = time.monotonic(), None, 0
         routes = list(self._routes.values())
         self._turn += 1

@@ -23,7 +23,7 @@ from modelyard.serving.adapters.pod_connections import PodConnections, Route
 from modelyard.serving.adapters.remote_messages import RequestMessages, error_of_pod, read_answer
 from modelyard.serving.domain.deadline import check_deadline
 from modelyard.serving.domain.drift import DriftScore
-from modelyard.serving.domain.endpoint import Condition, DeploymentState
+from modelyard.serving.domain.endpoint import Condition
 from modelyard.serving.domain.version_statistics import Timing, VersionStatistics
 from modelyard.serving.ports import Answer, Batching, Done, Tensor
 

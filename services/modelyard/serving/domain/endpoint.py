@@ -124,7 +124,7 @@ class DeploymentView:
 
 @dataclass(frozen=True)
 class PlacementView:
-    """A placement as it stands: pods that there should be now, the last cold start in seconds, where callers reach them directly."""
+    """A placement as it stands: pods wanted now, seconds of the last cold start, where callers reach them directly."""
 
     placement: Placement
     wanted: int

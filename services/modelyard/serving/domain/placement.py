@@ -24,7 +24,7 @@ class Placement:
     """The pods of an endpoint on one target.
 
     `min_replicas` 0 is allowed only with `idle_s`: after so many seconds without a request they go, and the next request brings
-    them back. `cpu`, `memory`: what a pod asks for, as Kubernetes writes it; empty: as the target says. `gpus`: of a pod on `gpu`.
+    them back. `cpu`, `memory`: what a pod asks for, as Kubernetes writes it; empty: as the target says. `gpus`: of a pod there.
     """
 
     target: str

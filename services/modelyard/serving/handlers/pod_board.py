@@ -190,6 +190,10 @@ class PodBoard:
                 self._known[endpoint] = EndpointPods(endpoint, self.times, self._wake)
             return self._known[endpoint]
 
+    def seen(self, endpoint: str) -> EndpointPods | None:
+        """The pods of an endpoint, if it has any."""
+        return self._known.get(endpoint)
+
     def known(self) -> list[EndpointPods]:
         """All endpoints with pods."""
         with self._guard:

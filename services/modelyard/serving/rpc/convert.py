@@ -19,9 +19,10 @@ from modelyard.serving.handlers.figures import Figures
 from modelyard.serving.handlers.shadow import ShadowReport
 from modelyard.serving.handlers.traffic import Update
 from modelyard.serving.ports import NewEndpoint
+from modelyard.serving.rpc.convert_pods import placement_message, placement_status, placements_of, pod_message
 from modelyard.serving.v1 import serving_pb2
 
-UPDATABLE: Final = {"display_name", "traffic", "labels", "shadow", "rollback_policy", "sticky_header"}
+UPDATABLE: Final = {"display_name", "traffic", "labels", "shadow", "rollback_policy", "sticky_header", "placements"}
 """What UpdateEndpoint can change."""
 
 _STATES: Final = {
@@ -42,7 +43,9 @@ def new_endpoint(message: serving_pb2.Endpoint) -> NewEndpoint:
         if message.HasField("shadow") if field == "shadow" else getattr(message, field):
             wrong = f"endpoint.{field} is set, but a new endpoint has no version yet; deploy first, then UpdateEndpoint"
             raise InvalidArgument("NO_VERSION_YET", wrong, field=f"endpoint.{field}")
-    return NewEndpoint(message.display_name, _policy(message.rollback_policy), message.sticky_header)
+    return NewEndpoint(
+        message.display_name, _policy(message.rollback_policy), message.sticky_header, placements_of(message.placements)
+    )
 
 
 def update_of(message: serving_pb2.Endpoint, paths: set[str]) -> Update:
@@ -57,6 +60,7 @@ def update_of(message: serving_pb2.Endpoint, paths: set[str]) -> Update:
         shadow=(shadow if message.HasField("shadow") else ("", 0)) if "shadow" in paths else None,
         policy=_policy(message.rollback_policy) if "rollback_policy" in paths else None,
         sticky_header=message.sticky_header if "sticky_header" in paths else None,
+        placements=placements_of(message.placements) if "placements" in paths else None,
     )
 
 
@@ -76,6 +80,9 @@ def endpoint_message(view: EndpointView) -> serving_pb2.Endpoint:
         shadow=serving_pb2.Shadow(deployment=shadow.version, percent=shadow.percent) if shadow else None,
         rollback_policy=_policy_message(endpoint.policy),
         sticky_header=endpoint.sticky_header,
+        placements=[placement_message(placement) for placement in endpoint.placements],
+        pods=[pod_message(pod) for pod in view.pods],
+        placement_statuses=[placement_status(each, view.pods) for each in view.placements],
     )
 
 

@@ -50,8 +50,8 @@ class ServingServicer(ServingServiceServicer):
         self, request: serving_service_pb2.ListEndpointsRequest, context: Any
     ) -> serving_service_pb2.ListEndpointsResponse:
         """See the contract."""
-        wanted = (request.parent, request.page_size, request.page_token)
-        page = endpoints.list_endpoints(*self._reads(), *wanted, self.deployer.pods)
+        store, registry, pods = *self._reads(), self.deployer.pods
+        page = endpoints.list_endpoints(store, registry, request.parent, request.page_size, request.page_token, pods)
         found = [endpoint_message(view) for view in page.items]
         return serving_service_pb2.ListEndpointsResponse(endpoints=found, next_page_token=page.next_page_token)
 

@@ -28,7 +28,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from modelyard.type.v1 import blob_pb2 as modelyard_dot_type_dot_v1_dot_blob__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"modelyard/serving/v1/serving.proto\x12\x14modelyard.serving.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cmodelyard/type/v1/blob.proto\"\xf2\x03\n\x08\x45ndpoint\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12;\n\x0b\x64\x65ployments\x18\x03 \x03(\x0b\x32 .modelyard.serving.v1.DeploymentB\x04\xe2\x41\x01\x03\x12\x1d\n\x0f\x64\x65\x66\x61ult_version\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x0c\n\x04\x65tag\x18\x07 \x01(\t\x12\x33\n\x07traffic\x18\x08 \x03(\x0b\x32\".modelyard.serving.v1.TrafficShare\x12+\n\x06labels\x18\t \x03(\x0b\x32\x1b.modelyard.serving.v1.Label\x12,\n\x06shadow\x18\n \x01(\x0b\x32\x1c.modelyard.serving.v1.Shadow\x12=\n\x0frollback_policy\x18\x0b \x01(\x0b\x32$.modelyard.serving.v1.RollbackPolicy\x12\x15\n\rsticky_header\x18\x0c \x01(\t\"3\n\x0cTrafficShare\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\x0f\n\x07percent\x18\x02 \x01(\x05\"*\n\x05Label\x12\r\n\x05label\x18\x01 \x01(\t\x12\x12\n\ndeployment\x18\x02 \x01(\t\"-\n\x06Shadow\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\x0f\n\x07percent\x18\x02 \x01(\x05\"\xdf\x01\n\x0eRollbackPolicy\x12)\n\x06window\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1b\n\x0emax_error_rate\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x1e\n\x11max_latency_ratio\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x19\n\x0cmin_requests\x18\x04 \x01(\x05H\x02\x88\x01\x01\x12\x10\n\x08\x64isabled\x18\x05 \x01(\x08\x42\x11\n\x0f_max_error_rateB\x14\n\x12_max_latency_ratioB\x0f\n\r_min_requests\"\x96\x02\n\x0cShadowReport\x12\x10\n\x08\x65ndpoint\x18\x01 \x01(\t\x12\x12\n\ndeployment\x18\x02 \x01(\t\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08requests\x18\x04 \x01(\x03\x12\x10\n\x08\x66\x61ilures\x18\x05 \x01(\x03\x12\x0f\n\x07skipped\x18\x06 \x01(\x03\x12\x10\n\x08\x65xamples\x18\x07 \x01(\x03\x12\x0e\n\x06\x61greed\x18\x08 \x01(\x03\x12\x17\n\x0fmean_difference\x18\t \x01(\x01\x12\x16\n\x0emax_difference\x18\n \x01(\x01\x12\x0e\n\x06p99_ms\x18\x0b \x01(\x01\x12\x18\n\x10\x61nswering_p99_ms\x18\x0c \x01(\x01\"\x98\x02\n\x14\x44\x65ploymentStatistics\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\x11\n\tsuccesses\x18\x02 \x01(\x03\x12\x10\n\x08\x66\x61ilures\x18\x03 \x01(\x03\x12\x10\n\x08\x65xamples\x18\x04 \x01(\x03\x12\x12\n\nexecutions\x18\x05 \x01(\x03\x12\x0e\n\x06p50_ms\x18\x06 \x01(\x01\x12\x0e\n\x06p99_ms\x18\x07 \x01(\x01\x12*\n\x05\x64rift\x18\x08 \x03(\x0b\x32\x1b.modelyard.serving.v1.Drift\x12.\n\nstart_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x63rashes\x18\n \x01(\x03\x12\x14\n\x0cmemory_bytes\x18\x0b \x01(\x03\"\xeb\x02\n\x05\x44rift\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\t\x12\x38\n\tdirection\x18\x02 \x01(\x0e\x32%.modelyard.serving.v1.Drift.Direction\x12\r\n\x05score\x18\x03 \x01(\x01\x12\x10\n\x08\x65xamples\x18\x04 \x01(\x03\x12\x30\n\x05level\x18\x05 \x01(\x0e\x32!.modelyard.serving.v1.Drift.Level\x12\x0c\n\x04note\x18\x06 \x01(\t\"Q\n\tDirection\x12\x19\n\x15\x44IRECTION_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x44IRECTION_INPUT\x10\x01\x12\x14\n\x10\x44IRECTION_OUTPUT\x10\x02\"c\n\x05Level\x12\x15\n\x11LEVEL_UNSPECIFIED\x10\x00\x12\x11\n\rLEVEL_TOO_FEW\x10\x01\x12\x0e\n\nLEVEL_NONE\x10\x02\x12\x0e\n\nLEVEL_SOME\x10\x03\x12\x10\n\x0cLEVEL_STRONG\x10\x04\"\xfc\x03\n\nDeployment\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x14\n\x06\x65xport\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1b\n\rgate_decision\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1b\n\rmodel_version\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12/\n\x08\x61rtifact\x18\x05 \x01(\x0b\x32\x17.modelyard.type.v1.BlobB\x04\xe2\x41\x01\x03\x12;\n\x05state\x18\x06 \x01(\x0e\x32&.modelyard.serving.v1.Deployment.StateB\x04\xe2\x41\x01\x03\x12\x1b\n\rerror_message\x18\x07 \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x15\n\x07\x62\x61tched\x18\t \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x1b\n\rbatching_note\x18\n \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07threads\x18\x0b \x01(\x05\x42\x04\xe2\x41\x01\x03\"}\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_LOADING\x10\x01\x12\x0f\n\x0bSTATE_READY\x10\x02\x12\x10\n\x0cSTATE_FAILED\x10\x03\x12\x13\n\x0fSTATE_UNHEALTHY\x10\x04\x12\x12\n\x0eSTATE_UNLOADED\x10\x05\"\xf5\x03\n\x0f\x44\x65ploymentEvent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x38\n\x04kind\x18\x03 \x01(\x0e\x32*.modelyard.serving.v1.DeploymentEvent.Kind\x12\x12\n\ndeployment\x18\x04 \x01(\t\x12\x17\n\x0f\x61rtifact_sha256\x18\x05 \x01(\t\x12\x15\n\rmodel_version\x18\x06 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x07 \x01(\t\x12\x33\n\x07traffic\x18\x08 \x03(\x0b\x32\".modelyard.serving.v1.TrafficShare\x12+\n\x06labels\x18\t \x03(\x0b\x32\x1b.modelyard.serving.v1.Label\"\xb5\x01\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x11\n\rKIND_DEPLOYED\x10\x01\x12\x13\n\x0fKIND_UNDEPLOYED\x10\x02\x12\x18\n\x14KIND_TRAFFIC_CHANGED\x10\x03\x12\x14\n\x10KIND_ROLLED_BACK\x10\x04\x12\x12\n\x0eKIND_UNHEALTHY\x10\x05\x12\x12\n\x0eKIND_RECOVERED\x10\x06\x12\x17\n\x13KIND_SHADOW_CHANGED\x10\x07\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"modelyard/serving/v1/serving.proto\x12\x14modelyard.serving.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cmodelyard/type/v1/blob.proto\"\xa7\x05\n\x08\x45ndpoint\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12;\n\x0b\x64\x65ployments\x18\x03 \x03(\x0b\x32 .modelyard.serving.v1.DeploymentB\x04\xe2\x41\x01\x03\x12\x1d\n\x0f\x64\x65\x66\x61ult_version\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x0c\n\x04\x65tag\x18\x07 \x01(\t\x12\x33\n\x07traffic\x18\x08 \x03(\x0b\x32\".modelyard.serving.v1.TrafficShare\x12+\n\x06labels\x18\t \x03(\x0b\x32\x1b.modelyard.serving.v1.Label\x12,\n\x06shadow\x18\n \x01(\x0b\x32\x1c.modelyard.serving.v1.Shadow\x12=\n\x0frollback_policy\x18\x0b \x01(\x0b\x32$.modelyard.serving.v1.RollbackPolicy\x12\x15\n\rsticky_header\x18\x0c \x01(\t\x12\x33\n\nplacements\x18\r \x03(\x0b\x32\x1f.modelyard.serving.v1.Placement\x12\x35\n\x04pods\x18\x0e \x03(\x0b\x32!.modelyard.serving.v1.EndpointPodB\x04\xe2\x41\x01\x03\x12G\n\x12placement_statuses\x18\x0f \x03(\x0b\x32%.modelyard.serving.v1.PlacementStatusB\x04\xe2\x41\x01\x03\"\xd6\x01\n\tPlacement\x12\x0e\n\x06target\x18\x01 \x01(\t\x12\x19\n\x0cmin_replicas\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x19\n\x0cmax_replicas\x18\x03 \x01(\x05H\x01\x88\x01\x01\x12\x0b\n\x03\x63pu\x18\x04 \x01(\t\x12\x0e\n\x06memory\x18\x05 \x01(\t\x12\x0c\n\x04gpus\x18\x06 \x01(\x05\x12\x36\n\x13scale_to_zero_after\x18\x07 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0f\n\r_min_replicasB\x0f\n\r_max_replicas\"\x95\x02\n\x0b\x45ndpointPod\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06target\x18\x02 \x01(\t\x12\x36\n\x05state\x18\x03 \x01(\x0e\x32\'.modelyard.serving.v1.EndpointPod.State\x12\x0c\n\x04node\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\x12\x10\n\x08restarts\x18\x06 \x01(\x05\x12\x16\n\x0eready_versions\x18\x07 \x03(\t\"g\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_PENDING\x10\x01\x12\x11\n\rSTATE_RUNNING\x10\x02\x12\x0f\n\x0bSTATE_READY\x10\x03\x12\x10\n\x0cSTATE_ENDING\x10\x04\"\x87\x01\n\x0fPlacementStatus\x12\x0e\n\x06target\x18\x01 \x01(\t\x12\x0e\n\x06wanted\x18\x02 \x01(\x05\x12\r\n\x05ready\x18\x03 \x01(\x05\x12-\n\ncold_start\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\x0e\x64irect_address\x18\x05 \x01(\t\"3\n\x0cTrafficShare\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\x0f\n\x07percent\x18\x02 \x01(\x05\"*\n\x05Label\x12\r\n\x05label\x18\x01 \x01(\t\x12\x12\n\ndeployment\x18\x02 \x01(\t\"-\n\x06Shadow\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\x0f\n\x07percent\x18\x02 \x01(\x05\"\xdf\x01\n\x0eRollbackPolicy\x12)\n\x06window\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1b\n\x0emax_error_rate\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x1e\n\x11max_latency_ratio\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x19\n\x0cmin_requests\x18\x04 \x01(\x05H\x02\x88\x01\x01\x12\x10\n\x08\x64isabled\x18\x05 \x01(\x08\x42\x11\n\x0f_max_error_rateB\x14\n\x12_max_latency_ratioB\x0f\n\r_min_requests\"\x96\x02\n\x0cShadowReport\x12\x10\n\x08\x65ndpoint\x18\x01 \x01(\t\x12\x12\n\ndeployment\x18\x02 \x01(\t\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08requests\x18\x04 \x01(\x03\x12\x10\n\x08\x66\x61ilures\x18\x05 \x01(\x03\x12\x0f\n\x07skipped\x18\x06 \x01(\x03\x12\x10\n\x08\x65xamples\x18\x07 \x01(\x03\x12\x0e\n\x06\x61greed\x18\x08 \x01(\x03\x12\x17\n\x0fmean_difference\x18\t \x01(\x01\x12\x16\n\x0emax_difference\x18\n \x01(\x01\x12\x0e\n\x06p99_ms\x18\x0b \x01(\x01\x12\x18\n\x10\x61nswering_p99_ms\x18\x0c \x01(\x01\"\x98\x02\n\x14\x44\x65ploymentStatistics\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\x11\n\tsuccesses\x18\x02 \x01(\x03\x12\x10\n\x08\x66\x61ilures\x18\x03 \x01(\x03\x12\x10\n\x08\x65xamples\x18\x04 \x01(\x03\x12\x12\n\nexecutions\x18\x05 \x01(\x03\x12\x0e\n\x06p50_ms\x18\x06 \x01(\x01\x12\x0e\n\x06p99_ms\x18\x07 \x01(\x01\x12*\n\x05\x64rift\x18\x08 \x03(\x0b\x32\x1b.modelyard.serving.v1.Drift\x12.\n\nstart_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x63rashes\x18\n \x01(\x03\x12\x14\n\x0cmemory_bytes\x18\x0b \x01(\x03\"\xeb\x02\n\x05\x44rift\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\t\x12\x38\n\tdirection\x18\x02 \x01(\x0e\x32%.modelyard.serving.v1.Drift.Direction\x12\r\n\x05score\x18\x03 \x01(\x01\x12\x10\n\x08\x65xamples\x18\x04 \x01(\x03\x12\x30\n\x05level\x18\x05 \x01(\x0e\x32!.modelyard.serving.v1.Drift.Level\x12\x0c\n\x04note\x18\x06 \x01(\t\"Q\n\tDirection\x12\x19\n\x15\x44IRECTION_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x44IRECTION_INPUT\x10\x01\x12\x14\n\x10\x44IRECTION_OUTPUT\x10\x02\"c\n\x05Level\x12\x15\n\x11LEVEL_UNSPECIFIED\x10\x00\x12\x11\n\rLEVEL_TOO_FEW\x10\x01\x12\x0e\n\nLEVEL_NONE\x10\x02\x12\x0e\n\nLEVEL_SOME\x10\x03\x12\x10\n\x0cLEVEL_STRONG\x10\x04\"\xfc\x03\n\nDeployment\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x14\n\x06\x65xport\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1b\n\rgate_decision\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1b\n\rmodel_version\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12/\n\x08\x61rtifact\x18\x05 \x01(\x0b\x32\x17.modelyard.type.v1.BlobB\x04\xe2\x41\x01\x03\x12;\n\x05state\x18\x06 \x01(\x0e\x32&.modelyard.serving.v1.Deployment.StateB\x04\xe2\x41\x01\x03\x12\x1b\n\rerror_message\x18\x07 \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x15\n\x07\x62\x61tched\x18\t \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x1b\n\rbatching_note\x18\n \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07threads\x18\x0b \x01(\x05\x42\x04\xe2\x41\x01\x03\"}\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_LOADING\x10\x01\x12\x0f\n\x0bSTATE_READY\x10\x02\x12\x10\n\x0cSTATE_FAILED\x10\x03\x12\x13\n\x0fSTATE_UNHEALTHY\x10\x04\x12\x12\n\x0eSTATE_UNLOADED\x10\x05\"\xf5\x03\n\x0f\x44\x65ploymentEvent\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x38\n\x04kind\x18\x03 \x01(\x0e\x32*.modelyard.serving.v1.DeploymentEvent.Kind\x12\x12\n\ndeployment\x18\x04 \x01(\t\x12\x17\n\x0f\x61rtifact_sha256\x18\x05 \x01(\t\x12\x15\n\rmodel_version\x18\x06 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x07 \x01(\t\x12\x33\n\x07traffic\x18\x08 \x03(\x0b\x32\".modelyard.serving.v1.TrafficShare\x12+\n\x06labels\x18\t \x03(\x0b\x32\x1b.modelyard.serving.v1.Label\"\xb5\x01\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x11\n\rKIND_DEPLOYED\x10\x01\x12\x13\n\x0fKIND_UNDEPLOYED\x10\x02\x12\x18\n\x14KIND_TRAFFIC_CHANGED\x10\x03\x12\x14\n\x10KIND_ROLLED_BACK\x10\x04\x12\x12\n\x0eKIND_UNHEALTHY\x10\x05\x12\x12\n\x0eKIND_RECOVERED\x10\x06\x12\x17\n\x13KIND_SHADOW_CHANGED\x10\x07\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,6 +45,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENDPOINT'].fields_by_name['create_time']._serialized_options = b'\342A\001\003'
   _globals['_ENDPOINT'].fields_by_name['update_time']._loaded_options = None
   _globals['_ENDPOINT'].fields_by_name['update_time']._serialized_options = b'\342A\001\003'
+  _globals['_ENDPOINT'].fields_by_name['pods']._loaded_options = None
+  _globals['_ENDPOINT'].fields_by_name['pods']._serialized_options = b'\342A\001\003'
+  _globals['_ENDPOINT'].fields_by_name['placement_statuses']._loaded_options = None
+  _globals['_ENDPOINT'].fields_by_name['placement_statuses']._serialized_options = b'\342A\001\003'
   _globals['_DEPLOYMENT'].fields_by_name['name']._loaded_options = None
   _globals['_DEPLOYMENT'].fields_by_name['name']._serialized_options = b'\342A\001\010'
   _globals['_DEPLOYMENT'].fields_by_name['export']._loaded_options = None
@@ -68,31 +72,39 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DEPLOYMENT'].fields_by_name['threads']._loaded_options = None
   _globals['_DEPLOYMENT'].fields_by_name['threads']._serialized_options = b'\342A\001\003'
   _globals['_ENDPOINT']._serialized_start=189
-  _globals['_ENDPOINT']._serialized_end=687
-  _globals['_TRAFFICSHARE']._serialized_start=689
-  _globals['_TRAFFICSHARE']._serialized_end=740
-  _globals['_LABEL']._serialized_start=742
-  _globals['_LABEL']._serialized_end=784
-  _globals['_SHADOW']._serialized_start=786
-  _globals['_SHADOW']._serialized_end=831
-  _globals['_ROLLBACKPOLICY']._serialized_start=834
-  _globals['_ROLLBACKPOLICY']._serialized_end=1057
-  _globals['_SHADOWREPORT']._serialized_start=1060
-  _globals['_SHADOWREPORT']._serialized_end=1338
-  _globals['_DEPLOYMENTSTATISTICS']._serialized_start=1341
-  _globals['_DEPLOYMENTSTATISTICS']._serialized_end=1621
-  _globals['_DRIFT']._serialized_start=1624
-  _globals['_DRIFT']._serialized_end=1987
-  _globals['_DRIFT_DIRECTION']._serialized_start=1805
-  _globals['_DRIFT_DIRECTION']._serialized_end=1886
-  _globals['_DRIFT_LEVEL']._serialized_start=1888
-  _globals['_DRIFT_LEVEL']._serialized_end=1987
-  _globals['_DEPLOYMENT']._serialized_start=1990
-  _globals['_DEPLOYMENT']._serialized_end=2498
-  _globals['_DEPLOYMENT_STATE']._serialized_start=2373
-  _globals['_DEPLOYMENT_STATE']._serialized_end=2498
-  _globals['_DEPLOYMENTEVENT']._serialized_start=2501
-  _globals['_DEPLOYMENTEVENT']._serialized_end=3002
-  _globals['_DEPLOYMENTEVENT_KIND']._serialized_start=2821
-  _globals['_DEPLOYMENTEVENT_KIND']._serialized_end=3002
+  _globals['_ENDPOINT']._serialized_end=868
+  _globals['_PLACEMENT']._serialized_start=871
+  _globals['_PLACEMENT']._serialized_end=1085
+  _globals['_ENDPOINTPOD']._serialized_start=1088
+  _globals['_ENDPOINTPOD']._serialized_end=1365
+  _globals['_ENDPOINTPOD_STATE']._serialized_start=1262
+  _globals['_ENDPOINTPOD_STATE']._serialized_end=1365
+  _globals['_PLACEMENTSTATUS']._serialized_start=1368
+  _globals['_PLACEMENTSTATUS']._serialized_end=1503
+  _globals['_TRAFFICSHARE']._serialized_start=1505
+  _globals['_TRAFFICSHARE']._serialized_end=1556
+  _globals['_LABEL']._serialized_start=1558
+  _globals['_LABEL']._serialized_end=1600
+  _globals['_SHADOW']._serialized_start=1602
+  _globals['_SHADOW']._serialized_end=1647
+  _globals['_ROLLBACKPOLICY']._serialized_start=1650
+  _globals['_ROLLBACKPOLICY']._serialized_end=1873
+  _globals['_SHADOWREPORT']._serialized_start=1876
+  _globals['_SHADOWREPORT']._serialized_end=2154
+  _globals['_DEPLOYMENTSTATISTICS']._serialized_start=2157
+  _globals['_DEPLOYMENTSTATISTICS']._serialized_end=2437
+  _globals['_DRIFT']._serialized_start=2440
+  _globals['_DRIFT']._serialized_end=2803
+  _globals['_DRIFT_DIRECTION']._serialized_start=2621
+  _globals['_DRIFT_DIRECTION']._serialized_end=2702
+  _globals['_DRIFT_LEVEL']._serialized_start=2704
+  _globals['_DRIFT_LEVEL']._serialized_end=2803
+  _globals['_DEPLOYMENT']._serialized_start=2806
+  _globals['_DEPLOYMENT']._serialized_end=3314
+  _globals['_DEPLOYMENT_STATE']._serialized_start=3189
+  _globals['_DEPLOYMENT_STATE']._serialized_end=3314
+  _globals['_DEPLOYMENTEVENT']._serialized_start=3317
+  _globals['_DEPLOYMENTEVENT']._serialized_end=3818
+  _globals['_DEPLOYMENTEVENT_KIND']._serialized_start=3637
+  _globals['_DEPLOYMENTEVENT_KIND']._serialized_end=3818
 # @@protoc_insertion_point(module_scope)

@@ -42,6 +42,9 @@ class Endpoint(_message.Message):
     SHADOW_FIELD_NUMBER: _builtins.int
     ROLLBACK_POLICY_FIELD_NUMBER: _builtins.int
     STICKY_HEADER_FIELD_NUMBER: _builtins.int
+    PLACEMENTS_FIELD_NUMBER: _builtins.int
+    PODS_FIELD_NUMBER: _builtins.int
+    PLACEMENT_STATUSES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """projects/{project}/endpoints/{endpoint}"""
     display_name: _builtins.str
@@ -87,6 +90,20 @@ class Endpoint(_message.Message):
     def rollback_policy(self) -> Global___RollbackPolicy:
         """When a change of traffic is taken back by itself."""
 
+    @_builtins.property
+    def placements(self) -> _containers.RepeatedCompositeFieldContainer[Global___Placement]:
+        """Where its versions live when the service has them live in pods (MODELYARD_SERVING_PODS), one entry a target. Empty: as the service
+        usually does. Ignored by a service whose versions live in its own processes.
+        """
+
+    @_builtins.property
+    def pods(self) -> _containers.RepeatedCompositeFieldContainer[Global___EndpointPod]:
+        """The pods that there are; empty where versions live in the service's own processes."""
+
+    @_builtins.property
+    def placement_statuses(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlacementStatus]:
+        """How each placement stands; in the order of `placements`."""
+
     def __init__(
         self,
         *,
@@ -102,14 +119,193 @@ class Endpoint(_message.Message):
         shadow: Global___Shadow | None = ...,
         rollback_policy: Global___RollbackPolicy | None = ...,
         sticky_header: _builtins.str = ...,
+        placements: _abc.Iterable[Global___Placement] | None = ...,
+        pods: _abc.Iterable[Global___EndpointPod] | None = ...,
+        placement_statuses: _abc.Iterable[Global___PlacementStatus] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "rollback_policy", b"rollback_policy", "shadow", b"shadow", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "default_version", b"default_version", "deployments", b"deployments", "display_name", b"display_name", "etag", b"etag", "labels", b"labels", "name", b"name", "rollback_policy", b"rollback_policy", "shadow", b"shadow", "sticky_header", b"sticky_header", "traffic", b"traffic", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "default_version", b"default_version", "deployments", b"deployments", "display_name", b"display_name", "etag", b"etag", "labels", b"labels", "name", b"name", "placement_statuses", b"placement_statuses", "placements", b"placements", "pods", b"pods", "rollback_policy", b"rollback_policy", "shadow", b"shadow", "sticky_header", b"sticky_header", "traffic", b"traffic", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Endpoint: _TypeAlias = Endpoint  # noqa: Y015
+
+@_typing.final
+class Placement(_message.Message):
+    """The pods of an endpoint on one kind of node."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TARGET_FIELD_NUMBER: _builtins.int
+    MIN_REPLICAS_FIELD_NUMBER: _builtins.int
+    MAX_REPLICAS_FIELD_NUMBER: _builtins.int
+    CPU_FIELD_NUMBER: _builtins.int
+    MEMORY_FIELD_NUMBER: _builtins.int
+    GPUS_FIELD_NUMBER: _builtins.int
+    SCALE_TO_ZERO_AFTER_FIELD_NUMBER: _builtins.int
+    target: _builtins.str
+    """Kind of node: cpu, gpu or edge. What it means (node selectors, tolerations, image) is said by the service's settings."""
+    min_replicas: _builtins.int
+    """Least pods: 1 to 1000; 0 only together with `scale_to_zero_after`. Unset: 1, or 0 with `scale_to_zero_after`."""
+    max_replicas: _builtins.int
+    """Most pods: `min_replicas` (at least 1) to 1000; between the two the load of their processors decides. Unset: `min_replicas`, at least 1."""
+    cpu: _builtins.str
+    """Processor that a pod asks for, as Kubernetes writes it: 500m, 2. Empty: as the target says."""
+    memory: _builtins.str
+    """Memory that a pod asks for and may use, as Kubernetes writes it: 512Mi, 4Gi. Empty: as the target says."""
+    gpus: _builtins.int
+    """GPUs of a pod, on the target gpu: 1 to 64; 0: as the target says."""
+    @_builtins.property
+    def scale_to_zero_after(self) -> _duration_pb2.Duration:
+        """Without a request for so long all pods go (10 s to 7 days); the next request starts one, and waits for it. Unset: never."""
+
+    def __init__(
+        self,
+        *,
+        target: _builtins.str = ...,
+        min_replicas: _builtins.int | None = ...,
+        max_replicas: _builtins.int | None = ...,
+        cpu: _builtins.str = ...,
+        memory: _builtins.str = ...,
+        gpus: _builtins.int = ...,
+        scale_to_zero_after: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_replicas", b"_max_replicas", "_min_replicas", b"_min_replicas", "max_replicas", b"max_replicas", "min_replicas", b"min_replicas", "scale_to_zero_after", b"scale_to_zero_after"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_replicas", b"_max_replicas", "_min_replicas", b"_min_replicas", "cpu", b"cpu", "gpus", b"gpus", "max_replicas", b"max_replicas", "memory", b"memory", "min_replicas", b"min_replicas", "scale_to_zero_after", b"scale_to_zero_after", "target", b"target"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_replicas: _TypeAlias = _typing.Literal["max_replicas"]  # noqa: Y015
+    _WhichOneofArgType__max_replicas: _TypeAlias = _typing.Literal["_max_replicas", b"_max_replicas"]  # noqa: Y015
+    _WhichOneofReturnType__min_replicas: _TypeAlias = _typing.Literal["min_replicas"]  # noqa: Y015
+    _WhichOneofArgType__min_replicas: _TypeAlias = _typing.Literal["_min_replicas", b"_min_replicas"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_replicas) -> _WhichOneofReturnType__max_replicas | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_replicas) -> _WhichOneofReturnType__min_replicas | None: ...
+
+Global___Placement: _TypeAlias = Placement  # noqa: Y015
+
+@_typing.final
+class EndpointPod(_message.Message):
+    """A pod of an endpoint."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _State:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _StateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[EndpointPod._State.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        STATE_UNSPECIFIED: EndpointPod._State.ValueType  # 0
+        """Not set."""
+        STATE_PENDING: EndpointPod._State.ValueType  # 1
+        """It waits for a node, an image, or its process; `message` says for what."""
+        STATE_RUNNING: EndpointPod._State.ValueType  # 2
+        """Its process runs, and has not got all versions ready yet."""
+        STATE_READY: EndpointPod._State.ValueType  # 3
+        """The golden requests of every version that it should hold have passed."""
+        STATE_ENDING: EndpointPod._State.ValueType  # 4
+        """It ends what has begun, and gets nothing new."""
+
+    class State(_State, metaclass=_StateEnumTypeWrapper):
+        """Where a pod is in its life."""
+
+    STATE_UNSPECIFIED: EndpointPod.State.ValueType  # 0
+    """Not set."""
+    STATE_PENDING: EndpointPod.State.ValueType  # 1
+    """It waits for a node, an image, or its process; `message` says for what."""
+    STATE_RUNNING: EndpointPod.State.ValueType  # 2
+    """Its process runs, and has not got all versions ready yet."""
+    STATE_READY: EndpointPod.State.ValueType  # 3
+    """The golden requests of every version that it should hold have passed."""
+    STATE_ENDING: EndpointPod.State.ValueType  # 4
+    """It ends what has begun, and gets nothing new."""
+
+    NAME_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    RESTARTS_FIELD_NUMBER: _builtins.int
+    READY_VERSIONS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name in the cluster."""
+    target: _builtins.str
+    """Kind of node: cpu, gpu or edge."""
+    state: Global___EndpointPod.State.ValueType
+    """Where it is."""
+    node: _builtins.str
+    """The node that it runs on; empty while it has none."""
+    message: _builtins.str
+    """Why it waits or was started again (Unschedulable with the scheduler's reason, ImagePullBackOff, OOMKilled...), or why one of its
+    versions failed; at most 500 characters.
+    """
+    restarts: _builtins.int
+    """Times that its process was started again."""
+    @_builtins.property
+    def ready_versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Versions that it answers for: V003."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        target: _builtins.str = ...,
+        state: Global___EndpointPod.State.ValueType = ...,
+        node: _builtins.str = ...,
+        message: _builtins.str = ...,
+        restarts: _builtins.int = ...,
+        ready_versions: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "name", b"name", "node", b"node", "ready_versions", b"ready_versions", "restarts", b"restarts", "state", b"state", "target", b"target"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndpointPod: _TypeAlias = EndpointPod  # noqa: Y015
+
+@_typing.final
+class PlacementStatus(_message.Message):
+    """How a placement stands."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TARGET_FIELD_NUMBER: _builtins.int
+    WANTED_FIELD_NUMBER: _builtins.int
+    READY_FIELD_NUMBER: _builtins.int
+    COLD_START_FIELD_NUMBER: _builtins.int
+    DIRECT_ADDRESS_FIELD_NUMBER: _builtins.int
+    target: _builtins.str
+    """Kind of node: cpu, gpu or edge."""
+    wanted: _builtins.int
+    """Pods that there should be now."""
+    ready: _builtins.int
+    """Pods that are ready."""
+    direct_address: _builtins.str
+    """Where callers inside the cluster reach these pods without the way over the serving service, as host:port; empty: not known."""
+    @_builtins.property
+    def cold_start(self) -> _duration_pb2.Duration:
+        """How long the last start from no pod took, from the request that caused it to the first pod that answers; unset: there was none."""
+
+    def __init__(
+        self,
+        *,
+        target: _builtins.str = ...,
+        wanted: _builtins.int = ...,
+        ready: _builtins.int = ...,
+        cold_start: _duration_pb2.Duration | None = ...,
+        direct_address: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cold_start", b"cold_start"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cold_start", b"cold_start", "direct_address", b"direct_address", "ready", b"ready", "target", b"target", "wanted", b"wanted"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlacementStatus: _TypeAlias = PlacementStatus  # noqa: Y015
 
 @_typing.final
 class TrafficShare(_message.Message):

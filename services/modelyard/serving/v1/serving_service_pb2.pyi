@@ -150,7 +150,7 @@ class UpdateEndpointRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Fields to change: display_name, traffic, labels, shadow, rollback_policy, sticky_header."""
+        """Fields to change: display_name, traffic, labels, shadow, rollback_policy, sticky_header, placements."""
 
     def __init__(
         self,

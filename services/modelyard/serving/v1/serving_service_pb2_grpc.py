@@ -125,7 +125,7 @@ class ServingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateEndpoint(self, request, context):
-        """Changes display name, traffic, labels, shadow, rollback policy or sticky header. Traffic and labels change in one step, and only to
+        """Changes display name, traffic, labels, shadow, rollback policy, sticky header or placements. Traffic and labels change in one step, and only to
         versions that are READY and have answered their test vectors.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
