@@ -88,24 +88,50 @@ def publish_table(
     )
 
 
-def publish_pictures(store: ArtifactStore, pictures: Any, labels: Sequence[str], *, usage: Sequence[str] | None = None) -> Blob:
+def publish_pictures(
+    store: ArtifactStore,
+    pictures: Any,
+    labels: Sequence[str],
+    *,
+    usage: Sequence[str] | None = None,
+    pack_bytes: int = formats.PACK_BYTES,
+) -> Blob:
     """Publishes uint8 [N, H, W] or [N, H, W, C] pictures as PNG files. The descriptor's blob."""
-    files = [encode_png(picture) for picture in pictures]
-    lengths = [len(file) for file in files]
-    offsets = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(int).tolist()
-    count = len(files)
-    extra = {
-        "pack": [0] * count,
-        "offset": offsets,
-        "length": lengths,
-        "width": [pictures.shape[2]] * count,
-        "height": [pictures.shape[1]] * count,
+    files, size = [encode_png(picture) for picture in pictures], (pictures.shape[2], pictures.shape[1])
+    return publish_files(store, files, labels, usage=usage, pack_bytes=pack_bytes, size=size)
+
+
+def publish_files(
+    store: ArtifactStore,
+    files: Sequence[bytes],
+    labels: Sequence[str],
+    *,
+    usage: Sequence[str] | None = None,
+    pack_bytes: int = formats.PACK_BYTES,
+    size: tuple[int, int] = (1, 1),
+) -> Blob:
+    """Publishes files, whatever is in them; `size`: the width and height that is said of them. The descriptor's blob."""
+    with tempfile.TemporaryDirectory() as folder:
+        writer = formats.PackWriter(Path(folder), pack_bytes=pack_bytes)
+        spans = [writer.append(file) for file in files]
+        packs = writer.put_all(store)
+    extra: dict[str, Values] = {
+        "pack": [span.pack for span in spans],
+        "offset": [span.offset for span in spans],
+        "length": [span.length for span in spans],
+        "width": [size[0]] * len(files),
+        "height": [size[1]] * len(files),
     }
-    classes = tuple(sorted(set(labels)))
-    packs = (store.put_bytes(b"".join(files)),)
-    usage = usage or usages(labels)
     return _publish(
-        store, labels, usage, extra, kind=formats.IMAGE, task=formats.IMAGE_CLASSIFICATION, packs=packs, classes=classes
+        store,
+        labels,
+        usage or usages(labels),
+        extra,
+        kind=formats.IMAGE,
+        contents=files,
+        task=formats.IMAGE_CLASSIFICATION,
+        packs=packs,
+        classes=tuple(sorted(set(labels))),
     )
 
 
@@ -115,11 +141,19 @@ def open_reader(store: ArtifactStore, descriptor: Blob) -> DatasetReader:
 
 
 def _publish(
-    store: ArtifactStore, labels: Values, usage: Sequence[str], extra: dict[str, Values], *, kind: str, **described: Any
+    store: ArtifactStore,
+    labels: Values,
+    usage: Sequence[str],
+    extra: dict[str, Values],
+    *,
+    kind: str,
+    contents: Sequence[bytes] = (),
+    **described: Any,
 ) -> Blob:
     import pyarrow as pa
 
-    sha = [hashlib.sha256(str(row).encode()).hexdigest() for row in range(len(usage))]
+    contents = contents or [str(row).encode() for row in range(len(usage))]
+    sha = [hashlib.sha256(content).hexdigest() for content in contents]
     common = {
         "example_id": [formats.example_id(str(row), sha[row]) for row in range(len(usage))],
         "usage": list(usage),

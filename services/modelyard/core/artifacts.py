@@ -74,6 +74,13 @@ class ArtifactStore(Protocol):
     def read_bytes(self, blob: Blob | str) -> bytes:
         """All of it. For blobs that surely fit in memory."""
 
+    def read_part(self, blob: Blob | str, offset: int, length: int, *, fresh: bool = False) -> bytes:
+        """`length` bytes (1 or more) from `offset` (0 or more), without the rest, and unverified: compare them with a hash of
+        your own. They may come from a local copy; fresh: not, and the copy is replaced.
+
+        Raises NotFound ARTIFACT_NOT_FOUND, Unavailable, DataLoss ARTIFACT_CUT_SHORT when fewer bytes are stored.
+        """
+
     def path(self, blob: Blob | str) -> Path:
         """A local file with these bytes, verified; to be read only. It stays at least as long as the process runs."""
 
@@ -190,6 +197,12 @@ def corrupt(uri: str, actual: str) -> DataLoss:
     return DataLoss("ARTIFACT_CORRUPT", message, uri=uri, actual=actual)
 
 
+def cut_short(uri: str, end: int) -> DataLoss:
+    """The error for stored bytes that end too soon."""
+    message = f"The stored bytes of {uri} end before byte {end}, which was there once. Restore them from a copy."
+    return DataLoss("ARTIFACT_CUT_SHORT", message, uri=uri, end=end)
+
+
 def missing(uri: str) -> NotFound:
     """The error for bytes that are not in the store."""
     return NotFound("ARTIFACT_NOT_FOUND", f"{uri} is not in the artifact store.", uri=uri)
@@ -238,6 +251,7 @@ def open_store(url: str, namespace: str, settings: CoreSettings | None = None, *
     if scheme == "s3" and re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", rest) and settings is not None:
         from modelyard.core.artifacts_s3 import S3ArtifactStore, connect
 
-        return S3ArtifactStore(connect(settings), rest, namespace, cache_dir or settings.data_dir / "cache" / "artifacts")
+        folder = cache_dir or settings.data_dir / "cache" / "artifacts"
+        return S3ArtifactStore(connect(settings), rest, namespace, folder, settings.artifact_cache_bytes)
     message = f"artifacts_url is {url!r}; it must be file:///absolute/folder or s3://bucket (3 to 63 of a-z, 0-9, '.' and '-')"
     raise InvalidArgument("BAD_ARTIFACTS_URL", message, field="artifacts_url", value=url)

@@ -30,6 +30,7 @@ from modelyard.core.artifacts import (
     check_own,
     chunks,
     corrupt,
+    cut_short,
     disk_full,
     file_sha256,
     missing,
@@ -95,6 +96,15 @@ class FileArtifactStore:
         with self.open(blob) as file:
             return file.read()
 
+    def read_part(self, blob: Blob | str, offset: int, length: int, *, fresh: bool = False) -> bytes:
+        """See ArtifactStore. Files have no copies: `fresh` changes nothing."""
+        uri = uri_of(blob)
+        with _missing_named(uri), self._place(*parse_uri(uri)).open("rb", buffering=0) as file:
+            data = os.pread(file.fileno(), length, offset)
+        if len(data) < length:
+            raise cut_short(uri, offset + length)
+        return data
+
     def path(self, blob: Blob | str) -> Path:
         """See ArtifactStore: the stored file itself. Do not change it."""
         self._open_verified(uri_of(blob)).close()
@@ -128,6 +138,10 @@ class FileArtifactStore:
         """None: files have no address of their own."""
         parse_uri(uri_of(blob))
         return None
+
+    def place(self, uri: str) -> Path:
+        """Where a blob's file is, or would be. Raises InvalidArgument BAD_ARTIFACT_URI."""
+        return self._place(*parse_uri(uri))
 
     def _listed(self, entry: os.DirEntry[str]) -> Iterator[StoredBlob]:
         if not _SHA256.fullmatch(entry.name):

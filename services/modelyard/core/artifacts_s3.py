@@ -6,9 +6,10 @@ local cache folder, where the whole blob is verified before the first byte is gi
 
 from __future__ import annotations
 
+import secrets
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
@@ -28,18 +29,22 @@ from modelyard.core.artifacts import (
     check_own,
     chunks,
     corrupt,
+    cut_short,
     disk_full,
     missing,
     parse_uri,
     uri_of,
 )
 from modelyard.core.artifacts_files import FileArtifactStore, full_disk_named
-from modelyard.core.errors import DataLoss, InvalidArgument, NotFound, Unavailable
+from modelyard.core.cache_folder import CacheFolder
+from modelyard.core.errors import DataLoss, InvalidArgument, NotFound, ResourceExhausted, Unavailable
 
 if TYPE_CHECKING:
     from modelyard.core.settings import CoreSettings
 
-_CACHE = "cache"
+_CACHE, _PARTS = "cache", "parts"
+_RACES = 5
+"""How often a copy may be deleted by another process between its download and its use."""
 _MISSING = ("NoSuchKey", "NoSuchBucket", "ResourceNotFound")
 _FULL = ("XMinioStorageFull", "XMinioQuotaExceeded", "QuotaExceeded", "EntityTooLarge")
 _BUSY = ("SlowDown", "SlowDownRead", "SlowDownWrite", "ServiceUnavailable", "InternalError", "XMinioServerNotInitialized")
@@ -71,13 +76,18 @@ def _http() -> urllib3.PoolManager:
 
 
 class S3ArtifactStore:
-    """An ArtifactStore in a bucket. The cache folder may be shared by processes, and may be emptied when none runs."""
+    """An ArtifactStore in a bucket. The cache folder may be shared by processes, and may be emptied when none runs.
 
-    def __init__(self, client: Minio, bucket: str, namespace: str, cache_dir: Path) -> None:
+    cache_bytes: about how much it may hold; what is in use stays even so.
+    """
+
+    def __init__(self, client: Minio, bucket: str, namespace: str, cache_dir: Path, cache_bytes: int) -> None:
         self.namespace = check_namespace(namespace)
         self._client = client
         self._bucket = bucket
         self._cache = FileArtifactStore(cache_dir, _CACHE)
+        self._parts = cache_dir / _PARTS
+        self._room = CacheFolder(cache_dir, cache_bytes)
 
     def put(self, stream: BinaryIO | Iterable[bytes], *, sha256: str | None = None, size_bytes: int | None = None) -> Blob:
         """See ArtifactStore. Needs as much room in the system's temporary folder as the blob has bytes."""
@@ -102,16 +112,40 @@ class S3ArtifactStore:
 
     def open(self, blob: Blob | str, offset: int = 0) -> BinaryIO:
         """See ArtifactStore."""
-        return self._cache.open(self._fetch(uri_of(blob)), offset)
+        for _ in range(_RACES):
+            cached = self._fetch(uri_of(blob))
+            with suppress(NotFound):
+                return self._cache.open(cached, offset)
+        raise _cache_too_small(self._room)
 
     def read_bytes(self, blob: Blob | str) -> bytes:
         """See ArtifactStore."""
         with self.open(blob) as file:
             return file.read()
 
+    def read_part(self, blob: Blob | str, offset: int, length: int, *, fresh: bool = False) -> bytes:
+        """See ArtifactStore. Parts are kept in the cache folder, as many as fit, a file each: ask for the same ones."""
+        uri = uri_of(blob)
+        sha256 = parse_uri(uri)[1]
+        kept = self._parts / sha256[:2] / f"{sha256}-{offset}-{length}"
+        if fresh:
+            kept.unlink(missing_ok=True)
+        elif data := self._kept_part(kept, length):
+            return data
+        data = self._get_part(uri, offset, length)
+        if self._room.make_room(length, for_older=False):
+            _write_part(kept, data)
+        return data
+
     def path(self, blob: Blob | str) -> Path:
         """See ArtifactStore: a verified copy in the cache folder."""
-        return self._cache.path(self._fetch(uri_of(blob)))
+        for _ in range(_RACES):
+            cached = self._fetch(uri_of(blob))
+            with suppress(NotFound):
+                path = self._cache.path(cached)
+                if self._room.lease(path):
+                    return path
+        raise _cache_too_small(self._room)
 
     def exists(self, blob: Blob | str) -> bool:
         """See ArtifactStore."""
@@ -185,11 +219,40 @@ class S3ArtifactStore:
         size_bytes = self.stat(uri).size_bytes  # also says so when it was deleted meanwhile
         sha256 = parse_uri(uri)[1]
         cached = build_uri(_CACHE, sha256)
+        self._room.used(self._cache.place(cached))
         try:
             self._cache.path(cached)
         except (NotFound, DataLoss):
+            self._room.make_room(size_bytes)
             self._download(uri, sha256, size_bytes)
         return cached
+
+    def _kept_part(self, path: Path, length: int) -> bytes:
+        """A part that is in the cache folder; nothing when it is not, or not whole."""
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return b""
+        self._room.used(path)
+        return data if len(data) == length else b""
+
+    def _get_part(self, uri: str, offset: int, length: int) -> bytes:
+        namespace, sha256 = parse_uri(uri)
+        with _named_errors(uri):
+            try:
+                response = self._client.get_object(self._bucket, f"{namespace}/{sha256}", offset=offset, length=length)
+            except S3Error as error:
+                if error.code == "InvalidRange":
+                    raise cut_short(uri, offset + length) from error
+                raise
+            try:
+                data = response.read()
+            finally:
+                response.close()
+                response.release_conn()
+        if len(data) < length:
+            raise cut_short(uri, offset + length)
+        return data
 
     def _download(self, uri: str, sha256: str, size_bytes: int) -> None:
         try:
@@ -206,6 +269,24 @@ class S3ArtifactStore:
             finally:
                 response.close()
                 response.release_conn()
+
+
+def _write_part(path: Path, data: bytes) -> None:
+    """Puts a part into the cache folder; without room on the disk it is not kept. Not synced: readers verify it."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _cache_too_small(room: CacheFolder) -> ResourceExhausted:
+    """Other processes delete what this one fetches before it can open it."""
+    message = f"artifact_cache_bytes is {room.most_bytes}: too few for those who share {room.folder}; more is right"
+    return ResourceExhausted("ARTIFACT_CACHE_TOO_SMALL", message, field="artifact_cache_bytes", value=room.most_bytes)
 
 
 def _is_sha256(text: str) -> bool:

@@ -107,6 +107,7 @@ def _worker_environment(settings: CoreSettings) -> dict[str, str]:
     return {
         "MODELYARD_DATA_DIR": str(settings.data_dir.absolute()),
         "MODELYARD_ARTIFACTS_URL": settings.artifacts_url_or_default(),
+        "MODELYARD_ARTIFACT_CACHE_BYTES": str(settings.artifact_cache_bytes),
         "MODELYARD_S3_ENDPOINT": settings.s3_endpoint,
         "MODELYARD_S3_REGION": settings.s3_region,
         "MODELYARD_S3_ACCESS_KEY": settings.s3_access_key.get_secret_value(),

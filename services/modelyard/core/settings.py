@@ -12,6 +12,7 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 1 << 20
+GIB = 1 << 30
 
 
 class CoreSettings(BaseSettings):
@@ -29,6 +30,9 @@ class CoreSettings(BaseSettings):
     s3_region: str = Field("us-east-1", description="Region of the bucket; MinIO's default is us-east-1.")
     s3_access_key: SecretStr = Field(SecretStr(""), description="Access key of the S3 server.")
     s3_secret_key: SecretStr = Field(SecretStr(""), description="Secret key of the S3 server.")
+    artifact_cache_bytes: int = Field(
+        20 * GIB, ge=64 * MIB, description="About how many bytes of artifacts from S3 are kept on this service's own disk."
+    )
     artifact_grace_s: float = Field(
         86_400.0, ge=0, description="Seconds that a blob no document names is kept before collection."
     )

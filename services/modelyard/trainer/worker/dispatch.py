@@ -41,7 +41,7 @@ class Attempt:
     reader: DatasetReader
     artifacts: ArtifactStore
     workdir: Path
-    checkpoint_every_s: float
+    settings: TrainerSettings
 
     @property
     def limit_s(self) -> float | None:
@@ -76,7 +76,7 @@ def work(assignment: Assignment, link: WorkerLink) -> Completion:
     spec, before = spec_from(assignment.spec), state_from(assignment.saved)
     link.report(stage="reading the data")
     with open_dataset(link.artifacts, spec.descriptor) as reader:
-        attempt = Attempt(spec, before, reader, link.artifacts, link.workdir, TrainerSettings().checkpoint_every_s)
+        attempt = Attempt(spec, before, reader, link.artifacts, link.workdir, TrainerSettings())
         reporter = Reporter(link, before, _describer(spec.recipe))
         train = _train_table if spec.recipe.tabular is not None else _train_pictures
         reason, result = train(attempt, reporter)
@@ -103,7 +103,8 @@ def _train_pictures(attempt: Attempt, reporter: Reporter) -> tuple[str, Training
         max_training_time_s=attempt.limit_s,
         elapsed_s=attempt.before.train_seconds,
         dataset_version=attempt.spec.dataset_version,
-        checkpoint_every_s=attempt.checkpoint_every_s,
+        checkpoint_every_s=attempt.settings.checkpoint_every_s,
+        memory_bytes=attempt.settings.data_memory_bytes,
     )
     trained = run_image_training(spec, reporter, attempt.workdir)
     if trained.model_path is None:

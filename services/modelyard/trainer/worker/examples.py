@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
-from modelyard.recipes import augment
+from modelyard.trainer.worker.order import Order
 
 
 class Batch(NamedTuple):
@@ -64,10 +64,11 @@ def part(batch: Tensor, rank: int, world_size: int) -> Tensor:
 
 @dataclass(frozen=True)
 class HeldExamples:
-    """Examples in memory: pictures uint8 [N, H, W, C] and class indices int64 [N]."""
+    """Examples in memory: pictures uint8 [N, H, W, C] and class indices int64 [N]. order: a permutation of all unless given."""
 
     pictures: Tensor
     labels: Tensor
+    order: Order | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -75,8 +76,8 @@ class HeldExamples:
     def epoch(
         self, seed: int, number: int, *, batch_size: int, position: int = 0, rank: int = 0, world_size: int = 1
     ) -> Generator[Batch]:
-        """See Examples. The order is a permutation of all."""
-        order = augment.epoch_order(seed, number, len(self))
+        """See Examples."""
+        order = self._order.epoch(seed, number)
         for _ in range(global_batches(len(self), batch_size, position)):
             which = part(order[position : position + batch_size], rank, world_size)
             yield Batch(self.pictures[which], self.labels[which])
@@ -90,5 +91,13 @@ class HeldExamples:
 
     def sample(self, about: int) -> Batch:
         """See Examples."""
-        stride = max(1, len(self) // about)
-        return Batch(self.pictures[::stride], self.labels[::stride])
+        which = self._order.sample(about)
+        return Batch(self.pictures[which], self.labels[which])
+
+    def subset(self, which: Tensor, order: Order) -> HeldExamples:
+        """Some of these examples, at rising int64 positions among them."""
+        return HeldExamples(self.pictures[which], self.labels[which], order)
+
+    @property
+    def _order(self) -> Order:
+        return self.order or Order(len(self))

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -21,37 +19,12 @@ from modelyard.recipes.augment import mirror_is_safe
 from modelyard.recipes.build_image import IMAGENET_NORMALIZATION, build, classifier_of, has_imagenet, load_matching
 from modelyard.recipes.catalogue import licence_of
 from modelyard.recipes.recipe import Recipe, recipe_document
-from modelyard.trainer.worker.examples import Examples, HeldExamples
+from modelyard.trainer.worker.data import Pictures, open_examples
+from modelyard.trainer.worker.examples import Examples
 from modelyard.trainer.worker.loop import train
 from modelyard.trainer.worker.processors import training_threads
 from modelyard.trainer.worker.run import CANCELLED, Hooks, Outcome, Setup
 from modelyard.trainer.worker.scoring import measured_normalization
-
-HOLD_OUT, MOST_HELD_OUT = 0.1, 5000
-"""Share (and most) of the training examples that validate when the dataset version has no validation examples."""
-
-
-class Descriptor(Protocol):
-    """What training needs of a dataset version's descriptor."""
-
-    @property
-    def classes(self) -> tuple[str, ...]: ...
-
-    @property
-    def digest(self) -> str: ...
-
-
-class Pictures(Protocol):
-    """What training needs of a dataset version; formats.dataset.DatasetReader has it."""
-
-    @property
-    def descriptor(self) -> Descriptor: ...
-
-    def pictures(
-        self, usage: str, height: int, width: int, channels: int, *, should_stop: Callable[[], bool] | None = None
-    ) -> npt.NDArray[np.uint8]: ...
-
-    def labels(self, usage: str) -> npt.NDArray[Any]: ...
 
 
 @dataclass(frozen=True)
@@ -61,6 +34,7 @@ class ImageTrainingSpec:
     recipe: with its input filled in. resume: a checkpoint to go on from, of an earlier attempt or of another job on the same
     data. warm_start: a model file whose weights it starts from; its head is replaced when classes differ. max_training_time_s:
     from the start of this function, `elapsed_s` of earlier attempts included; None: no limit. device: a torch device, or `auto`.
+    memory_bytes: of decoded pictures, see open_examples.
     dataset_version: its resource name, for the model card.
     """
 
@@ -73,6 +47,7 @@ class ImageTrainingSpec:
     dataset_version: str = ""
     device: str = "auto"
     checkpoint_every_s: float = 30.0
+    memory_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -116,48 +91,21 @@ def run_image_training(spec: ImageTrainingSpec, hooks: Hooks, workdir: Path) -> 
     torch.set_num_threads(training_threads())
     torch.set_flush_denormal(True)  # numbers too small to matter cost a CPU a hundred times the time
     torch.manual_seed(spec.recipe.hyperparameters.seed)
-    try:
-        training, validation = load_examples(spec.reader, picture, spec.recipe.hyperparameters.seed, hooks)
-    except Cancelled:
-        return _cancelled(spec)
-    start = _start(spec, picture, classes, training)
-    for name, message in start.notes:
-        hooks.on_event({"step": 0, "epoch": 0.0, "note": name, "message": message})
-    setup = _setup(spec, start, training, validation, len(classes), workdir, time.monotonic() - began)
-    outcome = train(setup, hooks, read_checkpoint(spec.resume) if spec.resume else None)
-    return _result(spec, start, outcome, picture, classes, workdir)
-
-
-def load_examples(reader: Pictures, picture: PictureInput, seed: int, hooks: Hooks) -> tuple[Examples, Examples]:
-    """The training and validation examples in memory; raises Cancelled. Without any to validate, a tenth is held out for it."""
 
     def cancelled() -> bool:
         return hooks.should_stop() == "cancel"
 
-    loaded = []
-    for usage in ("train", "validation"):
-        pictures = reader.pictures(usage, picture.height, picture.width, picture.channels, should_stop=cancelled)
-        loaded.append(HeldExamples(torch.from_numpy(pictures), torch.from_numpy(np.asarray(reader.labels(usage), np.int64))))
-    training, validation = loaded
-    if not len(training):
-        raise FailedPrecondition("NO_TRAINING_EXAMPLES", "the dataset version has no examples with usage train")
-    return (training, validation) if len(validation) else hold_out(training, seed)
-
-
-def hold_out(examples: HeldExamples, seed: int) -> tuple[HeldExamples, HeldExamples]:
-    """Splits a tenth off (at most MOST_HELD_OUT), of each class the same share; nothing from a class with fewer than 10."""
-    generator = np.random.default_rng(seed)
-    labels = examples.labels.numpy()
-    share = min(HOLD_OUT, MOST_HELD_OUT / len(labels))
-    held = np.zeros(len(labels), bool)
-    for name in np.unique(labels):
-        members = generator.permutation(np.flatnonzero(labels == name))
-        held[members[: int(len(members) * share)]] = True
-    away, stay = torch.from_numpy(np.flatnonzero(held)), torch.from_numpy(np.flatnonzero(~held))
-    return (
-        HeldExamples(examples.pictures[stay], examples.labels[stay]),
-        HeldExamples(examples.pictures[away], examples.labels[away]),
-    )
+    seed, memory = spec.recipe.hyperparameters.seed, spec.memory_bytes
+    try:
+        with open_examples(spec.reader, picture, seed, memory_bytes=memory, should_stop=cancelled) as (training, validation):
+            start = _start(spec, picture, classes, training)
+            for name, message in start.notes:
+                hooks.on_event({"step": 0, "epoch": 0.0, "note": name, "message": message})
+            setup = _setup(spec, start, training, validation, len(classes), workdir, time.monotonic() - began)
+            outcome = train(setup, hooks, read_checkpoint(spec.resume) if spec.resume else None)
+    except Cancelled:
+        return _cancelled(spec)
+    return _result(spec, start, outcome, picture, classes, workdir)
 
 
 def _checked(spec: ImageTrainingSpec) -> tuple[PictureInput, tuple[str, ...]]:

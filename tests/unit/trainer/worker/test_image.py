@@ -15,7 +15,8 @@ from modelyard.formats.checkpoint import unpack_torch
 from modelyard.formats.model import PictureInput, read_model
 from modelyard.recipes.build_image import ServedImageModel, build
 from modelyard.recipes.recipe import Recipe
-from modelyard.trainer.worker.image import ImageTrainingSpec, hold_out, run_image_training
+from modelyard.trainer.worker.data import hold_out
+from modelyard.trainer.worker.image import ImageTrainingSpec, run_image_training
 from modelyard.trainer.worker.processors import cgroup_quota, training_threads
 from tests.support.small_training import SMALL, KeptHooks, SmallDataset, SmallDescriptor, examples, stripes
 
@@ -142,13 +143,12 @@ def test_what_cannot_be_trained_is_named(tmp_path: Path, change: dict[str, Any],
 
 
 def test_without_validation_examples_a_tenth_is_held_out(tmp_path: Path) -> None:
-    training, held = hold_out(examples(300), seed=0)
-    assert (len(training), len(held)) == (270, 30)
-    assert torch.bincount(held.labels).tolist() == [10, 10, 10]
-    again = hold_out(examples(300), seed=0)[1]
-    assert torch.equal(held.pictures, again.pictures)
-    small, nothing = hold_out(examples(20), seed=0)
-    assert (len(small), len(nothing)) == (20, 0)
+    labels = examples(300).labels
+    stay, away = hold_out(labels, seed=0)
+    assert (len(stay), len(away)) == (270, 30)
+    assert torch.bincount(labels[away]).tolist() == [10, 10, 10]
+    assert torch.equal(away, hold_out(labels, seed=0)[1])
+    assert [len(each) for each in hold_out(examples(20).labels, seed=0)] == [20, 0]
     result = run_image_training(spec(reader=SmallDataset(validation=0)), KeptHooks(), tmp_path)
     assert 0 < result.metrics["val_accuracy"] <= 1
 

@@ -1,0 +1,142 @@
+"""The manifest of a dataset version: its columns, the digest of its content, and reading and writing Parquet."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelyard.formats import annotations as said_of
+from modelyard.formats.dataset_descriptor import (
+    ANOMALY_DETECTION,
+    AUDIO,
+    AUDIO_CLASSIFICATION,
+    IMAGE,
+    IMAGE_MULTILABEL,
+    MARKED_TASKS,
+    SEMANTIC_SEGMENTATION,
+    SERIES,
+    SERIES_CLASSIFICATION,
+    TABLE,
+    USAGE,
+    Column,
+    DatasetDescriptor,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def manifest_schema(kind: str, task: str = "") -> pa.Schema:
+    """Columns of a manifest; one row is one example, in the order of the source. Only examples of some tasks have annotations.
+
+    `annotation` is `annotations.content_hash`, `attributes` JSON of texts. Pictures: `marks` of objects (annotations.mark_type);
+    `labels` of multi-label sets; `mask_pack`, `mask_offset`, `mask_length`: a grey PNG of class indices, 255 ignored.
+    Audio: `rate` in Hz, `frames` per channel. Series: `steps`; `intervals` (annotations.interval_type).
+    """
+    import pyarrow as pa
+
+    common = [
+        ("example_id", pa.string()),
+        ("usage", pa.string()),
+        ("label", pa.string()),
+        ("sha256", pa.string()),
+        ("path", pa.string()),
+    ]
+    if kind == TABLE:
+        return pa.schema([*common, ("row", pa.int64())])
+    spans = [("pack", pa.int32()), ("offset", pa.int64()), ("length", pa.int64())]
+    sizes = {
+        IMAGE: [("width", pa.int32()), ("height", pa.int32())],
+        AUDIO: [("rate", pa.int32()), ("frames", pa.int64()), ("channels", pa.int32())],
+        SERIES: [("steps", pa.int64()), ("channels", pa.int32())],
+    }
+    return pa.schema([*common, *spans, *sizes[kind], *_annotation_fields(task)])
+
+
+def _annotation_fields(task: str) -> list[tuple[str, pa.DataType]]:
+    import pyarrow as pa
+
+    said = [("annotation", pa.string()), ("attributes", pa.string())]
+    if task in MARKED_TASKS:
+        return [*said, ("marks", pa.list_(said_of.mark_type()))]
+    if task == IMAGE_MULTILABEL:
+        return [*said, ("labels", pa.list_(pa.int32()))]
+    if task == SEMANTIC_SEGMENTATION:
+        return [*said, ("mask_pack", pa.int32()), ("mask_offset", pa.int64()), ("mask_length", pa.int64())]
+    if task == ANOMALY_DETECTION:
+        return [*said, ("intervals", pa.list_(said_of.interval_type()))]
+    return said if task in (AUDIO_CLASSIFICATION, SERIES_CLASSIFICATION) else []
+
+
+def example_id(path: str, sha256: str) -> str:
+    """Id of an example within its dataset, from its path in the source and its content: 20 hexadecimal digits."""
+    return hashlib.sha256(f"{path}\0{sha256}".encode()).hexdigest()[:20]
+
+
+_DIGESTED = ("sha256", "label", "usage", "annotation")
+
+
+def digest(
+    manifest: pa.Table,
+    *,
+    task: str,
+    classes: Sequence[str],
+    columns: Sequence[Column],
+    target: str,
+    names: Sequence[str] = (),
+) -> str:
+    """SHA-256 over the schema and the rows (content, label, usage, annotation) in the order of their values: 64 hexadecimal.
+
+    It does not depend on how the Parquet was written, on where the bytes lie, nor on what the source called its files, so the
+    same content has the same digest whatever format it came in. `names`: of keypoints or channels. A usage column is not part of
+    the schema: what it says is in the rows.
+    """
+    import pyarrow as pa
+
+    schema: dict[str, Any] = {
+        "task": task,
+        "classes": list(classes),
+        "columns": [[column.name, column.type, column.role] for column in columns if column.role != USAGE],
+        "target": target,
+    }
+    if names:
+        schema["names"] = list(names)
+    state = hashlib.sha256(json.dumps(schema, ensure_ascii=False, sort_keys=True).encode())
+    if "annotation" not in manifest.column_names:
+        manifest = manifest.append_column("annotation", pa.nulls(manifest.num_rows, pa.string()))
+    ordered = manifest.select(list(_DIGESTED)).sort_by([(name, "ascending") for name in _DIGESTED])
+    for batch in ordered.to_batches(max_chunksize=65536):
+        rows = zip(*(batch.column(name).to_pylist() for name in _DIGESTED), strict=True)
+        state.update("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode("utf-8", "surrogatepass"))
+    return state.hexdigest()
+
+
+def digest_names(descriptor: DatasetDescriptor) -> tuple[str, ...]:
+    """What besides classes is named in a dataset, as `digest` takes it: keypoints, or times and channels."""
+    time = (f"time:{descriptor.time_column}",) if descriptor.time_column else ()
+    return (*descriptor.keypoints, *time, *descriptor.channels)
+
+
+def write_parquet(table: pa.Table, path: Path) -> Path:
+    """Writes a manifest or a table (Parquet, zstd); returns the path."""
+    import pyarrow.parquet as pq
+
+    pq.write_table(table, path, compression="zstd")
+    return path
+
+
+def read_schema(path: Path) -> pa.Schema:
+    """The columns of a manifest or a table, without its rows."""
+    import pyarrow.parquet as pq
+
+    return pq.read_schema(path)
+
+
+def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Reads a manifest or a table, or some of its columns."""
+    import pyarrow.parquet as pq
+
+    return pq.read_table(path, columns=list(columns) if columns is not None else None)
