@@ -41,7 +41,7 @@ class StreamedExamples:
 
     def in_order(self, batch_size: int, *, rank: int = 0, world_size: int = 1) -> Generator[Batch]:
         """See Examples."""
-        each = torch.arange(len(self)).split(batch_size) if len(self) else ()
+        each = torch.split(torch.arange(len(self)), batch_size) if len(self) else ()
         yield from self._read([part(batch, rank, world_size) for batch in each])
 
     def sample(self, about: int) -> Batch:
