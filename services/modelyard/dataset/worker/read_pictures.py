@@ -148,7 +148,7 @@ def _idx_picture(opened: _OpenPair, number: int, pixels: npt.NDArray[np.uint8]) 
 
 
 def entry_task(archive: Archive, entry: Entry, make: Callable[[bytes], Answer]) -> Task:
-    """A task that makes an example of an entry's bytes, which are read here and now; one that cannot be read is its own answer."""
+    """A task that makes an example of an entry's bytes, which are read here and now; one that cannot be read answers itself."""
     try:
         data = archive.read(entry)
     except InvalidArgument as error:
