@@ -22,8 +22,6 @@ from modelyard.dataset.worker.results import keep, nothing_in, result
 from modelyard.formats import dataset as files
 from modelyard.formats import dataset_audio
 from modelyard.formats.annotations import Annotation
-from modelyard.formats.archive import Entry
-from modelyard.formats.dataset_tar import Archive
 
 _FIELD = re.compile(r"{(\w+)}")
 
