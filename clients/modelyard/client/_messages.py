@@ -41,9 +41,11 @@ def import_message(
     )
 
 
-def split_policy(train_ratio: str, source: int | str, seed: int) -> dataset_pb2.SplitPolicy:
+def split_policy(
+    train_ratio: str, source: int | str, seed: int, group_by: str = "", time_by: str = ""
+) -> dataset_pb2.SplitPolicy:
     number = enum_number(dataset_pb2.SplitPolicy.Source, source, "split.source")
-    return dataset_pb2.SplitPolicy(train_ratio=train_ratio, source=number, seed=seed)
+    return dataset_pb2.SplitPolicy(train_ratio=train_ratio, source=number, seed=seed, group_by=group_by, time_by=time_by)
 
 
 def floor_messages(floors: Floors) -> list[learning_pb2.Floor]:

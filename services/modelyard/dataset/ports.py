@@ -50,8 +50,38 @@ class ExampleRow:
     sha256: str
 
 
+@dataclass(frozen=True)
+class ExampleChange:
+    """An example that two versions do not have alike: `before` is None for one that was added, `after` for one that was removed.
+
+    `relabelled`: its class, or what is marked on it, changed."""
+
+    before: ExampleRow | None
+    after: ExampleRow | None
+    relabelled: bool = False
+
+
+@dataclass(frozen=True)
+class ChangeCounts:
+    """How many examples were added, removed, relabelled, moved to another usage (or both), and are as they were."""
+
+    added: int
+    removed: int
+    relabelled: int
+    moved: int
+    unchanged: int
+
+
 class Examples(Protocol):
     """Reads the examples of published versions."""
 
     def rows(self, descriptor: DatasetDescriptor, usage: str, start: int, count: int) -> tuple[Sequence[ExampleRow], bool]:
         """Examples of a usage ("": all) in the order of their ids, and whether more follow."""
+
+    def change_counts(self, before: DatasetDescriptor, after: DatasetDescriptor) -> ChangeCounts:
+        """How many examples changed from one version to another."""
+
+    def changes(
+        self, before: DatasetDescriptor, after: DatasetDescriptor, start: int, count: int
+    ) -> tuple[Sequence[ExampleChange], bool]:
+        """Examples that changed, in the order of their ids, and whether more follow."""

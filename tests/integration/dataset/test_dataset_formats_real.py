@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from modelyard.core.errors import InvalidArgument
-from modelyard.dataset.domain.records import ExportSpec, ImportResult
+from modelyard.dataset.domain.records import ExportSpec, ImportResult, SplitPolicy
 from modelyard.dataset.domain.work import Work
 from modelyard.dataset.worker import export_job
 from modelyard.formats import dataset as files
@@ -83,6 +84,14 @@ def test_fsdd(bench: Bench, tmp_path: Path) -> None:
     manifest = files.read_parquet(bench.store.path(result.content.manifest))
     assert set(manifest["rate"].to_pylist()) == {8000}
     assert '"speaker": "jackson"' in " ".join(manifest["attributes"].to_pylist())
+    version = bench.publish(result, SplitPolicy(group_by="speaker"))
+    drawn = files.read_parquet(bench.store.path(version.descriptor.manifest))
+    sides: dict[str, set[str]] = {}
+    for attributes, usage in zip(drawn["attributes"].to_pylist(), drawn["usage"].to_pylist(), strict=True):
+        sides.setdefault(json.loads(attributes)["speaker"], set()).add(usage)
+    assert len(sides) == 6
+    assert all(len(usages) == 1 for usages in sides.values())
+    assert version.descriptor.counts["train"].classes == (200,) * 10
     guessed = imported(bench, "fsdd", tmp_path)
     assert guessed.summary.digest == result.summary.digest
     assert any("what names start with" in note for note in guessed.summary.assumptions)

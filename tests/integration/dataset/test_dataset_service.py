@@ -103,6 +103,37 @@ def test_pictures_from_upload_to_version(dataset: Dataset) -> None:
     assert dataset.client.datasets.get_dataset_version("shapes").name == version.name
 
 
+def test_a_version_from_a_version_and_how_they_differ(dataset: Dataset) -> None:
+    datasets = dataset.client.datasets
+    dataset.filled("edited", zipped(pictures(60)), "edited.zip")
+    first = datasets.wait_dataset_version(datasets.create_dataset_version("edited").name, WAIT_S)
+    examples = list(datasets.list_examples("edited/V001", usage="train"))
+    gone, other = examples[0], next(each for each in examples if each.label == "1")
+    edits = [
+        pb.Edit(action=pb.Edit.ACTION_DROP, example_ids=[gone.example_id], reason="blurred"),
+        pb.Edit(action=pb.Edit.ACTION_RELABEL, example_ids=[other.example_id], label="2"),
+    ]
+    started = datasets.create_dataset_version("edited", base_version="V001", edits=edits)
+    second = datasets.wait_dataset_version(started.name, WAIT_S)
+    assert second.base_version == first.name
+    assert list(second.edited_counts) == [1, 1]
+    assert [edit.reason for edit in second.edits] == ["blurred", ""]
+    diff = datasets.diff_dataset_versions("edited/V002")
+    assert (diff.base_version, diff.dataset_version) == (first.name, second.name)
+    assert (diff.added_count, diff.removed_count, diff.relabelled_count, diff.moved_count) == (0, 1, 1, 0)
+    changes = {change.example.example_id: change for change in datasets.list_example_changes("edited/V002", page_size=1)}
+    assert changes[gone.example_id].kind == pb.ExampleChange.KIND_REMOVED
+    assert changes[other.example_id].kind == pb.ExampleChange.KIND_RELABELLED
+    assert (changes[other.example_id].base_label, changes[other.example_id].example.label) == ("1", "2")
+    with pytest.raises(client_errors.FailedPrecondition, match="first version"):
+        datasets.diff_dataset_versions("edited/V001")
+    with pytest.raises(client_errors.InvalidArgument, match="whose split is kept"):
+        datasets.create_dataset_version("edited", base_version="V001", seed=4)
+    wrong = datasets.create_dataset_version("edited", base_version="V001", edits=[pb.Edit(action=1, example_ids=["nobody"])])
+    with pytest.raises(client_errors.JobFailed, match="nobody"):
+        datasets.wait_dataset_version(wrong.name, WAIT_S)
+
+
 def test_nothing_that_a_version_needs_is_collected(dataset: Dataset) -> None:
     dataset.filled("kept", table(80), "t.csv")
     started = dataset.client.datasets.create_dataset_version("kept")

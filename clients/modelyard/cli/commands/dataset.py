@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from modelyard.cli.commands.dataset_edits import add_to as add_edits
 from modelyard.cli.options import Common, new_app, with_common
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ FORMATS = (
 )
 
 app = new_app(
-    "Import, check, publish, export, list, show, examples.\n\n\b\nExample: modelyard dataset import flowers/ --name flowers"
+    "Import, check, fix, publish, edit, diff, export, list, show, examples."
+    "\n\n\b\nExample: modelyard dataset import flowers/ --name flowers"
 )
 
 
@@ -144,6 +146,10 @@ def publish(
     train_ratio: Annotated[str, typer.Option(help="Share to train on, above 0 and below 1, one to five decimals.")] = "0.8",
     split: Annotated[str, typer.Option(help="auto, ratio, or given (only the usage that came with the data).")] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
+    group_by: Annotated[
+        str, typer.Option(help="Keep together what belongs together: an attribute, a column, or a pattern: {group}_{number}.")
+    ] = "",
+    time_by: Annotated[str, typer.Option(help="Tables: column of the time; the latest rows become the test.")] = "",
     exclude: Annotated[list[str], typer.Option(help="Tables: a column to leave out; may be given again.")] = [],  # noqa: B006
     keep_leaking: Annotated[bool, typer.Option("--keep-leaking", help="Keep columns that leak the target.")] = False,
     version_name: Annotated[str, typer.Option(help="Name of the version. Default: V001, V002...")] = "",
@@ -163,12 +169,14 @@ def publish(
             train_ratio=train_ratio,
             split_source=split,
             seed=seed,
+            group_by=group_by,
+            time_by=time_by,
             excluded_columns=exclude,
             keep_leaking_columns=keep_leaking,
         )
         with job_bar("publish", "dataset_version") as show:
             done = here.client.datasets.wait_dataset_version(started.name, on_change=show)
-    _show_version(common, done)
+    show_version(common, done)
 
 
 @app.command("export")
@@ -281,7 +289,7 @@ def show(
 
     with session(common) as here:
         if "/versions/" in dataset or (not dataset.startswith("projects/") and dataset.count("/") == 1):
-            _show_version(common, here.client.datasets.get_dataset_version(dataset))
+            show_version(common, here.client.datasets.get_dataset_version(dataset))
         else:
             _show_dataset(here, dataset)
 
@@ -320,7 +328,7 @@ def _show_dataset(here: Session, name: str) -> None:
         print_table(("version", "state", "examples", "digest", "created"), rows)
 
 
-def _show_version(common: Common, version: dataset_pb2.DatasetVersion) -> None:
+def show_version(common: Common, version: dataset_pb2.DatasetVersion) -> None:
     from modelyard.cli.live import state_name
     from modelyard.cli.output import enum_name, plain, print_facts, print_json, print_table
     from modelyard.cli.results import usage
@@ -382,3 +390,6 @@ def examples(
     print_table(
         ("example", "usage", "label", "path"), [(one.example_id, results.usage(one.usage), one.label, one.path) for one in found]
     )
+
+
+add_edits(app)

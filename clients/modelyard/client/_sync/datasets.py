@@ -157,19 +157,26 @@ class Datasets(Resource):
         train_ratio: str = "",
         split_source: dataset_pb2.SplitPolicy.Source.ValueType | str = "",
         seed: int = 0,
+        group_by: str = "",
+        time_by: str = "",
         excluded_columns: Sequence[str] = (),
         keep_leaking_columns: bool = False,
+        base_version: str = "",
+        edits: Sequence[dataset_pb2.Edit] = (),
         request_id: str = "",
     ) -> dataset_pb2.DatasetVersion:
-        """Starts to split and freeze the dataset's present content.
+        """Starts to split and freeze the dataset's present content, or `base_version` (`V001`, `flowers/V001`) with `edits`.
 
         train_ratio: decimal text with one to five decimals, above 0 and below 1; empty is "0.8".
-        It, `split_source` ("auto", "ratio", "given") and `seed` are used when no `split` is given.
+        It, `split_source` ("auto", "ratio", "given"), `seed`, `group_by` and `time_by` are used when no `split` is given.
         """
+        base = self.names.dataset_version(base_version if "/" in base_version else f"{dataset}/{base_version}")
         version = dataset_pb2.DatasetVersion(
-            split=split or split_policy(train_ratio, split_source, seed),
+            split=split or split_policy(train_ratio, split_source, seed, group_by, time_by),
             excluded_columns=excluded_columns,
             keep_leaking_columns=keep_leaking_columns,
+            base_version=base if base_version else "",
+            edits=edits,
         )
         request = dataset_service_pb2.CreateDatasetVersionRequest(
             parent=self.names.dataset(dataset),
@@ -232,6 +239,25 @@ class Datasets(Resource):
             page_size=page_size,
         )
         return self._items("ListExamples", request, dataset_service_pb2.ListExamplesResponse, "examples")
+
+    def diff_dataset_versions(self, dataset_version: str, base_version: str = "") -> dataset_pb2.DatasetVersionDiff:
+        """How a version (`flowers/V002`) differs from another; by default from the one it was made from, or the one before."""
+        request = dataset_service_pb2.DiffDatasetVersionsRequest(
+            name=self.names.dataset_version(dataset_version),
+            base_version=self.names.dataset_version(base_version) if base_version else "",
+        )
+        return self._call("DiffDatasetVersions", request, dataset_pb2.DatasetVersionDiff)
+
+    def list_example_changes(
+        self, dataset_version: str, base_version: str = "", *, page_size: int = 0
+    ) -> Iterator[dataset_pb2.ExampleChange]:
+        """What became of each example between two versions (see diff_dataset_versions), in the order of their ids."""
+        request = dataset_service_pb2.ListExampleChangesRequest(
+            parent=self.names.dataset_version(dataset_version),
+            base_version=self.names.dataset_version(base_version) if base_version else "",
+            page_size=page_size,
+        )
+        return self._items("ListExampleChanges", request, dataset_service_pb2.ListExampleChangesResponse, "example_changes")
 
     def create_dataset_export(
         self,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from modelyard.core.artifacts import ArtifactStore, Blob
-from modelyard.dataset.ports import ExampleRow
+from modelyard.dataset.ports import ChangeCounts, ExampleChange, ExampleRow
 from modelyard.formats.dataset import DatasetDescriptor, read_parquet
 
 if TYPE_CHECKING:
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 _KEPT = 4
 _COLUMNS = ("example_id", "usage", "label", "path", "sha256")
+_SAID = "said"
+"""What is compared to tell whether an example was relabelled: its label, and the hash of what is marked on it."""
 
 
 class ParquetExamples:
@@ -23,16 +25,32 @@ class ParquetExamples:
     def __init__(self, store: ArtifactStore) -> None:
         self._store = store
         self._sorted = lru_cache(maxsize=_KEPT)(self._read)
+        self._joined = lru_cache(maxsize=_KEPT)(self._join)
 
     def rows(self, descriptor: DatasetDescriptor, usage: str, start: int, count: int) -> tuple[Sequence[ExampleRow], bool]:
         """Examples of a usage ("": all) in the order of their ids, and whether more follow."""
-        table = self._sorted(descriptor.manifest, usage, descriptor.table if not descriptor.classes else None, descriptor.target)
+        table = self._sorted(*_place(descriptor), usage)
         page = table.slice(start, count)
         values = zip(*(page[name].to_pylist() for name in _COLUMNS), strict=True)
-        rows = [ExampleRow(id_, used, label or "", path, sha256) for id_, used, label, path, sha256 in values]
-        return rows, start + count < table.num_rows
+        return [_row(*value) for value in values], start + count < table.num_rows
 
-    def _read(self, manifest: Blob, usage: str, targets: Blob | None, target: str) -> pa.Table:
+    def change_counts(self, before: DatasetDescriptor, after: DatasetDescriptor) -> ChangeCounts:
+        """How many examples changed from one version to another."""
+        changed, unchanged = self._joined(_place(before), _place(after))
+        added, removed = changed["path_before"].null_count, changed["path"].null_count
+        relabelled, moved = (_true(changed[name]) for name in ("relabelled", "moved"))
+        return ChangeCounts(added, removed, relabelled, moved, unchanged)
+
+    def changes(
+        self, before: DatasetDescriptor, after: DatasetDescriptor, start: int, count: int
+    ) -> tuple[Sequence[ExampleChange], bool]:
+        """Examples that changed, in the order of their ids, and whether more follow."""
+        changed, _ = self._joined(_place(before), _place(after))
+        page = changed.slice(start, count).to_pylist()
+        found = [ExampleChange(_side(row, "_before"), _side(row, ""), bool(row["relabelled"])) for row in page]
+        return found, start + count < changed.num_rows
+
+    def _read(self, manifest: Blob, targets: Blob | None, target: str, usage: str) -> pa.Table:
         import pyarrow.compute as pc
 
         table = read_parquet(self._store.path(manifest))
@@ -41,4 +59,40 @@ class ParquetExamples:
             table = table.set_column(table.column_names.index("label"), "label", values.cast("string"))
         if usage:
             table = table.filter(pc.equal(table["usage"], usage))
-        return table.select(list(_COLUMNS)).sort_by("example_id")
+        marked = table["annotation"] if "annotation" in table.column_names else table["label"]
+        said = pc.binary_join_element_wise(pc.fill_null(table["label"], ""), pc.fill_null(marked, ""), " ")
+        return table.select(list(_COLUMNS)).append_column(_SAID, said).sort_by("example_id")
+
+    def _join(self, before: tuple[Any, ...], after: tuple[Any, ...]) -> tuple[pa.Table, int]:
+        """Changed examples of either version, sorted by id, and how many are alike."""
+        import pyarrow.compute as pc
+
+        old, new = self._sorted(*before, ""), self._sorted(*after, "")
+        both = new.join(old, "example_id", join_type="full outer", right_suffix="_before")
+        relabelled = pc.fill_null(pc.not_equal(both[_SAID], both[f"{_SAID}_before"]), False)
+        moved = pc.fill_null(pc.not_equal(both["usage"], both["usage_before"]), False)
+        one_sided = pc.or_(pc.is_null(both["path"]), pc.is_null(both["path_before"]))
+        both = both.append_column("relabelled", relabelled).append_column("moved", moved)
+        changed = both.filter(pc.or_(one_sided, pc.or_(relabelled, moved)))
+        return changed.sort_by("example_id"), both.num_rows - changed.num_rows
+
+
+def _place(descriptor: DatasetDescriptor) -> tuple[Blob, Blob | None, str]:
+    """Where its examples are; the targets of a regression are in its table."""
+    return descriptor.manifest, descriptor.table if not descriptor.classes else None, descriptor.target
+
+
+def _row(example_id: str, usage: str, label: str | None, path: str, sha256: str) -> ExampleRow:
+    return ExampleRow(example_id, usage, label or "", path, sha256)
+
+
+def _side(row: dict[str, Any], suffix: str) -> ExampleRow | None:
+    if row[f"path{suffix}"] is None:
+        return None
+    return _row(row["example_id"], *(row[f"{name}{suffix}"] for name in _COLUMNS[1:]))
+
+
+def _true(column: Any) -> int:
+    import pyarrow.compute as pc
+
+    return int(pc.sum(column.cast("int64")).as_py() or 0)

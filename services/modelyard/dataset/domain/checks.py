@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from modelyard.dataset.domain.records import LISTED_EXAMPLES, Finding, RejectedInput
+from modelyard.dataset.domain.edits import DROP
+from modelyard.dataset.domain.records import LISTED_EXAMPLES, Edit, Finding, RejectedInput
 
 SMALL_CLASS = 10
 """A class with fewer examples than this is reported."""
@@ -34,31 +36,38 @@ def class_findings(classes: Sequence[str], counts: Sequence[int]) -> list[Findin
 
 
 def duplicate_findings(
-    groups: Ints, near_groups: Ints, labels: Sequence[str | None], usages: Ints, paths: Sequence[str]
+    groups: Ints,
+    near_groups: Ints,
+    labels: Sequence[str | None],
+    usages: Ints,
+    paths: Sequence[str],
+    ids: Sequence[str] = (),
 ) -> list[Finding]:
     """Exact duplicates, near duplicates, equal content under two labels, and duplicates that cross the given usages.
 
     groups int64 [N]: equal for equal content. near_groups int64 [N]: equal for near duplicates too. usages: -1 where none.
+    With `ids` of the examples, each finding brings the edit that mends it.
     """
     codes = label_codes(labels)
     exact, near = _extra(groups), _extra(near_groups)
     findings = []
     if len(conflicting := _members_with_several(groups, codes)):
-        findings.append(_conflict(conflicting, paths, groups))
+        findings.append(_mended(_conflict(conflicting, paths, groups), conflicting, ids))
     if len(exact):
         message = f"{len(exact)} examples repeat the content of another one."
         action = "Duplicates stay on one side of the split; remove them if they came by mistake."
-        findings.append(_finding("EXACT_DUPLICATES", "info", message, exact, paths, action))
+        findings.append(_mended(_finding("EXACT_DUPLICATES", "info", message, exact, paths, action), exact, ids))
     if len(only_near := np.setdiff1d(near, exact)):
         message = f"{len(only_near)} pictures differ from another one only by encoding, size or a little brightness."
         action = "Near duplicates stay on one side of the split; fewer of them and more variety would help more."
-        findings.append(_finding("NEAR_DUPLICATES", "info", message, only_near, paths, action))
+        findings.append(_mended(_finding("NEAR_DUPLICATES", "info", message, only_near, paths, action), only_near, ids))
     known = np.flatnonzero(usages >= 0)
     if len(crossing := known[_members_with_several(near_groups[known], usages[known])]):
         message = f"{len(crossing)} examples have a duplicate under another of the usages that came with the data."
         action = "Scores on such examples are too good. Split by the ratio instead, or remove them from train."
         kind = "EXACT_DUPLICATES" if len(_members_with_several(groups[known], usages[known])) else "NEAR_DUPLICATES"
-        findings.append(_finding(kind, "warning", message, crossing, paths, action))
+        in_train = crossing[usages[crossing] == 0]
+        findings.append(_mended(_finding(kind, "warning", message, crossing, paths, action), in_train, ids))
     return findings
 
 
@@ -106,6 +115,13 @@ def _conflict(members: Ints, paths: Sequence[str], groups: Ints) -> Finding:
 def _finding(kind: str, severity: str, message: str, members: Ints, paths: Sequence[str], action: str) -> Finding:
     listed = tuple(paths[int(i)] for i in members[:LISTED_EXAMPLES])
     return Finding(kind, severity, message, listed, len(members), action=action)
+
+
+def _mended(finding: Finding, members: Ints, ids: Sequence[str]) -> Finding:
+    """With the edit that leaves the members out."""
+    if not ids or not len(members):
+        return finding
+    return replace(finding, fix=Edit(DROP, tuple(ids[int(i)] for i in members), reason=finding.kind))
 
 
 def _extra(groups: Ints) -> Ints:

@@ -76,6 +76,19 @@ class ImportSummary:
 
 
 @dataclass(frozen=True)
+class Edit:
+    """A change to examples: drop, relabel (to `label`) or move (to `usage`); of the `examples` by id, or of all of a class."""
+
+    action: str
+    examples: tuple[str, ...] = ()
+    of_class: str = ""
+    label: str = ""
+    usage: str = ""
+    new_class: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class Finding:
     """A finding of a quality report."""
 
@@ -86,6 +99,7 @@ class Finding:
     example_count: int = 0
     column: str = ""
     action: str = ""
+    fix: Edit | None = None
 
 
 @dataclass(frozen=True)
@@ -122,11 +136,14 @@ class SplitPolicy:
     train_ratio: str = "0.8"
     source: str = "auto"  # auto, ratio or given
     seed: int = 0
+    group_by: str = ""
+    time_by: str = ""
 
 
 @dataclass(frozen=True)
 class VersionSpec:
-    """What to publish: the result of the dataset's present import, split by a policy."""
+    """What to publish: the result of the dataset's present import, split by a policy; or, where there is a `base`, that version
+    with the usages it has. `edits` are made first."""
 
     dataset: str
     import_name: str
@@ -134,6 +151,9 @@ class VersionSpec:
     split: SplitPolicy
     excluded_columns: tuple[str, ...] = ()
     keep_leaking_columns: bool = False
+    base: str = ""
+    base_descriptor: DatasetDescriptor | None = None
+    edits: tuple[Edit, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -143,6 +163,7 @@ class VersionResult:
     descriptor: DatasetDescriptor
     descriptor_blob: Blob
     notes: tuple[str, ...] = ()
+    edited: tuple[int, ...] = ()  # examples that each edit changed
 
 
 @dataclass(frozen=True)

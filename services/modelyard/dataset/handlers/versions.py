@@ -9,6 +9,7 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from modelyard.core.documents import from_document, to_document
 from modelyard.core.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
@@ -17,13 +18,15 @@ from modelyard.core.names import DATASET, DATASET_VERSION, LATEST, choose_versio
 from modelyard.core.requests import Request
 from modelyard.core.resources import check_page_size
 from modelyard.dataset.domain.dataset import Dataset
-from modelyard.dataset.domain.records import ImportResult, SplitPolicy, VersionSpec
+from modelyard.dataset.domain.edits import check_edits
+from modelyard.dataset.domain.records import Edit, ImportResult, SplitPolicy, VersionResult, VersionSpec
 from modelyard.dataset.domain.split import parse_ratio
 from modelyard.dataset.handlers import kinds
 from modelyard.dataset.handlers.documents import read_dataset, read_job, version_result
 from modelyard.dataset.handlers.imports import earlier_name
 from modelyard.dataset.handlers.quality_reports import present_content
 from modelyard.dataset.ports import ExampleRow, Examples, Jobs, Resources
+from modelyard.formats.dataset import Column
 
 LARGEST_SEED = 2**53
 
@@ -39,10 +42,12 @@ class NewVersion:
     split: SplitPolicy = field(default_factory=SplitPolicy)
     excluded_columns: tuple[str, ...] = ()
     keep_leaking_columns: bool = False
+    base: str = ""
+    edits: tuple[Edit, ...] = ()
 
 
 def create_version(jobs: Jobs, resources: Resources, new: NewVersion, request: Request) -> Job:
-    """Starts the publication of the dataset's present content.
+    """Starts the publication of the dataset's present content, or of a base version with edits.
 
     A version that failed or was cancelled gives its number back. Raises InvalidArgument (names the field), NotFound,
     FailedPrecondition NO_CONTENT, AlreadyExists.
@@ -51,9 +56,12 @@ def create_version(jobs: Jobs, resources: Resources, new: NewVersion, request: R
     dataset = read_dataset(resources, new.parent)
     parse_ratio(new.split.train_ratio)
     _check_seed(new.split.seed)
-    import_name, imported = present_content(jobs, resources, new.parent)
-    _check_columns(imported, new.excluded_columns)
-    spec = VersionSpec(new.parent, import_name, _lean(imported), new.split, new.excluded_columns, new.keep_leaking_columns)
+    check_edits(new.edits, based=bool(new.base))
+    if new.split.group_by and new.split.time_by:
+        message = "split.group_by and split.time_by are both set; a split keeps groups together or goes by time"
+        raise InvalidArgument("GROUP_AND_TIME", message, field="dataset_version.split.time_by")
+    spec = _spec(jobs, resources, new)
+    _check_columns((spec.base_descriptor or spec.imported.content).columns, spec.imported.content.target, new.excluded_columns)
     with _numbering:
         name = earlier_name(jobs, kinds.DATASET_VERSION, new.parent, request)
         if not name:
@@ -121,16 +129,46 @@ def list_examples(
     Raises NotFound, FailedPrecondition DATASET_VERSION_NOT_READY, InvalidArgument BAD_PAGE_SIZE, BAD_PAGE_TOKEN.
     """
     size = check_page_size(page_size)
-    job = read_job(jobs, exact_name(resources, parent, "parent"), "DATASET_VERSION_NOT_FOUND")
+    job, result = ready_version(jobs, resources, parent, "parent")
+    query = f"{job.name} {usage}"
+    start = start_of(page_token, query)
+    rows, more = examples.rows(result.descriptor, usage, start, size)
+    return rows, token_after(query, start + len(rows)) if more else ""
+
+
+def _spec(jobs: Jobs, resources: Resources, new: NewVersion) -> VersionSpec:
+    made = partial(
+        VersionSpec, split=new.split, excluded_columns=new.excluded_columns, keep_leaking_columns=new.keep_leaking_columns
+    )
+    if not new.base:
+        import_name, imported = present_content(jobs, resources, new.parent)
+        return made(new.parent, import_name, _lean(imported), edits=new.edits)
+    if new.split != SplitPolicy():
+        message = "dataset_version.split is set beside base_version, whose split is kept; leave one of them out"
+        raise InvalidArgument("BASE_KEEPS_SPLIT", message, field="dataset_version.split")
+    base, result = ready_version(jobs, resources, new.base, "dataset_version.base_version")
+    if base.parent != new.parent:
+        message = f"dataset_version.base_version is {new.base}, a version of another dataset than {new.parent}"
+        raise InvalidArgument("OTHER_DATASET", message, field="dataset_version.base_version", value=new.base)
+    before = from_document(base.spec, VersionSpec)
+    return made(
+        new.parent,
+        before.import_name,
+        before.imported,
+        base=base.name,
+        base_descriptor=result.descriptor,
+        edits=new.edits,
+    )
+
+
+def ready_version(jobs: Jobs, resources: Resources, name: str, path: str) -> tuple[Job, VersionResult]:
+    """A version that SUCCEEDED, and what it is. Raises NotFound, FailedPrecondition DATASET_VERSION_NOT_READY."""
+    job = read_job(jobs, exact_name(resources, name, path), "DATASET_VERSION_NOT_FOUND")
     result = version_result(job)
     if result is None or job.state is not JobState.SUCCEEDED:
-        message = f"{job.name} is {job.state}; only a version that SUCCEEDED has examples to list"
-        raise FailedPrecondition("DATASET_VERSION_NOT_READY", message, name=job.name, state=job.state)
-    query = f"{job.name} {usage}"
-    start = _start_of(page_token, query)
-    rows, more = examples.rows(result.descriptor, usage, start, size)
-    token = base64.urlsafe_b64encode(json.dumps([query, start + len(rows)]).encode()).decode() if more else ""
-    return rows, token
+        message = f"{job.name} is {job.state}; {path} must be a version that SUCCEEDED"
+        raise FailedPrecondition("DATASET_VERSION_NOT_READY", message, field=path, name=job.name, state=job.state)
+    return job, result
 
 
 def _check_seed(seed: int) -> None:
@@ -139,16 +177,15 @@ def _check_seed(seed: int) -> None:
         raise InvalidArgument("BAD_SEED", message, field="split.seed", value=seed)
 
 
-def _check_columns(imported: ImportResult, excluded: Sequence[str]) -> None:
-    content = imported.content
-    names = [column.name for column in content.columns]
+def _check_columns(columns: Sequence[Column], target: str, excluded: Sequence[str]) -> None:
+    names = [column.name for column in columns]
     for number, name in enumerate(excluded):
         path = f"dataset_version.excluded_columns[{number}]"
         if name not in names:
             listed = ", ".join(names[:100]) or "none: the dataset holds pictures"
             message = f"{path} is {name!r}; the columns are {listed}"
             raise InvalidArgument("UNKNOWN_COLUMN", message, field=path, column=name)
-        if name == content.target:
+        if name == target:
             message = f"{path} is {name!r}, the target, which cannot be left out"
             raise InvalidArgument("TARGET_EXCLUDED", message, field=path, column=name)
 
@@ -196,7 +233,13 @@ def _number(version_id: str) -> int:
     return int(version_id[1:]) if version_id.startswith("V") and version_id[1:].isdecimal() else 0
 
 
-def _start_of(page_token: str, query: str) -> int:
+def token_after(query: str, start: int) -> str:
+    """The token of the page that begins at `start` of the list that `query` names."""
+    return base64.urlsafe_b64encode(json.dumps([query, start]).encode()).decode()
+
+
+def start_of(page_token: str, query: str) -> int:
+    """Where the page of a token begins; 0 without one. Raises InvalidArgument BAD_PAGE_TOKEN for a token of another list."""
     if not page_token:
         return 0
     try:

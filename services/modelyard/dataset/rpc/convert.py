@@ -9,11 +9,12 @@ from modelyard.core.errors import InvalidArgument
 from modelyard.core.jobs.convert import blob_from, blob_message, status_message, timestamp
 from modelyard.core.jobs.job import Job
 from modelyard.core.resources import Resource
-from modelyard.dataset.domain import records, split
+from modelyard.dataset.domain import edits, records, split
 from modelyard.dataset.domain.dataset import Dataset
+from modelyard.dataset.handlers.diffs import VersionDiff
 from modelyard.dataset.handlers.documents import export_result, import_result, report_result, version_result
 from modelyard.dataset.handlers.versions import NewVersion
-from modelyard.dataset.ports import ExampleRow
+from modelyard.dataset.ports import ExampleChange, ExampleRow
 from modelyard.dataset.v1 import dataset_pb2 as pb
 from modelyard.dataset.v1 import dataset_service_pb2 as service_pb
 from modelyard.formats import dataset as files
@@ -68,6 +69,7 @@ _ROLES: Final = {
     files.USAGE: pb.Column.ROLE_USAGE,
     files.SET_ASIDE: pb.Column.ROLE_SET_ASIDE,
 }
+_ACTIONS: Final = {edits.DROP: pb.Edit.ACTION_DROP, edits.RELABEL: pb.Edit.ACTION_RELABEL, edits.MOVE: pb.Edit.ACTION_MOVE}
 _SEVERITIES: Final = {
     "info": pb.Finding.SEVERITY_INFO,
     "warning": pb.Finding.SEVERITY_WARNING,
@@ -102,9 +104,26 @@ def new_version(request: service_pb.CreateDatasetVersionRequest) -> NewVersion:
     return NewVersion(
         parent=request.parent,
         version_id=request.dataset_version_id,
-        split=records.SplitPolicy(wanted.split.train_ratio or "0.8", source, wanted.split.seed),
+        split=records.SplitPolicy(
+            wanted.split.train_ratio or "0.8", source, wanted.split.seed, wanted.split.group_by, wanted.split.time_by
+        ),
         excluded_columns=tuple(wanted.excluded_columns),
         keep_leaking_columns=wanted.keep_leaking_columns,
+        base=wanted.base_version,
+        edits=tuple(_edit(edit, number) for number, edit in enumerate(wanted.edits)),
+    )
+
+
+def _edit(message: pb.Edit, number: int) -> records.Edit:
+    path = f"dataset_version.edits[{number}]"
+    return records.Edit(
+        action=_name(_ACTIONS, message.action, f"{path}.action"),
+        examples=tuple(message.example_ids),
+        of_class=message.of_class,
+        label=message.label,
+        usage=_name(_USAGES, message.usage, f"{path}.usage"),
+        new_class=message.new_class,
+        reason=message.reason,
     )
 
 
@@ -192,7 +211,15 @@ def version_message(job: Job) -> pb.DatasetVersion:
     spec = from_document(job.spec, records.VersionSpec)
     message = pb.DatasetVersion(
         name=job.name,
-        split=pb.SplitPolicy(train_ratio=spec.split.train_ratio, source=_SPLITS[spec.split.source], seed=spec.split.seed),
+        split=pb.SplitPolicy(
+            train_ratio=spec.split.train_ratio,
+            source=_SPLITS[spec.split.source],
+            seed=spec.split.seed,
+            group_by=spec.split.group_by,
+            time_by=spec.split.time_by,
+        ),
+        base_version=spec.base,
+        edits=[edit_message(edit, with_examples=False) for edit in spec.edits],
         excluded_columns=spec.excluded_columns,
         keep_leaking_columns=spec.keep_leaking_columns,
         status=status_message(job),
@@ -207,7 +234,57 @@ def version_message(job: Job) -> pb.DatasetVersion:
         message.columns.extend(_column(column) for column in result.descriptor.columns)
         message.descriptor_blob.CopyFrom(blob_message(result.descriptor_blob) or message.descriptor_blob)
         message.notes.extend(result.notes)
+        message.classes[:] = result.descriptor.classes
+        message.edited_counts.extend(result.edited)
     return message
+
+
+def edit_message(edit: records.Edit, *, with_examples: bool) -> pb.Edit:
+    """An edit; without the ids of its examples where there may be very many."""
+    return pb.Edit(
+        action=_ACTIONS[edit.action],
+        example_ids=edit.examples if with_examples else (),
+        of_class=edit.of_class,
+        label=edit.label,
+        usage=_USAGES.get(edit.usage, learning_pb2.USAGE_UNSPECIFIED),
+        new_class=edit.new_class,
+        reason=edit.reason,
+    )
+
+
+def diff_message(diff: VersionDiff) -> pb.DatasetVersionDiff:
+    """A comparison of two versions."""
+    counts = diff.counts
+    return pb.DatasetVersionDiff(
+        base_version=diff.base,
+        dataset_version=diff.version,
+        added_count=counts.added,
+        removed_count=counts.removed,
+        relabelled_count=counts.relabelled,
+        moved_count=counts.moved,
+        unchanged_count=counts.unchanged,
+        added_classes=diff.added_classes,
+        removed_classes=diff.removed_classes,
+        column_changes=diff.column_changes,
+    )
+
+
+def change_message(change: ExampleChange) -> pb.ExampleChange:
+    """What became of an example."""
+    before, after = change.before, change.after
+    if before is None or after is None:
+        kind = pb.ExampleChange.KIND_ADDED if before is None else pb.ExampleChange.KIND_REMOVED
+    elif before.usage == after.usage:
+        kind = pb.ExampleChange.KIND_RELABELLED
+    else:
+        kind = pb.ExampleChange.KIND_RELABELLED_AND_MOVED if change.relabelled else pb.ExampleChange.KIND_MOVED
+    shown = after or before
+    return pb.ExampleChange(
+        kind=kind,
+        example=example_message(shown) if shown else None,
+        base_label=before.label if before else "",
+        base_usage=_USAGES[before.usage] if before else learning_pb2.USAGE_UNSPECIFIED,
+    )
 
 
 def export_message(job: Job) -> pb.DatasetExport:
@@ -268,6 +345,7 @@ def _finding(finding: records.Finding) -> pb.Finding:
         example_count=finding.example_count,
         column=finding.column,
         action=finding.action,
+        fix=edit_message(finding.fix, with_examples=True) if finding.fix else None,
     )
 
 

@@ -11,7 +11,7 @@ from google.protobuf import empty_pb2
 from modelyard.core.requests import Request
 from modelyard.core.rpc.requests import fingerprint, mask_paths
 from modelyard.dataset.domain.dataset import Dataset
-from modelyard.dataset.handlers import datasets, exports, imports, quality_reports, versions
+from modelyard.dataset.handlers import datasets, diffs, exports, imports, quality_reports, versions
 from modelyard.dataset.ports import Examples, Jobs, Resources, Sources
 from modelyard.dataset.rpc import convert
 from modelyard.dataset.v1 import dataset_pb2 as pb
@@ -140,6 +140,25 @@ class DatasetServicer(rpc.DatasetServiceServicer):
             self._jobs, self._resources, self._examples, request.parent, usage, request.page_size, request.page_token
         )
         return messages.ListExamplesResponse(examples=[convert.example_message(row) for row in rows], next_page_token=token)
+
+    def DiffDatasetVersions(self, request: messages.DiffDatasetVersionsRequest, context: Any) -> pb.DatasetVersionDiff:
+        diff = diffs.diff_versions(self._jobs, self._resources, self._examples, request.name, request.base_version)
+        return convert.diff_message(diff)
+
+    def ListExampleChanges(
+        self, request: messages.ListExampleChangesRequest, context: Any
+    ) -> messages.ListExampleChangesResponse:
+        rows, token = diffs.list_changes(
+            self._jobs,
+            self._resources,
+            self._examples,
+            request.parent,
+            request.base_version,
+            request.page_size,
+            request.page_token,
+        )
+        found = [convert.change_message(row) for row in rows]
+        return messages.ListExampleChangesResponse(example_changes=found, next_page_token=token)
 
     def CreateDatasetExport(self, request: messages.CreateDatasetExportRequest, context: Any) -> pb.DatasetExport:
         wanted = request.dataset_export

@@ -479,6 +479,7 @@ class Finding(_message.Message):
     EXAMPLE_COUNT_FIELD_NUMBER: _builtins.int
     COLUMN_FIELD_NUMBER: _builtins.int
     ACTION_FIELD_NUMBER: _builtins.int
+    FIX_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
     """UPPER_SNAKE_CASE: EXACT_DUPLICATES, NEAR_DUPLICATES, CONFLICTING_LABELS, CLASS_IMBALANCE, SMALL_CLASS, MISSING_VALUES, OUTLIERS, LEAKING_COLUMN, CONSTANT_COLUMN, IDENTIFIER_COLUMN, UNREADABLE_INPUT, MIXED_TYPES;
     of annotations: DEGENERATE_BOX, TURNED_BOX, BAD_BOX, BOX_OUTSIDE, BAD_POLYGON, BAD_MASK, UNKNOWN_CATEGORY, UNKNOWN_PICTURE, DOUBLED_ID, DOUBLED_FILE, DOUBLED_CATEGORY and more (docs/data.md).
@@ -497,6 +498,10 @@ class Finding(_message.Message):
     def examples(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Example ids, paths or rows it concerns; the first 100."""
 
+    @_builtins.property
+    def fix(self) -> Global___Edit:
+        """The edit that does it, ready for CreateDatasetVersion; unset where only a person can say what is right."""
+
     def __init__(
         self,
         *,
@@ -507,14 +512,225 @@ class Finding(_message.Message):
         example_count: _builtins.int = ...,
         column: _builtins.str = ...,
         action: _builtins.str = ...,
+        fix: Global___Edit | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["fix", b"fix"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "column", b"column", "example_count", b"example_count", "examples", b"examples", "kind", b"kind", "message", b"message", "severity", b"severity"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "column", b"column", "example_count", b"example_count", "examples", b"examples", "fix", b"fix", "kind", b"kind", "message", b"message", "severity", b"severity"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Finding: _TypeAlias = Finding  # noqa: Y015
+
+@_typing.final
+class Edit(_message.Message):
+    """A change to the examples of a dataset. Recorded in the version that it makes; the version before stays, so it can be undone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Action:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _ActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Edit._Action.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        ACTION_UNSPECIFIED: Edit._Action.ValueType  # 0
+        """Not set; refused."""
+        ACTION_DROP: Edit._Action.ValueType  # 1
+        """The examples are left out."""
+        ACTION_RELABEL: Edit._Action.ValueType  # 2
+        """Their class becomes `label`. Pictures, sounds and series with one class each."""
+        ACTION_MOVE: Edit._Action.ValueType  # 3
+        """Their usage becomes `usage`. Only with a base version, whose usages are kept otherwise."""
+
+    class Action(_Action, metaclass=_ActionEnumTypeWrapper):
+        """What is done."""
+
+    ACTION_UNSPECIFIED: Edit.Action.ValueType  # 0
+    """Not set; refused."""
+    ACTION_DROP: Edit.Action.ValueType  # 1
+    """The examples are left out."""
+    ACTION_RELABEL: Edit.Action.ValueType  # 2
+    """Their class becomes `label`. Pictures, sounds and series with one class each."""
+    ACTION_MOVE: Edit.Action.ValueType  # 3
+    """Their usage becomes `usage`. Only with a base version, whose usages are kept otherwise."""
+
+    ACTION_FIELD_NUMBER: _builtins.int
+    EXAMPLE_IDS_FIELD_NUMBER: _builtins.int
+    OF_CLASS_FIELD_NUMBER: _builtins.int
+    LABEL_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    NEW_CLASS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    action: Global___Edit.Action.ValueType
+    """What is done."""
+    of_class: _builtins.str
+    """All examples of this class."""
+    label: _builtins.str
+    """RELABEL: the class they get; 1 to 200 characters. One that the dataset does not have is refused unless `new_class`."""
+    usage: _learning_pb2.Usage.ValueType
+    """MOVE: the usage they get."""
+    new_class: _builtins.bool
+    """RELABEL: `label` may be a class that the dataset does not have yet."""
+    reason: _builtins.str
+    """Why, for the record: the kind of a finding, or a person's words; at most 200 characters."""
+    @_builtins.property
+    def example_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of the examples; at most 1,000,000 in all edits of a version. Exactly one of `example_ids` and `of_class` is set."""
+
+    def __init__(
+        self,
+        *,
+        action: Global___Edit.Action.ValueType = ...,
+        example_ids: _abc.Iterable[_builtins.str] | None = ...,
+        of_class: _builtins.str = ...,
+        label: _builtins.str = ...,
+        usage: _learning_pb2.Usage.ValueType = ...,
+        new_class: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "example_ids", b"example_ids", "label", b"label", "new_class", b"new_class", "of_class", b"of_class", "reason", b"reason", "usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Edit: _TypeAlias = Edit  # noqa: Y015
+
+@_typing.final
+class DatasetVersionDiff(_message.Message):
+    """How one version of a dataset differs from another."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BASE_VERSION_FIELD_NUMBER: _builtins.int
+    DATASET_VERSION_FIELD_NUMBER: _builtins.int
+    ADDED_COUNT_FIELD_NUMBER: _builtins.int
+    REMOVED_COUNT_FIELD_NUMBER: _builtins.int
+    RELABELLED_COUNT_FIELD_NUMBER: _builtins.int
+    MOVED_COUNT_FIELD_NUMBER: _builtins.int
+    UNCHANGED_COUNT_FIELD_NUMBER: _builtins.int
+    ADDED_CLASSES_FIELD_NUMBER: _builtins.int
+    REMOVED_CLASSES_FIELD_NUMBER: _builtins.int
+    COLUMN_CHANGES_FIELD_NUMBER: _builtins.int
+    base_version: _builtins.str
+    """The version compared with: projects/{project}/datasets/{dataset}/versions/{version}"""
+    dataset_version: _builtins.str
+    """The version described."""
+    added_count: _builtins.int
+    """Examples that only `dataset_version` has."""
+    removed_count: _builtins.int
+    """Examples that only `base_version` has."""
+    relabelled_count: _builtins.int
+    """Examples whose class, or what is marked on them, changed."""
+    moved_count: _builtins.int
+    """Examples that went from one usage to another."""
+    unchanged_count: _builtins.int
+    """Examples that are in both, unchanged."""
+    @_builtins.property
+    def added_classes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Classes that only `dataset_version` has."""
+
+    @_builtins.property
+    def removed_classes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Classes that only `base_version` has."""
+
+    @_builtins.property
+    def column_changes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Columns whose role or type differs, in words."""
+
+    def __init__(
+        self,
+        *,
+        base_version: _builtins.str = ...,
+        dataset_version: _builtins.str = ...,
+        added_count: _builtins.int = ...,
+        removed_count: _builtins.int = ...,
+        relabelled_count: _builtins.int = ...,
+        moved_count: _builtins.int = ...,
+        unchanged_count: _builtins.int = ...,
+        added_classes: _abc.Iterable[_builtins.str] | None = ...,
+        removed_classes: _abc.Iterable[_builtins.str] | None = ...,
+        column_changes: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["added_classes", b"added_classes", "added_count", b"added_count", "base_version", b"base_version", "column_changes", b"column_changes", "dataset_version", b"dataset_version", "moved_count", b"moved_count", "relabelled_count", b"relabelled_count", "removed_classes", b"removed_classes", "removed_count", b"removed_count", "unchanged_count", b"unchanged_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DatasetVersionDiff: _TypeAlias = DatasetVersionDiff  # noqa: Y015
+
+@_typing.final
+class ExampleChange(_message.Message):
+    """What became of an example between two versions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Kind:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _KindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[ExampleChange._Kind.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        KIND_UNSPECIFIED: ExampleChange._Kind.ValueType  # 0
+        """Not set."""
+        KIND_ADDED: ExampleChange._Kind.ValueType  # 1
+        """It is new."""
+        KIND_REMOVED: ExampleChange._Kind.ValueType  # 2
+        """It is gone."""
+        KIND_RELABELLED: ExampleChange._Kind.ValueType  # 3
+        """Its class, or what is marked on it, changed."""
+        KIND_MOVED: ExampleChange._Kind.ValueType  # 4
+        """Its usage changed."""
+        KIND_RELABELLED_AND_MOVED: ExampleChange._Kind.ValueType  # 5
+        """Both its class and its usage changed."""
+
+    class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
+        """What kind of change; an example that was relabelled and moved is both."""
+
+    KIND_UNSPECIFIED: ExampleChange.Kind.ValueType  # 0
+    """Not set."""
+    KIND_ADDED: ExampleChange.Kind.ValueType  # 1
+    """It is new."""
+    KIND_REMOVED: ExampleChange.Kind.ValueType  # 2
+    """It is gone."""
+    KIND_RELABELLED: ExampleChange.Kind.ValueType  # 3
+    """Its class, or what is marked on it, changed."""
+    KIND_MOVED: ExampleChange.Kind.ValueType  # 4
+    """Its usage changed."""
+    KIND_RELABELLED_AND_MOVED: ExampleChange.Kind.ValueType  # 5
+    """Both its class and its usage changed."""
+
+    KIND_FIELD_NUMBER: _builtins.int
+    EXAMPLE_FIELD_NUMBER: _builtins.int
+    BASE_LABEL_FIELD_NUMBER: _builtins.int
+    BASE_USAGE_FIELD_NUMBER: _builtins.int
+    kind: Global___ExampleChange.Kind.ValueType
+    """What kind of change."""
+    base_label: _builtins.str
+    """The class before; empty for added ones."""
+    base_usage: _learning_pb2.Usage.ValueType
+    """The usage before; unset for added ones."""
+    @_builtins.property
+    def example(self) -> Global___Example:
+        """The example as it is in the described version; of a removed one, as it was."""
+
+    def __init__(
+        self,
+        *,
+        kind: Global___ExampleChange.Kind.ValueType = ...,
+        example: Global___Example | None = ...,
+        base_label: _builtins.str = ...,
+        base_usage: _learning_pb2.Usage.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["example", b"example"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_label", b"base_label", "base_usage", b"base_usage", "example", b"example", "kind", b"kind"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExampleChange: _TypeAlias = ExampleChange  # noqa: Y015
 
 @_typing.final
 class QualityReport(_message.Message):
@@ -590,6 +806,8 @@ class SplitPolicy(_message.Message):
     TRAIN_RATIO_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
+    GROUP_BY_FIELD_NUMBER: _builtins.int
+    TIME_BY_FIELD_NUMBER: _builtins.int
     train_ratio: _builtins.str
     """Share of the examples to train on, as decimal text with one to five decimals, above 0 and below 1: "0.8". Empty: "0.8".
     Text, so that what was asked is what is checked. The rest is validation; where the data brings no test examples, half of the rest
@@ -599,16 +817,27 @@ class SplitPolicy(_message.Message):
     """Where the usage of an example comes from."""
     seed: _builtins.int
     """Seed of the draw. The same content, policy and seed give the same split."""
+    group_by: _builtins.str
+    """Keeps together what belongs together (a device, a speaker, a patient): the name of an attribute of the examples, of a column of the
+    table, or a pattern of their file names with {group} in it, such as "{group}_{number}". Usages that came with the data are
+    ignored then. Empty: only duplicates are kept together. FAILED_PRECONDITION TOO_FEW_GROUPS when there is but one.
+    """
+    time_by: _builtins.str
+    """Tables: the column of the time. The earliest rows are trained on, the latest are the test. Numbers, or ISO 8601 text. Rows of the
+    same time stay on one side. Not together with `group_by`.
+    """
     def __init__(
         self,
         *,
         train_ratio: _builtins.str = ...,
         source: Global___SplitPolicy.Source.ValueType = ...,
         seed: _builtins.int = ...,
+        group_by: _builtins.str = ...,
+        time_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["seed", b"seed", "source", b"source", "train_ratio", b"train_ratio"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group_by", b"group_by", "seed", b"seed", "source", b"source", "time_by", b"time_by", "train_ratio", b"train_ratio"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -633,6 +862,9 @@ class DatasetVersion(_message.Message):
     COLUMNS_FIELD_NUMBER: _builtins.int
     DESCRIPTOR_BLOB_FIELD_NUMBER: _builtins.int
     NOTES_FIELD_NUMBER: _builtins.int
+    BASE_VERSION_FIELD_NUMBER: _builtins.int
+    EDITS_FIELD_NUMBER: _builtins.int
+    EDITED_COUNTS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """projects/{project}/datasets/{dataset}/versions/{version}; the system gives V001, V002... unless `dataset_version_id` names it."""
     keep_leaking_columns: _builtins.bool
@@ -643,6 +875,10 @@ class DatasetVersion(_message.Message):
     """The import it was made from."""
     digest: _builtins.str
     """Digest of content, labels and usages: 64 hexadecimal digits."""
+    base_version: _builtins.str
+    """The version it is made from: projects/{project}/datasets/{dataset}/versions/{version}, of the same dataset; "latest" is the newest. Its
+    examples and their usages are kept but for the edits; only a manifest is stored anew. Empty: made from the present content.
+    """
     @_builtins.property
     def split(self) -> Global___SplitPolicy:
         """How it is split."""
@@ -675,6 +911,14 @@ class DatasetVersion(_message.Message):
     def notes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What was decided on the way, in sentences for people: columns set aside, duplicates kept together, classes too small to split."""
 
+    @_builtins.property
+    def edits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Edit]:
+        """Changes, made in this order. In the answer without `example_ids`; `edited_counts` says how many examples each changed."""
+
+    @_builtins.property
+    def edited_counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Examples that each edit changed, in the order of `edits`."""
+
     def __init__(
         self,
         *,
@@ -691,10 +935,13 @@ class DatasetVersion(_message.Message):
         columns: _abc.Iterable[Global___Column] | None = ...,
         descriptor_blob: _blob_pb2.Blob | None = ...,
         notes: _abc.Iterable[_builtins.str] | None = ...,
+        base_version: _builtins.str = ...,
+        edits: _abc.Iterable[Global___Edit] | None = ...,
+        edited_counts: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["descriptor_blob", b"descriptor_blob", "split", b"split", "status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "columns", b"columns", "counts", b"counts", "dataset_import", b"dataset_import", "descriptor_blob", b"descriptor_blob", "digest", b"digest", "excluded_columns", b"excluded_columns", "keep_leaking_columns", b"keep_leaking_columns", "name", b"name", "notes", b"notes", "split", b"split", "status", b"status", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_version", b"base_version", "classes", b"classes", "columns", b"columns", "counts", b"counts", "dataset_import", b"dataset_import", "descriptor_blob", b"descriptor_blob", "digest", b"digest", "edited_counts", b"edited_counts", "edits", b"edits", "excluded_columns", b"excluded_columns", "keep_leaking_columns", b"keep_leaking_columns", "name", b"name", "notes", b"notes", "split", b"split", "status", b"status", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

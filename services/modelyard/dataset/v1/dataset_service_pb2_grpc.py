@@ -147,6 +147,16 @@ class DatasetServiceStub:
                 request_serializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.ListExamplesRequest.SerializeToString,
                 response_deserializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.ListExamplesResponse.FromString,
                 _registered_method=True)
+        self.DiffDatasetVersions = channel.unary_unary(
+                '/modelyard.dataset.v1.DatasetService/DiffDatasetVersions',
+                request_serializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.DiffDatasetVersionsRequest.SerializeToString,
+                response_deserializer=modelyard_dot_dataset_dot_v1_dot_dataset__pb2.DatasetVersionDiff.FromString,
+                _registered_method=True)
+        self.ListExampleChanges = channel.unary_unary(
+                '/modelyard.dataset.v1.DatasetService/ListExampleChanges',
+                request_serializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.ListExampleChangesRequest.SerializeToString,
+                response_deserializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.ListExampleChangesResponse.FromString,
+                _registered_method=True)
         self.CreateDatasetExport = channel.unary_unary(
                 '/modelyard.dataset.v1.DatasetService/CreateDatasetExport',
                 request_serializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.CreateDatasetExportRequest.SerializeToString,
@@ -333,6 +343,20 @@ class DatasetServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DiffDatasetVersions(self, request, context):
+        """How a version differs from another one of its dataset.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListExampleChanges(self, request, context):
+        """Lists what became of each example between two versions of a dataset, in the order of their ids; unchanged ones are left out.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CreateDatasetExport(self, request, context):
         """Starts writing a version as files of a format. The job fails with CANNOT_CARRY, naming what, where the format has no place for something.
         """
@@ -480,6 +504,16 @@ def add_DatasetServiceServicer_to_server(servicer, server):
                     servicer.ListExamples,
                     request_deserializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.ListExamplesRequest.FromString,
                     response_serializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.ListExamplesResponse.SerializeToString,
+            ),
+            'DiffDatasetVersions': grpc.unary_unary_rpc_method_handler(
+                    servicer.DiffDatasetVersions,
+                    request_deserializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.DiffDatasetVersionsRequest.FromString,
+                    response_serializer=modelyard_dot_dataset_dot_v1_dot_dataset__pb2.DatasetVersionDiff.SerializeToString,
+            ),
+            'ListExampleChanges': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListExampleChanges,
+                    request_deserializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.ListExampleChangesRequest.FromString,
+                    response_serializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.ListExampleChangesResponse.SerializeToString,
             ),
             'CreateDatasetExport': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateDatasetExport,
@@ -1102,6 +1136,60 @@ class DatasetService:
             '/modelyard.dataset.v1.DatasetService/ListExamples',
             modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.ListExamplesRequest.SerializeToString,
             modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.ListExamplesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DiffDatasetVersions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelyard.dataset.v1.DatasetService/DiffDatasetVersions',
+            modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.DiffDatasetVersionsRequest.SerializeToString,
+            modelyard_dot_dataset_dot_v1_dot_dataset__pb2.DatasetVersionDiff.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListExampleChanges(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelyard.dataset.v1.DatasetService/ListExampleChanges',
+            modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.ListExampleChangesRequest.SerializeToString,
+            modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.ListExampleChangesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,6 +11,7 @@ from modelyard.core.artifacts import ArtifactStore
 from modelyard.core.errors import InvalidArgument
 from modelyard.dataset.domain import columns as naming
 from modelyard.dataset.domain.layout import USAGE_NAMES, find_layout
+from modelyard.dataset.domain.name_patterns import NamePattern
 from modelyard.dataset.domain.picture_names import stem
 from modelyard.dataset.domain.records import Finding, ImportResult, ImportSpec
 from modelyard.dataset.domain.work import Work
@@ -22,8 +22,6 @@ from modelyard.dataset.worker.results import keep, nothing_in, result
 from modelyard.formats import dataset as files
 from modelyard.formats import dataset_audio
 from modelyard.formats.annotations import Annotation
-
-_FIELD = re.compile(r"{(\w+)}")
 
 
 @dataclass(frozen=True)
@@ -102,16 +100,10 @@ def _parts(parts: Sequence[str]) -> dict[str, str]:
 
 
 def _by_pattern(paths: Sequence[str], pattern: str) -> dict[str, Named]:
-    names = _FIELD.findall(pattern)
-    if "label" not in names or len(set(names)) != len(names) or len(pattern) > 200:
-        right = "{label} and other names once each, such as {label}_{speaker}_{number}"
-        message = f"name_pattern is {pattern[:80]!r}; it holds {right}"
-        raise InvalidArgument("BAD_NAME_PATTERN", message, field="dataset_import.name_pattern", value=pattern[:80])
-    pieces = _FIELD.split(pattern)
-    form = "".join(f"(?P<{piece}>[^/]+?)" if place % 2 else re.escape(piece) for place, piece in enumerate(pieces))
-    found = {path: re.fullmatch(form, stem(path)) for path in paths}
+    form = NamePattern(pattern, needed="label", field="dataset_import.name_pattern")
+    found = {path: form.match(stem(path)) for path in paths}
     return {
-        path: Named(match["label"], _usage(path), {k: v for k, v in match.groupdict().items() if k != "label"})
+        path: Named(match["label"], _usage(path), {k: v for k, v in match.items() if k != "label"})
         for path, match in found.items()
         if match is not None
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -13,24 +14,36 @@ import pyarrow.compute as pc
 
 from modelyard.core.artifacts import ArtifactStore
 from modelyard.core.errors import FailedPrecondition
+from modelyard.dataset.domain import group_split, tables
 from modelyard.dataset.domain import split as splitting
-from modelyard.dataset.domain import tables
-from modelyard.dataset.domain.records import VersionResult, VersionSpec
+from modelyard.dataset.domain.records import SplitPolicy, VersionResult, VersionSpec
 from modelyard.dataset.domain.work import Work
+from modelyard.dataset.worker.belonging import groups_of, times_of
 from modelyard.dataset.worker.content import all_or_none
+from modelyard.dataset.worker.edited import edit
 from modelyard.dataset.worker.stored import Stored, load
 from modelyard.formats import dataset as files
 
 
 def run(spec: VersionSpec, store: ArtifactStore, folder: Path, work: Work) -> VersionResult:
     """Publishes. Raises FailedPrecondition NO_FEATURES, NO_GIVEN_USAGE or NO_TRAIN_EXAMPLES, InvalidArgument, Cancelled."""
-    content = spec.imported.content
+    based = spec.base_descriptor
+    content = based or spec.imported.content
     columns, column_notes = choose_columns(content.columns, spec.excluded_columns, spec.keep_leaking_columns)
-    ratio = splitting.parse_ratio(spec.split.train_ratio)
-    stored = load(store, content, work)
+    ratio = splitting.parse_ratio(content.ratio if based and content.ratio else spec.split.train_ratio)
+    seed = content.seed if based else spec.split.seed
+    edited = edit(load(store, content, work, compare=based is None), content, spec.edits)
+    stored, content = edited.stored, edited.content
     strata, small_notes = _strata(store, content, stored)
-    seed, source = spec.split.seed, spec.split.source
-    drawn = splitting.split(strata, stored.near_groups, stored.usages, ratio, seed=seed, source=source)
+    if based:
+        drawn = splitting.Split(
+            stored.usages.astype(np.int8), (f"Made from {spec.base}; its usages were kept but for the edits.",)
+        )
+    else:
+        drawn = _split(spec.split, store, content, stored, strata, ratio)
+    if not (drawn.usage == splitting.TRAIN).any():
+        message = "no example is left to train on; edits moved or left out all of them"
+        raise FailedPrecondition("NO_TRAIN_EXAMPLES", message, field="dataset_version.edits")
     manifest = _manifest(stored.manifest, drawn.usage, content)
     work.stage("store", 0, 2, "files", 0.8, 1.0)
     unfinished = replace(
@@ -54,7 +67,24 @@ def run(spec: VersionSpec, store: ArtifactStore, folder: Path, work: Work) -> Ve
         descriptor = replace(unfinished, manifest=put(path))
         described.write_bytes(files.to_json(descriptor))
         descriptor_blob = put(described)
-    return VersionResult(descriptor, descriptor_blob, (*column_notes, *small_notes, *drawn.notes))
+    notes = (*column_notes, *edited.notes, *small_notes, *drawn.notes)
+    return VersionResult(descriptor, descriptor_blob, notes, edited.counts)
+
+
+def _split(
+    policy: SplitPolicy,
+    store: ArtifactStore,
+    content: files.DatasetDescriptor,
+    stored: Stored,
+    strata: npt.NDArray[np.int64],
+    ratio: Decimal,
+) -> splitting.Split:
+    if policy.time_by:
+        return group_split.split_by_time(times_of(policy.time_by, store, content, stored.manifest), ratio, field=policy.time_by)
+    if policy.group_by:
+        groups = groups_of(policy.group_by, store, content, stored.manifest)
+        return group_split.split_by_groups(strata, groups, stored.near_groups, ratio, seed=policy.seed, field=policy.group_by)
+    return splitting.split(strata, stored.near_groups, stored.usages, ratio, seed=policy.seed, source=policy.source)
 
 
 def choose_columns(

@@ -21,7 +21,8 @@ def run(spec: ReportSpec, store: ArtifactStore, work: Work) -> ReportResult:
     findings += checks.class_findings(summary.classes, summary.class_counts)
     work.stage("check", 0, len(paths), "examples", 0.6, 1.0)
     findings += _picture_findings(stored, paths) if content.kind == IMAGE else _table_findings(store, content, paths)
-    findings += checks.duplicate_findings(stored.groups, stored.near_groups, labels, stored.usages, paths)
+    ids = stored.manifest["example_id"].to_pylist()
+    findings += checks.duplicate_findings(stored.groups, stored.near_groups, labels, stored.usages, paths, ids)
     return ReportResult(checks.ranked(findings))
 
 

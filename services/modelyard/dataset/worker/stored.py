@@ -28,14 +28,15 @@ class Stored:
     thumbnails: npt.NDArray[np.uint8]  # [N, 16, 16]; [0, 16, 16] for tables
 
 
-def load(store: ArtifactStore, content: DatasetDescriptor, work: Work) -> Stored:
-    """Reads the manifest and finds the duplicates."""
+def load(store: ArtifactStore, content: DatasetDescriptor, work: Work, *, compare: bool = True) -> Stored:
+    """Reads the manifest and finds the duplicates; without `compare` (a version has no thumbnails) only exact ones."""
     work.stage("read", 0, 1, "files", 0.0, 0.2)
     manifest = read_parquet(store.path(content.manifest))
     groups = near.equal_groups(manifest["sha256"].to_pylist())
-    thumbnails = _thumbnails(manifest) if content.kind == IMAGE else np.empty((0, near.THUMBNAIL, near.THUMBNAIL), np.uint8)
+    pictures = compare and content.kind == IMAGE
+    thumbnails = _thumbnails(manifest) if pictures else np.empty((0, near.THUMBNAIL, near.THUMBNAIL), np.uint8)
     work.stage("compare", 0, manifest.num_rows, "examples", 0.2, 0.6)
-    near_groups = _near_groups(groups, thumbnails) if content.kind == IMAGE else groups
+    near_groups = _near_groups(groups, thumbnails) if pictures else groups
     work.check()
     return Stored(manifest, groups, near_groups, _usages(manifest), thumbnails)
 

@@ -1,0 +1,176 @@
+"""`modelyard dataset edit`, `fix` and `diff`: versions made from versions."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from modelyard.cli.options import Common, with_common
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from modelyard.dataset.v1 import dataset_pb2
+
+SHOWN = 20
+
+
+def add_to(app: typer.Typer) -> None:
+    """Adds the commands to `modelyard dataset`."""
+    for name, command in (("edit", edit), ("fix", fix), ("diff", diff)):
+        app.command(name)(with_common(command))
+
+
+def edit(
+    common: Common,
+    version: Annotated[str, typer.Argument(metavar="VERSION", help="The version to start from: flowers/V001, or flowers.")],
+    drop: Annotated[list[str], typer.Option(metavar="ID", help="Leave this example out; give it again.")] = [],  # noqa: B006
+    relabel: Annotated[list[str], typer.Option(metavar="ID=CLASS", help="Put it into a class; give it again.")] = [],  # noqa: B006
+    move: Annotated[list[str], typer.Option(metavar="ID=USAGE", help="To train, validation or test.")] = [],  # noqa: B006
+    merge: Annotated[list[str], typer.Option(metavar="OLD=CLASS", help="Put a whole class into another.")] = [],  # noqa: B006
+    new_class: Annotated[bool, typer.Option("--new-class", help="CLASS may be one that the dataset does not have.")] = False,
+    reason: Annotated[str, typer.Option(help="Why, for the record.")] = "",
+) -> None:
+    """Make a new version from one, with some examples changed. Nothing else is stored again, and the old version stays.
+
+    \b
+    Example: modelyard dataset edit flowers/V001 --relabel 3f9c2a=tulip --drop 77ab01
+    """
+    from modelyard.cli.asking import wrong
+    from modelyard.dataset.v1 import dataset_pb2
+    from modelyard.type.v1 import learning_pb2
+
+    usages = {"train": learning_pb2.USAGE_TRAIN, "validation": learning_pb2.USAGE_VALIDATION, "test": learning_pb2.USAGE_TEST}
+    edits = []
+    if drop:
+        edits.append(dataset_pb2.Edit(action=dataset_pb2.Edit.ACTION_DROP, example_ids=drop, reason=reason))
+    relabels = [(dataset_pb2.Edit(example_ids=[id_]), to) for id_, to in _pairs(relabel, "--relabel", "ID=CLASS")]
+    relabels += [(dataset_pb2.Edit(of_class=old), to) for old, to in _pairs(merge, "--merge", "OLD=CLASS")]
+    for made, label in relabels:
+        made.MergeFrom(dataset_pb2.Edit(action=dataset_pb2.Edit.ACTION_RELABEL, label=label, new_class=new_class, reason=reason))
+        edits.append(made)
+    for id_, usage in _pairs(move, "--move", "ID=USAGE"):
+        if usage not in usages:
+            raise wrong("--move", usage, f"--move is {id_}={usage}; the usage is train, validation or test")
+        number = usages[usage]
+        edits.append(dataset_pb2.Edit(action=dataset_pb2.Edit.ACTION_MOVE, example_ids=[id_], usage=number, reason=reason))
+    if not edits:
+        raise wrong("--drop", "", "there is nothing to change: give --drop, --relabel, --move or --merge")
+    _publish(common, version.partition("/")[0], version.partition("/")[2] or "latest", edits)
+
+
+def fix(
+    common: Common,
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="The dataset's name.")],
+    kind: Annotated[list[str], typer.Option("--kind", help="Kind of finding, such as EXACT_DUPLICATES; give it again.")],
+) -> None:
+    """Do what a check proposes: make a version of the present content with the findings of a kind mended.
+
+    \b
+    Example: modelyard dataset fix flowers --kind EXACT_DUPLICATES
+    """
+    from modelyard.cli.asking import wrong
+    from modelyard.cli.live import job_bar
+    from modelyard.cli.session import session
+
+    with session(common) as here:
+        started = here.client.datasets.create_quality_report(dataset)
+        with job_bar("check", "quality_report") as show:
+            report = here.client.datasets.wait_quality_report(started.name, on_change=show)
+    mended = {finding.kind for finding in report.findings if finding.HasField("fix")}
+    for wanted in kind:
+        if wanted not in mended:
+            have = ", ".join(sorted(mended)) or "none"
+            raise wrong("--kind", wanted, f"--kind is {wanted!r}; the findings here that an edit mends are: {have}")
+    edits, gone = [], set[str]()
+    for finding in report.findings:
+        left = [id_ for id_ in finding.fix.example_ids if id_ not in gone]
+        if finding.kind in kind and left:
+            gone.update(left)
+            edits.append(type(finding.fix)(action=finding.fix.action, example_ids=left, reason=finding.kind))
+    _publish(common, dataset, "", edits)
+
+
+def diff(
+    common: Common,
+    version: Annotated[str, typer.Argument(metavar="VERSION", help="A version: flowers/V002, or flowers for its newest.")],
+    base: Annotated[str, typer.Option(help="Compare with this version. Default: the one it was made from, or before it.")] = "",
+) -> None:
+    """Say what became of each example between two versions.
+
+    \b
+    Example: modelyard dataset diff flowers/V002 --base V001
+    """
+    from modelyard.cli.output import plain, print_facts, print_json
+    from modelyard.cli.session import session
+    from modelyard.client import last_part
+
+    if base and "/" not in base:
+        base = f"{version.partition('/')[0]}/{base}"
+    with session(common) as here:
+        found = here.client.datasets.diff_dataset_versions(version, base)
+        changes = here.client.datasets.list_example_changes(version, base, page_size=1000)
+        listed = list(changes) if common.json else list(islice(changes, SHOWN + 1))
+    if common.json:
+        print_json({**plain(found), "changes": [plain(change) for change in listed]})
+        return
+    facts = {
+        "from": last_part(found.base_version),
+        "to": last_part(found.dataset_version),
+        "added": found.added_count,
+        "removed": found.removed_count,
+        "relabelled": found.relabelled_count,
+        "moved": found.moved_count,
+        "unchanged": found.unchanged_count,
+    }
+    print_facts(facts)
+    for sentence in (
+        *(f'class "{name}" is new' for name in found.added_classes),
+        *(f'class "{name}" is gone' for name in found.removed_classes),
+        *found.column_changes,
+    ):
+        print(f"- {sentence}")
+    for change in listed[:SHOWN]:
+        print(_sentence(change))
+    if len(listed) > SHOWN:
+        print("... (--json lists them all)")
+
+
+def _sentence(change: dataset_pb2.ExampleChange) -> str:
+    from modelyard.cli.output import enum_name
+    from modelyard.dataset.v1 import dataset_pb2
+    from modelyard.type.v1 import learning_pb2
+
+    kind = enum_name(dataset_pb2.ExampleChange.Kind.DESCRIPTOR, change.kind).lower().replace("_", " ")
+    example = change.example
+    parts = [f"{kind}: {example.example_id} {example.path}"]
+    if "relabelled" in kind:
+        parts.append(f"{change.base_label} -> {example.label}")
+    if "moved" in kind:
+        before, after = (enum_name(learning_pb2.Usage.DESCRIPTOR, usage).lower() for usage in (change.base_usage, example.usage))
+        parts.append(f"{before} -> {after}")
+    return ", ".join(parts)
+
+
+def _pairs(given: Iterable[str], option: str, form: str) -> list[tuple[str, str]]:
+    from modelyard.cli.asking import wrong
+
+    found = [each.partition("=") for each in given]
+    for left, _, right in found:
+        if not left or not right:
+            raise wrong(option, left, f"{option} is {left!r}; it has the form {form}")
+    return [(left, right) for left, _, right in found]
+
+
+def _publish(common: Common, dataset: str, base: str, edits: list[Any]) -> None:
+    from modelyard.cli.commands.dataset import show_version
+    from modelyard.cli.live import job_bar
+    from modelyard.cli.session import session
+
+    with session(common) as here:
+        started = here.client.datasets.create_dataset_version(dataset, base_version=base, edits=edits)
+        with job_bar("publish", "dataset_version") as show:
+            done = here.client.datasets.wait_dataset_version(started.name, on_change=show)
+    show_version(common, done)

@@ -1,0 +1,115 @@
+"""What belongs together, and what came before what: read from attributes, columns or names."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from modelyard.core.artifacts import ArtifactStore
+from modelyard.core.errors import InvalidArgument
+from modelyard.dataset.domain import tables
+from modelyard.dataset.domain.name_patterns import NamePattern, is_pattern
+from modelyard.dataset.domain.picture_names import stem
+from modelyard.formats import dataset as files
+
+_NAMED = 20
+_ISO_TIME = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?)?", re.ASCII)
+
+
+def groups_of(name: str, store: ArtifactStore, content: files.DatasetDescriptor, manifest: pa.Table) -> npt.NDArray[np.int64]:
+    """A number for each example, equal for those that belong together, int64 [N]: by column, attribute or pattern of names.
+
+    Raises InvalidArgument UNKNOWN_GROUP, BAD_NAME_PATTERN, GROUP_MISSING.
+    """
+    if content.kind == files.TABLE:
+        return _numbered(_column(name, "group_by", store, content, manifest))
+    if is_pattern(name):
+        return _by_pattern(name, manifest)
+    return _by_attribute(name, manifest)
+
+
+def times_of(name: str, store: ArtifactStore, content: files.DatasetDescriptor, manifest: pa.Table) -> npt.NDArray[np.float64]:
+    """The time of each row, float64 [N], in the unit of the column; ISO 8601 text as seconds since 1970 (without a zone: UTC).
+
+    Raises InvalidArgument UNKNOWN_COLUMN, TIME_MISSING, BAD_TIME.
+    """
+    if content.kind != files.TABLE:
+        message = f"split.time_by is {name!r}; only rows of a table have a column of times"
+        raise InvalidArgument("UNKNOWN_COLUMN", message, field="split.time_by", value=name)
+    values = _column(name, "time_by", store, content, manifest)
+    if missing := values.null_count:
+        message = f"split.time_by is {name!r}: {missing} of {len(values)} rows have no time"
+        raise InvalidArgument("TIME_MISSING", message, field="split.time_by", column=name, missing=missing)
+    if not pa.types.is_string(values.type):
+        return np.asarray(values.to_numpy(), dtype=np.float64)
+    texts = values.to_pylist()
+    wrong = next((text for text in texts if not _ISO_TIME.fullmatch(text)), None)
+    if wrong is not None:
+        message = (
+            f"split.time_by is {name!r}, where {wrong[:40]!r} stands; times are numbers or ISO 8601 such as 2026-11-30T14:33:00"
+        )
+        raise InvalidArgument("BAD_TIME", message, field="split.time_by", column=name, value=wrong[:40])
+    return np.array([_seconds(text, name) for text in texts], np.float64)
+
+
+def _seconds(text: str, name: str) -> float:
+    from datetime import UTC, datetime
+
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        message = f"split.time_by is {name!r}, where {text[:40]!r} stands, which is no date: {error}"
+        raise InvalidArgument("BAD_TIME", message, field="split.time_by", column=name, value=text[:40]) from error
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _column(name: str, field: str, store: ArtifactStore, content: files.DatasetDescriptor, manifest: pa.Table) -> pa.ChunkedArray:
+    names = [column.name for column in content.columns]
+    if name not in names or content.table is None:
+        message = f"split.{field} is {name[:80]!r}; the columns are {', '.join(names[:100])}"
+        raise InvalidArgument("UNKNOWN_COLUMN", message, field=f"split.{field}", value=name[:80])
+    return files.read_parquet(store.path(content.table), [name])[name].take(manifest["row"])
+
+
+def _numbered(values: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """Rows without a value are each a group of their own."""
+    codes = tables.feature_arrays(pa.table({"group": values}), ["group"])["group"]
+    missing = np.flatnonzero(np.isnan(codes))
+    numbers = np.unique(codes, return_inverse=True)[1].astype(np.int64)
+    numbers[missing] = numbers.max(initial=0) + 1 + np.arange(len(missing))
+    return numbers
+
+
+def _by_attribute(name: str, manifest: pa.Table) -> npt.NDArray[np.int64]:
+    said = manifest["attributes"].to_pylist() if "attributes" in manifest.column_names else []
+    known: set[str] = set()
+    values: list[str | None] = []
+    for text in said:
+        attributes = json.loads(text) if text else {}
+        known.update(attributes)
+        values.append(attributes.get(name))
+    if name not in known:
+        have = f"the attributes are {', '.join(sorted(known)[:_NAMED])}" if known else "the examples have no attributes"
+        message = f'split.group_by is {name[:80]!r}; {have}. A pattern of file names works too: "{{group}}_{{number}}"'
+        raise InvalidArgument("UNKNOWN_GROUP", message, field="split.group_by", value=name[:80])
+    return _complete(values, name, manifest)
+
+
+def _by_pattern(pattern: str, manifest: pa.Table) -> npt.NDArray[np.int64]:
+    form = NamePattern(pattern, needed="group", field="split.group_by")
+    found = [form.match(stem(path)) for path in manifest["path"].to_pylist()]
+    return _complete([match["group"] if match else None for match in found], pattern, manifest)
+
+
+def _complete(values: list[str | None], name: str, manifest: pa.Table) -> npt.NDArray[np.int64]:
+    missing = [path for value, path in zip(values, manifest["path"].to_pylist(), strict=True) if value is None]
+    if missing:
+        message = f"split.group_by is {name[:80]!r}: {len(missing)} examples say no group, such as {', '.join(missing[:5])}"
+        raise InvalidArgument("GROUP_MISSING", message, field="split.group_by", value=name[:80], missing=len(missing))
+    codes = pc.dictionary_encode(pa.array(values)).indices
+    return np.asarray(codes.to_numpy(), dtype=np.int64)
