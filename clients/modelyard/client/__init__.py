@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from modelyard.client.access import Access
 from modelyard.client.errors import (
     Aborted,
     AlreadyExists,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_ADDRESS",
     "Aborted",
+    "Access",
     "Addresses",
     "AlreadyExists",
     "AsyncClient",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from google.protobuf.message import Message
 
+from modelyard.client.access import Access
+from modelyard.client.channels import authorization
 from modelyard.client.settings import MAX_MESSAGE_BYTES, CallSettings
 
 ARTIFACT_SERVICE: Final = "modelyard.artifact.v1.ArtifactService"
@@ -26,13 +28,20 @@ outgoing: dict[str, Callable[[], tuple[tuple[str, str], ...]]] = {}
 """What calls carry along, under "metadata": tracing, where a service has switched it on."""
 
 
-def metadata() -> tuple[tuple[str, str], ...] | None:
-    """Metadata of a call that begins now; None: none."""
-    return outgoing["metadata"]() if outgoing else None
+def metadata(access: Access) -> tuple[tuple[str, str], ...] | None:
+    """Metadata of a call that begins now: the token and the trace; None: none."""
+    return authorization(access) + (outgoing["metadata"]() if outgoing else ()) or None
 
 
-def channel_options(address: str) -> list[tuple[str, Any]]:
-    """Message caps, keep-alive, and a quick reconnect; a loopback address is never sent through a proxy."""
+class Kept(NamedTuple):
+    """A channel, and the stamp of the files it was made from: when they change, the next call gets a new one."""
+
+    channel: Any
+    stamp: tuple[tuple[int, int], ...]
+
+
+def channel_options() -> list[tuple[str, Any]]:
+    """Message caps, keep-alive, and a quick reconnect."""
     options: list[tuple[str, Any]] = [
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -43,8 +52,6 @@ def channel_options(address: str) -> list[tuple[str, Any]]:
         # Retries are ours: they share one deadline and honour RetryInfo.
         ("grpc.enable_retries", 0),
     ]
-    if address.rpartition(":")[0].strip("[]") in ("localhost", "127.0.0.1", "::1"):
-        options.append(("grpc.enable_http_proxy", 0))
     return options
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
 import urllib3
@@ -66,13 +66,14 @@ def connect(settings: CoreSettings) -> Minio:
         settings.s3_secret_key.get_secret_value(),
         secure=parts.scheme == "https",
         region=settings.s3_region,
-        http_client=_http(),
+        http_client=_http(settings.s3_ca),
     )
 
 
-def _http() -> urllib3.PoolManager:
+def _http(ca: Path | None) -> urllib3.PoolManager:
     retry = urllib3.Retry(total=3, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504])
-    return urllib3.PoolManager(timeout=urllib3.Timeout(connect=5, read=60), maxsize=16, retries=retry)
+    trusted: dict[str, Any] = {} if ca is None else {"cert_reqs": "CERT_REQUIRED", "ca_certs": str(ca)}
+    return urllib3.PoolManager(timeout=urllib3.Timeout(connect=5, read=60), maxsize=16, retries=retry, **trusted)
 
 
 class S3ArtifactStore:

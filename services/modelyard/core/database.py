@@ -178,6 +178,34 @@ job_event = Table(
 )
 """What happened to a job, in order, for those who watch it."""
 
+audit_event = Table(
+    "audit_event",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("create_time", UtcTime, nullable=False),
+    Column("principal", String(512), nullable=False),
+    Column("method", String(512), nullable=False),
+    Column("project", String(64), nullable=False),
+    Column("resource", String(512), nullable=False),
+    Column("peer", String(512), nullable=False),
+    Column("code", String(32), nullable=False),
+    Column("reason", String(64), nullable=False),
+    Column("request_id", String(64), nullable=False),
+    Index(None, "project", "create_time", "name"),
+)
+"""Who did what (core/access/audit.py). Rows are added, never changed."""
+
+upload = Table(
+    "upload",
+    metadata,
+    Column("project", String(64), primary_key=True),
+    Column("uri", String(128), primary_key=True),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("create_time", UtcTime, nullable=False),
+    Index(None, "uri"),
+)
+"""Which project sent which bytes, before a document names them."""
+
 
 def now() -> datetime:
     """The time, aware, in UTC, to the microsecond."""

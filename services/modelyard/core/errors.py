@@ -61,7 +61,10 @@ class Aborted(ModelyardError):
 
 
 class ResourceExhausted(ModelyardError):
-    """A cap, a quota or the disk is used up. RESOURCE_EXHAUSTED."""
+    """A cap, a quota or the disk is used up. RESOURCE_EXHAUSTED. For a quota: `subject` is the project and `quota` its name."""
+
+    subject: str = ""
+    quota: str = ""
 
 
 class Unavailable(ModelyardError):
@@ -70,6 +73,10 @@ class Unavailable(ModelyardError):
 
 class PermissionDenied(ModelyardError):
     """The caller may not. PERMISSION_DENIED."""
+
+
+class Unauthenticated(ModelyardError):
+    """The caller has not said who it is, or not so that it is believed. UNAUTHENTICATED."""
 
 
 class Unimplemented(ModelyardError):

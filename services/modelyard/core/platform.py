@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 import signal
 import sys
 import threading
@@ -16,6 +17,10 @@ import structlog
 from sqlalchemy import Engine
 
 from modelyard.artifact.v1 import artifact_service_pb2_grpc
+from modelyard.client.access import Access, forget_token, remember_token
+from modelyard.core.access.audit import AuditLog
+from modelyard.core.access.composition import build_guard
+from modelyard.core.access.ownership import SqlOwnership
 from modelyard.core.artifacts import ArtifactStore, collect, open_store
 from modelyard.core.database import migrate, now, open_database
 from modelyard.core.errors import ModelyardError
@@ -38,6 +43,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 COLLECT_EVERY_S = 3600.0
 REMEMBER_REQUESTS = timedelta(days=7)
+SERVICES = ("dataset", "trainer", "exporter", "evaluator", "serving", "pipeline")
 EVERY_INTERFACE = ("0.0.0.0", "::", "")  # noqa: S104  compared with, not bound to
 
 
@@ -64,13 +70,20 @@ class Platform:
         from modelyard.client import Addresses, Client
 
         own = self.own_address.get("address", "")
-        names = ("dataset", "trainer", "exporter", "evaluator", "serving", "pipeline")
-        return Client(Addresses(**{name: getattr(self.settings, f"{name}_address") or own for name in names}), project=project)
+        own = own if own.startswith("unix:") or not own else f"http://{own}"  # without TLS, whatever the others have
+        addresses = {name: getattr(self.settings, f"{name}_address") or own for name in SERVICES}
+        return Client(Addresses(**addresses), project=project, access=access_of(self.settings))
 
     def collect(self, grace_s: float | None = None) -> list[str]:
         """Delete the blobs of this namespace that no document names and that are older than the grace. Gives their uris."""
         grace = self.settings.artifact_grace_s if grace_s is None else grace_s
         return collect(self.artifacts, referenced_uris(self.engine), grace)
+
+
+def access_of(settings: CoreSettings) -> Access:
+    """Who this process is to the services that it calls, and whom it trusts."""
+    token = settings.service_token.get_secret_value()
+    return Access(token=token, ca=settings.tls_ca, certificate=settings.tls_certificate, key=settings.tls_key)
 
 
 def open_platform(settings: CoreSettings, name: str, limits: JobLimits | None = None) -> Platform:
@@ -112,7 +125,12 @@ def _worker_environment(settings: CoreSettings) -> dict[str, str]:
         "MODELYARD_S3_REGION": settings.s3_region,
         "MODELYARD_S3_ACCESS_KEY": settings.s3_access_key.get_secret_value(),
         "MODELYARD_S3_SECRET_KEY": settings.s3_secret_key.get_secret_value(),
+        "MODELYARD_S3_CA": str(settings.s3_ca.absolute()) if settings.s3_ca else "",
+        "MODELYARD_TLS_CA": str(settings.tls_ca.absolute()) if settings.tls_ca else "",
         "MODELYARD_TRACING_ENDPOINT": settings.tracing_endpoint,
+        # A worker speaks for its job alone.
+        **dict.fromkeys(("MODELYARD_SERVICE_TOKEN", "MODELYARD_TOKEN", "MODELYARD_TOKENS_FILE", "MODELYARD_TLS_KEY"), ""),
+        "MODELYARD_TLS_CERTIFICATE": "",
         "GRPC_ENABLE_FORK_SUPPORT": "0",
     }
 
@@ -120,21 +138,38 @@ def _worker_environment(settings: CoreSettings) -> dict[str, str]:
 class Host:
     """The services of a process on one server. `start` and `stop` run on the server's event loop."""
 
-    def __init__(self, platform: Platform, services: Sequence[Service], namespaces: Sequence[str]) -> None:
+    def __init__(
+        self, platform: Platform, services: Sequence[Service], namespaces: Sequence[str], *, user_token: str = ""
+    ) -> None:
+        """`user_token`: of the user whose own server it is (embedded)."""
         self._platform = platform
         self._services = services
         self._platforms = [platform.for_service(name) for name in namespaces]
+        self._ownership = SqlOwnership(platform.engine, namespaces)
+        self._audit = AuditLog(platform.engine)
+        self._own_token = secrets.token_urlsafe(32)
+        guard = build_guard(
+            platform.settings,
+            ownership=self._ownership,
+            job_token=platform.job_store.has_token,
+            verifiers=[verifier for service in services for verifier in service.verifiers],
+            own_token=self._own_token,
+            user_token=user_token,
+        )
         self._server = RpcServer(
             [mount for service in services for mount in service.mounts] + self._own_mounts(),
             platform.settings,
             tracing.traced_natives({path: handler for service in services for path, handler in service.natives.items()}),
             tracing.traced_http(next((service.http for service in services if service.http is not None), None)),
+            guard=guard,
+            audit=self._audit,
         )
         self._stopped = threading.Event()
 
     def _own_mounts(self) -> list[Mount]:
         stores = {platform.name: platform.artifacts for platform in self._platforms}
-        artifacts = ArtifactServicer(stores.get("dataset") or next(iter(stores.values())), stores)
+        uploads = stores.get("dataset") or next(iter(stores.values()))
+        artifacts = ArtifactServicer(uploads, stores, self._ownership.record)
         workers = WorkerServicer(self._platform.job_store)
         return [
             Mount(
@@ -154,6 +189,8 @@ class Host:
         address = f"{'127.0.0.1' if host in EVERY_INTERFACE else host}:{port}"
         local = self._server.local_address or address
         self._platform.own_address["address"] = local
+        for own in (local, f"http://{local}"):
+            remember_token(own, self._own_token)
         await asyncio.to_thread(self._platform.jobs.launch, local)
         for service in self._services:
             if service.start is not None:
@@ -176,6 +213,9 @@ class Host:
                 await asyncio.to_thread(service.stop)
         await asyncio.to_thread(self._platform.jobs.shut_down)
         await self._server.stop(self._platform.settings.drain_s)
+        await asyncio.to_thread(self._audit.close)
+        for own in (self.local_address, f"http://{self.local_address}"):
+            forget_token(own)
         await asyncio.to_thread(tracing.stop)
         self._platform.engine.dispose()
 
@@ -185,6 +225,7 @@ class Host:
             for platform in self._platforms:
                 try:
                     removed = platform.collect()
+                    self._ownership.forget(removed)
                 except Exception:
                     log.exception("collection failed", namespace=platform.name)
                 else:

@@ -33,6 +33,9 @@ class CoreSettings(BaseSettings):
     artifact_cache_bytes: int = Field(
         20 * GIB, ge=64 * MIB, description="About how many bytes of artifacts from S3 are kept on this service's own disk."
     )
+    s3_ca: Path | None = Field(
+        None, description="PEM file with the authorities of the S3 server's certificate. Empty: the system's."
+    )
     artifact_grace_s: float = Field(
         86_400.0, ge=0, description="Seconds that a blob no document names is kept before collection."
     )
@@ -44,6 +47,41 @@ class CoreSettings(BaseSettings):
     )
     tls_certificate: Path | None = Field(None, description="PEM file with the certificate chain of the port. Empty: no TLS.")
     tls_key: Path | None = Field(None, description="PEM file with the private key of the certificate.")
+    tls_ca: Path | None = Field(
+        None,
+        description="PEM file with the authorities that this process trusts: of services it calls, and of client certificates "
+        "(mutual TLS). Files that change are read again without a restart.",
+    )
+    auth: Literal["none", "token"] = Field(
+        "none", description="token: every call says who makes it, and its role decides. none: whoever reaches the port may all."
+    )
+    tokens_file: Path | None = Field(
+        None, description="YAML or JSON file with the static tokens (their sha256), read again when it changes."
+    )
+    oidc_issuer: str = Field("", description="Issuer of the OIDC access tokens that are accepted. Empty: none are.")
+    oidc_audience: str = Field("", description="Audience that OIDC tokens must name; needed with oidc_issuer.")
+    oidc_jwks: str = Field(
+        "", description="https:// address or path of the issuer's keys (JWKS). Empty: what {issuer}/.well-known says."
+    )
+    oidc_roles_claim: str = Field(
+        "modelyard_roles",
+        description="Claim with the roles: an object {project: role}, or a list of 'project:role'; '*' is every project.",
+    )
+    oidc_ca: Path | None = Field(None, description="PEM file with the authorities of the issuer's server. Empty: the system's.")
+    service_token: SecretStr = Field(
+        SecretStr(""), description="Token that services know each other by, where they have no client certificates."
+    )
+    quotas_file: Path | None = Field(
+        None, description="YAML or JSON file with the quotas of projects, read again when it changes. Empty: no limits."
+    )
+    metrics_auth: Literal["auto", "none"] = Field(
+        "auto", description="auto: the metrics port asks for a token where the other does. none: it never does."
+    )
+    embedded_auth: Literal["management", "all", "none"] = Field(
+        "management",
+        description="What `modelyard up` wants the user's token for: management (all but predictions), all, none. "
+        "Only where auth is none, and on loopback.",
+    )
     max_connections: int = Field(
         4096, ge=1, le=1_000_000, description="Connections at once; more are closed at once (front: auto)."
     )
@@ -61,7 +99,9 @@ class CoreSettings(BaseSettings):
     log_format: Literal["auto", "console", "json"] = Field("auto", description="auto: console on a terminal, else JSON lines.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe log line that is written.")
 
-    dataset_address: str = Field("", description="host:port of the dataset service; for the services that call it.")
+    dataset_address: str = Field(
+        "", description="host:port (TLS where tls_ca is set), https:// or http:// of the dataset service."
+    )
     trainer_address: str = Field("", description="host:port of the trainer service.")
     exporter_address: str = Field("", description="host:port of the exporter service.")
     evaluator_address: str = Field("", description="host:port of the evaluator service.")

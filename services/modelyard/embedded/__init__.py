@@ -14,18 +14,21 @@ import contextlib
 import fcntl
 import json
 import os
+import secrets
+import stat
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
+from modelyard.client.access import SERVER_FILE, TOKEN_FILE, forget_token, remember_token
 from modelyard.core.errors import FailedPrecondition
 
 T = TypeVar("T")
 SERVICES = ("dataset", "trainer", "exporter", "evaluator", "serving", "pipeline")
 NAME = "modelyard"
-SERVER_FILE = "server.json"
+SHORTEST_TOKEN = 32
 LOCK_FILE = "server.lock"
 
 
@@ -48,18 +51,21 @@ class Running:
         self._thread = threading.Thread(target=self._loop.run_forever, name="modelyard-server", daemon=True)
         self._owned.enter_context(own(data_dir))
         try:
-            self._host = _host(data_dir, host, port)
+            self.token = user_token(data_dir)
+            self._host = _host(data_dir, host, port, self.token)
             self._thread.start()
-            self._call(self._host.start())
+            listening = self._call(self._host.start())
             self.address: str = self._host.local_address
         except BaseException:
             self._owned.close()
             raise
-        announce(data_dir, self.address)
+        announce(data_dir, self.address, listening)
+        remember_token(self.address, self.token)
 
     def stop(self) -> None:
         """Drain and close. Jobs that run go on at the next start."""
         self._call(self._host.stop())
+        forget_token(self.address)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._owned.close()
@@ -80,11 +86,11 @@ def main(data_dir: Path, host: str, port: int, on_ready: Callable[[str], None]) 
     from modelyard.core.rpc.loop import run
 
     def ready(address: str) -> None:
-        announce(data_dir, built.local_address)
+        announce(data_dir, built.local_address, address)
         on_ready(address)
 
     with own(data_dir):
-        built = _host(data_dir, host, port)
+        built = _host(data_dir, host, port, user_token(data_dir))
         run(serve_until_signalled(built, ready))
 
 
@@ -105,10 +111,34 @@ def own(data_dir: Path) -> Iterator[None]:
             (data_dir / SERVER_FILE).unlink(missing_ok=True)
 
 
-def announce(data_dir: Path, address: str) -> None:
-    """Leave the address where `find` looks."""
+def user_token(data_dir: Path) -> str:
+    """The token of the user whose data folder it is; made at the first start, in a file that only they can read.
+
+    Raises FailedPrecondition UNSAFE_TOKEN_FILE when others could read it.
+    """
+    path = data_dir / TOKEN_FILE
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    except FileExistsError:
+        status = path.lstat()
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
+            message = f"{path} holds the token of this server, and others can read or change it; remove it, or chmod 600 it"
+            raise FailedPrecondition("UNSAFE_TOKEN_FILE", message, file=path) from None
+        token = path.read_text().strip()
+        if len(token) >= SHORTEST_TOKEN:
+            return token
+        path.unlink()  # a start that was ended before it had written
+        return user_token(data_dir)
+    token = secrets.token_urlsafe(32)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(token + "\n")
+    return token
+
+
+def announce(data_dir: Path, address: str, listening: str) -> None:
+    """Leave the address where `find` looks: the one for this user's processes, and the one that everybody sees."""
     temporary = data_dir / f"{SERVER_FILE}.{os.getpid()}"
-    temporary.write_text(json.dumps({"address": address, "pid": os.getpid()}))
+    temporary.write_text(json.dumps({"address": address, "listening": listening, "pid": os.getpid()}))
     temporary.replace(data_dir / SERVER_FILE)
 
 
@@ -126,13 +156,15 @@ def _take(lock: TextIO) -> bool:
     return True
 
 
-def _host(data_dir: Path, host: str, port: int) -> Any:
+def _host(data_dir: Path, host: str, port: int, token: str) -> Any:
     import importlib
 
+    from modelyard.core.access.composition import check_embedded
     from modelyard.core.platform import Host, open_platform
     from modelyard.core.settings import CoreSettings
 
     settings = CoreSettings(data_dir=data_dir, host=host, port=port)
+    check_embedded(settings)
     platform = open_platform(settings, NAME)
     built = [importlib.import_module(f"modelyard.{name}.bootstrap").build(platform.for_service(name)) for name in SERVICES]
-    return Host(platform, built, SERVICES)
+    return Host(platform, built, SERVICES, user_token=token)

@@ -5,8 +5,8 @@
 Needs on the device: `pip install "modelyard[agent,litert]"` (or another runtime); no torch, no service of ours.
 
 Who can reach it and has the token can have the device run models, and nothing else: a bundle is checked, run in a process of its
-own, and gone after. Traffic is not encrypted, so let it listen in a private network or behind a tunnel. Without a token file it
-listens on loopback only. When it listens it prints one JSON object with its `address` and `port`.
+own, and gone after. Traffic is encrypted with --certificate and --key; without, let it listen in a private network or behind a
+tunnel. Without a token file it listens on loopback only. When it listens it prints one JSON object with its `address` and `port`.
 """
 
 from __future__ import annotations
@@ -177,9 +177,18 @@ def read_token(path: Path) -> str:
 
 
 def start(
-    address: str, token: str, *, max_bytes: int = DEFAULT_MAX_BYTES, measure: Measure = measure_on_this_device
+    address: str,
+    token: str,
+    *,
+    max_bytes: int = DEFAULT_MAX_BYTES,
+    measure: Measure = measure_on_this_device,
+    certificate: Path | None = None,
+    key: Path | None = None,
 ) -> tuple[Any, int]:
-    """A server that listens; gives it and its port. Raises InvalidArgument TOKEN_NEEDED, BAD_ADDRESS, Unavailable PORT_TAKEN."""
+    """A server that listens; gives it and its port. `certificate` and `key`: PEM files; without, traffic is not encrypted.
+
+    Raises InvalidArgument TOKEN_NEEDED, BAD_ADDRESS, BAD_TLS, Unavailable PORT_TAKEN.
+    """
     loopback = is_loopback(address)
     if not token and not loopback:
         message = f"{address} can be reached from other machines: give a --token-file, or listen on 127.0.0.1"
@@ -188,12 +197,25 @@ def start(
     server = grpc.server(ThreadPoolExecutor(4, thread_name_prefix="agent"), options=options, maximum_concurrent_rpcs=8)
     rpc.add_MeasureServiceServicer_to_server(MeasureServicer(token, max_bytes, measure), server)
     try:
-        port = int(server.add_insecure_port(address))
+        credentials = _credentials(certificate, key)
+        port = int(server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address))
     except RuntimeError as error:
         message = f"{address} cannot be listened on: another process has the port, or the address is not this machine's"
         raise Unavailable("PORT_TAKEN", message, address=address) from error
     server.start()
     return server, port
+
+
+def _credentials(certificate: Path | None, key: Path | None) -> Any:
+    """Raises InvalidArgument BAD_TLS."""
+    if certificate is None and key is None:
+        return None
+    if certificate is None or key is None:
+        raise InvalidArgument("BAD_TLS", "--certificate and --key go together; one of them is not given", field="certificate")
+    try:
+        return grpc.ssl_server_credentials([(key.read_bytes(), certificate.read_bytes())])
+    except OSError as error:
+        raise InvalidArgument("BAD_TLS", f"{error.filename} cannot be read: {error.strerror}", field="certificate") from error
 
 
 def is_loopback(address: str) -> bool:
@@ -212,11 +234,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m modelyard.runtime.agent", description=(__doc__ or "").partition(":")[0])
     parser.add_argument("--address", default=DEFAULT_ADDRESS, help=f"where to listen ({DEFAULT_ADDRESS}); port 0: a free one")
     parser.add_argument("--token-file", type=Path, help="file whose content callers must know; needed off loopback")
+    parser.add_argument("--certificate", type=Path, help="PEM file with the certificate chain of the port (TLS)")
+    parser.add_argument("--key", type=Path, help="PEM file with its private key")
     parser.add_argument("--max-bytes", type=int, default=DEFAULT_MAX_BYTES, help="largest bundle")
     given = parser.parse_args(arguments)
     try:
         token = read_token(given.token_file) if given.token_file else ""
-        server, port = start(given.address, token, max_bytes=given.max_bytes)
+        files = {"certificate": given.certificate, "key": given.key}
+        server, port = start(given.address, token, max_bytes=given.max_bytes, **files)
     except ModelyardError as error:
         sys.stderr.write(f"{error.reason}: {error.message}\n")
         return 2

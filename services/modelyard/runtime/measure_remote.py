@@ -11,6 +11,8 @@ import grpc
 
 from modelyard.agent.v1 import agent_pb2 as pb
 from modelyard.agent.v1 import agent_pb2_grpc as rpc
+from modelyard.client.access import Access
+from modelyard.client.channels import open_channel
 from modelyard.core.errors import DeadlineExceeded, ModelyardError, ResourceExhausted, Unavailable
 from modelyard.core.latency import Latency
 from modelyard.core.rpc.latency import latency_of
@@ -31,30 +33,33 @@ def measure_on(
     seconds: float = 2.0,
     threads: int = 0,
     timeout_s: float = 600.0,
+    ca: Path | None = None,
     sleep: Callable[[float], object] = time.sleep,
 ) -> Latency:
     """Measures the bundle at `path` on the device whose agent listens at host:port, waiting while it measures another.
 
+    `agent_address`: host:port, or https://host:port of one with a certificate, from an authority in `ca` or the system's.
     `threads` 0: all that the device has. `token`: the content of the agent's token file, or empty. `timeout_s`: for everything.
     Raises Unavailable AGENT_UNREACHABLE or LATENCY_NOT_MEASURED, PermissionDenied WRONG_TOKEN, DeadlineExceeded,
     ResourceExhausted BUNDLE_TOO_LARGE or AGENT_BUSY, FailedPrecondition RUNTIME_NOT_INSTALLED, InvalidArgument INVALID_BUNDLE.
     """
     end = time.monotonic() + timeout_s
     options = pb.MeasureOptions(seconds=seconds, threads=threads, target=target, size_bytes=path.stat().st_size)
-    with grpc.insecure_channel(agent_address, options=[("grpc.enable_http_proxy", 0)]) as channel:
+    # An agent's address alone means plain text (modelyard.runtime.agent says so); https:// is for one with a certificate.
+    address = agent_address if "://" in agent_address else f"http://{agent_address}"
+    with open_channel(address, Access(token=token, ca=ca), [("grpc.enable_http_proxy", 0)]) as channel:
         while True:
             try:
-                return _measured(channel, token, path, options, end - time.monotonic(), agent_address)
+                return _measured(channel, path, options, end - time.monotonic(), agent_address)
             except ResourceExhausted as error:
                 if error.reason != BUSY or time.monotonic() + BUSY_WAIT_S > end:
                     raise
                 sleep(BUSY_WAIT_S)
 
 
-def _measured(channel: Any, token: str, path: Path, options: pb.MeasureOptions, timeout_s: float, address: str) -> Latency:
-    metadata = [("authorization", f"Bearer {token}")] if token else []
+def _measured(channel: Any, path: Path, options: pb.MeasureOptions, timeout_s: float, address: str) -> Latency:
     try:
-        answer = rpc.MeasureServiceStub(channel).Measure(_messages(path, options), metadata=metadata, timeout=max(0.0, timeout_s))
+        answer = rpc.MeasureServiceStub(channel).Measure(_messages(path, options), timeout=max(0.0, timeout_s))
     except grpc.RpcError as error:
         raise _named(error, address) from error
     return latency_of(answer)

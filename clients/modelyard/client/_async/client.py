@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from types import TracebackType
 
-import grpc
-
 from modelyard.client._async.artifacts import AsyncArtifacts
 from modelyard.client._async.datasets import AsyncDatasets
 from modelyard.client._async.endpoints import AsyncEndpoints
@@ -16,6 +14,7 @@ from modelyard.client._async.predictions import AsyncPredictions
 from modelyard.client._async.reevaluations import AsyncReevaluations
 from modelyard.client._async.training import AsyncModels, AsyncTraining
 from modelyard.client._async.transport import AsyncTransport
+from modelyard.client.access import Access, access_from_environment
 from modelyard.client.names import Names
 from modelyard.client.settings import DEFAULT_ADDRESS, Addresses, CallSettings
 
@@ -23,12 +22,13 @@ from modelyard.client.settings import DEFAULT_ADDRESS, Addresses, CallSettings
 class AsyncClient:
     """Talks to Modelyard's services.
 
-    address: `host:port` of a server that holds them all, or Addresses.
+    address: `host:port` (or `https://host:port`) of a server that holds them all, or Addresses.
     project: completes short names.
     timeout_s: deadline of a call that is no stream.
     patience_s: how long a call that is UNAVAILABLE is tried again.
     watch_patience_s: how long a Watch stream that broke is reconnected without an answer.
-    credentials: for TLS; without, connections are plain text.
+    access: token, certificate authority, client certificate. None: those of the environment (MODELYARD_TOKEN, MODELYARD_CA,
+        MODELYARD_CERTIFICATE, MODELYARD_KEY), and the user's own token for a server of theirs on this machine.
 
     Methods raise the named errors of `modelyard.client`. Close it, or use it in a `with` block.
     """
@@ -41,12 +41,12 @@ class AsyncClient:
         timeout_s: float = 30.0,
         patience_s: float = 30.0,
         watch_patience_s: float = 120.0,
-        credentials: grpc.ChannelCredentials | None = None,
+        access: Access | None = None,
     ) -> None:
         addresses = Addresses.same(address) if isinstance(address, str) else address
         self.names = Names(project)
         self._transport = transport = AsyncTransport(
-            addresses, CallSettings(timeout_s, patience_s, watch_patience_s), credentials
+            addresses, CallSettings(timeout_s, patience_s, watch_patience_s), access or access_from_environment()
         )
         self.datasets = AsyncDatasets(transport, self.names)
         self.training = AsyncTraining(transport, self.names)

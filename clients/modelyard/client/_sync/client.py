@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from types import TracebackType
 
-import grpc
-
 from modelyard.client._sync.artifacts import Artifacts
 from modelyard.client._sync.datasets import Datasets
 from modelyard.client._sync.endpoints import Endpoints
@@ -17,6 +15,7 @@ from modelyard.client._sync.predictions import Predictions
 from modelyard.client._sync.reevaluations import Reevaluations
 from modelyard.client._sync.training import Models, Training
 from modelyard.client._sync.transport import Transport
+from modelyard.client.access import Access, access_from_environment
 from modelyard.client.names import Names
 from modelyard.client.settings import DEFAULT_ADDRESS, Addresses, CallSettings
 
@@ -24,12 +23,13 @@ from modelyard.client.settings import DEFAULT_ADDRESS, Addresses, CallSettings
 class Client:
     """Talks to Modelyard's services.
 
-    address: `host:port` of a server that holds them all, or Addresses.
+    address: `host:port` (or `https://host:port`) of a server that holds them all, or Addresses.
     project: completes short names.
     timeout_s: deadline of a call that is no stream.
     patience_s: how long a call that is UNAVAILABLE is tried again.
     watch_patience_s: how long a Watch stream that broke is reconnected without an answer.
-    credentials: for TLS; without, connections are plain text.
+    access: token, certificate authority, client certificate. None: those of the environment (MODELYARD_TOKEN, MODELYARD_CA,
+        MODELYARD_CERTIFICATE, MODELYARD_KEY), and the user's own token for a server of theirs on this machine.
 
     Methods raise the named errors of `modelyard.client`. Close it, or use it in a `with` block.
     """
@@ -42,11 +42,13 @@ class Client:
         timeout_s: float = 30.0,
         patience_s: float = 30.0,
         watch_patience_s: float = 120.0,
-        credentials: grpc.ChannelCredentials | None = None,
+        access: Access | None = None,
     ) -> None:
         addresses = Addresses.same(address) if isinstance(address, str) else address
         self.names = Names(project)
-        self._transport = transport = Transport(addresses, CallSettings(timeout_s, patience_s, watch_patience_s), credentials)
+        self._transport = transport = Transport(
+            addresses, CallSettings(timeout_s, patience_s, watch_patience_s), access or access_from_environment()
+        )
         self.datasets = Datasets(transport, self.names)
         self.training = Training(transport, self.names)
         self.models = Models(transport, self.names)

@@ -10,8 +10,10 @@ from typing import Any, Final, TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from modelyard.client._channels import channel_options, metadata, method_path, serialize
+from modelyard.client._channels import Kept, channel_options, metadata, method_path, serialize
 from modelyard.client._status import from_rpc_error
+from modelyard.client.access import Access
+from modelyard.client.channels import bare_channel
 from modelyard.client.settings import Addresses, CallSettings
 
 # grpc's close waits for ever for a call whose start was interrupted by Ctrl-C: it gets this long.
@@ -24,18 +26,19 @@ T = TypeVar("T")
 class Transport:
     """One channel an address, made at the first call. Raises the named errors."""
 
-    def __init__(self, addresses: Addresses, settings: CallSettings, credentials: grpc.ChannelCredentials | None = None) -> None:
+    def __init__(self, addresses: Addresses, settings: CallSettings, access: Access | None = None) -> None:
         self.addresses = addresses
         self.settings = settings
-        self._credentials = credentials
-        self._channels: dict[str, grpc.Channel] = {}
+        self._access = access or Access()
+        self._retired: list[Any] = []
+        self._channels: dict[str, Kept] = {}
         self._lock = threading.Lock()
 
     def unary(self, service: str, api: str, method: str, request: Message, answer: type[M], timeout_s: float | None) -> M:
         address = self.addresses.of(service)
         call = self._channel(address).unary_unary(method_path(api, method), serialize, answer.FromString)
         try:
-            response: M = call(request, timeout=timeout_s, metadata=metadata())
+            response: M = call(request, timeout=timeout_s, metadata=metadata(self._access_at(address)))
             return response
         except grpc.RpcError as error:
             raise from_rpc_error(error, address) from None
@@ -45,7 +48,7 @@ class Transport:
     ) -> Iterator[M]:
         address = self.addresses.of(service)
         call = self._channel(address).unary_stream(method_path(api, method), serialize, answer.FromString)(
-            request, timeout=timeout_s, metadata=metadata()
+            request, timeout=timeout_s, metadata=metadata(self._access_at(address))
         )
         try:
             yield from call
@@ -60,7 +63,7 @@ class Transport:
         call = self._channel(address).stream_unary(method_path(api, method), serialize, answer.FromString)
         watched = _Watched(requests)
         try:
-            response: M = call(watched, metadata=metadata())
+            response: M = call(watched, metadata=metadata(self._access_at(address)))
             return response
         except grpc.RpcError as error:
             if watched.error is not None:
@@ -76,22 +79,24 @@ class Transport:
 
     def close(self) -> None:
         with self._lock:
-            channels, self._channels = list(self._channels.values()), {}
+            channels = [*(kept.channel for kept in self._channels.values()), *self._retired]
+            self._channels, self._retired = {}, []
         for channel in channels:
             closing = threading.Thread(target=channel.close, name="modelyard-client-close", daemon=True)
             closing.start()
             closing.join(CLOSE_S)
 
     def _channel(self, address: str) -> Any:
+        access = self._access_at(address)
         with self._lock:
-            if address not in self._channels:
-                options = channel_options(address)
-                self._channels[address] = (
-                    grpc.secure_channel(address, self._credentials, options=options)
-                    if self._credentials
-                    else grpc.insecure_channel(address, options=options)
-                )
-            return self._channels[address]
+            kept = self._channels.get(address)
+            if kept is None or kept.stamp != access.stamp():
+                self._retired += [kept.channel] if kept is not None else []  # calls that run on it go on
+                kept = self._channels[address] = Kept(bare_channel(address, access, channel_options()), access.stamp())
+            return kept.channel
+
+    def _access_at(self, address: str) -> Access:
+        return self._access.with_token_for(address)
 
 
 class _Watched:

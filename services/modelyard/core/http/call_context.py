@@ -22,9 +22,12 @@ class CallContext:
         peer: str,
         begin: Callable[[Metadata], None],
         send: Callable[[Any], Awaitable[None]],
+        client_names: tuple[str, ...] = (),
     ) -> None:
         self._metadata, self._deadline, self._peer = tuple(metadata), deadline, peer
         self._begin, self._send = begin, send
+        self.client_names = client_names
+        """What the caller's certificate says that it is (mutual TLS)."""
         self._callbacks: list[Callable[[Any], None]] = []
         self._done = self._cancelled = False
         self._code: grpc.StatusCode | None = None

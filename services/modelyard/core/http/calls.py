@@ -51,6 +51,10 @@ class HttpRequest:
     query: str
     headers: Mapping[str, str]
     body: bytes
+    peer: str = ""
+    """The caller's address as grpc writes it."""
+    names: tuple[str, ...] = ()
+    """What the caller's certificate says that it is (mutual TLS)."""
 
 
 @dataclass(frozen=True)

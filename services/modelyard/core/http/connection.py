@@ -17,6 +17,7 @@ from modelyard.core.http.frames import ConnectionFault, StreamFault
 from modelyard.core.http.head import Head, check_field
 from modelyard.core.http.header_blocks import HeaderBlocks
 from modelyard.core.http.limits import Budget, Limits
+from modelyard.core.http.peers import names_of, peer_of
 from modelyard.core.http.sending import Sending
 from modelyard.core.http.stream import Stream
 
@@ -37,6 +38,8 @@ class Http2Connection(Sending):
         """Whether anything came since the last look (`sweep`)."""
         self.peer = ""
         """The caller's address as grpc writes it."""
+        self.names: tuple[str, ...] = ()
+        """What the caller's certificate says that it is, where it has shown one (mutual TLS)."""
         self._open_stream = open_stream
         self._on_lost = on_lost
         self._blocks = HeaderBlocks(limits.header_bytes)
@@ -64,7 +67,8 @@ class Http2Connection(Sending):
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
-        self.peer = _peer(transport.get_extra_info("peername"))
+        self.peer = peer_of(transport)
+        self.names = names_of(transport)
         transport.set_write_buffer_limits(high=self.limits.write_buffer)
         values = {
             frames.MAX_CONCURRENT_STREAMS: self.limits.streams,
@@ -431,9 +435,3 @@ class Http2Connection(Sending):
             patience = self.limits.patience(stream.received) if stream.tail is None else self.limits.idle_s
             if now - stream.began > patience:
                 self.reset(stream, frames.CANCEL)
-
-
-def _peer(name: Any) -> str:
-    if not isinstance(name, tuple):
-        return "unix:"
-    return f"ipv6:[{name[0]}]:{name[1]}" if ":" in name[0] else f"ipv4:{name[0]}:{name[1]}"

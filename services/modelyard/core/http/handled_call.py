@@ -113,7 +113,7 @@ class HandledCall(Stream):
             seconds = timeout_seconds(self._timeout)
             deadline = time.monotonic() + seconds
             self._timer = self.connection.later(seconds, self._late)
-        self._context = CallContext(metadata, deadline, self.connection.peer, self._begin, self._send)
+        self._context = CallContext(metadata, deadline, self.connection.peer, self._begin, self._send, self.connection.names)
         self._task = asyncio.ensure_future(self._run(self._context))
 
     def _keep(self, messages: list[bytes]) -> None:

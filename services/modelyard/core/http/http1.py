@@ -14,6 +14,7 @@ import httptools
 from modelyard.core.http.calls import HttpHandler, HttpRequest, HttpResponse
 from modelyard.core.http.http_answers import REASONS, BadRequest, answer_of, decoded_path, refused, response_fields, unpacked_body
 from modelyard.core.http.limits import Budget, Limits
+from modelyard.core.http.peers import names_of, peer_of
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 IDLE, ARRIVING, ANSWERING, UNTAKEN = "idle", "arriving", "answering", "untaken"
@@ -29,6 +30,8 @@ class Http1Connection(asyncio.Protocol):
         self.heard = True
         self._handler, self._budget, self._on_lost = handler, budget, on_lost
         self._transport: Any = None
+        self._peer = ""
+        self._names: tuple[str, ...] = ()
         self._parser: Any = httptools.HttpRequestParser(self)
         self._requests: deque[tuple[HttpRequest | BadRequest, bool]] = deque()
         self._task: asyncio.Task[None] | None = None
@@ -44,6 +47,7 @@ class Http1Connection(asyncio.Protocol):
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
+        self._peer, self._names = peer_of(transport), names_of(transport)
         transport.set_write_buffer_limits(high=self.limits.write_buffer)
 
     def data_received(self, data: bytes) -> None:
@@ -163,7 +167,7 @@ class Http1Connection(asyncio.Protocol):
             body = unpacked_body(body, self._headers.get("content-encoding", ""), self.limits.message_bytes)
         except BadRequest as error:
             return error
-        return HttpRequest(self._parser.get_method().decode("ascii"), path, query, self._headers, body)
+        return HttpRequest(self._parser.get_method().decode("ascii"), path, query, self._headers, body, self._peer, self._names)
 
     def _wrong_head(self) -> BadRequest | None:
         if "host" not in self._headers and self._parser.get_http_version() == "1.1":

@@ -64,7 +64,8 @@ class Http2Request(Stream):
         except BadRequest as error:
             response = refused(error.status, error.why)
         else:
-            response = await answer_of(self._handler, HttpRequest(self.head.method, path, query, headers, body))
+            peer, names = self.connection.peer, self.connection.names
+            response = await answer_of(self._handler, HttpRequest(self.head.method, path, query, headers, body, peer, names))
         self._respond(response)
 
     def _respond(self, response: HttpResponse) -> None:

@@ -79,6 +79,16 @@ class NativeCall(Stream):
     def deadline(self) -> float | None:
         return self._deadline
 
+    @property
+    def peer(self) -> str:
+        """The caller's address."""
+        return self.connection.peer
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the caller's certificate says that it is."""
+        return self.connection.names
+
     def metadata(self, key: str) -> str:
         value = self.head.texts.get(key, "")
         if value and key.endswith("-bin"):

@@ -126,7 +126,7 @@ def progress_document(progress: job_pb2.Progress) -> dict[str, Any]:
 
 
 def error_status(error: Mapping[str, Any], request_id: str = "") -> status_pb2.Status:
-    """An error document (code, reason, message, values, violations, retry_after_s) as google.rpc.Status with its details."""
+    """An error document (code, reason, message, values, violations, quota, retry_after_s) as google.rpc.Status with details."""
     status = status_pb2.Status(code=int(error["code"]), message=str(error["message"])[:LONGEST_MESSAGE])
     values = {key[:60]: str(value)[:LONGEST_VALUE] for key, value in list(error.get("values", {}).items())[:12]}
     status.details.add().Pack(error_details_pb2.ErrorInfo(reason=error["reason"], domain=DOMAIN, metadata=values))
@@ -135,6 +135,11 @@ def error_status(error: Mapping[str, Any], request_id: str = "") -> status_pb2.S
         for violation in list(error["violations"])[:10]:
             bad.field_violations.add(field=violation["field"], description=violation["description"][:LONGEST_VALUE])
         status.details.add().Pack(bad)
+    if error.get("quota"):
+        subject, name = error["quota"]["subject"], error["quota"]["name"]
+        failure = error_details_pb2.QuotaFailure()
+        failure.violations.add(subject=subject, description=f"{name}: {status.message}"[:LONGEST_VALUE])
+        status.details.add().Pack(failure)
     if error.get("retry_after_s") is not None:
         status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=duration(float(error["retry_after_s"]))))
     if request_id:

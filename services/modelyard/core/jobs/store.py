@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -75,6 +76,12 @@ class JobStore:
         )
         with reading(self._engine) as connection:
             return _get(connection, name), [row.document for row in connection.execute(query)]
+
+    def has_token(self, name: str, token_hash: str) -> bool:
+        """Whether that is the hash of the token of the job's running attempt. A job that is not there has none."""
+        with reading(self._engine) as connection:
+            found = connection.scalar(select(job_table.c.token_hash).where(job_table.c.name == name))
+        return bool(found) and hmac.compare_digest(str(found), token_hash)
 
     def begin_attempt(self, name: str, token_hash: str) -> Job:
         """Raise the attempt number: from now on whoever carries an older one is refused."""

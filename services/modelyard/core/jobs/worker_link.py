@@ -31,6 +31,8 @@ from typing import Any
 
 import grpc
 
+from modelyard.client.access import Access
+from modelyard.client.channels import open_channel
 from modelyard.core.artifacts import ArtifactStore, open_store
 from modelyard.core.errors import ModelyardError
 from modelyard.core.jobs import convert
@@ -82,7 +84,7 @@ class WorkerLink:
         self._service = identity["service"]
         self._settings = settings
         options = [("grpc.max_receive_message_length", settings.max_message_bytes), ("grpc.enable_http_proxy", 0)]
-        self._channel = grpc.insecure_channel(identity["address"], options=options)
+        self._channel = open_channel(identity["address"], Access(ca=settings.tls_ca), options)
         self._stub = rpc.WorkerServiceStub(self._channel)
         self._lock = threading.Lock()
         self._sending = threading.Lock()
@@ -192,7 +194,7 @@ class WorkerLink:
                 return method(request, timeout=60.0)
             except grpc.RpcError as error:
                 code = error.code()
-                if code is grpc.StatusCode.FAILED_PRECONDITION or code is grpc.StatusCode.NOT_FOUND:
+                if code in (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNAUTHENTICATED):
                     log.error("this attempt is over: %s", error.details())
                     os._exit(EXIT_STALE)
                 if code not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED) or time.monotonic() > deadline:

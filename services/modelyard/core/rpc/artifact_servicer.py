@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import queue
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any
 
 from modelyard.artifact.v1 import artifact_service_pb2 as pb
@@ -12,6 +12,7 @@ from modelyard.artifact.v1 import artifact_service_pb2_grpc as rpc
 from modelyard.core.artifacts import ArtifactStore, Blob, parse_uri
 from modelyard.core.errors import Cancelled, InvalidArgument, NotFound
 from modelyard.core.jobs.convert import blob_message
+from modelyard.core.names import PROJECT
 from modelyard.type.v1 import blob_pb2
 
 CHUNK_BYTES = 1 << 20
@@ -23,9 +24,13 @@ _END, _BROKEN = b"", None
 class ArtifactServicer(rpc.ArtifactServiceServicer):
     """Uploads go to one store, downloads come from the store of the uri's namespace."""
 
-    def __init__(self, uploads: ArtifactStore, stores: Mapping[str, ArtifactStore]) -> None:
+    def __init__(
+        self, uploads: ArtifactStore, stores: Mapping[str, ArtifactStore], record: Callable[[str, Blob], None] | None = None
+    ) -> None:
+        """`record` is told of every upload: its project and blob."""
         self._uploads = uploads
         self._stores = stores
+        self._record = record
 
     async def UploadArtifact(self, request_iterator: AsyncIterator[pb.UploadArtifactRequest], context: Any) -> blob_pb2.Blob:
         messages = aiter(request_iterator)
@@ -58,7 +63,10 @@ class ArtifactServicer(rpc.ArtifactServiceServicer):
                 yield pb.DownloadArtifactResponse(chunk=chunk)
 
     def _put(self, pipe: queue.Queue[bytes | None], header: pb.UploadHeader) -> Blob:
-        return self._uploads.put(_chunks(pipe), sha256=header.sha256 or None, size_bytes=header.size_bytes or None)
+        blob = self._uploads.put(_chunks(pipe), sha256=header.sha256 or None, size_bytes=header.size_bytes or None)
+        if self._record is not None and PROJECT.matches(header.parent):
+            self._record(PROJECT.parse(header.parent)["project"], blob)
+        return blob
 
 
 async def _header(messages: AsyncIterator[pb.UploadArtifactRequest]) -> pb.UploadHeader:

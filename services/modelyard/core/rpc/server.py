@@ -21,11 +21,16 @@ import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as aio_health
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
-from prometheus_client import start_http_server
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from modelyard.core.access.audit import AuditLog
+from modelyard.core.access.authentication import Verifier
+from modelyard.core.access.composition import build_guard
+from modelyard.core.access.guard import Guard
 from modelyard.core.errors import Unavailable
-from modelyard.core.http.calls import HttpHandler, UnaryHandler
+from modelyard.core.http.calls import HttpHandler, HttpRequest, HttpResponse, UnaryHandler
 from modelyard.core.http.front import Front
+from modelyard.core.http.guarded import guarded_http, guarded_native
 from modelyard.core.http.limits import Limits
 from modelyard.core.http.methods import Methods
 from modelyard.core.rpc.descriptor_pools import DescriptorPools
@@ -64,6 +69,8 @@ class Service:
     stop: Callable[[], None] | None = None
     natives: Mapping[str, UnaryHandler] = field(default_factory=dict)
     http: HttpHandler | None = None
+    verifiers: Sequence[Verifier] = ()
+    """Sorts of tokens that this service knows, beside those of core/access."""
 
 
 class RpcServer:
@@ -75,14 +82,19 @@ class RpcServer:
         settings: CoreSettings,
         natives: Mapping[str, UnaryHandler] | None = None,
         http: HttpHandler | None = None,
+        *,
+        guard: Guard | None = None,
+        audit: AuditLog | None = None,
     ) -> None:
+        """`guard` None: one from the settings alone, which knows neither jobs nor documents."""
         self._mounts = mounts
         self._settings = settings
         self._natives = natives or {}
         self._http = http
+        self._guard, self._audit = guard or build_guard(settings), audit
         self._health = aio_health.HealthServicer()
         self._threads = ThreadPoolExecutor(settings.rpc_threads, thread_name_prefix="rpc")
-        self._shell = Shell(self._threads)
+        self._shell = Shell(self._threads, self._guard, audit)
         self.front: Front | None = None
         """Once it listens, where it is used."""
         self._server: Any = None
@@ -95,7 +107,9 @@ class RpcServer:
         Raises Unavailable PORT_TAKEN, InvalidArgument BAD_TLS.
         """
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
-        fronted = self._settings.front == "auto" and bool(self._natives or self._http)
+        # grpc.aio cannot look at client certificates without demanding them: where they may come, the front end serves.
+        wanted = bool(self._natives or self._http) or self._settings.tls_ca is not None
+        fronted = self._settings.front == "auto" and wanted
         if self._settings.tls_certificate is not None:
             # For this user alone (0700), without TLS. A socket's path must be short (108 bytes), so it is not in the data folder.
             self._folder = Path(tempfile.mkdtemp(prefix="modelyard-"))
@@ -105,7 +119,7 @@ class RpcServer:
             self._remove_folder()
             raise
         if self._settings.metrics_port:
-            self._metrics = start_http_server(self._settings.metrics_port, addr=self._settings.host)
+            await self._start_metrics()
         return port
 
     @property
@@ -134,7 +148,7 @@ class RpcServer:
         self._remove_folder()
         self._threads.shutdown(wait=False, cancel_futures=True)
         if self._metrics is not None:
-            await asyncio.to_thread(self._metrics[0].shutdown)
+            await self._metrics.stop(0.0)
         gc.unfreeze()
 
     async def _set_health(self, status: Any) -> None:
@@ -155,7 +169,11 @@ class RpcServer:
     async def _start_front(self) -> int:
         settings, methods = self._settings, Methods()
         self._add_all(methods)
-        self.front = Front(self._natives, methods, self._shell.intercept_service, self._http, _limits(settings))
+        natives, http = self._natives, self._http
+        if (guard := self._guard) is not None:
+            natives = {path: self._guarded(path, handler, guard, methods) for path, handler in natives.items()}
+            http = guarded_http(http, guard, self._audit) if http is not None else None
+        self.front = Front(natives, methods, self._shell.intercept_service, http, _limits(settings))
         tls = server_context(settings)
         try:
             port = await self.front.start(settings.host, settings.port, tls)
@@ -164,6 +182,22 @@ class RpcServer:
         if self._folder is not None:
             await self.front.start_local(self._folder / SOCKET)
         return port
+
+    def _guarded(self, path: str, handler: UnaryHandler, guard: Guard, methods: Methods) -> UnaryHandler:
+        found = methods.find(path)
+        return guarded_native(path, handler, guard, self._audit, found.request_deserializer if found is not None else None)
+
+    async def _start_metrics(self) -> None:
+        """Prometheus' port: the same TLS as the other, and a token where that asks for one."""
+        settings = self._settings
+        http: HttpHandler = metrics_http
+        if self._guard is not None and settings.metrics_auth == "auto" and settings.auth == "token":
+            http = guarded_http(http, self._guard, self._audit)
+        self._metrics = Front({}, Methods(), self._shell.intercept_service, http, _limits(settings))
+        try:
+            await self._metrics.start(settings.host, settings.metrics_port, server_context(settings))
+        except OSError as error:
+            raise _port_taken(f"{settings.host}:{settings.metrics_port}") from error
 
     async def _start_grpc(self) -> int:
         options = [
@@ -193,6 +227,13 @@ class RpcServer:
     def _remove_folder(self) -> None:
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
+
+
+async def metrics_http(request: HttpRequest) -> HttpResponse:
+    """GET /metrics, and nothing else."""
+    if request.path.rstrip("/") not in ("", "/metrics") or request.method not in ("GET", "HEAD"):
+        return HttpResponse(404, b"the metrics are under /metrics\n", "text/plain")
+    return HttpResponse(200, await asyncio.to_thread(generate_latest), CONTENT_TYPE_LATEST)
 
 
 def _limits(settings: CoreSettings) -> Limits:

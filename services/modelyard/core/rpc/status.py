@@ -17,6 +17,7 @@ _CODES: dict[type[errors.ModelyardError], grpc.StatusCode] = {
     errors.ResourceExhausted: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
     errors.PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
+    errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
     errors.Unimplemented: grpc.StatusCode.UNIMPLEMENTED,
     errors.DataLoss: grpc.StatusCode.DATA_LOSS,
     errors.Cancelled: grpc.StatusCode.CANCELLED,
@@ -42,6 +43,9 @@ def error_of(error: BaseException) -> dict[str, Any]:
         return {"code": number, "reason": "UNIMPLEMENTED", "message": "This service does not do that.", "values": {}}
     if not isinstance(error, errors.ModelyardError):
         return {"code": grpc.StatusCode.INTERNAL.value[0], "reason": "INTERNAL", "message": INTERNAL_MESSAGE, "values": {}}
+    quota = {}
+    if isinstance(error, errors.ResourceExhausted) and error.quota:
+        quota = {"quota": {"subject": error.subject, "name": error.quota}}
     return {
         "code": status_code(error).value[0],
         "reason": error.reason,
@@ -49,6 +53,7 @@ def error_of(error: BaseException) -> dict[str, Any]:
         "values": dict(error.values),
         "violations": [{"field": item.field, "description": item.description} for item in error.violations],
         "retry_after_s": error.retry_after_s,
+        **quota,
     }
 
 

@@ -12,7 +12,7 @@ from modelyard.exporter.domain.form import EDGE, FP32, INT8, LITERT, ONNX, Form,
 LONGEST_DISPLAY_NAME: Final = 200
 MOST_THREADS: Final = 256
 MOST_BYTES: Final = 1 << 40
-_AGENT = re.compile(r"(\[[0-9a-fA-F:]{2,39}\]|[A-Za-z0-9._-]{1,253}):([0-9]{1,5})")
+_AGENT = re.compile(r"(?:https://)?(\[[0-9a-fA-F:]{2,39}\]|[A-Za-z0-9._-]{1,253}):([0-9]{1,5})")
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,12 @@ def _wrong(target: Target, named: tuple[Target, ...]) -> list[tuple[str, str]]:
     if not 0 <= target.threads <= MOST_THREADS:
         wrong.append(("threads", f"is {target.threads}; it must be 0 (all) to {MOST_THREADS}"))
     if target.agent and not _is_address(target.agent):
-        wrong.append(("agent", f"is {target.agent[:80]!r}; it must be host:port of `python -m modelyard.runtime.agent`"))
+        wrong.append(
+            (
+                "agent",
+                f"is {target.agent[:80]!r}; it must be host:port or https://host:port of `python -m modelyard.runtime.agent`",
+            )
+        )
     try:
         check_form(Form(target.format, target.precision, accelerator=target.accelerator))
     except ModelyardError as error:

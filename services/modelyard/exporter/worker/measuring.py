@@ -58,4 +58,6 @@ def _once(target: Target, path: Path, seconds: float, threads: int) -> Latency:
     from modelyard.runtime.measure_remote import measure_on
 
     token = os.environ.get(AGENT_TOKEN, "")
-    return measure_on(target.agent, token, path, target=target.id, seconds=seconds, threads=threads)
+    ca = os.environ.get("MODELYARD_TLS_CA", "")
+    trusted = Path(ca) if ca else None
+    return measure_on(target.agent, token, path, target=target.id, seconds=seconds, threads=threads, ca=trusted)

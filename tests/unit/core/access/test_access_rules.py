@@ -1,0 +1,103 @@
+"""The table of methods against the contracts: a new method without a rule, or a rule that names a field that is not there, fails."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
+
+from modelyard.core.access.principal import Role
+from modelyard.core.access.rules import RULES, Rule, Where, endpoint_of_model, http_rule
+
+SERVICES = Path(importlib.import_module("modelyard.core").__file__ or "").parents[2]
+# What another process serves, with a token of its own (modelyard.runtime.agent).
+ELSEWHERE = {"modelyard.agent.v1.MeasureService"}
+READS = ("Get", "List", "Watch", "Suggest", "Download", "Server", "Model", "Repository", "System", "Cuda", "Trace", "Log")
+
+
+def every_method() -> dict[str, MethodDescriptor]:
+    """The methods of all contracts, by path."""
+    found = {}
+    for file in sorted(SERVICES.rglob("*_pb2.py")):
+        module = importlib.import_module(".".join(file.relative_to(SERVICES).with_suffix("").parts))
+        for service in module.DESCRIPTOR.services_by_name.values():
+            if service.full_name not in ELSEWHERE:
+                found |= {f"/{service.full_name}/{method.name}": method for method in service.methods}
+    return found
+
+
+METHODS = every_method()
+
+
+def test_there_are_contracts_to_compare_with() -> None:
+    assert len(METHODS) > 100
+
+
+def test_every_method_has_a_rule_and_every_rule_a_method() -> None:
+    ours = {path for path in RULES if not path.startswith("/grpc.")}
+    assert ours == set(METHODS)
+
+
+@pytest.mark.parametrize("path", sorted(METHODS))
+def test_the_field_of_a_rule_is_a_text_of_the_request(path: str) -> None:
+    rule, message = RULES[path], METHODS[path].input_type
+    if rule.where in (Where.RESOURCE, Where.MODEL, Where.ARTIFACT):
+        assert _field(message, rule.field).type == FieldDescriptor.TYPE_STRING
+    if rule.where is Where.JOB:
+        assert _field(message, "identity.token").type == FieldDescriptor.TYPE_STRING
+
+
+@pytest.mark.parametrize("path", sorted(METHODS))
+def test_what_changes_something_needs_more_than_to_look(path: str) -> None:
+    rule, name = RULES[path], METHODS[path].name
+    if rule.where in (Where.OWN, Where.JOB, Where.OPEN, Where.NOWHERE):
+        return
+    writes = not name.startswith(READS) or name in ("RepositoryModelLoad", "RepositoryModelUnload")
+    assert rule.changes is writes
+    assert rule.role >= (Role.EDITOR if writes else Role.VIEWER)
+
+
+def test_only_probes_and_what_asks_itself_is_open() -> None:
+    open_ones = {path for path, rule in RULES.items() if rule.where in (Where.OPEN, Where.OWN)}
+    fleet = {path for path in RULES if path.startswith("/modelyard.serving.v1.FleetService/")}
+    assert open_ones == fleet | {f"/inference.GRPCInferenceService/Server{what}" for what in ("Live", "Ready")}
+
+
+def test_every_path_of_rest_has_a_rule() -> None:
+    from modelyard.serving.rpc.rest import ROUTES
+
+    for method, pattern, _ in ROUTES:
+        example = re.sub(r"\(\?P<(\w+)>\[\^/\]\*\)", r"some", pattern.pattern)
+        example = example.replace("(?:/versions/some)?", "/versions/some").replace("(system|cuda)", "cuda").replace("[^/]*", "x")
+        example = re.sub(r"\((/[^)]*)\)\?", r"\1", example)
+        assert http_rule(method, example) is not None, (method, example)
+
+
+def test_paths_give_the_model() -> None:
+    found = http_rule("POST", "/v2/models/flowers/versions/3/infer")
+    assert found is not None
+    assert found[1] == "flowers"
+    assert http_rule("HEAD", "/v2/models/flowers/ready/") is not None
+    assert http_rule("GET", "/v2/models/flowers/secret") is None
+    assert http_rule("GET", "/v2/models//infer") is None
+
+
+def test_models_are_endpoints() -> None:
+    assert endpoint_of_model("flowers") == ("default", "projects/default/endpoints/flowers")
+    assert endpoint_of_model("shop.flowers") == ("shop", "projects/shop/endpoints/flowers")
+
+
+def test_a_rule_asks_for_a_name_by_default() -> None:
+    assert Rule(Role.VIEWER).field == "name"
+
+
+def _field(message: Descriptor, path: str) -> FieldDescriptor:
+    *parents, last = path.split(".")
+    for parent in parents:
+        found = message.fields_by_name[parent].message_type
+        assert found is not None
+        message = found
+    return message.fields_by_name[last]
