@@ -20,6 +20,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import modelyard
 from modelyard import embedded
+from modelyard.client import Access
+from modelyard.client.channels import open_channel
 
 SEEDS = 12
 ELSEWHERE = ("modelyard.agent.v1.MeasureService",)
@@ -61,7 +63,7 @@ METHODS = methods()
 @pytest.fixture(scope="module")
 def channel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[grpc.Channel]:
     running = embedded.start(tmp_path_factory.mktemp("fuzzed"))
-    with grpc.insecure_channel(running.address) as made:
+    with open_channel(running.address, Access(token=running.token)) as made:
         yield made
     running.stop()
 

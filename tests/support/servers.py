@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from modelyard.client import Addresses, Client
+from modelyard.client.access import TOKEN_FILE, remember_token
 
 SERVICES = ("dataset", "trainer", "exporter", "evaluator", "serving", "pipeline")
 READY_S = 60.0
@@ -31,6 +32,8 @@ class Process:
 
     def __init__(self, module: str, port: int, environment: Mapping[str, str], log: Path) -> None:
         self.address = f"127.0.0.1:{port}"
+        self.token_file: Path | None = None
+        """Of an embedded server: clients of this process show it, once the server is ready."""
         self._log = log
         with log.open("ab") as output:
             self.process = subprocess.Popen(
@@ -71,6 +74,8 @@ class Process:
                 assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{self.log_tail()}"
                 with contextlib.suppress(grpc.RpcError):
                     if health.Check(health_pb2.HealthCheckRequest(), timeout=1).status == health_pb2.HealthCheckResponse.SERVING:
+                        if self.token_file is not None and self.token_file.exists():
+                            remember_token(self.address, self.token_file.read_text().strip())
                         return time.monotonic() - start
                 time.sleep(0.05)
         raise AssertionError(f"not ready after {within_s} s:\n{self.log_tail()}")
@@ -78,7 +83,9 @@ class Process:
 
 def start_embedded(data_dir: Path, log: Path, environment: Mapping[str, str] | None = None) -> Process:
     """The embedded server on a free port; not waited for."""
-    return Process("modelyard.embedded", free_port(), {"MODELYARD_DATA_DIR": str(data_dir), **(environment or {})}, log)
+    process = Process("modelyard.embedded", free_port(), {"MODELYARD_DATA_DIR": str(data_dir), **(environment or {})}, log)
+    process.token_file = data_dir / TOKEN_FILE
+    return process
 
 
 class Apart:

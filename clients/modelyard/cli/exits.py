@@ -60,6 +60,11 @@ OPTIONS: Final = {
     "at": "--at",
 }
 HINTS: Final = {
+    "NO_TOKEN": "say who you are with --token, or MODELYARD_TOKEN; for your own server with its --data-dir",
+    "TOKEN_INVALID": "the server does not know this token (--token, MODELYARD_TOKEN); ask who runs it for another",
+    "TOKEN_EXPIRED": "get a new token, and give it with --token or MODELYARD_TOKEN",
+    "NOT_ALLOWED": "ask an admin of the project for the role that the message names",
+    "TOKEN_IN_CLEAR": "name the authority of the server's certificate with --ca",
     "NO_CONNECTION": "start a server with `modelyard up`, or leave out --server and one is started for the command",
     "PORT_TAKEN": "give another --port, or use the server that has it with --server",
     "NO_SERVICES": "install it with `pip install 'modelyard[all]'`, or name a running server with --server HOST:PORT",

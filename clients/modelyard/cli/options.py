@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Final, get_type_hints
 
@@ -15,6 +15,27 @@ Server = Annotated[
     typer.Option(
         "--server", metavar="HOST:PORT", envvar="MODELYARD_SERVER", help="Server to use, instead of one for this command."
     ),
+]
+Token = Annotated[
+    str,
+    typer.Option(
+        "--token",
+        metavar="TOKEN",
+        envvar="MODELYARD_TOKEN",
+        show_envvar=True,
+        help="Who you are, to the server. Not needed for your own.",
+    ),
+]
+Ca = Annotated[
+    Path | None,
+    typer.Option("--ca", metavar="FILE", envvar="MODELYARD_CA", help="PEM file with the authority of the server's certificate."),
+]
+Cert = Annotated[
+    Path | None,
+    typer.Option("--cert", metavar="FILE", envvar="MODELYARD_CERTIFICATE", help="PEM file with your certificate (mutual TLS)."),
+]
+Key = Annotated[
+    Path | None, typer.Option("--cert-key", metavar="FILE", envvar="MODELYARD_KEY", help="PEM file with your certificate's key.")
 ]
 DataDir = Annotated[
     Path,
@@ -36,6 +57,10 @@ class Common:
     project: str
     json: bool
     debug: bool
+    token: str = field(default="", repr=False)
+    ca: Path | None = None
+    cert: Path | None = None
+    cert_key: Path | None = None
 
 
 def with_common(command: Callable[..., None]) -> Callable[..., None]:
@@ -51,6 +76,10 @@ def with_common(command: Callable[..., None]) -> Callable[..., None]:
         _option("project", Project, "default"),
         _option("json", Json, False),
         _option("debug", Debug, False),
+        _option("token", Token, ""),
+        _option("ca", Ca, None),
+        _option("cert", Cert, None),
+        _option("cert_key", Key, None),
     ]
 
     def run(**values: Any) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from modelyard.cli.options import Common
-from modelyard.client import Client, FailedPrecondition, InvalidArgument, Violation
+from modelyard.client import Access, Client, FailedPrecondition, InvalidArgument, Violation
+from modelyard.client.access import token_in
 
 # A server that is there answers at once; one that restarts gets this long.
 PATIENCE_S: Final = 5.0
@@ -45,11 +47,17 @@ def session(common: Common) -> Iterator[Session]:
     else:
         address, running = _own_server(common)
     try:
-        with Client(address, project=common.project, patience_s=PATIENCE_S) as client:
+        with Client(address, project=common.project, patience_s=PATIENCE_S, access=access_of(common, address)) as client:
             yield Session(client, common, embedded=running is not None)
     finally:
         if running is not None:
             _stop(running)
+
+
+def access_of(common: Common, address: str) -> Access:
+    """What the options say; without a token the user's own, for the server that has the data folder."""
+    given = Access(common.token, common.ca, common.cert, common.cert_key, os.environ.get("MODELYARD_SERVER_NAME", ""))
+    return given if given.token else replace(given, token=token_in(common.data_dir, address))
 
 
 def _own_server(common: Common) -> tuple[str, Any]:
@@ -87,7 +95,7 @@ def usable(data_dir: Path) -> None:
 def checked_address(server: str) -> str:
     """InvalidArgument when a server is not given as host and port."""
     if ":" not in server:
-        message = f"server is {server!r}; give HOST:PORT, such as 127.0.0.1:8970"
+        message = f"server is {server!r}; give HOST:PORT, such as 127.0.0.1:8970, or https://HOST:PORT"
         violations = (Violation("server", message),)
         raise InvalidArgument(message, reason="INVALID_ADDRESS", values={"server": server}, violations=violations)
     return server

@@ -85,9 +85,9 @@ class AuditLog:
         if self._thread is None:
             self._begin()
 
-    def wants(self, rule: Rule | None, code: str) -> bool:
-        """Whether a call belongs into the log."""
-        return code in REFUSED or (rule is not None and rule.changes)
+    def wants(self, rule: Rule | None, code: str, reason: str) -> bool:
+        """Whether a call belongs into the log. A flood of guesses does not: its beginning is there already."""
+        return code in REFUSED or (rule is not None and rule.changes and reason != "TOO_MANY_ATTEMPTS")
 
     def page(
         self, project: str, *, principal: str = "", refused: bool = False, page_size: int = 0, page_token: str = ""

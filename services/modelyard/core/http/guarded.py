@@ -193,5 +193,5 @@ def note(
 ) -> None:
     """A refusal, for the audit log."""
     code = status_code(error).name
-    if audit.wants(rule, code):
+    if audit.wants(rule, code, error.reason):
         audit.note(principal, path, "", peer, code, error.reason, request_id)

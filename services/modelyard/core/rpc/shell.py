@@ -111,7 +111,7 @@ class Gate:
 
     def note(self, code: str, reason: str, request_id: str, context: Any) -> None:
         """The call has ended."""
-        if self._audit is not None and self._audit.wants(self._rule, code):
+        if self._audit is not None and self._audit.wants(self._rule, code, reason):
             self._audit.note(self._principal, self._method, self._resource, context.peer(), code, reason, request_id)
 
 

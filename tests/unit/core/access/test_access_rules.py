@@ -1,32 +1,17 @@
-"""The table of methods against the contracts: a new method without a rule, or a rule that names a field that is not there, fails."""
+"""The table of methods against the contracts: a method without a rule fails, and a rule that names a field that is not there."""
 
 from __future__ import annotations
 
-import importlib
 import re
-from pathlib import Path
 
 import pytest
-from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from modelyard.core.access.principal import Role
 from modelyard.core.access.rules import RULES, Rule, Where, endpoint_of_model, http_rule
+from tests.support.contracts import every_method
 
-SERVICES = Path(importlib.import_module("modelyard.core").__file__ or "").parents[2]
-# What another process serves, with a token of its own (modelyard.runtime.agent).
-ELSEWHERE = {"modelyard.agent.v1.MeasureService"}
 READS = ("Get", "List", "Watch", "Suggest", "Download", "Server", "Model", "Repository", "System", "Cuda", "Trace", "Log")
-
-
-def every_method() -> dict[str, MethodDescriptor]:
-    """The methods of all contracts, by path."""
-    found = {}
-    for file in sorted(SERVICES.rglob("*_pb2.py")):
-        module = importlib.import_module(".".join(file.relative_to(SERVICES).with_suffix("").parts))
-        for service in module.DESCRIPTOR.services_by_name.values():
-            if service.full_name not in ELSEWHERE:
-                found |= {f"/{service.full_name}/{method.name}": method for method in service.methods}
-    return found
 
 
 METHODS = every_method()
