@@ -47,8 +47,8 @@ async def _serve(settings: FollowerSettings, loader: ClosableLoader, on_listenin
     registry, loop, ready = Registry(), asyncio.get_running_loop(), asyncio.Event()
     folder = settings.data_dir / FOLDER
     token = pod_token(settings)
-    link = FleetLink(open_channel(settings.follow_address), settings.follow_address, token)
-    nearby = FleetLink(open_channel(settings.follow_cache), settings.follow_cache, token) if settings.follow_cache else None
+    link = FleetLink(open_channel(settings.follow_address, settings.tls_ca), settings.follow_address, token)
+    nearby = _nearby(settings, token)
     sources = [source for source in (nearby, link) if source is not None]
     cache = FileBundleCache(folder, sources, settings.cache_mib << 20, settings.download_kib_s << 10)
     staging = Staging(cache, FollowedPassports(settings.passport_trusted_keys), loader, registry)
@@ -90,6 +90,12 @@ async def _serve(settings: FollowerSettings, loader: ClosableLoader, on_listenin
     if nearby is not None:
         nearby.close()
     await asyncio.to_thread(registry.close)
+
+
+def _nearby(settings: FollowerSettings, token: Callable[[], str]) -> FleetLink | None:
+    """The cache of this node, where there is one."""
+    address = settings.follow_cache
+    return FleetLink(open_channel(address, settings.tls_ca), address, token) if address else None
 
 
 def pod_subject(settings: FollowerSettings) -> str:

@@ -103,6 +103,8 @@ _SERVICES: Final[Mapping[str, Mapping[str, Rule]]] = {
         **_job("DatasetVersion", "DatasetVersions", EDIT),
         "DeleteDatasetVersion": _change(EDIT),
         "ListExamples": _list,
+        "DiffDatasetVersions": _read,
+        "ListExampleChanges": _list,
         **_job("DatasetExport", "DatasetExports", EDIT),
     },
     "modelyard.trainer.v1.TrainerService": {

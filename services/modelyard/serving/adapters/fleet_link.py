@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import grpc
 from google.protobuf.message import DecodeError
 from google.rpc import status_pb2
 
+from modelyard.client.access import Access
+from modelyard.client.channels import bare_channel
 from modelyard.core.errors import ModelyardError, Unavailable
 from modelyard.core.jobs.convert import error_document
 from modelyard.core.rpc.status import exception_of
@@ -93,8 +96,8 @@ class FleetLink:
         return Unavailable("NO_CONNECTION", f"nobody answers at {self._address}: {what}", address=self._address)
 
 
-def open_channel(address: str) -> Any:
-    """A channel to the centre, kept alive so that a dead connection is found out."""
+def open_channel(address: str, ca: Path | None = None) -> Any:
+    """A channel to the centre, kept alive so that a dead connection is found out. TLS where it says so, or with `ca`."""
     options = [
         ("grpc.max_receive_message_length", 128 << 20),
         ("grpc.max_send_message_length", 64 << 20),
@@ -104,6 +107,5 @@ def open_channel(address: str) -> Any:
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 15_000),
         ("grpc.enable_retries", 0),
-        ("grpc.enable_http_proxy", 0 if address.rpartition(":")[0].strip("[]") in ("localhost", "127.0.0.1", "::1") else 1),
     ]
-    return grpc.insecure_channel(address, options)
+    return bare_channel(address, Access(ca=ca), options)
