@@ -514,7 +514,7 @@ class Target(_message.Message):
     threads: _builtins.int
     """Threads one answer may use; 0: all."""
     agent: _builtins.str
-    """host:port of a measuring agent (python -m modelyard.runtime.agent) on the device. Empty: this machine when `local`, else nowhere."""
+    """host:port, or https://host:port, of a measuring agent (python -m modelyard.runtime.agent) on the device. Empty: this machine when `local`, else nowhere."""
     local: _builtins.bool
     """Whether this machine is that hardware."""
     predefined: _builtins.bool
