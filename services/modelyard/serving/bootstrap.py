@@ -21,6 +21,7 @@ from modelyard.serving.handlers.fleet_access import FleetAccess
 from modelyard.serving.handlers.fleet_states import FleetStates
 from modelyard.serving.handlers.registry import Registry
 from modelyard.serving.handlers.repository import deployed_models
+from modelyard.serving.pods import pod_versions
 from modelyard.serving.ports import Exports, Gates, Passports
 from modelyard.serving.rpc.fleet_servicer import FleetServicer
 from modelyard.serving.rpc.servicer import ServingServicer
@@ -46,19 +47,31 @@ def build(
         trusted_keys(settings.passport_trusted_keys)  # a file that is no key is told when the service starts
     registry, client = Registry(), cache(platform.client)
     loader = loader or model_loader(settings)
+    store, keys = SqlEndpointStore(platform.engine, platform.resources), fleet_keys(settings)
+    pods = pod_versions(
+        settings, store, fleet_access(keys), lambda: keys.signing.public.pem, lambda: platform.own_address["address"]
+    )
     deployer = Deployer(
-        store=SqlEndpointStore(platform.engine, platform.resources),
+        store=store,
         exports=exports or ClientExports(client, platform.artifacts),
         gates=gates or ClientGates(client),
         passports=passports or StoredPassports(client, platform.artifacts, settings.trusted_keys_place()),
         loader=loader,
         registry=registry,
+        pods=pods,
     )
     background = Background(deployer, settings.reconcile_s, settings.retry_failed_s)
     plane = data_plane(registry, deployed_models(deployer), settings.max_batch_size, 4 * settings.max_message_bytes)
 
+    def start() -> None:
+        if pods is not None:
+            pods.start()
+        background.start()
+
     def stop() -> None:
         background.stop()
+        if pods is not None:
+            pods.close()
         loader.close()
 
     mounts = [
@@ -69,7 +82,7 @@ def build(
         fleet_mount(platform, settings, deployer),
         plane.mount,
     ]
-    return Service("serving", mounts, start=background.start, stop=stop, natives=plane.natives, http=plane.http)
+    return Service("serving", mounts, start=start, stop=stop, natives=plane.natives, http=plane.http)
 
 
 def fleet_keys(settings: ServingSettings) -> FleetKeys:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from google.protobuf import field_mask_pb2
@@ -29,13 +29,20 @@ class Endpoints(Resource):
         display_name: str = "",
         sticky_header: str = "",
         rollback_policy: serving_pb2.RollbackPolicy | None = None,
+        placements: Iterable[serving_pb2.Placement] = (),
         request_id: str = "",
     ) -> serving_pb2.Endpoint:
-        """Creates an endpoint that serves nothing yet. AlreadyExists when the id is taken."""
+        """Creates an endpoint that serves nothing yet. AlreadyExists when the id is taken.
+
+        placements: its pods, where the service has versions live in pods.
+        """
         request = serving_service_pb2.CreateEndpointRequest(
             parent=self.names.parent,
             endpoint=serving_pb2.Endpoint(
-                display_name=display_name, sticky_header=sticky_header, rollback_policy=rollback_policy
+                display_name=display_name,
+                sticky_header=sticky_header,
+                rollback_policy=rollback_policy,
+                placements=placements,
             ),
             endpoint_id=endpoint_id,
             request_id=request_id or new_request_id(),
@@ -62,12 +69,15 @@ class Endpoints(Resource):
         no_shadow: bool = False,
         rollback_policy: serving_pb2.RollbackPolicy | None = None,
         sticky_header: str | None = None,
+        placements: Iterable[serving_pb2.Placement] | None = None,
         etag: str = "",
     ) -> serving_pb2.Endpoint:
         """Changes what is given, all of it in one step; the rest stays. Aborted when `etag` is set and old.
 
         traffic: percent by version, 100 in all; empty: the champion answers. labels: version by label, all there shall be.
+        placements: its pods, all there shall be.
         """
+        placed = None if placements is None else list(placements)
         changed = serving_pb2.Endpoint(
             name=self.names.endpoint(endpoint),
             display_name=display_name or "",
@@ -76,6 +86,7 @@ class Endpoints(Resource):
             shadow=shadow,
             rollback_policy=rollback_policy,
             sticky_header=sticky_header or "",
+            placements=placed,
             etag=etag,
         )
         given = {
@@ -85,6 +96,7 @@ class Endpoints(Resource):
             "shadow": shadow if not no_shadow else "",
             "rollback_policy": rollback_policy,
             "sticky_header": sticky_header,
+            "placements": placed,
         }
         mask = field_mask_pb2.FieldMask(paths=[path for path, value in given.items() if value is not None])
         request = serving_service_pb2.UpdateEndpointRequest(endpoint=changed, update_mask=mask)

@@ -44,12 +44,17 @@ class FleetStates:
     def _models(self, subject: str) -> tuple[DesiredModel, ...]:
         ids = ENDPOINT_TARGET.parse(subject, "subject")
         endpoint = self.store.get(ENDPOINT.format(ids["project"], ids["endpoint"]))
-        deployments = oldest_first(self.store.deployments(endpoint.name))
+        deployments = oldest_first(self._deployments(endpoint.name))
         return (endpoint_state(endpoint, [self._version(deployment) for deployment in deployments if deployment.passport]),)
 
     def _blobs(self, subject: str) -> Iterable[Blob]:
         ids = ENDPOINT_TARGET.parse(subject, "subject")
-        return [each.artifact for each in self.store.deployments(ENDPOINT.format(ids["project"], ids["endpoint"]))]
+        return [each.artifact for each in self._deployments(ENDPOINT.format(ids["project"], ids["endpoint"]))]
+
+    def _deployments(self, endpoint: str) -> list[Deployment]:
+        """What is deployed, and what is staged: pods hold a version before anybody is sent to it."""
+        staged = {each.name: each for each in self.store.staged(endpoint)}
+        return list({**staged, **{each.name: each for each in self.store.deployments(endpoint)}}.values())
 
     def _version(self, deployment: Deployment) -> DesiredVersion:
         passport = self.bundles.passport(deployment.passport) if deployment.passport else b""
