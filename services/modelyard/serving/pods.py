@@ -86,7 +86,7 @@ def _entries(path: Path) -> Sequence[Any]:
 
 
 def _kubernetes(settings: ServingSettings, access: FleetAccess, state_keys: Callable[[], bytes]) -> PodFleet:
-    from modelyard.core.jobs.kubernetes_api import connect, parse_owner
+    from modelyard.serving.adapters.cluster_objects import connect, parse_owner
     from modelyard.serving.adapters.pods_kubernetes import KubernetesFleet
 
     targets = read_targets(settings.serving_targets)

@@ -6,13 +6,15 @@ from typing import Annotated
 
 import typer
 
-from modelyard.cli.commands import endpoint_settings, endpoint_traffic
+from modelyard.cli.commands import endpoint_pods, endpoint_settings, endpoint_traffic
 from modelyard.cli.options import Common, new_app, with_common
 
 app = new_app(
-    "List, show, set, traffic, label, shadow, rollback, history, stats, delete, events.\n\n\b\nExample: modelyard endpoint list"
+    "List, show, set, scale, traffic, label, shadow, rollback, history, stats, delete, events.\n\n\b\n"
+    "Example: modelyard endpoint list"
 )
-app.registered_commands += endpoint_traffic.app.registered_commands + endpoint_settings.app.registered_commands
+for part in (endpoint_traffic, endpoint_settings, endpoint_pods):
+    app.registered_commands += part.app.registered_commands
 
 Name = Annotated[str, typer.Argument(metavar="ENDPOINT", help="The endpoint's name.")]
 
@@ -69,6 +71,7 @@ def show(common: Common, endpoint: Name) -> None:
     ]
     print()
     print_table(("version", "share", "", "state", "labels", "model version", "sha256", "deployed", "error"), rows)
+    endpoint_pods.show_pods(found)
 
 
 @app.command("delete")

@@ -54,7 +54,7 @@ def _state(document: Document) -> PodState:
         return PodState.ENDING
     if _condition(document, "Ready").get("status") == "True":
         return PodState.READY
-    return PodState.RUNNING if _container(document).get("state", {}).get("running") else PodState.PENDING
+    return PodState.RUNNING if "running" in _container(document).get("state", {}) else PodState.PENDING
 
 
 def _message(document: Document) -> str:
@@ -76,7 +76,7 @@ def _message(document: Document) -> str:
         last = f"{ended.get('reason', 'Error')} (exit status {ended.get('exitCode', '?')})"
         said = str(ended.get("message", "")).strip().splitlines()
         return f"its process ended: {last}" + (f": {said[-1]}" if said else "")
-    if container.get("state", {}).get("running"):
+    if "running" in container.get("state", {}):
         return "it fetches, loads and checks its versions"
     return "its container is being made"
 

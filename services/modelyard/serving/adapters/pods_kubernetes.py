@@ -17,7 +17,7 @@ from typing import Final
 import structlog
 
 from modelyard.core.errors import FailedPrecondition, ModelyardError, Unavailable
-from modelyard.core.jobs.kubernetes_api import ApiError, ClusterApi, Document, parse_owner
+from modelyard.serving.adapters.cluster_objects import ApiError, ClusterApi, Document, parse_owner
 from modelyard.serving.adapters.pod_manifests import (
     PORT,
     SELECTOR,

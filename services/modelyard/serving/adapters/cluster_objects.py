@@ -157,7 +157,7 @@ def connect(namespace: str = "") -> ClusterApi:
     try:
         from kubernetes import client, config
     except ImportError as error:
-        message = "MODELYARD_RUNNER is kubernetes, which needs the package kubernetes: install modelyard[kubernetes]"
+        message = "MODELYARD_SERVING_PODS is kubernetes, which needs the package kubernetes: install modelyard[kubernetes]"
         raise FailedPrecondition("KUBERNETES_NOT_INSTALLED", message) from error
     settings = client.Configuration()
     try:
@@ -177,8 +177,8 @@ def parse_owner(text: str) -> tuple[str, str, str]:
     group, _, rest = text.rpartition("/")
     group, _, kind = group.rpartition("/")
     if not group or not kind or not rest or group.count("/") > 1:
-        message = f"MODELYARD_RUNNER_OWNER is {text!r}; it must be apps/v1/Deployment/NAME or v1/ConfigMap/NAME"
-        raise InvalidArgument("BAD_OWNER", message, field="runner_owner", value=text)
+        message = f"MODELYARD_PODS_OWNER is {text!r}; it must be apps/v1/Deployment/NAME or v1/ConfigMap/NAME"
+        raise InvalidArgument("BAD_OWNER", message, field="pods_owner", value=text)
     return group, kind, rest
 
 
