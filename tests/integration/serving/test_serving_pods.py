@@ -1,4 +1,4 @@
-"""The serving service with versions in pods that follow it, as processes of this machine: deployed, shared out, switched, lost."""
+"""The serving service with versions in pods that follow it, here processes: deployed, shared out, switched, lost."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,22 +16,33 @@ from modelyard.client import Client, ModelyardClientError
 from modelyard.serving.v1 import serving_pb2
 from tests.support.bundles import mlp_bundle, spoil_vectors
 from tests.support.pod_servers import LIGHT
-from tests.support.serving_process import Served, server, wait_for
+from tests.support.serving_process import Served, Server, server, wait_for
 
 READY = serving_pb2.EndpointPod.STATE_READY
 
 
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Client]]:
+    """A server whose versions live in pods, with exports of three versions; the third does not answer as it should."""
+    folder = tmp_path_factory.mktemp("pods")
+    bundles = [mlp_bundle(folder / f"{number}.zip", seed=number) for number in (1, 2)]
+    bundles.append(spoil_vectors(folder / "3.zip", bundles[0]))
+    settings: dict[str, Any] = {"serving_pods": "process", "pods_ready_s": 60, "isolation": "none"}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in LIGHT.items():
+            patch.setenv(name, value)
+        with server(folder / "data", bundles, **settings) as made, Client(made.address) as client:
+            yield made, client
+
+
 @pytest.fixture
-def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
-    """A server whose versions live in two pods, with exports of three versions; the third does not answer as it should."""
-    for name, value in LIGHT.items():
-        monkeypatch.setenv(name, value)
-    bundles = [mlp_bundle(tmp_path / f"{number}.zip", seed=number) for number in (1, 2)]
-    bundles.append(spoil_vectors(tmp_path / "3.zip", bundles[0]))
-    with server(tmp_path / "data", bundles, serving_pods="process", pods_ready_s=60, isolation="none") as made:
-        with Client(made.address) as client:
-            client.endpoints.create_endpoint("mlp", placements=[serving_pb2.Placement(target="cpu", min_replicas=2)])
-            yield Served(made, client, "mlp")
+def served(world: tuple[Server, Client], request: pytest.FixtureRequest) -> Iterator[Served]:
+    """An endpoint of two pods."""
+    made, client = world
+    name = "e" + str(abs(hash(request.node.name)))[:8]
+    client.endpoints.create_endpoint(name, placements=[serving_pb2.Placement(target="cpu", min_replicas=2)])
+    yield Served(made, client, name)
+    client.endpoints.delete_endpoint(name)
 
 
 def _pods(served: Served) -> list[serving_pb2.EndpointPod]:
@@ -59,9 +71,9 @@ def test_a_canary_gets_its_share_and_is_promoted_and_rolled_back_under_load(serv
         ended = time.time()
         os.kill(_follower_pids(served)[0], signal.SIGKILL)
         time.sleep(1)
-        served.client.endpoints.update_endpoint("mlp", traffic={"V002": 100})
+        served.client.endpoints.update_endpoint(served.endpoint, traffic={"V002": 100})
         time.sleep(1)
-        served.client.endpoints.rollback_endpoint("mlp")
+        served.client.endpoints.rollback_endpoint(served.endpoint)
         wait_for(lambda: len(_pods(served)) == 2)
         asked = callers.stop()
     assert not [one.error for one in asked if one.error]
@@ -71,7 +83,7 @@ def test_a_canary_gets_its_share_and_is_promoted_and_rolled_back_under_load(serv
     assert total > 300
     assert abs(during["V002"] - 0.1 * total) < spread
     assert served.shares() == {"V001": 90, "V002": 10}
-    figures = served.client.endpoints.get_deployment_statistics("mlp/V001")
+    figures = served.client.endpoints.get_deployment_statistics(f"{served.endpoint}/V001")
     assert figures.successes > 0
     assert figures.executions > 0
     assert figures.failures == 0
@@ -90,11 +102,11 @@ def test_a_version_that_fails_its_golden_requests_in_a_pod_changes_nothing(serve
 
 def test_pods_go_with_their_last_version_and_their_number_can_be_changed(served: Served) -> None:
     served.deploy(1)
-    served.client.endpoints.update_endpoint("mlp", placements=[serving_pb2.Placement(target="cpu", min_replicas=1)])
+    served.client.endpoints.update_endpoint(served.endpoint, placements=[serving_pb2.Placement(target="cpu", min_replicas=1)])
     wait_for(lambda: len(_pods(served)) == 1)
     assert [(each.target, each.wanted) for each in served.get().placement_statuses] == [("cpu", 1)]
-    served.client.endpoints.delete_deployment("mlp/V001")
+    served.client.endpoints.delete_deployment(f"{served.endpoint}/V001")
     wait_for(lambda: not served.get().pods)
     with pytest.raises(ModelyardClientError) as caught:
-        served.client.endpoints.update_endpoint("mlp", placements=[serving_pb2.Placement(target="moon")])
+        served.client.endpoints.update_endpoint(served.endpoint, placements=[serving_pb2.Placement(target="moon")])
     assert caught.value.reason == "BAD_PLACEMENT"
