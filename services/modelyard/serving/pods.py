@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
+import ssl
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import cattrs
-import grpc
+import structlog
 
+from modelyard.client.access import Access
+from modelyard.client.channels import authorization, bare_channel
 from modelyard.core.errors import InvalidArgument
+from modelyard.core.platform import access_of
 from modelyard.serving.adapters.pod_connections import Line
 from modelyard.serving.adapters.pod_manifests import USUAL_TARGETS, PodShape, Target
 from modelyard.serving.adapters.pod_probe import GrpcPodProbe
@@ -24,9 +30,16 @@ from modelyard.serving.handlers.pod_board import PodBoard, PodTimes
 from modelyard.serving.ports import EndpointStore, PodFleet
 from modelyard.serving.settings import ServingSettings
 
-NOT_FOR_PODS: Final = ("SERVING_", "PODS_", "DATABASE_", "S3_", "ARTIFACTS_", "TLS_", "WORKER_", "RUNNER", "METRICS_", "FLEET_")
-"""Settings of the service that its pods must not have, after MODELYARD_."""
-NOT_ALIKE: Final = ("HOST", "PORT", "DATA_DIR", "FLAVORS")
+log = structlog.get_logger()
+
+ALIKE: Final = (
+    *("ISOLATION", "DEVICE", "INFERENCE_THREADS", "INTRA_OP_THREADS", "INFERENCE_QUEUE", "EXECUTION_TIMEOUT_S"),
+    *("MODEL_MEMORY_MIB", "MAX_BATCH_SIZE", "MAX_MESSAGE_BYTES", "MAX_CONNECTIONS", "IDLE_S", "DRAIN_S"),
+    *("LOG_FORMAT", "LOG_LEVEL", "TRACING_ENDPOINT", "TRACING_SHARE"),
+)
+"""Settings that pods have alike with the service: how models are run, who may call, what is logged. No secret is among them."""
+POD_NAME: Final = "serving-pod.modelyard.internal"
+"""Whom the certificate of pods names: they have no address that lasts."""
 
 
 def pod_versions(
@@ -48,8 +61,16 @@ def pod_versions(
     else:
         fleet = ProcessFleet(settings.data_dir / "pods", _process_command(access, state_keys, own_address))
     times = PodTimes(settings.pods_hold_s, settings.pods_cold_start_s, settings.pods_ready_s)
-    board = PodBoard(fleet, GrpcPodProbe(_open_channel), times)
-    line = Line(most_bytes=settings.max_message_bytes)
+    in_cluster = settings.serving_pods == "kubernetes"
+    access_to_pods = replace(access_of(settings), server_name=POD_NAME) if in_cluster else Access()
+    secured = in_cluster and bool(settings.pods_tls_secret)
+    board = PodBoard(fleet, GrpcPodProbe(partial(_open_channel, access_to_pods, secured), authorization(access_to_pods)), times)
+    line = Line(
+        tls=_context(access_to_pods) if secured else None,
+        server_name=POD_NAME if secured else "",
+        metadata=tuple((key.encode(), value.encode()) for key, value in authorization(access_to_pods)),
+        most_bytes=settings.max_message_bytes,
+    )
     return PodVersions(store, board, line, RemoteLimits(settings.inference_queue))
 
 
@@ -97,11 +118,16 @@ def _kubernetes(settings: ServingSettings, access: FleetAccess, state_keys: Call
             raise InvalidArgument("NO_" + name.upper(), message, field=name)
     if settings.pods_owner:
         parse_owner(settings.pods_owner)
+    known = bool(settings.pods_tls_secret or settings.service_token.get_secret_value())
+    asks = settings.auth == "token" and known
+    if settings.auth == "token" and not known:
+        log.warning("serving pods cannot tell who calls them: set MODELYARD_PODS_TLS_SECRET or MODELYARD_SERVICE_TOKEN")
     shape = PodShape(
         image=settings.serving_image,
         address=settings.pods_address,
         node_cache=settings.pods_node_cache,
-        environment=_alike(os.environ),
+        environment={**_alike(os.environ), "MODELYARD_AUTH": "token" if asks else "none"},
+        service_token=settings.service_token.get_secret_value(),
         tls_secret=settings.pods_tls_secret,
         pull_secrets=_names(settings.pods_pull_secrets),
         pull_policy=settings.pods_pull_policy,
@@ -132,19 +158,26 @@ def _process_command(
 
 
 def _alike(environment: Mapping[str, str]) -> dict[str, str]:
-    """What pods have alike with the service: how models are run, who may call, how is logged."""
-    found = {key.removeprefix("MODELYARD_"): value for key, value in environment.items() if key.startswith("MODELYARD_")}
-    mine = {key: value for key, value in found.items() if key not in NOT_ALIKE and not key.startswith(NOT_FOR_PODS)}
-    return {f"MODELYARD_{key}": value for key, value in mine.items() if not key.endswith("_ADDRESS") or key == "TRACING_ENDPOINT"}
+    return {f"MODELYARD_{key}": environment[f"MODELYARD_{key}"] for key in ALIKE if environment.get(f"MODELYARD_{key}")}
 
 
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _open_channel(address: str) -> Any:
+def _open_channel(access: Access, secured: bool, address: str) -> Any:
+    """A channel of which the caller sends the token himself."""
     options = [("grpc.enable_http_proxy", 0), ("grpc.max_receive_message_length", 64 << 20)]
-    return grpc.insecure_channel(address, options)
+    return bare_channel(f"{'https' if secured else 'http'}://{address}", access, options)
+
+
+def _context(access: Access) -> ssl.SSLContext:
+    """What this server trusts of its pods, and shows them of itself."""
+    context = ssl.create_default_context(cafile=str(access.ca) if access.ca is not None else None)
+    context.set_alpn_protocols(["h2"])
+    if access.certificate is not None and access.key is not None:
+        context.load_cert_chain(access.certificate, access.key)
+    return context
 
 
 def _bad_targets(path: Path, why: str) -> InvalidArgument:

@@ -24,7 +24,7 @@ from modelyard.serving.pods import read_targets
 
 ENDPOINT = "projects/default/endpoints/flowers"
 SHAPE = PodShape(
-    "registry/serving:1", "serving:8001", node_cache="cache:8002", owner={"kind": "Deployment", "name": "s", "uid": "u"}
+    "registry/serving:1", "serving:8970", node_cache="cache:8002", owner={"kind": "Deployment", "name": "s", "uid": "u"}
 )
 
 
@@ -59,16 +59,15 @@ def test_pods_are_replaced_one_more_never_one_less_and_end_in_peace() -> None:
     assert manifest["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
     spec = manifest["spec"]["template"]["spec"]
     container = spec["containers"][0]
-    assert container["readinessProbe"]["httpGet"] == {"path": "/v2/health/ready", "port": "grpc", "scheme": "HTTP"}
+    assert container["readinessProbe"]["grpc"] == {"port": 8971}
     assert "sleep(5)" in container["lifecycle"]["preStop"]["exec"]["command"][-1]
     assert spec["terminationGracePeriodSeconds"] >= 5 + 10
     assert manifest["metadata"]["ownerReferences"][0]["uid"] == "u"
 
 
-def test_tls_goes_to_the_pod_and_its_probes() -> None:
-    spec = pod_spec(Placement("cpu"), PodShape("i", "serving:8001", tls_secret="pods-tls"))
+def test_tls_goes_to_the_pod() -> None:
+    spec = pod_spec(Placement("cpu"), PodShape("i", "serving:8970", tls_secret="pods-tls"))
     container = spec["containers"][0]
-    assert container["readinessProbe"]["httpGet"]["scheme"] == "HTTPS"
     environment = {each["name"]: each["value"] for each in container["env"]}
     assert environment["MODELYARD_TLS_CA"] == "/etc/modelyard/tls/ca.crt"
     assert {"name": "tls", "secret": {"secretName": "pods-tls", "defaultMode": 0o440}} in spec["volumes"]
@@ -171,8 +170,8 @@ def test_the_life_of_a_pod() -> None:
     running = {"phase": "Running", "podIP": "10.1.2.3", "containerStatuses": [{"name": "serving", "state": {"running": {}}}]}
     assert pod_of(document(running)).state is PodState.RUNNING
     ready = running | {"conditions": [{"type": "Ready", "status": "True"}]}
-    assert (pod_of(document(ready)).state, pod_of(document(ready)).address) == (PodState.READY, "10.1.2.3:8001")
-    assert pod_of(document(ready | {"podIP": "fd00::1"})).address == "[fd00::1]:8001"
+    assert (pod_of(document(ready)).state, pod_of(document(ready)).address) == (PodState.READY, "10.1.2.3:8970")
+    assert pod_of(document(ready | {"podIP": "fd00::1"})).address == "[fd00::1]:8970"
     assert pod_of(document(ready, deletionTimestamp="now")).state is PodState.ENDING
 
 

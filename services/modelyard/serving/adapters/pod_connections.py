@@ -31,7 +31,7 @@ class Line:
 
     tls: ssl.SSLContext | None = None
     server_name: str = ""
-    metadata: Callable[[], Sequence[Field]] = tuple
+    metadata: Sequence[Field] = ()
     most_bytes: int = 64 << 20
 
 
@@ -168,7 +168,7 @@ class PodConnections:
         if self._closed or self._routes.get(route.pod.address) is not route:
             made.close()
             return
-        route.connection, route.head = made, made.head(MODEL_INFER, line.metadata())
+        route.connection, route.head = made, made.head(MODEL_INFER, line.metadata)
         self._tell()
 
     def _lost(self, route: Route, connection: GrpcConnection) -> None:

@@ -25,11 +25,13 @@ SECRET: Final = f"{PREFIX}/secret"
 COMPONENT: Final = "serving-pod"
 SELECTOR: Final = f"app.kubernetes.io/component={COMPONENT},app.kubernetes.io/managed-by=modelyard"
 CONTAINER: Final = "serving"
-PORT: Final = 8001
-METRICS_PORT: Final = 9001
-DATA: Final = "/data"
+PORT: Final = 8970
+HEALTH_PORT: Final = 8971
+METRICS_PORT: Final = 9090
+DATA: Final = "/var/lib/modelyard"
 TLS: Final = "/etc/modelyard/tls"
 FOLLOW: Final = "/etc/modelyard/follow"
+STATE_KEYS, SERVICE_TOKEN = "state-keys.pem", "service-token"
 PRE_STOP_S: Final = 5
 """Between being taken from the Services and the signal: who is about to call still finds it there."""
 START_S: Final = 600
@@ -84,6 +86,7 @@ class PodShape:
     address: str
     node_cache: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
+    service_token: str = ""
     tls_secret: str = ""
     pull_secrets: Sequence[str] = ()
     pull_policy: str = ""
@@ -122,7 +125,8 @@ def deployment_manifest(order: PodsOrder, shape: PodShape) -> Document:
     """One more pod than wanted while they are replaced, never one less."""
     metadata = _metadata(order, shape) | ({"ownerReferences": [shape.owner]} if shape.owner else {})
     template = _metadata(order, shape)
-    template["annotations"][SECRET] = hashlib.sha256(order.token.encode() + order.state_keys).hexdigest()[:16]
+    secret = "\n".join(f"{key} {value.hex()}" for key, value in _secrets(order, shape).items())
+    template["annotations"][SECRET] = hashlib.sha256(secret.encode()).hexdigest()[:16]
     del template["name"]
     spec = {
         "replicas": order.replicas,
@@ -180,9 +184,13 @@ def _selector(order: PodsOrder) -> dict[str, str]:
 
 
 def _secret(order: PodsOrder, shape: PodShape) -> Document:
-    values = {"token": order.token.encode(), **({"state-keys.pem": order.state_keys} if order.state_keys else {})}
-    data = {key: base64.b64encode(value).decode() for key, value in values.items()}
+    data = {key: base64.b64encode(value).decode() for key, value in _secrets(order, shape).items()}
     return {"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "metadata": _metadata(order, shape), "data": data}
+
+
+def _secrets(order: PodsOrder, shape: PodShape) -> dict[str, bytes]:
+    every = {"token": order.token.encode(), STATE_KEYS: order.state_keys, SERVICE_TOKEN: shape.service_token.encode()}
+    return {key: value for key, value in every.items() if value}
 
 
 def _service(order: PodsOrder, shape: PodShape, *, headless: bool = False) -> Document:
@@ -253,18 +261,25 @@ def _container(order: PodsOrder, shape: PodShape) -> Document:
         {"name": "follow", "mountPath": FOLLOW, "readOnly": True},
     ]
     mounts += [{"name": "tls", "mountPath": TLS, "readOnly": True}] if shape.tls_secret else []
+    name = object_name(order.endpoint, order.placement.target)
+    from_secret = {"name": "MODELYARD_SERVICE_TOKEN", "valueFrom": {"secretKeyRef": {"name": name, "key": SERVICE_TOKEN}}}
+    secret: list[Document] = [from_secret] if shape.service_token else []
     container: Document = {
         "name": CONTAINER,
         "image": order.target.image or shape.image,
-        "command": ["python", "-m", "modelyard.serving", "--follow", shape.address],
-        "env": [{"name": key, "value": value} for key, value in sorted(_environment(order, shape).items())],
-        "ports": [{"name": "grpc", "containerPort": PORT}, {"name": "metrics", "containerPort": METRICS_PORT}],
+        "command": ["python3", "-m", "modelyard.serving", "--follow", shape.address],
+        "env": [{"name": key, "value": value} for key, value in sorted(_environment(order, shape).items())] + secret,
+        "ports": [
+            {"name": "grpc", "containerPort": PORT},
+            {"name": "health", "containerPort": HEALTH_PORT},
+            {"name": "metrics", "containerPort": METRICS_PORT},
+        ],
         "resources": _resources(order),
         "volumeMounts": mounts,
-        "startupProbe": _probe(shape, "live", period=1, failures=START_S),
-        "readinessProbe": _probe(shape, "ready", period=2, failures=2),
-        "livenessProbe": _probe(shape, "live", period=10, failures=6),
-        "lifecycle": {"preStop": {"exec": {"command": ["python", "-c", f"import time; time.sleep({PRE_STOP_S})"]}}},
+        "startupProbe": _probe(period=1, failures=START_S),
+        "readinessProbe": _probe(period=2, failures=2),
+        "livenessProbe": _probe(period=10, failures=6),
+        "lifecycle": {"preStop": {"exec": {"command": ["python3", "-c", f"import time; time.sleep({PRE_STOP_S})"]}}},
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": {
             "allowPrivilegeEscalation": False,
@@ -276,10 +291,9 @@ def _container(order: PodsOrder, shape: PodShape) -> Document:
     return container | ({"imagePullPolicy": shape.pull_policy} if shape.pull_policy else {})
 
 
-def _probe(shape: PodShape, what: str, *, period: int, failures: int) -> Document:
-    """Ready is true once the golden requests of every version that the pod is to hold have passed."""
-    get = {"path": f"/v2/health/{what}", "port": "grpc", "scheme": "HTTPS" if shape.tls_secret else "HTTP"}
-    return {"httpGet": get, "periodSeconds": period, "timeoutSeconds": 3, "failureThreshold": failures}
+def _probe(*, period: int, failures: int) -> Document:
+    """Serving is said once the golden requests of every version that the pod is to hold have passed. On the port without TLS."""
+    return {"grpc": {"port": HEALTH_PORT}, "periodSeconds": period, "timeoutSeconds": 3, "failureThreshold": failures}
 
 
 def _environment(order: PodsOrder, shape: PodShape) -> dict[str, str]:
@@ -292,6 +306,7 @@ def _environment(order: PodsOrder, shape: PodShape) -> dict[str, str]:
         "MODELYARD_DATA_DIR": DATA,
         "MODELYARD_HOST": "0.0.0.0",  # noqa: S104  a pod's own network
         "MODELYARD_PORT": str(PORT),
+        "MODELYARD_HEALTH_PORT": str(HEALTH_PORT),
         "MODELYARD_METRICS_PORT": str(METRICS_PORT),
         "MODELYARD_DRAIN_S": f"{shape.drain_s:g}",
         "MODELYARD_LOG_FORMAT": "json",
@@ -300,7 +315,7 @@ def _environment(order: PodsOrder, shape: PodShape) -> dict[str, str]:
         "MODELYARD_FOLLOW_TOKEN_FILE": f"{FOLLOW}/token",
     }
     if order.state_keys:
-        made["MODELYARD_FOLLOW_STATE_KEYS"] = f"{FOLLOW}/state-keys.pem"
+        made["MODELYARD_FOLLOW_STATE_KEYS"] = f"{FOLLOW}/{STATE_KEYS}"
     if shape.node_cache:
         made["MODELYARD_FOLLOW_CACHE"] = shape.node_cache
     if shape.tls_secret:

@@ -25,7 +25,7 @@ OpenChannel = Callable[[str], Any]
 class GrpcPodProbe:
     """See ports.PodProbe. `metadata`: what every call carries (a service's token)."""
 
-    def __init__(self, open_channel: OpenChannel, metadata: Callable[[], Sequence[tuple[str, str]]] = tuple) -> None:
+    def __init__(self, open_channel: OpenChannel, metadata: Sequence[tuple[str, str]] = ()) -> None:
         self._open, self._metadata = open_channel, metadata
         self._channels: dict[str, Any] = {}
         self._configs: dict[tuple[str, str, str], tuple[bool, int]] = {}
@@ -34,7 +34,7 @@ class GrpcPodProbe:
     def ask(self, address: str, model: str) -> PodAnswer | None:
         """See ports.PodProbe."""
         stub = GRPCInferenceServiceStub(self._channel(address))
-        call = {"timeout": PATIENCE_S, "metadata": self._metadata()}
+        call = {"timeout": PATIENCE_S, "metadata": self._metadata}
         try:
             index = stub.RepositoryIndex(oip.RepositoryIndexRequest(), **call)
         except grpc.RpcError:
