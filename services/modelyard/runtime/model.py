@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,15 @@ class Engine(Protocol):
         """Lets go of memory and files. Nothing is run after it."""
 
 
+@runtime_checkable
+class Settles(Protocol):
+    """An engine that keeps memory between calls, and can be told how much of it is of use."""
+
+    def settle(self, rows: int, example: Tensors) -> None:
+        """Gives back what calls so far took beyond what `example` (one row) needs. From now on calls of more than `rows` give
+        theirs back at their end; smaller ones keep it for the next."""
+
+
 class RunnableModel(Protocol):
     """A model that answers. `run` may be called from several threads at once."""
 
@@ -69,6 +78,9 @@ class RunnableModel(Protocol):
 
     def prepare(self, inputs: Mapping[str, Array]) -> Tensors:
         """The inputs as `run` takes them further: checked, pictures decoded, text as str."""
+
+    def settle(self, rows: int, example: Mapping[str, Array]) -> None:
+        """After trials: lets go of memory that serving batches of up to `rows` examples does not need. `example` has one row."""
 
     def labels(self, probabilities: Array) -> Array:
         """The most probable class of each row; the first of equals. dtype object holding str, [N]."""
@@ -99,6 +111,11 @@ class LoadedModel:
         """See RunnableModel.labels."""
         named: Array = self._classes[np.argmax(probabilities, axis=1)]
         return named
+
+    def settle(self, rows: int, example: Mapping[str, Array]) -> None:
+        """See RunnableModel.settle."""
+        if isinstance(self.engine, Settles):
+            self.engine.settle(rows, self.prepare(example))
 
     def close(self) -> None:
         """See RunnableModel.close."""

@@ -27,10 +27,24 @@ class OnnxEngine:
         self._outputs = [spec.name for spec in bundle.card.outputs]
         self._session = _session(bundle, threads, device)
         _check_signature(self._session, bundle)
+        self._first = bundle.card.inputs[0].name
+        self._usual_rows: int | None = None
+        self._giving_back = _giving_back()
 
     def run(self, tensors: Tensors) -> Tensors:
         """See Engine.run."""
-        return dict(zip(self._outputs, self._session.run(self._outputs, tensors), strict=True))
+        usual = self._usual_rows
+        if usual is None or len(tensors[self._first]) <= usual:
+            answers = self._session.run(self._outputs, tensors)
+        else:
+            answers = self._session.run(self._outputs, tensors, self._giving_back)
+        return dict(zip(self._outputs, answers, strict=True))
+
+    def settle(self, rows: int, example: Tensors) -> None:
+        """See model.Settles."""
+        if self._session.get_providers() == [_CPU]:  # another device's memory is not asked for
+            self._session.run(self._outputs, example, self._giving_back)
+            self._usual_rows = rows
 
     def close(self) -> None:
         """See Engine.close."""
@@ -122,6 +136,13 @@ def _opened(model: bytes, threads: int, wanted: list[Provider]) -> Any:
     return session
 
 
+def _giving_back() -> Any:
+    """Run options by which a call's end gives the system back what the arena does not hold anything in."""
+    options = onnxruntime.RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return options
+
+
 def _options(threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -130,7 +151,7 @@ def _options(threads: int) -> Any:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    options.enable_cpu_mem_arena = False  # it keeps what the largest batch needed, twice over: docs/decisions/0012-runtimes.md
+    options.enable_cpu_mem_arena = True  # without it each call faults its memory in again: docs/decisions/0029-fast-path.md
     options.enable_mem_pattern = False  # a plan for each batch size
     options.log_severity_level = 3
     return options

@@ -15,7 +15,8 @@ from modelyard.core.http import frames
 from modelyard.core.http.calls import UnaryCall
 from tests.support.front import ECHO, served
 
-PING = b"\x00\x00\x08\x06\x00\x00\x00\x00\x00" + bytes(8)
+SETTINGS = frames.settings({})
+"""They are acknowledged at once."""
 DATA, HEADERS, END_HEADERS, END_STREAM = 0, 1, 4, 1
 
 
@@ -36,12 +37,12 @@ def test_an_answer_does_not_wait_for_what_was_sent_before_it_to_be_acknowledged(
 
 
 def _asked(client: socket.socket, number: int) -> float:
-    """Seconds from a request, with a ping that is answered before it, to the message of its answer."""
+    """Seconds from a request, with settings that are acknowledged before it, to the message of its answer."""
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)  # acknowledge as late as TCP allows
     stream, message = 1 + 2 * number, f"number {number:03d}".encode()
     body = struct.pack(">BI", 0, len(message)) + message
     begin, got = time.perf_counter(), b""
-    client.sendall(PING + _frame(HEADERS, END_HEADERS, stream, _headers()) + _frame(DATA, END_STREAM, stream, body))
+    client.sendall(SETTINGS + _frame(HEADERS, END_HEADERS, stream, _headers()) + _frame(DATA, END_STREAM, stream, body))
     while message not in got:
         got += client.recv(4096)
     return time.perf_counter() - begin

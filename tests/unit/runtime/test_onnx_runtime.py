@@ -17,6 +17,7 @@ from modelyard.formats.bundle import Bundle, BundleCard, ColumnInput, PictureInp
 from modelyard.formats.pictures import encode_png
 from modelyard.runtime.model import RunnableModel, load_model
 from modelyard.runtime.onnx import providers
+from modelyard.serving.handlers.proven_model import resident_bytes
 
 
 def picture_graph() -> onnx.ModelProto:
@@ -257,3 +258,35 @@ def test_a_model_that_is_none_is_refused_with_a_gpu_too(tmp_path: Path, monkeypa
     with pytest.raises(InvalidArgument, match="onnxruntime cannot load") as caught:
         load_model(picture_bundle(tmp_path / "m.bundle", graph.SerializeToString()), device="auto")
     assert caught.value.reason == "INVALID_BUNDLE"
+
+
+def wide_bundle(path: Path) -> Bundle:
+    """Every example needs 2 MiB while it is computed."""
+    nodes = [
+        helper.make_node("Tile", ["x", "times"], ["wide"]),
+        helper.make_node("Exp", ["wide"], ["larger"]),
+        helper.make_node("ReduceMax", ["larger", "axis"], ["y"], keepdims=1),
+    ]
+    constants = [numpy_helper.from_array(np.array([1, 256]), "times"), numpy_helper.from_array(np.array([1]), "axis")]
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", size]) for name, size in (("x", 1024), ("y", 1))]
+    graph = helper.make_graph(nodes, "wide", values[:1], values[1:], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    card = BundleCard("", (TensorSpec("x", "FP32", (-1, 1024)),), (TensorSpec("y", "FP32", (-1, 1)),), Source())
+    vectors = TestVectors({"x": np.zeros((1, 1024), np.float32)}, {"y": np.ones((1, 1), np.float32)})
+    return write(path, card, model.SerializeToString(), vectors)
+
+
+def test_memory_of_a_call_beyond_the_usual_goes_back_to_the_system(tmp_path: Path) -> None:
+    model = load_model(wide_bundle(tmp_path / "wide.zip"))
+    one, many = ({"x": np.zeros((rows, 1024), np.float32)} for rows in (1, 64))
+    model.run(one)
+    before = resident_bytes()
+    model.run(many)
+    kept = resident_bytes() - before
+    model.settle(4, one)
+    settled = resident_bytes() - before
+    model.run(many)
+    after = resident_bytes() - before
+    model.close()
+    assert kept > 60 << 20, "else there is nothing to give back"
+    assert max(settled, after) < 20 << 20

@@ -18,7 +18,7 @@ from modelyard.core.http.head import Head, check_field
 from modelyard.core.http.header_blocks import HeaderBlocks
 from modelyard.core.http.limits import Budget, Limits
 from modelyard.core.http.peers import names_of, peer_of
-from modelyard.core.http.sending import Sending
+from modelyard.core.http.sending import Acknowledgements, Sending
 from modelyard.core.http.stream import Stream
 
 log = structlog.get_logger()
@@ -32,8 +32,16 @@ _unpack = frames.HEADER.unpack_from
 class Http2Connection(Sending):
     """Reads frames, opens streams, sends what they answer."""
 
-    def __init__(self, open_stream: OpenStream, limits: Limits, budget: Budget, on_lost: Callable[[Any], None]) -> None:
-        super().__init__(limits, budget)
+    def __init__(
+        self,
+        open_stream: OpenStream,
+        limits: Limits,
+        budget: Budget,
+        on_lost: Callable[[Any], None],
+        acknowledgements: Acknowledgements | None = None,
+    ) -> None:
+        """`acknowledgements`: of all connections of this loop; None: of this one."""
+        super().__init__(limits, budget, acknowledgements or Acknowledgements(asyncio.get_running_loop()))
         self.heard = True
         """Whether anything came since the last look (`sweep`)."""
         self.peer = ""
@@ -350,7 +358,7 @@ class Http2Connection(Sending):
             raise ConnectionFault(frames.FRAME_SIZE_ERROR, "a ping has eight bytes")
         self._nuisance()
         if not flags & frames.ACK:
-            self.write(frames.frame(frames.PING, frames.ACK, 0, payload))
+            self._acks += frames.frame(frames.PING, frames.ACK, 0, payload)
 
     def _on_goaway(self, flags: int, stream_id: int, payload: bytes) -> None:
         self._nuisance()

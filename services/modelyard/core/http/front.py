@@ -26,6 +26,7 @@ from modelyard.core.http.http2_request import Http2Request
 from modelyard.core.http.limits import Budget, Limits
 from modelyard.core.http.methods import Methods
 from modelyard.core.http.native_call import Native, NativeCall
+from modelyard.core.http.sending import Acknowledgements
 from modelyard.core.http.stream import Stream
 
 log = structlog.get_logger()
@@ -52,10 +53,12 @@ class Front:
         self._connections: set[Any] = set()
         self._servers: list[asyncio.Server] = []
         self._sweeper: asyncio.Task[None] | None = None
+        self._acknowledgements: Acknowledgements | None = None
 
     async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
         """Listen; gives the port. Raises OSError when it cannot be had."""
         loop = asyncio.get_running_loop()
+        self._acknowledgements = Acknowledgements(loop)
         listener = listen(host, port)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # for all it accepts; uvloop alone sets it itself
         _allow_files(self.limits.connections)
@@ -116,7 +119,7 @@ class Front:
         lost: Callable[[Any], None] = self._connections.discard
         connection: Http2Connection | Http1Connection
         if is_http2:
-            connection = Http2Connection(self.open_stream, self.limits, self.budget, lost)
+            connection = Http2Connection(self.open_stream, self.limits, self.budget, lost, self._acknowledgements)
         else:
             connection = Http1Connection(self._http, self.limits, self.budget, lost)
         self._connections.add(connection)

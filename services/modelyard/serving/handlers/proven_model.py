@@ -107,6 +107,7 @@ def load_proven(path: Path, options: LoadOptions) -> ProvenModel:
     model, threads, calls, row_s = _with_threads(bundle, vectors, options)
     try:
         most_rows, note = prove_batches(model, vectors, row_s, options.most_rows)
+        model.settle(most_rows, {name: array[:1] for name, array in vectors.inputs.items()})
     except BaseException:
         model.close()
         raise

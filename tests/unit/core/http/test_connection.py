@@ -18,6 +18,7 @@ from modelyard.core.http.calls import UnaryCall
 from modelyard.core.http.header_blocks import literals
 from modelyard.core.http.limits import Allowance
 from modelyard.core.http.methods import Methods
+from modelyard.core.http.sending import ACK_S
 from tests.unit.core.http.wire import METHOD, OPENING, Caller, Frame, data, message_frame, session
 
 
@@ -219,6 +220,35 @@ async def test_floods_end_the_connection(kind: str) -> None:
     made = session()
     assert goaway(made.feed(OPENING, flood(kind, made.caller))) == frames.ENHANCE_YOUR_CALM
     assert made.wire.closed
+
+
+PING = frames.frame(frames.PING, 0, 0, b"are you?")
+
+
+async def test_a_ping_on_a_connection_without_calls_is_answered_at_once() -> None:
+    assert [frame.payload for frame in session().feed(OPENING, PING) if frame.kind == frames.PING] == [b"are you?"]
+
+
+async def test_a_ping_beside_a_call_is_answered_with_it_in_one_piece() -> None:
+    calls: list[UnaryCall] = []
+    made = session({METHOD: lambda call, message: calls.append(call)})
+    sent = made.feed(OPENING, PING + made.caller.call(1, b"x"))
+    assert frames.PING not in [frame.kind for frame in sent]
+    before = made.wire.writes
+    calls[0].answer(b"y")
+    assert [frame.kind for frame in made.wire.frames()] == [frames.PING, frames.HEADERS, frames.DATA, frames.HEADERS]
+    assert made.wire.writes == before + 1
+    await asyncio.sleep(3 * ACK_S)
+    assert made.wire.frames() == []
+
+
+async def test_a_ping_beside_a_slow_call_is_answered_soon_and_once() -> None:
+    made = session({METHOD: lambda call, message: None})
+    assert frames.PING not in [frame.kind for frame in made.feed(OPENING, made.caller.call(1, b"x") + PING + PING)]
+    await asyncio.sleep(3 * ACK_S)
+    assert [(frame.kind, frame.flags) for frame in made.wire.frames()] == [(frames.PING, frames.ACK)] * 2
+    await asyncio.sleep(3 * ACK_S)
+    assert made.wire.frames() == []
 
 
 async def test_calls_that_are_answered_are_no_flood() -> None:

@@ -36,11 +36,13 @@ class Wire:
 
     def __init__(self) -> None:
         self.sent = bytearray()
+        self.writes = 0
         self.closed = self.aborted = self.reading = True
         self.closed = self.aborted = False
 
     def write(self, data: bytes) -> None:
         assert not self.closed
+        self.writes += 1
         self.sent += data
 
     def writelines(self, pieces: list[bytes]) -> None:
