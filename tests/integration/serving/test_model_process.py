@@ -275,6 +275,19 @@ async def test_what_a_process_may(load: Load, tmp_path: Path, monkeypatch: pytes
     ), "its own channel, and nobody else's"
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_nothing_that_answers_has_the_priority_of_loading(tmp_path: Path, threads: int) -> None:
+    loader = ProcessLoader(LoadOptions(2, threads))
+    model = loader.load(mlp_bundle(tmp_path / "m.zip"), model="m", version="V001")
+    try:
+        tasks = [int(entry.name) for entry in Path(f"/proc/{pid_of(model)}/task").iterdir()]
+        assert len(tasks) >= threads
+        assert {os.getpriority(os.PRIO_PROCESS, task) for task in tasks} == {os.getpriority(os.PRIO_PROCESS, 0)}
+    finally:
+        model.close()
+        loader.close()
+
+
 async def test_a_model_that_is_not_batched_is_kept_busy(load: Load, tmp_path: Path) -> None:
     """The next call is there when one ends; versions that wait for cores still get theirs."""
     model, other = load(mixing_bundle(tmp_path / "m.zip")), load(mlp_bundle(tmp_path / "n.zip"))

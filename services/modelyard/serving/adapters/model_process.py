@@ -317,7 +317,7 @@ class ProcessLoader:
     def _start_again(self, order: WorkerOrder, card: BundleCard, facts: Facts) -> WorkerProcess:
         """Another process for a version: with the same bytes and the threads found at first, so that nothing else changes."""
         options = replace(order.options, threads=facts.threads, calls=facts.calls, most_rows=facts.most_rows)
-        worker = start_worker(self.zygote, replace(order, options=options), card)
+        worker = start_worker(self.zygote, replace(order, options=options, gives_way=False), card)
         if worker.facts.calls == facts.calls and worker.facts.most_rows <= facts.most_rows:
             return worker
         worker.close()

@@ -23,18 +23,24 @@ from modelyard.serving.ports import Tensor
 
 GUESSED_BYTES: Final = 64
 """Of an element of text in an output, before one was too small."""
+GIVING_WAY: Final = ("onnx", "litert", "edge")
+"""Formats whose runtimes make their threads when a model is made. Others make them at some later call, and with its priority."""
 MOST_ARENA: Final = 1 << 33
 """Largest arena, in bytes; a process that asks for more is wrong."""
 
 
 @dataclass(frozen=True)
 class WorkerOrder:
-    """What a process is started for. `load_s`: longest that loading may take. `memory_bytes` 0: no limit."""
+    """What a process is started for. `load_s`: longest that loading may take. `memory_bytes` 0: no limit.
+
+    `gives_way`: versions that answer have the cores before it while it loads.
+    """
 
     bundle: Path
     options: LoadOptions
     memory_bytes: int = 0
     load_s: float = 600.0
+    gives_way: bool = True
 
 
 class WorkerProcess:
@@ -169,6 +175,7 @@ def start_worker(zygote: Zygote, order: WorkerOrder, card: BundleCard) -> Worker
             "bundle": os.fspath(order.bundle.absolute()),
             "options": asdict(order.options),
             "memory_bytes": order.memory_bytes,
+            "gives_way": order.gives_way and card.format in GIVING_WAY,
         }
     )
     try:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -94,8 +95,16 @@ class ProvenModel:
     facts: Facts
 
 
-def load_proven(path: Path, options: LoadOptions) -> ProvenModel:
-    """Loads a bundle.
+Make = Callable[[Callable[[], LoadedModel]], LoadedModel]
+"""Does what makes a model with threads of its own, where these may be made."""
+
+
+def _here(what: Callable[[], LoadedModel]) -> LoadedModel:
+    return what()
+
+
+def load_proven(path: Path, options: LoadOptions, make: Make = _here) -> ProvenModel:
+    """Loads a bundle. `make`: see Make; what computes in the calling thread alone is made by that.
 
     Raises InvalidArgument INVALID_BUNDLE (and the like), FailedPrecondition TEST_VECTORS_DIFFER, RUNTIME_NOT_INSTALLED,
     BUNDLE_CHANGED.
@@ -104,7 +113,7 @@ def load_proven(path: Path, options: LoadOptions) -> ProvenModel:
     bundle = open_bundle(path)
     check_same(bundle, options.card_sha256)
     vectors = bundle.test_vectors()
-    model, threads, calls, row_s = _with_threads(bundle, vectors, options)
+    model, threads, calls, row_s = _with_threads(bundle, vectors, options, make)
     try:
         most_rows, note = prove_batches(model, vectors, row_s, options.most_rows)
         model.settle(most_rows, {name: array[:1] for name, array in vectors.inputs.items()})
@@ -126,10 +135,10 @@ def check_same(bundle: Bundle, expected: str) -> None:
         raise FailedPrecondition("BUNDLE_CHANGED", "the bundle is another than the one that was loaded before")
 
 
-def _with_threads(bundle: Bundle, vectors: TestVectors, options: LoadOptions) -> tuple[LoadedModel, int, int, float]:
+def _with_threads(bundle: Bundle, vectors: TestVectors, options: LoadOptions, make: Make) -> tuple[LoadedModel, int, int, float]:
     """The model with the threads of one call, the calls at once, and the seconds of one example."""
     first = options.threads or (options.cores if bundle.card.format == "savedmodel" else 1)
-    model = _checked(bundle, vectors, first, max(1, options.cores // first), options.device)
+    model = _made(bundle, vectors, first, options, make)
     row_s = _fastest_s(model, vectors)
     if options.threads or options.cores == 1 or bundle.card.format == "savedmodel" or row_s < QUICK_S:
         fitting = 1 if row_s < SERIAL_S else max(1, options.cores // first)
@@ -137,9 +146,15 @@ def _with_threads(bundle: Bundle, vectors: TestVectors, options: LoadOptions) ->
     best = _best_threads(bundle, vectors, options, model)
     if best != 1:
         model.close()
-        model = _checked(bundle, vectors, best, max(1, options.cores // best), options.device)
+        model = _made(bundle, vectors, best, options, make)
         row_s = _fastest_s(model, vectors)
     return model, best, max(1, options.cores // best), row_s
+
+
+def _made(bundle: Bundle, vectors: TestVectors, threads: int, options: LoadOptions, make: Make) -> LoadedModel:
+    """The model, loaded and checked, with so many threads for each call."""
+    checked = partial(_checked, bundle, vectors, threads, max(1, options.cores // threads), options.device)
+    return checked() if threads == 1 else make(checked)
 
 
 def _best_threads(bundle: Bundle, vectors: TestVectors, options: LoadOptions, single: RunnableModel) -> int:

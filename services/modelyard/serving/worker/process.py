@@ -18,6 +18,7 @@ import socket
 import sys
 import threading
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ from modelyard.serving.domain.channel import Kind, error_json
 from modelyard.serving.handlers.execution import Execution
 from modelyard.serving.handlers.proven_model import LoadOptions, ProvenModel, load_proven
 from modelyard.serving.worker.calls import OUT_OF_MEMORY, Calls
+from modelyard.serving.worker.loading import Loading
 from modelyard.serving.worker.observing import observer_of
 
 OOM_SCORE: Final = 600
@@ -35,10 +37,13 @@ _PR_SET_PDEATHSIG: Final = 1
 
 
 def run(order: dict[str, Any], channel: socket.socket, lifeline: int) -> int:
-    """Until the server closes the channel; the exit status. `order`: bundle, options (LoadOptions), memory_bytes."""
+    """Until the server closes the channel; the exit status.
+
+    `order`: bundle, options (LoadOptions), memory_bytes, gives_way (whether loading has a lower priority than answering).
+    """
     settle(lifeline, order["memory_bytes"])
     try:
-        proven = load_proven(Path(order["bundle"]), LoadOptions(**order["options"]))
+        proven = _loaded(Path(order["bundle"]), LoadOptions(**order["options"]), order["gives_way"])
     except ModelyardError as error:
         channel.send(bytes((Kind.REFUSED,)) + error_json(error))
         return 0
@@ -49,6 +54,13 @@ def run(order: dict[str, Any], channel: socket.socket, lifeline: int) -> int:
     channel.send(bytes((Kind.LOADED,)) + json.dumps(asdict(proven.facts)).encode())
     answer(proven, channel)
     return 0
+
+
+def _loaded(bundle: Path, options: LoadOptions, gives_way: bool) -> ProvenModel:
+    if not gives_way:
+        return load_proven(bundle, options)
+    loading = Loading()
+    return loading.run(partial(load_proven, bundle, options, loading.make))
 
 
 def answer(proven: ProvenModel, channel: socket.socket) -> None:
