@@ -280,6 +280,7 @@ def test_nothing_that_answers_has_the_priority_of_loading(tmp_path: Path, thread
     loader = ProcessLoader(LoadOptions(2, threads))
     model = loader.load(mlp_bundle(tmp_path / "m.zip"), model="m", version="V001")
     try:
+        time.sleep(0.2)  # the thread that loaded has been joined; the system may take a moment more
         tasks = [int(entry.name) for entry in Path(f"/proc/{pid_of(model)}/task").iterdir()]
         assert len(tasks) >= threads
         assert {os.getpriority(os.PRIO_PROCESS, task) for task in tasks} == {os.getpriority(os.PRIO_PROCESS, 0)}
