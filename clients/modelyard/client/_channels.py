@@ -13,6 +13,7 @@ from modelyard.client.channels import authorization
 from modelyard.client.settings import MAX_MESSAGE_BYTES, CallSettings
 
 ARTIFACT_SERVICE: Final = "modelyard.artifact.v1.ArtifactService"
+SERVICE_KEY: Final = "modelyard-service"
 INFERENCE_SERVICE: Final = "inference.GRPCInferenceService"
 # Full name of the API of each service.
 APIS: Final = {
@@ -28,9 +29,13 @@ outgoing: dict[str, Callable[[], tuple[tuple[str, str], ...]]] = {}
 """What calls carry along, under "metadata": tracing, where a service has switched it on."""
 
 
-def metadata(access: Access) -> tuple[tuple[str, str], ...] | None:
-    """Metadata of a call that begins now: the token and the trace; None: none."""
-    return authorization(access) + (outgoing["metadata"]() if outgoing else ()) or None
+def metadata(access: Access, service: str = "", api: str = "") -> tuple[tuple[str, str], ...] | None:
+    """Metadata of a call that begins now: the token and the trace; None: none.
+
+    Artifacts are the one API that every service has, so these calls name theirs: a gateway with one address for all goes by it.
+    """
+    own = ((SERVICE_KEY, service),) if api == ARTIFACT_SERVICE else ()
+    return authorization(access) + (outgoing["metadata"]() if outgoing else ()) + own or None
 
 
 class Kept(NamedTuple):

@@ -86,6 +86,12 @@ class CoreSettings(BaseSettings):
         4096, ge=1, le=1_000_000, description="Connections at once; more are closed at once (front: auto)."
     )
     idle_s: float = Field(300.0, ge=1, description="Seconds until a connection without a call is closed (front: auto).")
+    health_port: int = Field(
+        0,
+        ge=0,
+        le=65_535,
+        description="Port where grpc.health.v1.Health alone answers, without TLS, for probes that know none; 0: none.",
+    )
     metrics_port: int = Field(0, ge=0, le=65_535, description="Port of the Prometheus metrics over HTTP; 0: none.")
     tracing_endpoint: str = Field(
         "",

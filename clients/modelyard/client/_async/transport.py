@@ -35,7 +35,7 @@ class AsyncTransport:
         address = self.addresses.of(service)
         call = self._channel(address).unary_unary(method_path(api, method), serialize, answer.FromString)
         try:
-            response: M = await call(request, timeout=timeout_s, metadata=metadata(self._access_at(address)))
+            response: M = await call(request, timeout=timeout_s, metadata=metadata(self._access_at(address), service, api))
             return response
         except grpc.RpcError as error:
             raise from_rpc_error(error, address) from None
@@ -45,7 +45,7 @@ class AsyncTransport:
     ) -> AsyncIterator[M]:
         address = self.addresses.of(service)
         call = self._channel(address).unary_stream(method_path(api, method), serialize, answer.FromString)(
-            request, timeout=timeout_s, metadata=metadata(self._access_at(address))
+            request, timeout=timeout_s, metadata=metadata(self._access_at(address), service, api)
         )
         try:
             async for message in call:
@@ -59,7 +59,7 @@ class AsyncTransport:
         """A client stream. `requests` is read in a thread, and an error of its own is raised as it is."""
         address = self.addresses.of(service)
         call = self._channel(address).stream_unary(method_path(api, method), serialize, answer.FromString)(
-            metadata=metadata(self._access_at(address))
+            metadata=metadata(self._access_at(address), service, api)
         )
         try:
             while (request := await self.in_thread(lambda: next(requests, _END))) is not _END:

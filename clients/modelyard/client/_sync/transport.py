@@ -38,7 +38,7 @@ class Transport:
         address = self.addresses.of(service)
         call = self._channel(address).unary_unary(method_path(api, method), serialize, answer.FromString)
         try:
-            response: M = call(request, timeout=timeout_s, metadata=metadata(self._access_at(address)))
+            response: M = call(request, timeout=timeout_s, metadata=metadata(self._access_at(address), service, api))
             return response
         except grpc.RpcError as error:
             raise from_rpc_error(error, address) from None
@@ -48,7 +48,7 @@ class Transport:
     ) -> Iterator[M]:
         address = self.addresses.of(service)
         call = self._channel(address).unary_stream(method_path(api, method), serialize, answer.FromString)(
-            request, timeout=timeout_s, metadata=metadata(self._access_at(address))
+            request, timeout=timeout_s, metadata=metadata(self._access_at(address), service, api)
         )
         try:
             yield from call
@@ -63,7 +63,7 @@ class Transport:
         call = self._channel(address).stream_unary(method_path(api, method), serialize, answer.FromString)
         watched = _Watched(requests)
         try:
-            response: M = call(watched, metadata=metadata(self._access_at(address)))
+            response: M = call(watched, metadata=metadata(self._access_at(address), service, api))
             return response
         except grpc.RpcError as error:
             if watched.error is not None:

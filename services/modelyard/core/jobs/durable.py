@@ -96,6 +96,28 @@ class Durable:
         }
 
 
+def migrate_durable(database_url: str, schema: str) -> None:
+    """Bring DBOS's own tables up to date without starting anything. PostgreSQL only: with SQLite they are made at the start."""
+    from dbos._sys_db import SystemDatabase
+
+    logging.getLogger("dbos").setLevel(logging.ERROR)
+    # DBOS.migrate would do it with LISTEN and NOTIFY, which _config turns off, and which must stay as they were.
+    tables = SystemDatabase.create(
+        system_database_url=database_url,
+        engine_kwargs={"pool_size": 2, "max_overflow": 0},
+        engine=None,
+        schema=schema,
+        serializer=_json_serializer(),
+        executor_id=None,
+        use_listen_notify=False,
+    )
+    try:
+        with _alone(database_url):
+            tables.run_migrations()
+    finally:
+        tables.destroy()
+
+
 @contextmanager
 def _alone(database_url: str) -> Iterator[None]:
     """One process at a time migrates DBOS's tables in a PostgreSQL database, whatever the schema.

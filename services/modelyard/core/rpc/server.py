@@ -99,6 +99,7 @@ class RpcServer:
         """Once it listens, where it is used."""
         self._server: Any = None
         self._metrics: Any = None
+        self._probed: Any = None
         self._folder: Path | None = None
 
     async def start(self) -> int:
@@ -118,6 +119,8 @@ class RpcServer:
         except BaseException:
             self._remove_folder()
             raise
+        if self._settings.health_port:
+            self._probed = await self._start_probed()
         if self._settings.metrics_port:
             await self._start_metrics()
         return port
@@ -145,6 +148,8 @@ class RpcServer:
             await self.front.stop(grace_s)
         if self._server is not None:
             await self._server.stop(grace_s)
+        if self._probed is not None:
+            await self._probed.stop(None)
         self._remove_folder()
         self._threads.shutdown(wait=False, cancel_futures=True)
         if self._metrics is not None:
@@ -213,6 +218,18 @@ class RpcServer:
             self._server.add_insecure_port(self.local_address)
         await self._server.start()
         return port
+
+    async def _start_probed(self) -> Any:
+        """Health alone, on a port of its own: kubelet's gRPC probes speak no TLS and have no certificate."""
+        server = grpc.aio.server(options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", 4096)])
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        address = f"{self._settings.host}:{self._settings.health_port}"
+        try:
+            server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise _port_taken(address) from error
+        await server.start()
+        return server
 
     def _bind(self) -> int:
         address = f"{self._settings.host}:{self._settings.port}"

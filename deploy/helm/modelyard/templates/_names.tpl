@@ -1,0 +1,72 @@
+{{- define "modelyard.fullname" -}}
+{{- if contains .Chart.Name .Release.Name }}{{ .Release.Name | trunc 40 | trimSuffix "-" }}{{ else }}{{ printf "%s-%s" .Release.Name .Chart.Name | trunc 40 | trimSuffix "-" }}{{ end }}
+{{- end }}
+
+{{- define "modelyard.labels" -}}
+app.kubernetes.io/part-of: modelyard
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end }}
+
+{{/* Arguments: root, component. What selects its pods, for ever. */}}
+{{- define "modelyard.selector" -}}
+app.kubernetes.io/name: modelyard
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end }}
+
+{{/* Arguments: root, component, image (empty: the default). */}}
+{{- define "modelyard.image" -}}
+{{- if .image }}{{ .image }}{{ else }}{{ printf "%s/modelyard-%s:%s" (.root.Values.image.registry | trimSuffix "/") .component (.root.Values.image.tag | default .root.Chart.AppVersion) }}{{ end }}
+{{- end }}
+
+{{- define "modelyard.pullSecrets" -}}
+{{- with .Values.image.pullSecrets }}
+imagePullSecrets: {{ range . }}
+  - name: {{ . }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "modelyard.databaseSecret" -}}
+{{ .Values.database.existingSecret | default (printf "%s-database" (include "modelyard.fullname" .)) }}
+{{- end }}
+{{- define "modelyard.artifactsSecret" -}}
+{{ .Values.artifacts.existingSecret | default (printf "%s-artifacts" (include "modelyard.fullname" .)) }}
+{{- end }}
+{{- define "modelyard.passportSecret" -}}
+{{ .Values.passport.existingSecret | default (printf "%s-passport" (include "modelyard.fullname" .)) }}
+{{- end }}
+{{- define "modelyard.agentSecret" -}}
+{{ .Values.agentToken.existingSecret | default (printf "%s-agent" (include "modelyard.fullname" .)) }}
+{{- end }}
+{{- define "modelyard.tokensSecret" -}}
+{{ .Values.auth.tokensSecret | default (printf "%s-tokens" (include "modelyard.fullname" .)) }}
+{{- end }}
+
+{{/* Services that have a process and a database. */}}
+{{- define "modelyard.services" -}}
+dataset trainer exporter evaluator serving pipeline
+{{- end }}
+
+{{/* What a container of ours may do: nothing more. */}}
+{{- define "modelyard.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: { drop: [ALL] }
+{{- end }}
+{{- define "modelyard.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 10001
+runAsGroup: 10001
+fsGroup: 10001
+seccompProfile: { type: RuntimeDefault }
+{{- end }}
+
+{{/* A value that is made once: of the Secret that is there, else new. Arguments: root, secret, key, new. */}}
+{{- define "modelyard.kept" -}}
+{{- $found := lookup "v1" "Secret" .root.Release.Namespace .secret }}
+{{- if and $found (hasKey ($found.data | default dict) .key) }}{{ index $found.data .key }}{{ else }}{{ .new | b64enc }}{{ end }}
+{{- end }}
