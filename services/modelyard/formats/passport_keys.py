@@ -113,13 +113,21 @@ def read_public_key(path: Path) -> PublicKey:
 
 
 def public_key_of(pem: bytes, path: Path = Path("(sent)")) -> PublicKey:
-    """The public key in a PEM text; `path`: where it came from, for the message. Raises InvalidArgument BAD_PASSPORT_KEY."""
+    """The public key in a PEM text: by itself, or in a certificate, whose names and times mean nothing here.
+
+    `path`: where it came from, for the message. Raises InvalidArgument BAD_PASSPORT_KEY.
+    """
+    from cryptography import x509
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
+    content = pem[:MAX_KEY_BYTES]
     try:
-        key = serialization.load_pem_public_key(pem[:MAX_KEY_BYTES])
+        if b"-----BEGIN CERTIFICATE-----" in content:
+            key = x509.load_pem_x509_certificate(content).public_key()
+        else:
+            key = serialization.load_pem_public_key(content)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise _refuse(path, f"it is not a public key in PEM form ({error})") from error
     if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != CURVE:
