@@ -58,7 +58,9 @@ def _versions(libraries: list[Path]) -> dict[str, set[str]]:
     versions: dict[str, set[str]] = defaultdict(set)
     for path in libraries:
         name = ""
-        for line in subprocess.run(["readelf", "-VW", str(path)], capture_output=True, text=True, check=False).stdout.splitlines():
+        for line in subprocess.run(
+            ["readelf", "-VW", str(path)], capture_output=True, text=True, check=False
+        ).stdout.splitlines():
             if found := re.search(r"File: (\S+)", line):
                 name = found[1]
             elif found := re.search(r"^\s+0x\S+:\s+Name: (\S+)", line):
@@ -83,7 +85,9 @@ def _stand_in(path: Path, nodes: dict[str, set[str]]) -> None:
     code = [".data", 'said: .asciz "this image has no CUDA"', ".text"]
     for name in sorted(set().union(*nodes.values())):
         code.append(f".globl {name}\n.type {name}, %function\n{name}:\n {text if 'String' in name else number}")
-    script = "".join(f"{version} {{ global: {'; '.join(sorted(names))}; }};\n" for version, names in sorted(nodes.items()) if version)
+    script = "".join(
+        f"{version} {{ global: {'; '.join(sorted(names))}; }};\n" for version, names in sorted(nodes.items()) if version
+    )
     with tempfile.TemporaryDirectory() as folder:
         source, versions, out = Path(folder, "stand_in.s"), Path(folder, "stand_in.map"), Path(folder, "stand_in.o")
         source.write_text("\n".join(code) + "\n")

@@ -1,8 +1,8 @@
-"""`python -m modelyard.core.migrate [--wait SECONDS] [SERVICE...]`: waits for the database, then brings the tables of services up to date.
+"""`python -m modelyard.core.migrate [--wait SECONDS] [SERVICE...]`: waits for the database, then brings the tables up to date.
 
-Both ours (Alembic) and those of the durable workflows (DBOS), each in the schema of its service; a schema that is up to date is left
-alone. Several may do it at once. The services do the same at their start: this is for a step before them (a hook of Helm, an init container).
-Without SERVICE it is for all.
+Both ours (Alembic) and those of the durable workflows (DBOS), each in the schema of its service; a schema that is up to date
+is left alone. Several may do it at once. The services do the same at their start: this is for a step before them (a hook of
+Helm, an init container). Without SERVICE it is for all.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ AGAIN_S = 1.0
 
 
 def migrate_all(settings: CoreSettings, services: Sequence[str], wait_s: float) -> None:
-    """Raises InvalidArgument NO_DATABASE_URL or BAD_DATABASE_URL, and Unavailable NO_DATABASE when it did not answer for `wait_s`."""
+    """Raises InvalidArgument NO_DATABASE_URL, BAD_DATABASE_URL; Unavailable NO_DATABASE when it did not answer for `wait_s`."""
     if not settings.database_url:
         message = "MODELYARD_DATABASE_URL is not set; it must be postgresql+psycopg://user:password@host:port/name"
         raise InvalidArgument("NO_DATABASE_URL", message, field="database_url")
@@ -49,7 +49,9 @@ def _wait(engine: Engine, deadline: float, wait_s: float) -> None:
                 return
         except Unavailable as error:
             if time.monotonic() > deadline:
-                message = f"the database did not answer for {wait_s:.0f} s; see that MODELYARD_DATABASE_URL names it and that it runs"
+                message = (
+                    f"the database did not answer for {wait_s:.0f} s; see that MODELYARD_DATABASE_URL names it and that it runs"
+                )
                 raise Unavailable("NO_DATABASE", message, retry_after_s=AGAIN_S) from error
             log.info("waiting for the database")
             time.sleep(AGAIN_S)
@@ -57,8 +59,12 @@ def _wait(engine: Engine, deadline: float, wait_s: float) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Gives the exit status: 0, or 2 with one line that says why."""
-    parser = argparse.ArgumentParser(prog="python -m modelyard.core.migrate", description="Brings the tables of services up to date.")
-    parser.add_argument("--wait", type=float, default=60.0, metavar="SECONDS", help="how long the database may take to answer (60)")
+    parser = argparse.ArgumentParser(
+        prog="python -m modelyard.core.migrate", description="Brings the tables of services up to date."
+    )
+    parser.add_argument(
+        "--wait", type=float, default=60.0, metavar="SECONDS", help="how long the database may take to answer (60)"
+    )
     parser.add_argument("services", nargs="*", metavar="SERVICE", help=f"of {', '.join(SERVICES)}; all when none is named")
     asked = parser.parse_args(arguments)
     for service in asked.services:

@@ -33,7 +33,9 @@ def load(images: list[str]) -> None:
 
 
 def _import(pid_file: Path, layout: Path, index: dict[str, object]) -> None:
-    found = subprocess.run(["ps", "-o", "pid=", "--ppid", pid_file.read_text().strip()], capture_output=True, text=True, check=False)
+    found = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", pid_file.read_text().strip()], capture_output=True, text=True, check=False
+    )
     if not (first := found.stdout.split()):
         return
     ctr = ["nsenter", "-t", first[0], "-m", "-p", "-n", "ctr", "-n", "k8s.io"]
@@ -47,7 +49,12 @@ def _import(pid_file: Path, layout: Path, index: dict[str, object]) -> None:
         pack = subprocess.Popen(
             ["tar", "-cf", "-", "-C", folder, "index.json", "oci-layout", "-C", str(layout), *names], stdout=subprocess.PIPE
         )
-        subprocess.run([*ctr, "images", "import", "--snapshotter", "overlayfs", "-"], check=True, stdin=pack.stdout, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [*ctr, "images", "import", "--snapshotter", "overlayfs", "-"],
+            check=True,
+            stdin=pack.stdout,
+            stdout=subprocess.DEVNULL,
+        )
     print(f"{len(names)} blobs, {sum(blob.stat().st_size for blob in blobs) >> 20} MiB to {pid_file.stem}", flush=True)
 
 
