@@ -125,7 +125,7 @@ def public_key_of(pem: bytes, path: Path = Path("(sent)")) -> PublicKey:
     content = pem[:MAX_KEY_BYTES]
     try:
         if b"-----BEGIN CERTIFICATE-----" in content:
-            key = x509.load_pem_x509_certificate(content).public_key()
+            key: object = x509.load_pem_x509_certificate(content).public_key()
         else:
             key = serialization.load_pem_public_key(content)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
