@@ -30,6 +30,9 @@ COMMANDS: Final = {
     "model": "List, show, import.",
     "target": "Hardware that models are made for: list, create, delete.",
     "runs": "List, show, watch, cancel, stop.",
+    "token": "Tokens that are good for asking one endpoint: create, list, revoke.",
+    "usage": "What the project uses of its quotas, and who you are.",
+    "audit": "Who did what, and what was refused.",
     "doctor": "What is wrong with this machine, and the cure.",
 }
 

@@ -32,6 +32,10 @@ class Session:
     common: Common
     embedded: bool
 
+    def services(self) -> tuple[str, ...]:
+        """The services, which have a log and quotas of their own unless they are one process."""
+        return ("dataset", "trainer", "exporter", "evaluator", "serving", "pipeline")
+
     def watch_command(self, name: str) -> str:
         """The command that watches a run again."""
         where = f"--server {self.common.server}" if self.common.server else f"--data-dir {self.common.data_dir}"

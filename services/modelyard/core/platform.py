@@ -11,25 +11,29 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from sqlalchemy import Engine
 
+from modelyard.access.v1 import access_service_pb2_grpc
 from modelyard.artifact.v1 import artifact_service_pb2_grpc
 from modelyard.client.access import Access, forget_token, remember_token
 from modelyard.core.access.audit import AuditLog
 from modelyard.core.access.composition import build_guard
 from modelyard.core.access.ownership import SqlOwnership
+from modelyard.core.access.quotas import Quotas
 from modelyard.core.artifacts import ArtifactStore, collect, open_store
 from modelyard.core.database import migrate, now, open_database
 from modelyard.core.errors import ModelyardError
 from modelyard.core.jobs.durable import Durable
 from modelyard.core.jobs.engine import JobEngine, JobLimits
+from modelyard.core.jobs.job import Job
 from modelyard.core.jobs.store import JobStore
 from modelyard.core.jobs.worker_servicer import WorkerServicer
 from modelyard.core.resources import ResourceStore, forget_requests, referenced_uris
 from modelyard.core.rpc import tracing
+from modelyard.core.rpc.access_servicer import AccessServicer
 from modelyard.core.rpc.artifact_servicer import ArtifactServicer
 from modelyard.core.rpc.logs import configure_logs
 from modelyard.core.rpc.loop import run
@@ -78,6 +82,15 @@ class Platform:
         """Delete the blobs of this namespace that no document names and that are older than the grace. Gives their uris."""
         grace = self.settings.artifact_grace_s if grace_s is None else grace_s
         return collect(self.artifacts, referenced_uris(self.engine), grace)
+
+
+def gpus_of(jobs: Any, job: Job) -> int:
+    """How many GPUs a job has while it runs: those of its instance flavor, on all nodes."""
+    flavors = getattr(jobs, "flavors", None)
+    if flavors is None:
+        return 0
+    flavor = flavors.of(dict(job.labels).get("instance_flavor", ""), job.kind)
+    return int(flavor.gpu) * int(flavor.nodes)
 
 
 def access_of(settings: CoreSettings) -> Access:
@@ -147,6 +160,15 @@ class Host:
         self._platforms = [platform.for_service(name) for name in namespaces]
         self._ownership = SqlOwnership(platform.engine, namespaces)
         self._audit = AuditLog(platform.engine)
+        self._quotas = Quotas(
+            platform.engine,
+            namespaces,
+            platform.settings.quotas_file,
+            gpus_of=lambda job: gpus_of(platform.jobs, job),
+            is_worker=platform.jobs.is_worker,
+        )
+        platform.job_store.admit = self._quotas.admit
+        platform.jobs.places = self._quotas
         self._own_token = secrets.token_urlsafe(32)
         guard = build_guard(
             platform.settings,
@@ -163,18 +185,24 @@ class Host:
             tracing.traced_http(next((service.http for service in services if service.http is not None), None)),
             guard=guard,
             audit=self._audit,
+            admission=self._quotas.admission(),
         )
         self._stopped = threading.Event()
 
     def _own_mounts(self) -> list[Mount]:
         stores = {platform.name: platform.artifacts for platform in self._platforms}
         uploads = stores.get("dataset") or next(iter(stores.values()))
-        artifacts = ArtifactServicer(uploads, stores, self._ownership.record)
+        artifacts = ArtifactServicer(uploads, stores, self._ownership.record, self._quotas)
+        access = AccessServicer(self._audit, self._quotas)
         workers = WorkerServicer(self._platform.job_store)
         return [
             Mount(
                 "modelyard.artifact.v1.ArtifactService",
                 lambda server: artifact_service_pb2_grpc.add_ArtifactServiceServicer_to_server(artifacts, server),
+            ),
+            Mount(
+                "modelyard.access.v1.AccessService",
+                lambda server: access_service_pb2_grpc.add_AccessServiceServicer_to_server(access, server),
             ),
             Mount(
                 "modelyard.worker.v1.WorkerService",

@@ -19,16 +19,19 @@ from modelyard.serving.data_plane import data_plane
 from modelyard.serving.handlers.deployer import Deployer
 from modelyard.serving.handlers.fleet_access import FleetAccess
 from modelyard.serving.handlers.fleet_states import FleetStates
+from modelyard.serving.handlers.inference_tokens import principal_of
 from modelyard.serving.handlers.registry import Registry
 from modelyard.serving.handlers.repository import deployed_models
 from modelyard.serving.pods import pod_versions
 from modelyard.serving.ports import Exports, Gates, Passports
 from modelyard.serving.rpc.fleet_servicer import FleetServicer
+from modelyard.serving.rpc.inference_token_servicer import InferenceTokenServicer
 from modelyard.serving.rpc.servicer import ServingServicer
 from modelyard.serving.served_models import ClosableLoader, model_loader
 from modelyard.serving.settings import ServingSettings
 from modelyard.serving.state_messages import digest_of, payload_of, signed
 from modelyard.serving.v1.fleet_service_pb2_grpc import add_FleetServiceServicer_to_server
+from modelyard.serving.v1.inference_token_service_pb2_grpc import add_InferenceTokenServiceServicer_to_server
 from modelyard.serving.v1.serving_service_pb2_grpc import add_ServingServiceServicer_to_server
 
 
@@ -79,10 +82,22 @@ def build(
             "modelyard.serving.v1.ServingService",
             partial(add_ServingServiceServicer_to_server, ServingServicer(deployer)),
         ),
+        Mount(
+            "modelyard.serving.v1.InferenceTokenService",
+            partial(add_InferenceTokenServiceServicer_to_server, InferenceTokenServicer(platform.resources)),
+        ),
         fleet_mount(platform, settings, deployer),
         plane.mount,
     ]
-    return Service("serving", mounts, start=start, stop=stop, natives=plane.natives, http=plane.http)
+    return Service(
+        "serving",
+        mounts,
+        start=start,
+        stop=stop,
+        natives=plane.natives,
+        http=plane.http,
+        verifiers=[partial(principal_of, platform.resources)],
+    )
 
 
 def fleet_keys(settings: ServingSettings) -> FleetKeys:

@@ -38,6 +38,7 @@ GROUPS = {
     "endpoint": ["list", "show", "delete", "events"],
     "model": ["list", "show", "import"],
     "target": ["list", "create", "delete"],
+    "token": ["create", "list", "revoke"],
     "passport": ["show", "verify"],
     "runs": ["list", "show", "watch", "cancel", "stop"],
     "watch": ["add", "list", "show", "run", "delete"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import TracebackType
 
+from modelyard.client._async.access import AsyncAccessOf, AsyncInferenceTokens
 from modelyard.client._async.artifacts import AsyncArtifacts
 from modelyard.client._async.datasets import AsyncDatasets
 from modelyard.client._async.endpoints import AsyncEndpoints
@@ -59,6 +60,8 @@ class AsyncClient:
         self.endpoints = AsyncEndpoints(transport, self.names)
         self.pipelines = AsyncPipelines(transport, self.names)
         self.reevaluations = AsyncReevaluations(transport, self.names)
+        self.access = AsyncAccessOf(transport, self.names)
+        self.inference_tokens = AsyncInferenceTokens(transport, self.names)
         self.artifacts = AsyncArtifacts(transport, self.names)
         self.predictions = AsyncPredictions(transport, self.names)
 

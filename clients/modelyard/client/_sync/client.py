@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from types import TracebackType
 
+from modelyard.client._sync.access import AccessOf, InferenceTokens
 from modelyard.client._sync.artifacts import Artifacts
 from modelyard.client._sync.datasets import Datasets
 from modelyard.client._sync.endpoints import Endpoints
@@ -60,6 +61,8 @@ class Client:
         self.endpoints = Endpoints(transport, self.names)
         self.pipelines = Pipelines(transport, self.names)
         self.reevaluations = Reevaluations(transport, self.names)
+        self.access = AccessOf(transport, self.names)
+        self.inference_tokens = InferenceTokens(transport, self.names)
         self.artifacts = Artifacts(transport, self.names)
         self.predictions = Predictions(transport, self.names)
 

@@ -161,7 +161,7 @@ def field_of(message: Any, path: str) -> Any:
 
 def resource_in(request: Any, rule: Rule | None) -> str:
     """What a request is about, for the audit log; empty where that cannot be said."""
-    if rule is None or not rule.changes or rule.where is not Where.RESOURCE:
+    if rule is None or rule.where is not Where.RESOURCE:
         return ""
     try:
         return str(field_of(request, rule.field))

@@ -178,6 +178,16 @@ _SERVICES: Final[Mapping[str, Mapping[str, Rule]]] = {
         "UploadArtifact": Rule(EDIT, field="header.parent", changes=True),
         "DownloadArtifact": Rule(VIEW, Where.ARTIFACT, "uri"),
     },
+    "modelyard.access.v1.AccessService": {
+        "GetCaller": Rule(VIEW, Where.NOWHERE, predicts=True),
+        "ListAuditEvents": Rule(ADMIN, field="parent"),
+        "GetUsage": _read,
+    },
+    "modelyard.serving.v1.InferenceTokenService": {
+        "CreateInferenceToken": _create(DEPLOY),
+        "ListInferenceTokens": Rule(DEPLOY, field="parent"),
+        "DeleteInferenceToken": _change(DEPLOY),
+    },
     WORKERS: dict.fromkeys(("GetAssignment", "Report", "Complete", "Fail"), _worker),
     INFERENCE: {
         "ServerLive": _open,

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
@@ -40,6 +40,16 @@ class JobLimits:
     retry_wait_s: float = 1.0
 
 
+class Places(Protocol):
+    """How many jobs may run at once, beyond the slots of their kinds."""
+
+    def enter(self, job: Job) -> bool:
+        """Whether the job may run now; then it is counted until `leave`."""
+
+    def leave(self, name: str) -> None:
+        """It does not run any more."""
+
+
 class JobEngine:
     """What runs in the background in this process. `launch` it once the server listens, `shut_down` before it closes."""
 
@@ -65,8 +75,14 @@ class JobEngine:
         self._idle = threading.Condition()
         self._living: set[str] = set()
         self._address = ""
+        self.places: Places | None = None
+        """Quotas that jobs wait for."""
 
     # --- what handlers call
+
+    def is_worker(self, kind: str) -> bool:
+        """Whether jobs of a kind compute in a process of their own; others wait for jobs of other services."""
+        return kind in self._kinds and self._kinds[kind].run is None
 
     def register(self, kind: JobKind) -> None:
         """Make a kind known. All kinds must be known before `launch`."""
@@ -177,7 +193,11 @@ class JobEngine:
         with self._alive(name):
             job = self._store.get(name)
             kind = self._kinds[job.kind]
-            with tracing.span(f"job {job.kind}", parent=job.labels, **{"modelyard.job": name}), self._slot(kind, name):
+            with (
+                tracing.span(f"job {job.kind}", parent=job.labels, **{"modelyard.job": name}),
+                self._place(kind, job),
+                self._slot(kind, name),
+            ):
                 if kind.run is None:
                     self._attempt_until_decided(kind, name)
                 else:
@@ -195,6 +215,23 @@ class JobEngine:
             with self._idle:
                 self._living.discard(name)
                 self._idle.notify_all()
+
+    @contextmanager
+    def _place(self, kind: JobKind, job: Job) -> Any:
+        """Within the quotas of the job's project, for as long as it takes. Jobs that only wait for others need no place."""
+        places = self.places
+        if places is None or kind.run is not None:
+            yield
+            return
+        while not places.enter(job):
+            self._leave_if_stopping()
+            if self._store.get(job.name).instruction is Instruction.CANCEL:
+                break
+            time.sleep(self._limits.poll_s)
+        try:
+            yield
+        finally:
+            places.leave(job.name)
 
     @contextmanager
     def _slot(self, kind: JobKind, name: str) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, delete, insert, select, update
@@ -22,6 +22,8 @@ class JobStore:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self.admit: Callable[[Connection, Job], None] | None = None
+        """Asked before a job is written down, in the same transaction; raises what is in its way."""
 
     def create(self, job: Job, *, request_id: str = "", method: str = "", fingerprint: str = "") -> tuple[Job, bool]:
         """Add a job; gives it and whether it is new. The same request_id and fingerprint give the earlier job.
@@ -34,6 +36,8 @@ class JobStore:
                 return _get(connection, earlier), False
             if _find(connection, job.name) is not None:
                 raise AlreadyExists("RESOURCE_EXISTS", f"{job.name} already exists", name=job.name)
+            if self.admit is not None:
+                self.admit(connection, job)
             connection.execute(insert(job_table).values(**_values(job)))
             return job, True
 

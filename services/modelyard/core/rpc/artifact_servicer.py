@@ -9,6 +9,7 @@ from typing import Any
 
 from modelyard.artifact.v1 import artifact_service_pb2 as pb
 from modelyard.artifact.v1 import artifact_service_pb2_grpc as rpc
+from modelyard.core.access.quotas import Quotas
 from modelyard.core.artifacts import ArtifactStore, Blob, parse_uri
 from modelyard.core.errors import Cancelled, InvalidArgument, NotFound
 from modelyard.core.jobs.convert import blob_message
@@ -25,12 +26,17 @@ class ArtifactServicer(rpc.ArtifactServiceServicer):
     """Uploads go to one store, downloads come from the store of the uri's namespace."""
 
     def __init__(
-        self, uploads: ArtifactStore, stores: Mapping[str, ArtifactStore], record: Callable[[str, Blob], None] | None = None
+        self,
+        uploads: ArtifactStore,
+        stores: Mapping[str, ArtifactStore],
+        record: Callable[[str, Blob], None] | None = None,
+        quotas: Quotas | None = None,
     ) -> None:
         """`record` is told of every upload: its project and blob."""
         self._uploads = uploads
         self._stores = stores
         self._record = record
+        self._quotas = quotas
 
     async def UploadArtifact(self, request_iterator: AsyncIterator[pb.UploadArtifactRequest], context: Any) -> blob_pb2.Blob:
         messages = aiter(request_iterator)
@@ -63,10 +69,24 @@ class ArtifactServicer(rpc.ArtifactServiceServicer):
                 yield pb.DownloadArtifactResponse(chunk=chunk)
 
     def _put(self, pipe: queue.Queue[bytes | None], header: pb.UploadHeader) -> Blob:
-        blob = self._uploads.put(_chunks(pipe), sha256=header.sha256 or None, size_bytes=header.size_bytes or None)
-        if self._record is not None and PROJECT.matches(header.parent):
-            self._record(PROJECT.parse(header.parent)["project"], blob)
+        project = PROJECT.parse(header.parent)["project"] if PROJECT.matches(header.parent) else ""
+        pieces = self._within_quota(_chunks(pipe), project, header.size_bytes)
+        blob = self._uploads.put(pieces, sha256=header.sha256 or None, size_bytes=header.size_bytes or None)
+        if self._record is not None and project:
+            self._record(project, blob)
+        if self._quotas is not None:
+            self._quotas.added(project, blob.size_bytes)
         return blob
+
+    def _within_quota(self, pieces: Iterator[bytes], project: str, announced: int) -> Iterator[bytes]:
+        """The same pieces, stopped when they are more than the project may send."""
+        room = self._quotas.upload_room(project, announced) if self._quotas is not None and project else None
+        size = 0
+        for piece in pieces:
+            size += len(piece)
+            if self._quotas is not None and room is not None and size > room:
+                raise self._quotas.too_much(project, size)
+            yield piece
 
 
 async def _header(messages: AsyncIterator[pb.UploadArtifactRequest]) -> pb.UploadHeader:

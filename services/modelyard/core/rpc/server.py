@@ -34,7 +34,7 @@ from modelyard.core.http.guarded import guarded_http, guarded_native
 from modelyard.core.http.limits import Limits
 from modelyard.core.http.methods import Methods
 from modelyard.core.rpc.descriptor_pools import DescriptorPools
-from modelyard.core.rpc.shell import Shell
+from modelyard.core.rpc.shell import Admission, Shell
 from modelyard.core.rpc.tls import server_context, server_credentials
 from modelyard.core.settings import CoreSettings
 
@@ -85,6 +85,7 @@ class RpcServer:
         *,
         guard: Guard | None = None,
         audit: AuditLog | None = None,
+        admission: Admission | None = None,
     ) -> None:
         """`guard` None: one from the settings alone, which knows neither jobs nor documents."""
         self._mounts = mounts
@@ -94,7 +95,7 @@ class RpcServer:
         self._guard, self._audit = guard or build_guard(settings), audit
         self._health = aio_health.HealthServicer()
         self._threads = ThreadPoolExecutor(settings.rpc_threads, thread_name_prefix="rpc")
-        self._shell = Shell(self._threads, self._guard, audit)
+        self._shell = Shell(self._threads, self._guard, audit, admission)
         self.front: Front | None = None
         """Once it listens, where it is used."""
         self._server: Any = None

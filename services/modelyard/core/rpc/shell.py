@@ -13,7 +13,7 @@ import functools
 import inspect
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager
 from typing import Any
@@ -32,6 +32,7 @@ from modelyard.core.rpc.status import code_from_number, error_of
 from modelyard.core.rpc.tracing import call_span
 
 Traced = Callable[[], AbstractContextManager[Any]]
+Admission = Mapping[str, Callable[[Any], None]]
 log = structlog.get_logger()
 
 CALLS = Counter("modelyard_rpc_calls_total", "Finished calls.", ["method", "code"])
@@ -43,10 +44,16 @@ QUIET = ("/inference.", "/grpc.health.", "/grpc.reflection.", "/modelyard.worker
 class Shell(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc ships no types
     """Wraps every method of every servicer."""
 
-    def __init__(self, threads: Executor, guard: Guard | None = None, audit: AuditLog | None = None) -> None:
-        """`guard` None: nobody is asked who calls."""
+    def __init__(
+        self,
+        threads: Executor,
+        guard: Guard | None = None,
+        audit: AuditLog | None = None,
+        admission: Admission | None = None,
+    ) -> None:
+        """`guard` None: nobody is asked who calls. `admission`: what is asked before a method runs (quotas)."""
         self._threads = threads
-        self._guard, self._audit = guard, audit
+        self._guard, self._audit, self._admission = guard, audit, admission or {}
 
     async def intercept_service(self, continuation: Callable[..., Awaitable[Any]], details: Any) -> Any:
         """The handler of a method, wrapped. Health and reflection are grpc's own and stay as they are."""
@@ -57,7 +64,8 @@ class Shell(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc ships no 
             return handler
         metadata = dict(details.invocation_metadata or ())
         request_id = str(metadata.get("x-request-id") or uuid.uuid4().hex)[:64]
-        gate = Gate(self._guard, self._audit, details.method, str(metadata.get("authorization", "")))
+        authorization = str(metadata.get("authorization", ""))
+        gate = Gate(self._guard, self._audit, details.method, authorization, self._admission.get(details.method))
         call = functools.partial(_Call, details.method, request_id, self._threads, gate)
         return _wrap(handler, call, functools.partial(call_span, details.method, metadata))
 
@@ -76,17 +84,32 @@ def _wrap(handler: Any, call: Callable[[Any], _Call], traced: Traced) -> Any:
 class Gate:
     """Where one call is let in, and noted when it has ended."""
 
-    def __init__(self, guard: Guard | None, audit: AuditLog | None, method: str, authorization: str) -> None:
+    def __init__(
+        self,
+        guard: Guard | None,
+        audit: AuditLog | None,
+        method: str,
+        authorization: str,
+        asked: Callable[[Any], None] | None = None,
+    ) -> None:
         self._guard, self._audit, self._method, self._authorization = guard, audit, method, authorization
+        self._asked = asked
         self._rule: Rule | None = RULES.get(method) if guard is None else guard.rule(method)
         self._principal: Principal | None = None
         self._resource = ""
 
     async def admit(self, request: Any, context: Any) -> Any:
+        """As `permitted`, and within the quotas. Raises ResourceExhausted too."""
+        request = await self.permitted(request, context)
+        if self._asked is not None:
+            await asyncio.to_thread(self._asked, request)
+        return request
+
+    async def permitted(self, request: Any, context: Any) -> Any:
         """The request, or the iterator of requests, of a call that may be made. Raises Unauthenticated, PermissionDenied."""
+        self._resource = resource_in(request, self._rule)
         if self._guard is None or self._guard.is_open(self._rule):
             self._principal = ANYBODY
-            self._resource = resource_in(request, self._rule)
             return request
         rule, peer = self._rule, context.peer()
         if rule is not None and rule.where is Where.JOB:
@@ -105,6 +128,7 @@ class Gate:
         first = True
         async for message in requests:
             if first or (self._rule is not None and self._rule.each):
+                self._resource = resource_in(message, self._rule)
                 self._resource = await self._guard.permit(principal, self._method, self._rule, message)
                 first = False
             yield message
