@@ -33,6 +33,9 @@ EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib"
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"BM", b"GIF8", b"RIFF", b"II*\x00", b"MM\x00*")
 _MODES = frozenset({"1", "L", "P", "PA", "LA", "La", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "I", "F"})
 _ORIENTATION_TAG = 0x0112
+_PLAIN_START, _PLAIN_END = b"\x89PNG\r\n\x1a\n\0\0\0\r", b"\0\0\0\0IEND\xae\x42\x60\x82"
+_PLAIN_HEADER = struct.Struct(">IIBBBBB")
+_PLAIN_LEAST = 33 + 12 + 12
 
 Picture = npt.NDArray[np.uint8]
 """Pixels, uint8 [height, width, channels], 0 to 255."""
@@ -59,7 +62,11 @@ def decode(data: Bytes | BinaryIO, *, height: int, width: int, channels: int, na
     message calls the picture.
     """
     mode = _mode_of(channels)
-    image = _open(_read(data), name)
+    read = _read(data)
+    plain = _plain_png(read, height, width, channels)
+    if plain is not None:
+        return plain
+    image = _open(read, name)
     image.draft(None, (2 * max(height, width), 2 * max(height, width)))
     return _finish(_load(image, name), mode, height, width)
 
@@ -96,6 +103,34 @@ def encode_png(pixels: npt.NDArray[np.uint8]) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows.tobytes(), 1)), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(kind, data) for kind, data in chunks)
+
+
+def _plain_png(data: bytes, height: int, width: int, channels: int) -> Picture | None:
+    """The pixels of a PNG as `encode_png` writes it, when it has the wanted size; None for any other file, also a damaged one.
+
+    A fifth of Pillow's time for a small picture, which is what training on an IDX file spends beside the network itself.
+    """
+    if len(data) < _PLAIN_LEAST or data[:12] != _PLAIN_START or data[-12:] != _PLAIN_END or data[37:41] != b"IDAT":
+        return None
+    columns, rows, depth, colour, *rest = _PLAIN_HEADER.unpack_from(data, 16)
+    if (rows, columns, depth) != (height, width, 8) or colour not in (0, 2) or any(rest) or (colour == 2 and channels == 1):
+        return None
+    size, crc = int.from_bytes(data[33:37], "big"), int.from_bytes(data[-16:-12], "big")
+    if size != len(data) - 57 or zlib.crc32(data[37:-16]) != crc or zlib.crc32(data[12:29]) != int.from_bytes(data[29:33], "big"):
+        return None
+    wide = 1 + width * (3 if colour == 2 else 1)
+    inflate = zlib.decompressobj()
+    try:
+        pixels = inflate.decompress(data[41:-16], height * wide + 1)
+    except zlib.error:
+        return None
+    if len(pixels) != height * wide or not inflate.eof:
+        return None
+    lines = np.frombuffer(pixels, np.uint8).reshape(height, wide)
+    if lines[:, 0].any():
+        return None
+    shown = lines[:, 1:].reshape(height, width, -1)
+    return shown.copy() if shown.shape[2] == channels else np.repeat(shown, channels, 2)
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:

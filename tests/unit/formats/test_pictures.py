@@ -182,3 +182,33 @@ def test_hostile_bytes_give_a_clear_error(tail: bytes, magic: bytes) -> None:
 @pytest.mark.parametrize(("name", "is_picture"), [("a.JPG", True), ("b.tar.png", True), ("c.txt", False), ("jpg", False)])
 def test_picture_names(name: str, is_picture: bool) -> None:
     assert pictures.is_picture_name(name) is is_picture
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    height=st.integers(1, 12),
+    width=st.integers(1, 12),
+    colours=st.sampled_from([1, 3]),
+    channels=st.sampled_from([1, 3]),
+    changes=st.lists(st.tuples(st.integers(0, 400), st.integers(1, 255)), max_size=2),
+    shorter=st.integers(0, 3),
+)
+def test_the_quick_way_for_plain_png_files_gives_what_pillow_gives(
+    height: int, width: int, colours: int, channels: int, changes: list[tuple[int, int]], shorter: int
+) -> None:
+    """Also of damaged files, which it leaves to Pillow."""
+    data = bytearray(pictures.encode_png(noise(height, width, colours)))
+    for place, change in changes:
+        data[place % len(data)] ^= change
+    file = bytes(data[: len(data) - shorter])
+
+    def result() -> object:
+        try:
+            return pictures.decode(file, height=height, width=width, channels=channels).tolist()
+        except InvalidArgument as error:
+            return error.reason
+
+    quick = result()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pictures, "_plain_png", lambda *_: None)
+        assert quick == result()
