@@ -206,6 +206,7 @@ def measure(name: str, way: Any, examples: Examples, folder: Path) -> dict[str, 
         print(f"  {name} {cache} {start}: {len(got)} in {seconds:.2f} s, processor {processor:.2f} s", file=sys.stderr)
         return first_s, seconds
 
+    read("warm-up")  # imports, code that is compiled when first used
     cold_first, cold = read("cold")
     warm_first, warm = read("cold")
     shutil.rmtree(folder / "cold")

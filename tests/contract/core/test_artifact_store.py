@@ -35,7 +35,7 @@ from modelyard.core.artifacts import (
     parse_uri,
 )
 from modelyard.core.artifacts_files import FileArtifactStore
-from modelyard.core.artifacts_s3 import connect
+from modelyard.core.artifacts_s3 import S3ArtifactStore, connect
 from modelyard.core.errors import DataLoss, InvalidArgument, NotFound, ResourceExhausted, Unavailable
 from modelyard.core.settings import CoreSettings
 
@@ -341,7 +341,88 @@ def test_the_store_stays_usable_when_a_reader_stops_early(store: ArtifactStore) 
     assert store.read_bytes(blob) == LARGE
 
 
+def test_a_part_is_read_without_the_rest(world: World) -> None:
+    store = world.open("trainer")
+    blob = store.put_bytes(LARGE)
+    other = world.open("exporter")
+    for offset, length in [(0, 1), (7, 1000), (len(LARGE) - 5, 5), (0, len(LARGE))]:
+        for _ in range(2):  # the second time perhaps from a copy
+            assert other.read_part(blob, offset, length) == LARGE[offset : offset + length]
+
+
+@pytest.mark.parametrize("offset", [len(LARGE) - 10, len(LARGE), len(LARGE) + 1000])
+def test_a_part_behind_the_end_is_named(world: World, offset: int) -> None:
+    store = world.open("trainer")
+    blob = store.put_bytes(LARGE)
+    with pytest.raises(DataLoss) as caught:
+        store.read_part(blob, offset, 20)
+    assert caught.value.reason == "ARTIFACT_CUT_SHORT"
+    assert caught.value.values["end"] == str(offset + 20)
+
+
+def test_a_part_of_what_is_not_there_is_named(world: World) -> None:
+    store = world.open("trainer")
+    store.put_bytes(b"hello")
+    with pytest.raises(NotFound):
+        store.read_part(build_uri("trainer", "0" * 64), 0, 1)
+
+
 # What only one adapter can show.
+
+
+def limited(settings: CoreSettings, cache: Path, most_bytes: int) -> S3ArtifactStore:
+    """A store whose cache holds so many bytes."""
+    return S3ArtifactStore(connect(settings), settings.artifacts_url.removeprefix("s3://"), "trainer", cache, most_bytes)
+
+
+def copies(cache: Path) -> int:
+    """Bytes in a cache folder."""
+    return sum(path.stat().st_size for path in cache.rglob("*") if path.is_file())
+
+
+def test_parts_of_s3_are_kept_as_far_as_they_fit_and_replaced_when_asked(s3_settings: CoreSettings, tmp_path: Path) -> None:
+    store = limited(s3_settings, tmp_path / "cache", 2500)
+    blob = store.put_bytes(LARGE)
+    for offset in range(0, 5000, 1000):
+        assert store.read_part(blob, offset, 1000) == LARGE[offset : offset + 1000]
+    kept = sorted((tmp_path / "cache" / "parts").rglob(f"{blob.sha256}-*"))
+    assert [path.name.split("-")[1] for path in kept] == ["0", "1000"]  # the first that came stay
+    kept[0].write_bytes(b"?" * 1000)
+    assert store.read_part(blob, 0, 1000) == b"?" * 1000  # the reader verifies
+    assert store.read_part(blob, 0, 1000, fresh=True) == LARGE[:1000]
+    kept[1].write_bytes(b"short")
+    assert store.read_part(blob, 1000, 1000) == LARGE[1000:2000]
+
+
+def test_the_cache_of_s3_stays_within_its_size_but_keeps_what_is_in_use(s3_settings: CoreSettings, tmp_path: Path) -> None:
+    cache, size = tmp_path / "cache", 100_000
+    store = limited(s3_settings, cache, 4 * size)
+    blobs = [store.put_bytes(os.urandom(size)) for _ in range(12)]
+    used = store.path(blobs[0])
+    with store.open(blobs[1]) as opened:
+        for number, blob in enumerate(blobs):
+            os.utime(used, (number, number))  # by its age it would be the first to go
+            assert hashlib.sha256(store.read_bytes(blob)).hexdigest() == blob.sha256
+        assert copies(cache) <= 4 * size
+        assert hashlib.sha256(used.read_bytes()).hexdigest() == blobs[0].sha256
+        assert hashlib.sha256(opened.read()).hexdigest() == blobs[1].sha256
+    assert not (cache / "cache" / blobs[2].sha256[:2] / blobs[2].sha256).exists()
+    assert store.read_bytes(blobs[2])
+
+
+def test_processes_that_share_a_small_cache_do_not_disturb_each_other(s3_settings: CoreSettings, tmp_path: Path) -> None:
+    cache, size = tmp_path / "cache", 50_000
+    stores = [limited(s3_settings, cache, 3 * size) for _ in range(4)]  # locks of files are of each opening, also in one process
+    blobs = [stores[0].put_bytes(os.urandom(size)) for _ in range(10)]
+
+    def reads(number: int) -> None:
+        for step in range(30):
+            blob = blobs[(step * (number + 3)) % 10]
+            assert hashlib.sha256(stores[number].read_bytes(blob)).hexdigest() == blob.sha256
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(reads, range(4)))
+    assert stores[0].read_bytes(blobs[0])
 
 
 def test_two_s3_stores_may_share_a_cache(s3_settings: CoreSettings) -> None:
