@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -13,7 +14,7 @@ import structlog
 from modelyard.core.errors import InvalidArgument
 from modelyard.core.names import ENDPOINT, ENDPOINT_TARGET
 from modelyard.core.rpc import tracing
-from modelyard.core.rpc.server import RpcServer
+from modelyard.core.rpc.server import Mount, RpcServer
 from modelyard.formats.passport_keys import trusted_keys
 from modelyard.serving.adapters.bundle_cache import FileBundleCache
 from modelyard.serving.adapters.fleet_link import FleetLink, open_channel
@@ -27,7 +28,9 @@ from modelyard.serving.follower_settings import FollowerSettings
 from modelyard.serving.handlers.follow_endpoint import EndpointFollower
 from modelyard.serving.handlers.registry import Registry
 from modelyard.serving.handlers.staging import Staging
+from modelyard.serving.rpc.pod_servicer import PodServicer
 from modelyard.serving.served_models import ClosableLoader, model_loader
+from modelyard.serving.v1.serving_service_pb2_grpc import add_ServingServiceServicer_to_server
 
 log = structlog.get_logger()
 FOLDER = "follower"
@@ -68,7 +71,8 @@ async def _serve(settings: FollowerSettings, loader: ClosableLoader, on_listenin
         settings.follow_backoff_s,
     )
     plane = data_plane(registry, follower.repository(), settings.max_batch_size, 4 * settings.max_message_bytes)
-    server = RpcServer([plane.mount], settings, tracing.traced_natives(plane.natives), tracing.traced_http(plane.http))
+    pod = Mount("modelyard.serving.v1.ServingService", partial(add_ServingServiceServicer_to_server, PodServicer(registry)))
+    server = RpcServer([plane.mount, pod], settings, tracing.traced_natives(plane.natives), tracing.traced_http(plane.http))
     port = await server.start()
     asked = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -13,7 +13,7 @@ from modelyard.core.errors import ModelyardError
 from modelyard.formats.bundle import BundleCard
 from modelyard.serving.domain.admission import Export, GateDecision
 from modelyard.serving.domain.changes import Changed
-from modelyard.serving.domain.drift import DriftScore
+from modelyard.serving.domain.drift import DriftScore, of_several
 from modelyard.serving.domain.endpoint import Condition, Deployment, DeploymentEvent, Endpoint, PlacementView
 from modelyard.serving.domain.placement import Held, Placement, Pod
 from modelyard.serving.domain.rollback import RollbackPolicy
@@ -272,6 +272,7 @@ class PodFacts:
     executions: int = 0
     batched: bool = False
     threads: int = 0
+    drift: tuple[DriftScore, ...] = ()
 
     def with_more(self, other: PodFacts) -> PodFacts:
         """Of two pods together."""
@@ -280,6 +281,7 @@ class PodFacts:
             self.executions + other.executions,
             self.batched or other.batched,
             max(self.threads, other.threads),
+            of_several((self.drift, other.drift)),
         )
 
 
@@ -295,8 +297,8 @@ class PodAnswer:
 class PodProbe(Protocol):
     """Asks pods what they hold."""
 
-    def ask(self, address: str, model: str) -> PodAnswer | None:
-        """Of a model; None where it does not answer. Blocks for at most a few seconds; from several threads."""
+    def ask(self, address: str, endpoint: str) -> PodAnswer | None:
+        """Of an endpoint's versions; None where it does not answer. Blocks for at most a few seconds; from several threads."""
 
     def close(self) -> None:
         """Ends its connections."""

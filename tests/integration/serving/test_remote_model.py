@@ -66,7 +66,7 @@ async def test_answers_are_those_of_the_model_and_both_pods_give_them(two: Yard)
     await _many(two, 1.0)
     two.pods.urgent = True
     await asyncio.to_thread(two.board.look)
-    each = [two.board.probe.ask(pod.address, "mlp") for pod in two.pods.pods]
+    each = [two.board.probe.ask(pod.address, "projects/default/endpoints/mlp") for pod in two.pods.pods]
     counts = [answer.facts["V001"].executions for answer in each if answer is not None]
     assert len(counts) == 2
     assert min(counts) > 0.2 * sum(counts)
@@ -133,8 +133,8 @@ async def test_pods_that_nobody_asks_go_and_come_back_when_asked(tmp_path: Path,
         one.pods.last_used -= 20
         answer = one.board.probe.ask
 
-        def long_ago(address: str, model: str) -> object:
-            found = answer(address, model)
+        def long_ago(address: str, endpoint: str) -> object:
+            found = answer(address, endpoint)
             return found and type(found)(found.versions, found.facts, 0.0)
 
         one.board.probe.ask = long_ago  # type: ignore[method-assign,assignment]

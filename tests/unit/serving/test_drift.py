@@ -224,3 +224,17 @@ def hour_of_quiet(seed: int, per_s: float, training: int) -> bool:
 def test_quiet_hours_are_quiet(per_s: float, training: int) -> None:
     """Four hours each; docs/decisions/0019 has the rate over thousands."""
     assert sum(hour_of_quiet(seed, per_s, training) for seed in range(4)) == 0
+
+
+def test_scores_of_several_pods_are_one() -> None:
+    """Weighted by examples; a level only where a pod is sure of one."""
+    calm = DriftScore("x", Direction.INPUT, 0.0, 900, Level.NONE)
+    strong = DriftScore("x", Direction.INPUT, 2.0, 300, Level.STRONG, "x 1 to 2: more")
+    other = DriftScore("y", Direction.OUTPUT, 0.05, 300, Level.NONE)
+    found = of_several([[calm], [strong, other], []])
+    assert [(one.feature, one.score, one.examples, one.level, one.note) for one in found] == [
+        ("x", 0.5, 1200, Level.STRONG, "x 1 to 2: more"),
+        ("y", 0.05, 300, Level.NONE, ""),
+    ]
+    few = DriftScore("x", Direction.INPUT, 2.0, 60, Level.TOO_FEW)
+    assert of_several([[few], [few]])[0].level is Level.TOO_FEW

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import grpc
 
 from inference import grpc_service_pb2 as oip
 from inference.grpc_service_pb2_grpc import GRPCInferenceServiceStub
-from modelyard.serving.domain.names import numbered_version
+from modelyard.serving.domain.drift import Direction, DriftScore, Level
+from modelyard.serving.domain.names import endpoint_model, numbered_version
 from modelyard.serving.domain.placement import Held, Holding
 from modelyard.serving.ports import PodAnswer, PodFacts
+from modelyard.serving.v1 import serving_pb2, serving_service_pb2
+from modelyard.serving.v1.serving_service_pb2_grpc import ServingServiceStub
 
 PATIENCE_S: Final = 2.0
 MOST_CHANNELS: Final = 512
+DRIFT_S: Final = 15.0
+"""How often a version's drift is asked for."""
 _STATES: Final = {"READY": Holding.READY, "LOADING": Holding.LOADING}
 
 OpenChannel = Callable[[str], Any]
@@ -29,10 +36,12 @@ class GrpcPodProbe:
         self._open, self._metadata = open_channel, metadata
         self._channels: dict[str, Any] = {}
         self._configs: dict[tuple[str, str, str], tuple[bool, int]] = {}
+        self._drifts: dict[tuple[str, str, str], tuple[tuple[DriftScore, ...], float]] = {}
         self._guard = threading.Lock()
 
-    def ask(self, address: str, model: str) -> PodAnswer | None:
+    def ask(self, address: str, endpoint: str) -> PodAnswer | None:
         """See ports.PodProbe."""
+        model = endpoint_model(endpoint)
         stub = GRPCInferenceServiceStub(self._channel(address))
         call = {"timeout": PATIENCE_S, "metadata": self._metadata}
         try:
@@ -47,6 +56,7 @@ class GrpcPodProbe:
         try:
             counted = stub.ModelStatistics(oip.ModelStatisticsRequest(name=model), **call).model_stats
             facts = {version: self._facts(stub, (address, model, version), counted, call) for version in ready}
+            facts = {version: replace(one, drift=self._drift(address, endpoint, version, call)) for version, one in facts.items()}
         except grpc.RpcError:  # one was unloaded meanwhile
             return PodAnswer(versions, {})
         last_ms = max((each.last_inference for each in counted), default=0)
@@ -75,6 +85,24 @@ class GrpcPodProbe:
         memory = sum(each.byte_size for each in mine.memory_usage)
         return PodFacts(memory, mine.execution_count, batched, threads_)
 
+    def _drift(self, address: str, endpoint: str, version: str, call: dict[str, Any]) -> tuple[DriftScore, ...]:
+        """Looked at now and then only: it is worth most of what such an answer costs."""
+        which, now = (address, endpoint, version), time.monotonic()
+        known, until = self._drifts.get(which, ((), 0.0))
+        if until > now:
+            return known
+        name = f"{endpoint}/deployments/{version}"
+        stub = ServingServiceStub(self._channel(address))
+        try:
+            found = stub.GetDeploymentStatistics(serving_service_pb2.GetDeploymentStatisticsRequest(name=name), **call)
+            known = tuple(map(_score, found.drift))
+        except grpc.RpcError:  # a server of bundles has no statistics of deployments
+            known = ()
+        if len(self._drifts) >= MOST_CHANNELS:
+            self._drifts.clear()
+        self._drifts[which] = known, now + DRIFT_S
+        return known
+
     def _channel(self, address: str) -> Any:
         with self._guard:
             channel = self._channels.get(address)
@@ -83,3 +111,9 @@ class GrpcPodProbe:
                     self._channels.pop(next(iter(self._channels))).close()
                 channel = self._channels[address] = self._open(address)
             return channel
+
+
+def _score(message: serving_pb2.Drift) -> DriftScore:
+    direction = Direction(serving_pb2.Drift.Direction.Name(message.direction).removeprefix("DIRECTION_"))
+    level = Level(serving_pb2.Drift.Level.Name(message.level).removeprefix("LEVEL_"))
+    return DriftScore(message.feature, direction, message.score, message.examples, level, message.note)

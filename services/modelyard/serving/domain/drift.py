@@ -118,6 +118,29 @@ def _percent(share: float) -> str:
     return f"{100 * share:.2g} %" if share < 0.995 else "100 %"
 
 
+def of_several(places: Iterable[Iterable[DriftScore]]) -> tuple[DriftScore, ...]:
+    """Scores of the same version in several places, as one: the mean, weighted by examples.
+
+    The index is convex in what is seen, so this is never below the index of all examples together. A level above NONE needs a
+    place that is sure of one.
+    """
+    found: dict[tuple[Direction, str], list[DriftScore]] = {}
+    for scores in places:
+        for score in scores:
+            found.setdefault((score.direction, score.feature), []).append(score)
+    return worst_first(map(_together, found.values()))
+
+
+def _together(scores: list[DriftScore]) -> DriftScore:
+    if len(scores) == 1:
+        return scores[0]
+    examples = sum(each.examples for each in scores)
+    mean = sum(each.score * each.examples for each in scores) / examples if examples else 0.0
+    level = level_of(mean, examples, any(each.level in (Level.SOME, Level.STRONG) for each in scores))
+    worst = max(scores, key=lambda each: each.score)
+    return DriftScore(worst.feature, worst.direction, round(mean, 6), examples, level, worst.note if mean >= SOME_FROM else "")
+
+
 def worst_first(scores: Iterable[DriftScore]) -> tuple[DriftScore, ...]:
     """The strongest change first."""
     order = [Level.STRONG, Level.SOME, Level.NONE, Level.TOO_FEW]

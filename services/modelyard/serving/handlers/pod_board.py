@@ -49,7 +49,6 @@ class EndpointPods:
         self.pods: tuple[Pod, ...] = ()
         self.facts: Mapping[str, PodFacts] = {}
         """By version, of all pods together."""
-        self.drifts: Callable[[str], tuple[DriftScore, ...]] = lambda _: ()
         self.listeners: list[Callable[[Sequence[Pod]], None]] = []
         self.cold_start_s = 0.0
         """How long the last start from no pod took; 0: there was none."""
@@ -104,7 +103,8 @@ class EndpointPods:
 
     def drift(self, version: str) -> tuple[DriftScore, ...]:
         """See Live."""
-        return self.drifts(version)
+        found = self.facts.get(version)
+        return found.drift if found else ()
 
     def batching(self, version: str) -> Batching:
         """See Live."""
@@ -270,7 +270,7 @@ class PodBoard:
         with self._looking:
             there = list(self.fleet.pods(pods.endpoint))
             answering = [pod for pod in there if pod.address and pod.state in (PodState.RUNNING, PodState.READY)]
-            asked = list(self._askers.map(lambda pod: self.probe.ask(pod.address, pods.model), answering))
+            asked = list(self._askers.map(lambda pod: self.probe.ask(pod.address, pods.endpoint), answering))
             held = {pod.name: answer for pod, answer in zip(answering, asked, strict=True)}
             kept = {pod.name: pod for pod in pods.pods}
             seen = [_seen(pod, held.get(pod.name), kept.get(pod.name)) for pod in there]

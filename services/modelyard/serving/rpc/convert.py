@@ -11,7 +11,6 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from modelyard.core.errors import InvalidArgument
 from modelyard.core.jobs.convert import blob_message, timestamp
-from modelyard.serving.domain.drift import Direction, DriftScore, Level
 from modelyard.serving.domain.endpoint import DeploymentEvent, DeploymentState, DeploymentView, EndpointView, EventKind
 from modelyard.serving.domain.rollback import RollbackPolicy
 from modelyard.serving.domain.version_statistics import percentile_ms
@@ -19,6 +18,7 @@ from modelyard.serving.handlers.figures import Figures
 from modelyard.serving.handlers.shadow import ShadowReport
 from modelyard.serving.handlers.traffic import Update
 from modelyard.serving.ports import NewEndpoint
+from modelyard.serving.rpc.convert_drift import drift_message
 from modelyard.serving.rpc.convert_pods import placement_message, placement_status, placements_of, pod_message
 from modelyard.serving.v1 import serving_pb2
 
@@ -33,8 +33,6 @@ _STATES: Final = {
     DeploymentState.UNLOADED: serving_pb2.Deployment.STATE_UNLOADED,
 }
 _KINDS: Final = {kind: serving_pb2.DeploymentEvent.Kind.Value(f"KIND_{kind.value}") for kind in EventKind}
-_DIRECTIONS: Final = {way: serving_pb2.Drift.Direction.Value(f"DIRECTION_{way.value}") for way in Direction}
-_LEVELS: Final = {level: serving_pb2.Drift.Level.Value(f"LEVEL_{level.value}") for level in Level}
 
 
 def new_endpoint(message: serving_pb2.Endpoint) -> NewEndpoint:
@@ -149,21 +147,10 @@ def figures_message(figures: Figures) -> serving_pb2.DeploymentStatistics:
         executions=counts.executions,
         p50_ms=percentile_ms(counts.latencies, 0.5),
         p99_ms=percentile_ms(counts.latencies, 0.99),
-        drift=[_drift(score) for score in figures.drift],
+        drift=[drift_message(score) for score in figures.drift],
         start_time=_moment(counts.start_time),
         crashes=counts.crashes,
         memory_bytes=figures.memory_bytes,
-    )
-
-
-def _drift(score: DriftScore) -> serving_pb2.Drift:
-    return serving_pb2.Drift(
-        feature=score.feature,
-        direction=_DIRECTIONS[score.direction],
-        score=score.score,
-        examples=score.examples,
-        level=_LEVELS[score.level],
-        note=score.note,
     )
 
 
