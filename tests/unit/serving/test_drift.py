@@ -18,6 +18,7 @@ from modelyard.serving.domain.drift import (
     DriftScore,
     Level,
     chi_squared_bound,
+    of_several,
     score_of,
     scores_from_json,
     scores_json,

@@ -39,6 +39,9 @@ imagePullSecrets: {{ range . }}
 {{- define "modelyard.passportSecret" -}}
 {{ .Values.passport.existingSecret | default (printf "%s-passport" (include "modelyard.fullname" .)) }}
 {{- end }}
+{{- define "modelyard.fleetSecret" -}}
+{{ .Values.fleet.existingSecret | default (printf "%s-fleet" (include "modelyard.fullname" .)) }}
+{{- end }}
 {{- define "modelyard.agentSecret" -}}
 {{ .Values.agentToken.existingSecret | default (printf "%s-agent" (include "modelyard.fullname" .)) }}
 {{- end }}

@@ -19,6 +19,7 @@ env:
 {{- end }}
 {{- if eq .component "serving" }}
   - { name: MODELYARD_PASSPORT_TRUSTED_KEYS, value: /etc/modelyard/passport/trusted.pem }
+  - { name: MODELYARD_FLEET_SIGNING_KEY, value: /etc/modelyard/fleet/fleet.pem }
 {{- end }}
 {{- if $root.Values.tls.enabled }}
   - { name: MODELYARD_TLS_CERTIFICATE, value: /etc/modelyard/tls/tls.crt }
@@ -44,6 +45,9 @@ env:
 {{- if has .component (list "evaluator" "serving") }}
 - { name: passport, mountPath: /etc/modelyard/passport, readOnly: true }
 {{- end }}
+{{- if eq .component "serving" }}
+- { name: fleet, mountPath: /etc/modelyard/fleet, readOnly: true }
+{{- end }}
 {{- if eq .root.Values.auth.mode "token" }}
 - { name: tokens, mountPath: /etc/modelyard/tokens, readOnly: true }
 {{- end }}
@@ -60,6 +64,7 @@ env:
 - { name: passport, secret: { secretName: {{ include "modelyard.passportSecret" .root }}, defaultMode: 0440, items: [{ key: passport.pem, path: passport.pem }] } }
 {{- else if eq .component "serving" }}
 - { name: passport, secret: { secretName: {{ include "modelyard.passportSecret" .root }}, defaultMode: 0440, items: [{ key: trusted.pem, path: trusted.pem }] } }
+- { name: fleet, secret: { secretName: {{ include "modelyard.fleetSecret" .root }}, defaultMode: 0440, items: [{ key: fleet.pem, path: fleet.pem }] } }
 {{- end }}
 {{- if eq .root.Values.auth.mode "token" }}
 - { name: tokens, secret: { secretName: {{ include "modelyard.tokensSecret" .root }}, defaultMode: 0440 } }
