@@ -27,7 +27,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Cl
     folder = tmp_path_factory.mktemp("pods")
     bundles = [mlp_bundle(folder / f"{number}.zip", seed=number) for number in (1, 2)]
     bundles.append(spoil_vectors(folder / "3.zip", bundles[0]))
-    settings: dict[str, Any] = {"serving_pods": "process", "pods_ready_s": 60, "isolation": "none"}
+    settings: dict[str, Any] = {"serving_pods": "process", "pods_ready_s": 150, "isolation": "none"}
     with pytest.MonkeyPatch.context() as patch:
         for name, value in LIGHT.items():
             patch.setenv(name, value)
@@ -74,7 +74,7 @@ def test_a_canary_gets_its_share_and_is_promoted_and_rolled_back_under_load(serv
         served.client.endpoints.update_endpoint(served.endpoint, traffic={"V002": 100})
         time.sleep(1)
         served.client.endpoints.rollback_endpoint(served.endpoint)
-        wait_for(lambda: len(_pods(served)) == 2)
+        wait_for(lambda: len(_pods(served)) == 2, 120)
         asked = callers.stop()
     assert not [one.error for one in asked if one.error]
     during = Counter(one.version for one in asked if begun <= one.began < ended)
@@ -97,16 +97,16 @@ def test_a_version_that_fails_its_golden_requests_in_a_pod_changes_nothing(serve
     assert "TEST_VECTORS_DIFFER" in str(caught.value)
     assert served.shares() in ({}, {"V001": 100})
     assert [deployment.name.rpartition("/")[2] for deployment in served.get().deployments] == ["V001"]
-    wait_for(lambda: [list(pod.ready_versions) for pod in _pods(served)] == [["V001"]] * 2)
+    wait_for(lambda: [list(pod.ready_versions) for pod in _pods(served)] == [["V001"]] * 2, 120)
 
 
 def test_pods_go_with_their_last_version_and_their_number_can_be_changed(served: Served) -> None:
     served.deploy(1)
     served.client.endpoints.update_endpoint(served.endpoint, placements=[serving_pb2.Placement(target="cpu", min_replicas=1)])
-    wait_for(lambda: len(_pods(served)) == 1)
+    wait_for(lambda: len(_pods(served)) == 1, 120)
     assert [(each.target, each.wanted) for each in served.get().placement_statuses] == [("cpu", 1)]
     served.client.endpoints.delete_deployment(f"{served.endpoint}/V001")
-    wait_for(lambda: not served.get().pods)
+    wait_for(lambda: not served.get().pods, 120)
     with pytest.raises(ModelyardClientError) as caught:
         served.client.endpoints.update_endpoint(served.endpoint, placements=[serving_pb2.Placement(target="moon")])
     assert caught.value.reason == "BAD_PLACEMENT"
