@@ -248,6 +248,9 @@ class PodVersions(Protocol):
     def place(self, endpoint: Endpoint) -> None:
         """Has an endpoint's pods be what its placements say. Raises FailedPrecondition CLUSTER_REFUSES, Unavailable."""
 
+    def give_up(self, endpoint: str) -> None:
+        """Whoever waits for a version of it to be ready need not any more."""
+
     def forget(self, deployment: Deployment) -> None:
         """A version is not served any more."""
 

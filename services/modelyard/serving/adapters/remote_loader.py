@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -74,6 +75,12 @@ class PodVersions:
     def place(self, endpoint: Endpoint) -> None:
         """See ports.PodVersions."""
         self.board.place(endpoint.name, endpoint.placements or tuple(self.usual))
+
+    def give_up(self, endpoint: str) -> None:
+        """See ports.PodVersions."""
+        pods = self.board.seen(endpoint)
+        if pods is not None:
+            pods.given_up = time.monotonic()
 
     def forget(self, deployment: Deployment) -> None:
         """See ports.PodVersions. Where no version is left the pods go too."""

@@ -56,6 +56,8 @@ def list_endpoints(
 def delete_endpoint(deployer: Deployer, name: str) -> None:
     """Takes an endpoint away with all it serves; its record of events stays. Raises InvalidArgument, NotFound."""
     ENDPOINT.parse(name)
+    if deployer.pods is not None:
+        deployer.pods.give_up(name)
     with deployer.turns.hold(name):
         deployer.store.delete(name)
         deployer.registry.drop(model_of(name))

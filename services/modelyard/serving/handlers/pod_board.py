@@ -14,7 +14,7 @@ from typing import Final
 
 import structlog
 
-from modelyard.core.errors import FailedPrecondition, ModelyardError, Unavailable
+from modelyard.core.errors import Aborted, FailedPrecondition, ModelyardError, Unavailable
 from modelyard.serving.domain.drift import DriftScore
 from modelyard.serving.domain.endpoint import Condition, DeploymentState
 from modelyard.serving.domain.names import endpoint_model
@@ -56,6 +56,7 @@ class EndpointPods:
         self.last_used = time.time()
         self.looked = 0.0
         self.urgent = True
+        self.given_up = 0.0
         self.waking_since: float | None = None
         self._times, self._wake = times, wake
         self._been_live: set[str] = set()
@@ -233,9 +234,11 @@ class PodBoard:
     def wait_live(self, pods: EndpointPods, version: str, going: Callable[[], bool]) -> None:
         """Until a version can be given traffic.
 
-        Raises FailedPrecondition VERSION_FAILED_IN_POD, PODS_NOT_READY after `times.ready`, Unavailable SERVER_STOPPING.
+        Raises FailedPrecondition VERSION_FAILED_IN_POD, PODS_NOT_READY after `times.ready`, Aborted ENDPOINT_DELETED, Unavailable
+        SERVER_STOPPING.
         """
-        end = time.monotonic() + self.times.ready
+        begun = time.monotonic()
+        end = begun + self.times.ready
         pods.urgent = True
         try:
             if pods.asleep:
@@ -248,6 +251,8 @@ class PodBoard:
                 if why:
                     message = f"version {version} cannot be served in its pods: {why}"
                     raise FailedPrecondition("VERSION_FAILED_IN_POD", message, version=version, endpoint=pods.endpoint)
+                if pods.given_up > begun:
+                    raise Aborted("ENDPOINT_DELETED", f"{pods.endpoint} is being deleted", endpoint=pods.endpoint)
                 if time.monotonic() > end:
                     raise _not_ready(pods, version, self.times.ready)
                 time.sleep(0.2)
