@@ -173,12 +173,14 @@ class AsyncDatasets(AsyncResource):
         train_ratio: decimal text with one to five decimals, above 0 and below 1; empty is "0.8".
         It, `split_source` ("auto", "ratio", "given"), `seed`, `group_by` and `time_by` are used when no `split` is given.
         """
-        base = self.names.dataset_version(base_version if "/" in base_version else f"{dataset}/{base_version}")
+        base = ""
+        if base_version:
+            base = self.names.dataset_version(base_version if "/" in base_version else f"{dataset}/{base_version}")
         version = dataset_pb2.DatasetVersion(
             split=split or split_policy(train_ratio, split_source, seed, group_by, time_by),
             excluded_columns=excluded_columns,
             keep_leaking_columns=keep_leaking_columns,
-            base_version=base if base_version else "",
+            base_version=base,
             edits=edits,
         )
         request = dataset_service_pb2.CreateDatasetVersionRequest(
