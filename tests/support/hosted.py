@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from modelyard.core.platform import Host, Platform
@@ -12,9 +12,11 @@ from modelyard.core.rpc.server import Service
 
 
 @contextmanager
-def hosted(platform: Platform, services: Sequence[Service]) -> Iterator[str]:
+def hosted(
+    platform: Platform, services: Sequence[Service], new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+) -> Iterator[str]:
     """host:port of a server that carries the services; stopped at the end. Only one at a time (DBOS is one to a process)."""
-    loop = asyncio.new_event_loop()
+    loop = new_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     host = Host(platform, services, [service.name for service in services])

@@ -28,6 +28,9 @@ from modelyard.serving.ports import Answer, Done, ServedModel, Tensor
 from modelyard.serving.v1 import serving_pb2
 from tests.support.real_servers import free_port
 
+READY = "ready"
+"""The line by which it tells that it answers."""
+
 
 @dataclass
 class SlowModel:
@@ -69,6 +72,7 @@ class SlowLoader:
 def main(folder: Path, port: int, settings: dict[str, Any], slow: dict[str, float], bundles: list[Path]) -> None:
     """Serves until SIGTERM."""
     from modelyard.core.platform import open_platform
+    from modelyard.core.rpc.loop import SWITCH_S, new_event_loop
     from modelyard.serving import bootstrap
     from modelyard.serving.served_models import model_loader
     from modelyard.serving.settings import ServingSettings
@@ -83,8 +87,10 @@ def main(folder: Path, port: int, settings: dict[str, Any], slow: dict[str, floa
     for number, bundle in enumerate(bundles, start=1):
         exports.add(f"x{number}", f"V{number:03d}", bundle)
     loader: Any = SlowLoader(model_loader(wanted), slow)
-    with hosted(platform, [bootstrap.build(platform, exports=exports, gates=exports.gates, loader=loader)]):
-        sys.stdout.write("ready\n")
+    service = bootstrap.build(platform, exports=exports, gates=exports.gates, loader=loader)
+    sys.setswitchinterval(SWITCH_S)
+    with hosted(platform, [service], new_event_loop):
+        sys.stdout.write(f"{READY}\n")
         sys.stdout.flush()
         signal.sigwait({signal.SIGTERM})
 
@@ -131,7 +137,7 @@ def server(folder: Path, bundles: Sequence[Path], *, slow: dict[str, float] | No
     arguments = [str(folder), str(port), json.dumps(settings), json.dumps(slow or {}), *map(str, bundles)]
     with tempfile.NamedTemporaryFile(prefix="serving-", suffix=".log") as log:
         command = [sys.executable, "-m", "tests.support.serving_process", *arguments]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"})
         made = Server(process, f"127.0.0.1:{port}")
         try:
             _wait_ready(process, Path(log.name))
@@ -139,16 +145,14 @@ def server(folder: Path, bundles: Sequence[Path], *, slow: dict[str, float] | No
         finally:
             if process.poll() is None:
                 made.stop()
-            assert process.stdout is not None
-            process.stdout.close()
 
 
 def _wait_ready(process: subprocess.Popen[bytes], log: Path) -> None:
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line == b"ready\n":
-            os.set_blocking(process.stdout.fileno(), False)  # what it logs later is not read
+    """What it logs goes to a file: a pipe that nobody reads would be full one day, and the server stand still."""
+    while process.poll() is None:
+        if READY in log.read_text().splitlines():
             return
+        time.sleep(0.02)
     raise AssertionError(f"the server did not start:\n{log.read_text()[-4000:]}")
 
 
