@@ -205,10 +205,14 @@ class BatchedModel:
             self._begin(1)
 
     def _may_send_ahead(self) -> bool:
-        """The next call need not wait for a turn of the loop when it gains nothing by it, and nobody else waits for cores."""
+        """The next call need not wait for a turn of the loop when it gains nothing by it, and nobody else waits for cores.
+
+        Where requests are batched, it gains nothing once as many examples wait as a call that runs has: were they kept, those who
+        are answered together would come back together, and the process would have nothing to do meanwhile.
+        """
         if len(self._running) >= self._calls + self._computer.ahead or self._budget.is_wanted:
             return False
-        return not self.batching.together or self._queue.rows >= self._most_rows
+        return not self.batching.together or self._queue.rows >= min(rows for _, rows in self._running.values())
 
     def _granted(self) -> None:
         self._asking = False

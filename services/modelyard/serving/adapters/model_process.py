@@ -55,8 +55,6 @@ class _Call:
 class ProcessComputer:
     """Has a process compute, and gets another when it is gone."""
 
-    ahead = 1
-
     def __init__(
         self,
         worker: WorkerProcess,
@@ -66,6 +64,7 @@ class ProcessComputer:
         name: str,
     ) -> None:
         self._worker: WorkerProcess | None = worker
+        self.ahead = worker.facts.calls  # each that ends finds the next
         self._start = start
         self._statistics = statistics
         self._timeout_s = timeout_s

@@ -53,7 +53,7 @@ class WorkerProcess:
         self.channel.setblocking(False)
         self._buffer = bytearray(MOST_BYTES)
         self._received = memoryview(self._buffer)
-        slots = facts.calls + 2  # one whose answer is being cut, one ahead
+        slots = 2 * facts.calls + 1  # those that compute, as many ahead, one whose answer is being cut
         self._arenas: list[Arena | None] = [None] * slots
         self._free = list(range(slots))
         self._most = [0] * slots

@@ -180,5 +180,6 @@ def _environment() -> dict[str, str]:
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
         "ORT_DISABLE_TELEMETRY": "1",
+        "MALLOC_ARENA_MAX": "1",  # what one thread loaded and another frees would stay behind in a heap of its own
         "TF_CPP_MIN_LOG_LEVEL": "3",
     }
