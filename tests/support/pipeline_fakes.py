@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from modelyard.core.documents import to_document
-from modelyard.core.errors import ModelyardError, NotFound
+from modelyard.core.errors import InvalidArgument, ModelyardError, NotFound
 from modelyard.core.jobs.job import Document, Instruction, Job, JobState
 from modelyard.core.rpc.status import error_of, exception_of
 from modelyard.pipeline.domain.choice import Candidate
@@ -132,10 +132,22 @@ class FakeTraining:
             raise NotFound("RESOURCE_NOT_FOUND", f"{model_version} does not exist", name=model_version)
         return model_version.replace("latest", "V009"), {"recipe_id": "middle"}
 
+    def check_flavor(self, instance_flavor: str) -> None:
+        if instance_flavor not in ("local", "gpu-1"):
+            raise InvalidArgument("UNKNOWN_INSTANCE_FLAVOR", f"{instance_flavor} is unknown", field="instance_flavor")
+
     def start(
-        self, dataset_version: str, model: str, recipe: Document, max_s: float | None, warm_start: str, request_id: str
+        self,
+        dataset_version: str,
+        model: str,
+        recipe: Document,
+        max_s: float | None,
+        warm_start: str,
+        request_id: str,
+        instance_flavor: str = "",
     ) -> str:
         how = {"dataset_version": dataset_version, "model": model, "recipe": recipe, "max_s": max_s, "warm_start": warm_start}
+        how |= {"instance_flavor": instance_flavor} if instance_flavor else {}
         return self._world.make(request_id, PARENT, "trainingJobs", **how)
 
     def job(self, name: str) -> JobView:

@@ -32,6 +32,14 @@ def work(assignment: Assignment, link: WorkerLink) -> Completion:
         link.flush()
         if spec.get("die_at") == step and assignment.attempt == 1:
             os.kill(os.getpid(), signal.SIGKILL)
+            os._exit(9)  # in a pod it is process 1, which cannot kill itself
+        if spec.get("say"):
+            print(spec["say"], step, flush=True)
+        if spec.get("eat_at") == step:
+            eaten = bytearray(int(spec["eat_mib"]) << 20)
+            eaten[::4096] = b"x" * len(eaten[::4096])
+        if spec.get("fill_mib") and step == first:
+            (link.workdir / "filling").write_bytes(b"x" * (int(spec["fill_mib"]) << 20))
         if spec.get("always_die"):
             os._exit(9)
         time.sleep(spec.get("pause_s", 0.01))

@@ -40,6 +40,7 @@ class Asked:
     max_training_s: float | None = None
     floors: dict[str, float] = field(default_factory=dict)
     evaluate: bool = True
+    instance_flavor: str = ""
 
     @property
     def limits(self) -> exporter_pb2.CompressionLimits | None:
@@ -79,6 +80,7 @@ def made(here: Session, asked: Asked) -> Exported:
         pruning=asked.pruning,
         limits=asked.limits,
         max_training_s=asked.max_training_s,
+        instance_flavor=asked.instance_flavor,
     )
     done = _waited(here, started.name, "export")
     if not asked.evaluate:

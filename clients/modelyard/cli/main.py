@@ -29,6 +29,8 @@ COMMANDS: Final = {
     "watch": "Endpoints scored on newly labelled examples: add, list, show, run, delete.",
     "model": "List, show, import.",
     "target": "Hardware that models are made for: list, create, delete.",
+    "logs": "What the workers of a job wrote.",
+    "flavors": "Sizes of machine that jobs may run on.",
     "runs": "List, show, watch, cancel, stop.",
     "token": "Tokens that are good for asking one endpoint: create, list, revoke.",
     "usage": "What the project uses of its quotas, and who you are.",

@@ -45,6 +45,8 @@ Project = Annotated[str, typer.Option("--project", envvar="MODELYARD_PROJECT", h
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object; everything else goes to stderr.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the details of an error and the server's log.")]
 
+Flavor = Annotated[str, typer.Option("--instance-flavor", help="Size of machine to run on, see `modelyard flavors`.")]
+
 DEFAULT_DATA_DIR: Final = Path("~/.modelyard")
 
 

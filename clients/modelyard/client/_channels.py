@@ -14,6 +14,7 @@ from modelyard.client.settings import MAX_MESSAGE_BYTES, CallSettings
 
 ARTIFACT_SERVICE: Final = "modelyard.artifact.v1.ArtifactService"
 SERVICE_KEY: Final = "modelyard-service"
+JOBS_SERVICE: Final = "modelyard.jobs.v1.JobsService"
 INFERENCE_SERVICE: Final = "inference.GRPCInferenceService"
 # Full name of the API of each service.
 APIS: Final = {

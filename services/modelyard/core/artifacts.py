@@ -239,9 +239,12 @@ def collect(store: ArtifactStore, referenced: set[str], grace_s: float) -> list[
     return removed
 
 
-def open_store(url: str, namespace: str, settings: CoreSettings | None = None, *, cache_dir: Path | None = None) -> ArtifactStore:
+def open_store(
+    url: str, namespace: str, settings: CoreSettings | None = None, *, cache_dir: Path | None = None, patience_s: float = 0.0
+) -> ArtifactStore:
     """The store at `file:///folder` or `s3://bucket`. For S3 the endpoint and keys come from `settings`, and `path()` downloads
-    into `cache_dir` (default: `settings.data_dir`/cache/artifacts). Raises InvalidArgument BAD_ARTIFACTS_URL.
+    into `cache_dir` (default: `settings.data_dir`/cache/artifacts); a server that does not answer is asked again for `patience_s`
+    seconds. Raises InvalidArgument BAD_ARTIFACTS_URL.
     """
     scheme, _, rest = url.partition("://")
     if scheme == "file" and rest.startswith("/"):
@@ -252,6 +255,6 @@ def open_store(url: str, namespace: str, settings: CoreSettings | None = None, *
         from modelyard.core.artifacts_s3 import S3ArtifactStore, connect
 
         folder = cache_dir or settings.data_dir / "cache" / "artifacts"
-        return S3ArtifactStore(connect(settings), rest, namespace, folder, settings.artifact_cache_bytes)
+        return S3ArtifactStore(connect(settings), rest, namespace, folder, settings.artifact_cache_bytes, patience_s)
     message = f"artifacts_url is {url!r}; it must be file:///absolute/folder or s3://bucket (3 to 63 of a-z, 0-9, '.' and '-')"
     raise InvalidArgument("BAD_ARTIFACTS_URL", message, field="artifacts_url", value=url)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import secrets
 import tempfile
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 from urllib.parse import urlsplit
 
 import urllib3
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 _CACHE, _PARTS = "cache", "parts"
 _RACES = 5
 """How often a copy may be deleted by another process between its download and its use."""
+T = TypeVar("T")
 _MISSING = ("NoSuchKey", "NoSuchBucket", "ResourceNotFound")
 _FULL = ("XMinioStorageFull", "XMinioQuotaExceeded", "QuotaExceeded", "EntityTooLarge")
 _BUSY = ("SlowDown", "SlowDownRead", "SlowDownWrite", "ServiceUnavailable", "InternalError", "XMinioServerNotInitialized")
@@ -82,13 +84,16 @@ class S3ArtifactStore:
     cache_bytes: about how much it may hold; what is in use stays even so.
     """
 
-    def __init__(self, client: Minio, bucket: str, namespace: str, cache_dir: Path, cache_bytes: int) -> None:
+    def __init__(
+        self, client: Minio, bucket: str, namespace: str, cache_dir: Path, cache_bytes: int, patience_s: float = 0.0
+    ) -> None:
         self.namespace = check_namespace(namespace)
         self._client = client
         self._bucket = bucket
         self._cache = FileArtifactStore(cache_dir, _CACHE)
         self._parts = cache_dir / _PARTS
         self._room = CacheFolder(cache_dir, cache_bytes)
+        self._patience_s = patience_s
 
     def put(self, stream: BinaryIO | Iterable[bytes], *, sha256: str | None = None, size_bytes: int | None = None) -> Blob:
         """See ArtifactStore. Needs as much room in the system's temporary folder as the blob has bytes."""
@@ -99,7 +104,7 @@ class S3ArtifactStore:
                     file.write(chunk)
                 file.seek(0)
             blob = Blob(build_uri(self.namespace, actual := tally.finish()), actual, tally.size_bytes)
-            self._upload(cast(BinaryIO, file), blob)
+            self._patiently(lambda: self._upload(cast(BinaryIO, file), blob))
         return blob
 
     def put_bytes(self, data: bytes) -> Blob:
@@ -133,7 +138,7 @@ class S3ArtifactStore:
             kept.unlink(missing_ok=True)
         elif data := self._kept_part(kept, length):
             return data
-        data = self._get_part(uri, offset, length)
+        data = self._patiently(lambda: self._get_part(uri, offset, length))
         if self._room.make_room(length, for_older=False):
             _write_part(kept, data)
         return data
@@ -160,9 +165,12 @@ class S3ArtifactStore:
         """See ArtifactStore."""
         uri = uri_of(blob)
         namespace, sha256 = parse_uri(uri)
+        size_bytes = self._patiently(lambda: self._size(uri, f"{namespace}/{sha256}"))
+        return Blob(uri, sha256, size_bytes)
+
+    def _size(self, uri: str, key: str) -> int:
         with _named_errors(uri):
-            found = self._client.stat_object(self._bucket, f"{namespace}/{sha256}")
-        return Blob(uri, sha256, found.size or 0)
+            return self._client.stat_object(self._bucket, key).size or 0
 
     def delete(self, blob: Blob | str) -> None:
         """See ArtifactStore."""
@@ -194,8 +202,22 @@ class S3ArtifactStore:
         with _named_errors(uri):
             return self._client.presigned_get_object(self._bucket, f"{namespace}/{sha256}", timedelta(seconds=expires_s))
 
+    def _patiently(self, function: Callable[[], T]) -> T:
+        """What the function gives; called again while the server does not answer and there is patience left."""
+        deadline = time.monotonic() + self._patience_s
+        wait_s = 0.5
+        while True:
+            try:
+                return function()
+            except Unavailable:
+                if time.monotonic() + wait_s > deadline:
+                    raise
+                time.sleep(wait_s)
+                wait_s = min(5.0, wait_s * 2)
+
     def _upload(self, file: BinaryIO, blob: Blob) -> None:
         with _named_errors(blob.uri):
+            file.seek(0)
             try:
                 self._put_object(file, blob)
             except S3Error as error:
@@ -225,7 +247,7 @@ class S3ArtifactStore:
             self._cache.path(cached)
         except (NotFound, DataLoss):
             self._room.make_room(size_bytes)
-            self._download(uri, sha256, size_bytes)
+            self._patiently(lambda: self._download(uri, sha256, size_bytes))
         return cached
 
     def _kept_part(self, path: Path, length: int) -> bytes:

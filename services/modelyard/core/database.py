@@ -31,6 +31,7 @@ from sqlalchemy import (
     Float,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -44,6 +45,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, DontWrapMixin, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.types import TypeEngine
 
 from modelyard.core.artifacts import disk_full
@@ -206,6 +208,19 @@ upload = Table(
 )
 """Which project sent which bytes, before a document names them."""
 
+job_log = Table(
+    "job_log",
+    metadata,
+    Column("job", String(512), primary_key=True),
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("attempt", Integer, nullable=False),
+    Column("node", Integer, nullable=False),
+    Column("offset", BigInteger, nullable=False),
+    Column("time", UtcTime, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+)
+"""What the workers of a job wrote to stdout and stderr: the newest part of each, in pieces. `offset` is a piece's first byte."""
+
 
 def now() -> datetime:
     """The time, aware, in UTC, to the microsecond."""
@@ -349,7 +364,14 @@ def _postgres_engine(url: URL, schema: str) -> Engine:
             value=schema,
         )
     options = "-c timezone=UTC" + (f" -c search_path={schema}" if schema else "")
-    engine = create_engine(url, connect_args={"options": options}, pool_pre_ping=True)
+    alive = {
+        "connect_timeout": 5,
+        "keepalives_idle": 20,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 20_000,
+    }
+    engine = create_engine(url, connect_args={"options": options, **alive}, pool_pre_ping=True)
     return engine.execution_options(modelyard_schema=schema)
 
 
@@ -362,6 +384,8 @@ def _named_errors() -> Iterator[None]:
         if named is None:
             raise
         raise named from error
+    except PoolTimeout as error:  # every connection waits for a server that does not answer
+        raise _unavailable() from error
 
 
 def _named(error: DBAPIError) -> ModelyardError | None:
@@ -372,5 +396,9 @@ def _named(error: DBAPIError) -> ModelyardError | None:
     busy = code is not None and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
     lost = error.connection_invalidated or (isinstance(error, OperationalError) and code is None)
     if busy or lost:
-        return Unavailable("DATABASE_UNAVAILABLE", "The database does not answer now; try again in a moment.", retry_after_s=1.0)
+        return _unavailable()
     return None
+
+
+def _unavailable() -> Unavailable:
+    return Unavailable("DATABASE_UNAVAILABLE", "The database does not answer now; try again in a moment.", retry_after_s=1.0)

@@ -28,8 +28,14 @@ from modelyard.core.database import migrate, now, open_database
 from modelyard.core.errors import ModelyardError
 from modelyard.core.jobs.durable import Durable
 from modelyard.core.jobs.engine import JobEngine, JobLimits
+from modelyard.core.jobs.flavors import Flavors, load_flavors
 from modelyard.core.jobs.job import Job
+from modelyard.core.jobs.jobs_servicer import JobsServicer
+from modelyard.core.jobs.logs import JobLogs
+from modelyard.core.jobs.process_runner import ProcessRunner
+from modelyard.core.jobs.runner import Runner
 from modelyard.core.jobs.store import JobStore
+from modelyard.core.jobs.turn import Turn
 from modelyard.core.jobs.worker_servicer import WorkerServicer
 from modelyard.core.resources import ResourceStore, forget_requests, referenced_uris
 from modelyard.core.rpc import tracing
@@ -39,6 +45,7 @@ from modelyard.core.rpc.logs import configure_logs
 from modelyard.core.rpc.loop import run
 from modelyard.core.rpc.server import Mount, RpcServer, Service
 from modelyard.core.settings import CoreSettings
+from modelyard.jobs.v1 import jobs_service_pb2_grpc
 from modelyard.worker.v1 import worker_service_pb2_grpc
 
 if TYPE_CHECKING:
@@ -62,6 +69,7 @@ class Platform:
     jobs: JobEngine
     artifacts: ArtifactStore
     job_store: JobStore
+    job_logs: JobLogs
     own_address: dict[str, str] = field(default_factory=dict)
     """Filled with the key "address" once this process's server listens."""
 
@@ -106,16 +114,19 @@ def open_platform(settings: CoreSettings, name: str, limits: JobLimits | None = 
     url, schema = settings.database_url_for(name), settings.database_schema_for(name)
     engine = open_database(url, schema)
     migrate(engine)
-    store = JobStore(engine)
+    store, logs = JobStore(engine), JobLogs(engine, settings.job_log_bytes)
+    flavors = load_flavors(settings.flavors)
     jobs = JobEngine(
         store,
         lambda life: Durable(_durable_url(settings, url, name), f"{schema}_durable", life),
-        log_dir=settings.data_dir / "logs",
-        work_dir=settings.data_dir.absolute() / "work",
-        worker_environment=_worker_environment(settings),
+        runner=_runner(settings, flavors),
+        flavors=flavors,
+        logs=logs,
+        turn=Turn(engine, schema),
         limits=limits,
+        worker_address=settings.worker_address,
     )
-    return Platform(name, settings, engine, ResourceStore(engine), jobs, _open_artifacts(settings, name), store)
+    return Platform(name, settings, engine, ResourceStore(engine), jobs, _open_artifacts(settings, name), store, logs)
 
 
 def _durable_url(settings: CoreSettings, url: str, name: str) -> str:
@@ -126,6 +137,15 @@ def _durable_url(settings: CoreSettings, url: str, name: str) -> str:
 def _open_artifacts(settings: CoreSettings, name: str) -> ArtifactStore:
     cache = settings.data_dir / "artifact-cache"
     return open_store(settings.artifacts_url_or_default(), name, settings, cache_dir=cache)
+
+
+def _runner(settings: CoreSettings, flavors: Flavors) -> Runner:
+    environment = _worker_environment(settings)
+    if settings.runner == "process":
+        return ProcessRunner(environment, log_dir=settings.data_dir / "logs", work_dir=settings.data_dir.absolute() / "work")
+    from modelyard.core.jobs.kubernetes_runner import open_runner
+
+    return open_runner(settings, flavors, environment)
 
 
 def _worker_environment(settings: CoreSettings) -> dict[str, str]:
@@ -144,6 +164,7 @@ def _worker_environment(settings: CoreSettings) -> dict[str, str]:
         # A worker speaks for its job alone.
         **dict.fromkeys(("MODELYARD_SERVICE_TOKEN", "MODELYARD_TOKEN", "MODELYARD_TOKENS_FILE", "MODELYARD_TLS_KEY"), ""),
         "MODELYARD_TLS_CERTIFICATE": "",
+        "MODELYARD_WORKER_PATIENCE_S": str(settings.worker_patience_s),
         "GRPC_ENABLE_FORK_SUPPORT": "0",
     }
 
@@ -195,6 +216,7 @@ class Host:
         artifacts = ArtifactServicer(uploads, stores, self._ownership.record, self._quotas)
         access = AccessServicer(self._audit, self._quotas)
         workers = WorkerServicer(self._platform.job_store)
+        jobs = JobsServicer(self._platform.jobs, self._platform.job_logs)
         return [
             Mount(
                 "modelyard.artifact.v1.ArtifactService",
@@ -207,6 +229,10 @@ class Host:
             Mount(
                 "modelyard.worker.v1.WorkerService",
                 lambda server: worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(workers, server),
+            ),
+            Mount(
+                "modelyard.jobs.v1.JobsService",
+                lambda server: jobs_service_pb2_grpc.add_JobsServiceServicer_to_server(jobs, server),
             ),
         ]
 

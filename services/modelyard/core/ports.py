@@ -28,8 +28,12 @@ class Jobs(Protocol):
         request_id: str = "",
         method: str = "",
         fingerprint: str = "",
+        instance_flavor: str = "",
     ) -> Job:
-        """Writes a job and starts it; the same request_id gives the earlier one. Raises AlreadyExists."""
+        """Writes a job and starts it; the same request_id gives the earlier one.
+
+        Raises AlreadyExists, InvalidArgument UNKNOWN_INSTANCE_FLAVOR.
+        """
 
     def get(self, name: str) -> Job:
         """Reads a job. Raises NotFound."""

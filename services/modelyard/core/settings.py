@@ -114,6 +114,34 @@ class CoreSettings(BaseSettings):
     serving_address: str = Field("", description="host:port of the serving service.")
     pipeline_address: str = Field("", description="host:port of the pipeline service.")
 
+    runner: Literal["process", "kubernetes"] = Field(
+        "process", description="Where jobs run: as processes of this machine, or as Jobs of the Kubernetes cluster around it."
+    )
+    flavors: Path | None = Field(None, description="YAML or JSON file of instance flavors. Empty: one, `local`.")
+    job_log_bytes: int = Field(
+        262_144, ge=0, le=64 * MIB, description="Of what each worker writes so many bytes are kept, the newest; 0: none."
+    )
+    worker_patience_s: float = Field(
+        900.0, ge=1, le=86_400, description="Seconds that a worker waits for its service when it does not answer."
+    )
+    worker_address: str = Field("", description="host:port at which workers reach this service. Empty: where it listens.")
+    worker_image: str = Field("", description="Image of worker pods (runner: kubernetes); a flavor may name another.")
+    worker_secret: str = Field("", description="Secret whose keys worker pods get as environment: S3 keys. Empty: none.")
+    worker_tls_secret: str = Field(
+        "", description="Secret with tls.crt, tls.key and ca.crt, mounted in worker pods. Empty: none."
+    )
+    worker_user: int = Field(0, ge=0, le=2**31 - 1, description="User id of worker pods; 0: the image's own, which is not root.")
+    worker_pull_secrets: str = Field("", description="Names of the secrets for pulling the worker image, comma-separated.")
+    worker_pull_policy: Literal["", "Always", "IfNotPresent", "Never"] = Field("", description="When worker images are pulled.")
+    runner_namespace: str = Field("", description="Namespace of worker pods. Empty: the one this service runs in.")
+    runner_owner: str = Field(
+        "",
+        description="Object that owns all Jobs, which are deleted with it: apps/v1/Deployment/NAME or v1/ConfigMap/NAME.",
+    )
+    runner_queue: str = Field("", description="Kueue's LocalQueue that Jobs wait in. Empty: no Kueue.")
+    runner_labels: str = Field("", description="Labels of every Job and worker pod: key=value, comma-separated.")
+    job_ttl_s: int = Field(600, ge=0, le=604_800, description="Seconds after which a Job that has ended is deleted.")
+
     def database_url_for(self, service: str) -> str:
         """The database of a service: the one set, or a SQLite file of its own in the data folder."""
         return self.database_url or f"sqlite:///{self.data_dir.absolute() / f'{service}.db'}"

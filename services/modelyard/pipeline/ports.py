@@ -94,9 +94,19 @@ class Training(JobPort, Protocol):
         """Name of a model version ("latest" resolved), and the recipe it was trained with. Raises NotFound."""
 
     def start(
-        self, dataset_version: str, model: str, recipe: Document, max_s: float | None, warm_start: str, request_id: str
+        self,
+        dataset_version: str,
+        model: str,
+        recipe: Document,
+        max_s: float | None,
+        warm_start: str,
+        request_id: str,
+        instance_flavor: str = "",
     ) -> str:
         """Name of the training job."""
+
+    def check_flavor(self, instance_flavor: str) -> None:
+        """Raises InvalidArgument UNKNOWN_INSTANCE_FLAVOR unless trainings can run on it."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +120,7 @@ class ExportWish:
     aware: bool = False
     limits: Limits | None = None
     max_training_s: float | None = None
+    instance_flavor: str = ""
 
 
 class Exports(JobPort, Protocol):

@@ -44,5 +44,6 @@ def _training(platform: Platform, settings: TrainerSettings, worker_module: str)
         slots=settings.training_slots,
         max_attempts=settings.training_attempts,
         on_success=keep,
+        distributed=True,
         environment={"MODELYARD_CHECKPOINT_EVERY_S": str(settings.checkpoint_every_s)},
     )

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from modelyard.core.errors import FailedPrecondition
+from modelyard.core.errors import FailedPrecondition, InvalidArgument
 from modelyard.core.jobs.engine import JobLimits
 from modelyard.core.jobs.job import Job, JobKind, JobState, Steps
 from modelyard.core.platform import Host, Platform, open_platform
@@ -26,10 +26,9 @@ ROOT = Path(__file__).resolve().parents[3]
 class Running:
     """A host on a loop of its own thread."""
 
-    def __init__(self, data_dir: Path, kinds: list[JobKind]) -> None:
-        self.platform: Platform = open_platform(
-            CoreSettings(data_dir=data_dir), "sample", JobLimits(cancel_grace_s=2, retry_wait_s=0.05)
-        )
+    def __init__(self, data_dir: Path, kinds: list[JobKind], settings: CoreSettings | None = None) -> None:
+        limits = JobLimits(cancel_grace_s=2, retry_wait_s=0.05)
+        self.platform: Platform = open_platform(settings or CoreSettings(data_dir=data_dir), "sample", limits)
         for kind in kinds:
             self.platform.jobs.register(kind)
         self.loop = asyncio.new_event_loop()
@@ -228,3 +227,24 @@ def test_kill_9_of_the_worker_leaves_no_child(start: Callable[..., Running], tmp
     os.kill(parent, signal.SIGKILL)
     assert wait(running, job).reason == "WORKER_LOST"
     assert not alive(pid)
+
+
+def test_what_the_workers_wrote_is_kept_by_attempt(start: Callable[..., Running]) -> None:
+    running = start(sample())
+    job = wait(running, submit(running, "a", say="counted", die_at=1))
+    pieces = running.platform.job_logs.read(job.name)
+    said = {attempt: b"".join(piece.data for piece in pieces if piece.attempt == attempt).decode() for attempt in (1, 2)}
+    assert "counted 0\ncounted 1\n" in said[1]
+    assert "counted 2\n" in said[2]
+    assert "counted 1\n" not in said[2]
+    assert [piece.sequence for piece in pieces] == [*range(1, len(pieces) + 1)]
+    running.platform.jobs.delete(job.name)
+    assert not running.platform.job_logs.read(job.name)
+
+
+def test_a_job_remembers_its_flavor(start: Callable[..., Running]) -> None:
+    running = start(sample())
+    assert wait(running, submit(running, "a")).instance_flavor == "local"
+    with pytest.raises(InvalidArgument) as caught:
+        running.platform.jobs.submit(f"{PARENT}/samples/b", "sample", parent=PARENT, spec={}, instance_flavor="gpu-1")
+    assert (caught.value.reason, caught.value.values["known"]) == ("UNKNOWN_INSTANCE_FLAVOR", "local")

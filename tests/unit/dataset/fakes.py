@@ -35,6 +35,7 @@ class FakeJobs:
         request_id: str = "",
         method: str = "",
         fingerprint: str = "",
+        instance_flavor: str = "",
     ) -> Job:
         if request_id and (earlier := self._requests.get((request_id, method))):
             return self.get(earlier)

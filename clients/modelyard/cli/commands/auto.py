@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from modelyard.cli.options import Common, new_app, with_common
+from modelyard.cli.options import Common, Flavor, new_app, with_common
 
 if TYPE_CHECKING:
     from modelyard.cli.session import Session
@@ -80,6 +80,7 @@ def auto(
     version_name: Annotated[str, typer.Option(help="Name of the dataset version. Default: V001, V002...")] = "",
     seed: Annotated[int, typer.Option(help="Seed of split and training.")] = 0,
     no_deploy: Annotated[bool, typer.Option("--no-deploy", help="End after the gate.")] = False,
+    instance_flavor: Flavor = "",
     detach: Annotated[bool, typer.Option("--detach", help="With a server: start the run and return.")] = False,
 ) -> None:
     """From data to a served endpoint: import, check, split, choose by measured latency, train, export, evaluate, gate, deploy.
@@ -127,7 +128,7 @@ def auto(
         run.floors.extend(floor_messages(floors))
         run.class_floors.extend(class_floors)
         _set_form(run, model_format, precision, max_size, max_loss, compress)
-        run.skip_deployment = no_deploy
+        run.skip_deployment, run.instance_flavor = no_deploy, instance_flavor
         _start(here, run, detach)
 
 

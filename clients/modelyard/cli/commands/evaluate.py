@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from modelyard.cli.options import Common, new_app, with_common
+from modelyard.cli.options import Common, Flavor, new_app, with_common
 
 app = new_app()
 
@@ -24,6 +24,7 @@ def evaluate(
         list[str],
         typer.Option("--slice", metavar="COLUMN", help="Score the test usage by the values of this column; may be given again."),
     ] = [],  # noqa: B006
+    instance_flavor: Flavor = "",
 ) -> None:
     """Score an export's bytes through the runtime that serves them, with 95% intervals.
 
@@ -40,7 +41,7 @@ def evaluate(
     with session(common) as here:
         version = here.client.datasets.get_dataset_version(dataset_version).name if dataset_version else ""
         started = here.client.evaluations.create_evaluation(
-            export, dataset_version=version, usages=usage, slice_columns=slice_column
+            export, dataset_version=version, usages=usage, slice_columns=slice_column, instance_flavor=instance_flavor
         )
         with job_bar("evaluate", "evaluation") as show:
             done = here.client.evaluations.wait_evaluation(started.name, on_change=show)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from modelyard.cli.options import Common, new_app, with_common
+from modelyard.cli.options import Common, Flavor, new_app, with_common
 
 if TYPE_CHECKING:
     from modelyard.cli.exporting import Asked, Exported
@@ -43,6 +43,7 @@ def export(
     floor: Annotated[
         list[str], typer.Option(metavar="METRIC=VALUE", help="What it must reach on the test examples; may be given again.")
     ] = [],  # noqa: B006
+    instance_flavor: Flavor = "",
     no_evaluate: Annotated[bool, typer.Option("--no-evaluate", help="Only export: no scores, no verdict.")] = False,
     output: Annotated[
         Path | None,
@@ -80,6 +81,7 @@ def export(
         weights=prune_weights,
         max_training_s=seconds_of(max_train_time, "max_training_time") if max_train_time else None,
         floors=floors_of(floor, None),
+        instance_flavor=instance_flavor,
         evaluate=not no_evaluate,
     )
     with session(common) as here:

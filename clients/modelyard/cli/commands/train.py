@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from modelyard.cli.options import Common, new_app, with_common
+from modelyard.cli.options import Common, Flavor, new_app, with_common
 
 if TYPE_CHECKING:
     from modelyard.cli.session import Session
@@ -54,6 +54,7 @@ def train(
     ema_decay: Annotated[float | None, typer.Option(help="Keeps the running mean of the weights, with this decay.")] = None,
     augmentation: Annotated[str | None, typer.Option(help="Pictures: none, light or standard.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights, order and augmentation.")] = None,
+    instance_flavor: Flavor = "",
     detach: Annotated[bool, typer.Option("--detach", help="With a server: start the job and return.")] = False,
 ) -> None:
     """Train a model on a dataset version. The job goes on when this command is interrupted and a server runs.
@@ -104,6 +105,7 @@ def train(
             resume_from=resume,
             checkpoint=from_,
             warm_start_model_version=here.client.models.get_model_version(warm_start).name if warm_start else "",
+            instance_flavor=instance_flavor,
         )
         _follow_or_leave(here, job.name, detach)
 

@@ -10,6 +10,7 @@ from modelyard.client._async.datasets import AsyncDatasets
 from modelyard.client._async.endpoints import AsyncEndpoints
 from modelyard.client._async.evaluations import AsyncEvaluations, AsyncGate
 from modelyard.client._async.exports import AsyncExports, AsyncProfiles, AsyncTargets
+from modelyard.client._async.jobs import AsyncJobs
 from modelyard.client._async.pipelines import AsyncPipelines
 from modelyard.client._async.predictions import AsyncPredictions
 from modelyard.client._async.reevaluations import AsyncReevaluations
@@ -62,6 +63,7 @@ class AsyncClient:
         self.reevaluations = AsyncReevaluations(transport, self.names)
         self.access = AsyncAccessOf(transport, self.names)
         self.inference_tokens = AsyncInferenceTokens(transport, self.names)
+        self.jobs = AsyncJobs(transport, self.names)
         self.artifacts = AsyncArtifacts(transport, self.names)
         self.predictions = AsyncPredictions(transport, self.names)
 

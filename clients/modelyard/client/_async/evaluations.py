@@ -24,6 +24,7 @@ class AsyncEvaluations(AsyncResource):
         dataset_version: str = "",
         usages: Sequence[learning_pb2.Usage.ValueType | str] = (),
         slice_columns: Sequence[str] = (),
+        instance_flavor: str = "",
         request_id: str = "",
     ) -> evaluator_pb2.Evaluation:
         """Starts scoring an export. dataset_version: empty is the one its model was trained on. usages: empty is all.
@@ -35,6 +36,7 @@ class AsyncEvaluations(AsyncResource):
             dataset_version=self.names.dataset_version(dataset_version) if dataset_version else "",
             usages=[enum_number(learning_pb2.Usage, usage, "evaluation.usages") for usage in usages],
             slice_columns=slice_columns,
+            instance_flavor=instance_flavor,
         )
         request = evaluator_service_pb2.CreateEvaluationRequest(
             parent=self.names.parent, evaluation=evaluation, request_id=request_id or new_request_id()

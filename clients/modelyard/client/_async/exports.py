@@ -29,6 +29,7 @@ class AsyncExports(AsyncResource):
         pruning: exporter_pb2.Pruning | None = None,
         limits: exporter_pb2.CompressionLimits | None = None,
         max_training_s: float | None = None,
+        instance_flavor: str = "",
         request_id: str = "",
     ) -> exporter_pb2.Export:
         """Starts an export. format: "onnx", "litert", "savedmodel", "openvino", "edge", "torch-export". precision: "fp32",
@@ -43,6 +44,7 @@ class AsyncExports(AsyncResource):
             pruning=pruning,
             limits=limits,
             max_training_time=duration(max_training_s) if max_training_s is not None else None,
+            instance_flavor=instance_flavor,
         )
         request = exporter_service_pb2.CreateExportRequest(
             parent=self.names.parent, export=export, request_id=request_id or new_request_id()

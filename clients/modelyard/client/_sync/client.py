@@ -11,6 +11,7 @@ from modelyard.client._sync.datasets import Datasets
 from modelyard.client._sync.endpoints import Endpoints
 from modelyard.client._sync.evaluations import Evaluations, Gate
 from modelyard.client._sync.exports import Exports, Profiles, Targets
+from modelyard.client._sync.jobs import Jobs
 from modelyard.client._sync.pipelines import Pipelines
 from modelyard.client._sync.predictions import Predictions
 from modelyard.client._sync.reevaluations import Reevaluations
@@ -63,6 +64,7 @@ class Client:
         self.reevaluations = Reevaluations(transport, self.names)
         self.access = AccessOf(transport, self.names)
         self.inference_tokens = InferenceTokens(transport, self.names)
+        self.jobs = Jobs(transport, self.names)
         self.artifacts = Artifacts(transport, self.names)
         self.predictions = Predictions(transport, self.names)
 

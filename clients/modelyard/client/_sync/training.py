@@ -33,6 +33,7 @@ class Training(Resource):
         checkpoint: trainer_pb2.CheckpointKind.ValueType | str = "",
         warm_start_model_version: str = "",
         display_name: str = "",
+        instance_flavor: str = "",
         training_job_id: str = "",
         request_id: str = "",
     ) -> trainer_pb2.TrainingJob:
@@ -42,8 +43,11 @@ class Training(Resource):
         hyperparameters: what differs from the recipe's own.
         resume_from: a training job to go on from, at its `checkpoint` ("last", "best").
         warm_start_model_version: start from its weights.
+        instance_flavor: size of machine, see `client.jobs.list_instance_flavors`.
         """
         job = training_job or self._job(dataset_version, model, recipe, hyperparameters, display_name)
+        if instance_flavor:
+            job.instance_flavor = instance_flavor
         if max_training_time_s is not None:
             job.max_training_time.CopyFrom(duration(max_training_time_s))
         if resume_from:

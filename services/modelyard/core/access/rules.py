@@ -188,6 +188,11 @@ _SERVICES: Final[Mapping[str, Mapping[str, Rule]]] = {
         "ListInferenceTokens": Rule(DEPLOY, field="parent"),
         "DeleteInferenceToken": _change(DEPLOY),
     },
+    "modelyard.jobs.v1.JobsService": {
+        "ListInstanceFlavors": Rule(VIEW, Where.NOWHERE),
+        "GetJobLog": Rule(EDIT),
+        "WatchJobLog": Rule(EDIT),
+    },
     WORKERS: dict.fromkeys(("GetAssignment", "Report", "Complete", "Fail"), _worker),
     INFERENCE: {
         "ServerLive": _open,

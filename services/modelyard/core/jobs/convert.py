@@ -101,7 +101,9 @@ def status_message(job: Job) -> job_pb2.JobStatus:
 
 def progress_message(progress: Mapping[str, Any]) -> job_pb2.Progress:
     """A progress document as a message."""
+    waiting = progress.get("waiting") or None
     return job_pb2.Progress(
+        waiting=job_pb2.Waiting(reason=waiting["reason"], message=waiting["message"]) if waiting else None,
         stage=str(progress.get("stage", "")),
         fraction=float(progress.get("fraction", 0.0)),
         done=int(progress.get("done", 0)),

@@ -3,41 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import secrets
-import shutil
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any, Protocol
 
 import structlog
 
 from modelyard.core.database import now
 from modelyard.core.errors import InvalidArgument, ModelyardError, Unavailable
-from modelyard.core.jobs.durable import Durable, ServerStopping
-from modelyard.core.jobs.job import Document, Instruction, Job, JobChange, JobKind, JobPage, JobState
-from modelyard.core.jobs.process_runner import WORK_FOLDER, WorkerProcess, start_worker
+from modelyard.core.jobs.attempts import Attempts, JobLimits, Patience
+from modelyard.core.jobs.durable import Durable
+from modelyard.core.jobs.flavors import Flavors
+from modelyard.core.jobs.job import FLAVOR_LABEL, Document, Instruction, Job, JobChange, JobKind, JobPage, JobState
+from modelyard.core.jobs.logs import JobLogs
+from modelyard.core.jobs.runner import Runner
 from modelyard.core.jobs.store import EVENTS_AT_ONCE, JobStore
-from modelyard.core.jobs.worker_servicer import hash_token
+from modelyard.core.jobs.turn import Turn
 from modelyard.core.rpc import tracing
 from modelyard.core.rpc.status import error_of, exception_of
 
+__all__ = ["JobEngine", "JobLimits"]
+
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True)
-class JobLimits:
-    """How the engine treats workers. All in seconds."""
-
-    heartbeat_timeout_s: float = 120.0
-    cancel_grace_s: float = 15.0
-    shutdown_grace_s: float = 5.0
-    poll_s: float = 0.1
-    retry_wait_s: float = 1.0
+LOOK_EVERY_S = 3.0
+WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0, *[15.0] * 4, *[30.0] * 18)
+TRIES_BEFORE_SAYING_SO = 2
 
 
 class Places(Protocol):
@@ -58,25 +51,29 @@ class JobEngine:
         store: JobStore,
         make_durable: Callable[[Callable[[str], Any]], Durable],
         *,
-        log_dir: Path,
-        work_dir: Path,
-        worker_environment: Mapping[str, str],
+        runner: Runner,
+        flavors: Flavors,
+        logs: JobLogs,
+        turn: Turn,
         limits: JobLimits | None = None,
+        worker_address: str = "",
     ) -> None:
         self._store = store
         self._durable = make_durable(self._live)
-        self._log_dir = log_dir
-        self._work_dir = work_dir
-        self._environment = dict(worker_environment)
+        self._turn = turn
         self._limits = limits or JobLimits()
+        self._worker_address = worker_address
         self._kinds: dict[str, JobKind] = {}
         self._slots: dict[str, threading.BoundedSemaphore] = {}
         self._stopping = threading.Event()
+        self._patience = Patience(self._stopping)
+        self._attempts = Attempts(store, logs, runner, flavors, self._limits, self._patience)
         self._idle = threading.Condition()
         self._living: set[str] = set()
-        self._address = ""
         self.places: Places | None = None
         """Quotas that jobs wait for."""
+        self._launched = threading.Event()
+        self.flavors = flavors
 
     # --- what handlers call
 
@@ -100,11 +97,19 @@ class JobEngine:
         request_id: str = "",
         method: str = "",
         fingerprint: str = "",
+        instance_flavor: str = "",
     ) -> Job:
-        """Write a job and start it. The same request_id gives the earlier job again."""
-        job = _new_job(name, self._kinds[kind], parent, spec, {**(labels or {}), **tracing.carrier()})
+        """Write a job and start it. The same request_id gives the earlier job again.
+
+        Raises InvalidArgument UNKNOWN_INSTANCE_FLAVOR, FLAVOR_HAS_NODES.
+        """
+        known = self._kinds[kind]
+        placed: dict[str, str] = {}
+        if known.worker_module:
+            placed = {FLAVOR_LABEL: self.flavors.choose(instance_flavor, kind, distributed=known.distributed).name}
+        job = _new_job(name, known, parent, spec, {**(labels or {}), **placed, **tracing.carrier()})
         job, created = self._store.create(job, request_id=request_id, method=method, fingerprint=fingerprint)
-        if created and self._address:
+        if created and self._launched.is_set():
             self._start(job.name)
         return job
 
@@ -157,23 +162,57 @@ class JobEngine:
 
     # --- life of the engine
 
+    @property
+    def stopping(self) -> bool:
+        """Whether this server stops."""
+        return self._stopping.is_set()
+
     def launch(self, address: str) -> None:
-        """Start: workers reach this process at `address`. Every job without an end goes on."""
-        self._address = address
-        shutil.rmtree(self._work_dir, ignore_errors=True)  # what attempts left that were killed together with their server
-        self._durable.launch()
-        for job in self._store.find(self._kinds, states=(JobState.QUEUED, JobState.RUNNING)):
-            self._start(job.name)
+        """Start: workers reach this process at `address`. Every job without an end goes on.
+
+        Where another process has the turn (an earlier one that is about to stop, a replica), this one begins when it is free.
+        """
+        self._attempts.address = self._worker_address or address
+        if self._turn.take():
+            self._begin()
+        threading.Thread(target=self._keep_going, name="jobs", daemon=True).start()
 
     def shut_down(self) -> None:
-        """Leave all jobs where they are, end their workers (each saves what it can), and disconnect."""
+        """Leave all jobs where they are, end the workers that cannot live without this server, and disconnect."""
         self._stopping.set()
         deadline = time.monotonic() + self._limits.shutdown_grace_s + 5.0
         with self._idle:
             while self._living and time.monotonic() < deadline:
                 self._idle.wait(timeout=0.1)
-        if self._address:
+        if self._launched.is_set():
             self._durable.destroy()
+        self._turn.give_back()
+
+    def _begin(self) -> None:
+        self._attempts.prepare()
+        self._durable.launch()
+        self._launched.set()
+        self._start_all()
+
+    def _start_all(self) -> None:
+        for name in self._store.open_names(self._kinds):
+            if name not in self._living:
+                self._start(name)
+
+    def _keep_going(self) -> None:
+        """Take the turn when it is free; then look for jobs that other replicas wrote, and for those whose workflow broke."""
+        while not self._stopping.wait(LOOK_EVERY_S):
+            try:
+                if self._launched.is_set():
+                    self._turn.keep()
+                    self._start_all()
+                elif self._turn.take():
+                    log.info("this process runs the jobs now")
+                    self._begin()
+            except Unavailable:
+                log.warning("the database does not answer; jobs wait")
+            except Exception:
+                log.exception("looking after the jobs failed")
 
     def _start(self, name: str) -> None:
         """Start the job's workflow; where an earlier one ended without ending the job, the next."""
@@ -191,7 +230,7 @@ class JobEngine:
     def _live(self, name: str) -> str:
         """The workflow's body: attempts until one comes to something, then the end. Every step is safe to repeat."""
         with self._alive(name):
-            job = self._store.get(name)
+            job = self._patience.surely(self._store.get, name)
             kind = self._kinds[job.kind]
             with (
                 tracing.span(f"job {job.kind}", parent=job.labels, **{"modelyard.job": name}),
@@ -199,7 +238,7 @@ class JobEngine:
                 self._slot(kind, name),
             ):
                 if kind.run is None:
-                    self._attempt_until_decided(kind, name)
+                    self._attempts.until_decided(kind, name, self._durable.step)
                 else:
                     self._run_inline(kind, name)
                 return str(self._durable.step("end", self._end, kind, name))
@@ -223,9 +262,9 @@ class JobEngine:
         if places is None or kind.run is not None:
             yield
             return
-        while not places.enter(job):
-            self._leave_if_stopping()
-            if self._store.get(job.name).instruction is Instruction.CANCEL:
+        while not self._patience.surely(places.enter, job):
+            self._patience.leave_if_stopping()
+            if self._patience.surely(self._store.get, job.name).instruction is Instruction.CANCEL:
                 break
             time.sleep(self._limits.poll_s)
         try:
@@ -237,8 +276,8 @@ class JobEngine:
     def _slot(self, kind: JobKind, name: str) -> Any:
         slot = self._slots[kind.kind]
         while not (taken := slot.acquire(timeout=self._limits.poll_s)):
-            self._leave_if_stopping()
-            if self._store.get(name).instruction is Instruction.CANCEL:
+            self._patience.leave_if_stopping()
+            if self._patience.surely(self._store.get, name).instruction is Instruction.CANCEL:
                 break
         try:
             yield
@@ -246,54 +285,10 @@ class JobEngine:
             if taken:
                 slot.release()
 
-    def _attempt_until_decided(self, kind: JobKind, name: str) -> None:
-        for attempt in range(kind.max_attempts):
-            if self._durable.step("attempt", self._attempt, kind, name) != "lost":
-                return
-            log.warning("worker lost", job=name, lost=attempt + 1, of=kind.max_attempts)
-            self._pause(self._limits.retry_wait_s)
-
-    def _attempt(self, kind: JobKind, name: str) -> str:
-        job = self._store.get(name)
-        if job.outcome != "open":
-            return job.outcome
-        token = secrets.token_urlsafe(24)
-        job = self._store.begin_attempt(name, hash_token(token))
-        worker = start_worker(kind.worker_module, self._environment_of(kind, job, token), self._log_file(job))
-        log.info("attempt started", attempt=job.attempt, pid=worker.process.pid)
-        try:
-            self._follow(name, worker)
-        finally:
-            worker.end(self._limits.shutdown_grace_s)
-            shutil.rmtree(self._work_folder(job), ignore_errors=True)
-        outcome = self._store.get(name).outcome
-        log.info("attempt ended", attempt=job.attempt, outcome=outcome, exit_status=worker.process.returncode)
-        return "lost" if outcome == "open" else outcome
-
-    def _follow(self, name: str, worker: WorkerProcess) -> None:
-        """Wait for the worker's end; end it when the job is cancelled, it falls silent, or this server stops."""
-        asked = float("inf")
-        next_look = 0.0
-        while worker.running():
-            self._leave_if_stopping()
-            time.sleep(self._limits.poll_s / 2)
-            if time.monotonic() < next_look:
-                continue
-            next_look = time.monotonic() + self._limits.poll_s * 5
-            job = self._store.get(name)
-            if job.instruction is Instruction.CANCEL and asked == float("inf"):
-                worker.ask_to_end()
-                asked = time.monotonic()
-            if time.monotonic() - asked > self._limits.cancel_grace_s or self._silent(job):
-                return
-
-    def _silent(self, job: Job) -> bool:
-        silence = (now() - job.heartbeat_time).total_seconds() if job.heartbeat_time else 0.0
-        return silence > self._limits.heartbeat_timeout_s
-
     def _run_inline(self, kind: JobKind, name: str) -> None:
         """Takes the steps, also of a job that has failed or is cancelled: a replay must take the recorded ones before the end."""
-        job = self._store.started(name)
+        surely = self._patience.surely
+        job = surely(self._store.started, name)
         if kind.run is None:
             return
         try:
@@ -301,14 +296,15 @@ class JobEngine:
         except Exception as error:
             if not isinstance(error, ModelyardError):
                 log.exception("job failed")
-            if self._store.get(name).instruction is not Instruction.CANCEL:
-                self._store.fail(name, error_of(error))
+            if surely(self._store.get, name).instruction is not Instruction.CANCEL:
+                surely(self._store.fail, name, error_of(error))
         else:
-            self._store.report(name, result=result)
+            surely(self._store.report, name, result=result)
 
     def _end(self, kind: JobKind, name: str) -> str:
         """Ends the job by its outcome. May run again after a crash: the hooks are idempotent, the store ends a job once."""
-        job = self._store.get(name)
+        surely = self._patience.surely
+        job = surely(self._store.get, name)
         if job.state.terminal:
             return job.state.value
         outcome = job.outcome
@@ -318,9 +314,9 @@ class JobEngine:
             job = self._end_well(kind, job)
         elif outcome == "cancelled":
             self._clean_up(kind, job)
-            job = self._store.end(name, JobState.CANCELLED, "CANCELLED")
+            job = surely(self._store.end, name, JobState.CANCELLED, "CANCELLED")
         else:
-            error = job.error or _worker_lost(job, kind, self._log_file(job))
+            error = job.error or _worker_lost(job, kind)
             job = self._end_badly(kind, job, error)
         log.info("job ended", state=job.state.value, reason=job.reason)
         return job.state.value
@@ -333,48 +329,31 @@ class JobEngine:
                 log.exception("on_success failed")
             return self._end_badly(kind, job, error_of(error))
         reason = job.reason or str((job.result or {}).get("reason") or "COMPLETED")
-        return self._store.end(job.name, JobState.SUCCEEDED, reason, result={**(job.result or {}), **(more or {})})
+        result = {**(job.result or {}), **(more or {})}
+        return self._patience.surely(self._store.end, job.name, JobState.SUCCEEDED, reason, result=result)
 
     def _end_badly(self, kind: JobKind, job: Job, error: Document) -> Job:
         self._clean_up(kind, replace(job, error=error))
-        return self._store.end(job.name, JobState.FAILED, str(error["reason"]), error=error)
+        return self._patience.surely(self._store.end, job.name, JobState.FAILED, str(error["reason"]), error=error)
 
     def _clean_up(self, kind: JobKind, job: Job) -> None:
         if kind.on_failure is None:
             return
         try:
-            kind.on_failure(job)
+            self._with_patience(lambda: kind.on_failure(job) if kind.on_failure else None)
         except Exception:
             log.exception("on_failure failed")
 
-    def _with_patience(self, function: Callable[[], Any]) -> Any:
-        """Tries again what fails because something is unavailable (a service restarts), for about two minutes."""
-        for wait_s in (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 15.0, 15.0, 30.0, 30.0):
+    def _with_patience(self, function: Callable[[], Any], waits: Callable[[Unavailable], None] | None = None) -> Any:
+        """Tries again what fails because something is unavailable (a service restarts), for about ten minutes."""
+        for tries, wait_s in enumerate(WAITS_S):
             try:
                 return function()
-            except Unavailable:
-                self._pause(wait_s)
+            except Unavailable as error:
+                if waits is not None and tries >= TRIES_BEFORE_SAYING_SO:
+                    waits(error)
+                self._patience.pause(wait_s)
         return function()
-
-    def _pause(self, seconds: float) -> None:
-        if self._stopping.wait(seconds):
-            raise ServerStopping
-
-    def _leave_if_stopping(self) -> None:
-        if self._stopping.is_set():
-            raise ServerStopping
-
-    def _environment_of(self, kind: JobKind, job: Job, token: str) -> dict[str, str]:
-        identity = {"job": job.name, "attempt": job.attempt, "token": token, "address": self._address, "service": kind.service}
-        own = {"MODELYARD_JOB": json.dumps(identity), WORK_FOLDER: str(self._work_folder(job))}
-        traced = {key.upper(): value for key, value in tracing.carrier().items()}
-        return {**self._environment, **kind.environment, **own, **traced}
-
-    def _work_folder(self, job: Job) -> Path:
-        return self._work_dir / f"{job.name.replace('/', '_')}.{job.attempt}"
-
-    def _log_file(self, job: Job) -> Path:
-        return self._log_dir / f"{job.name.replace('/', '_')}.log"
 
 
 class _InlineSteps:
@@ -385,7 +364,7 @@ class _InlineSteps:
         self._name = name
 
     def do(self, name: str, function: Callable[[], Any]) -> Any:
-        recorded = self._engine._durable.step(name, _capture, lambda: self._engine._with_patience(function))
+        recorded = self._engine._durable.step(name, _capture, lambda: self._engine._with_patience(function, self._waits))
         if "error" in recorded:
             raise exception_of(recorded["error"])
         return recorded["value"]
@@ -398,13 +377,19 @@ class _InlineSteps:
         saved: Document | None = None,
         result: Document | None = None,
     ) -> None:
-        self._engine._store.report(self._name, progress=progress, events=events, saved=saved, result=result)
+        store, surely = self._engine._store, self._engine._patience.surely
+        surely(store.report, self._name, progress=progress, events=events, saved=saved, result=result)
 
     def cancelled(self) -> bool:
-        return self._engine._store.get(self._name).instruction is Instruction.CANCEL
+        job = self._engine._patience.surely(self._engine._store.get, self._name)
+        return job.instruction is Instruction.CANCEL
 
     def sleep(self, seconds: float) -> None:
-        self._engine._pause(seconds)
+        self._engine._patience.pause(seconds)
+
+    def _waits(self, error: Unavailable) -> None:
+        with suppress(Unavailable):
+            self._engine._store.waits(self._name, 1, {"reason": error.reason, "message": error.message})
 
 
 def _capture(function: Callable[[], Any]) -> Document:
@@ -440,9 +425,9 @@ def _new_job(name: str, kind: JobKind, parent: str, spec: Document, labels: Mapp
     )
 
 
-def _worker_lost(job: Job, kind: JobKind, log_file: Path) -> Document:
+def _worker_lost(job: Job, kind: JobKind) -> Document:
     message = (
         f"The worker of {job.name} ended {kind.max_attempts} times without a result (killed, or out of memory). "
-        f"Its log {log_file.name} in the server's log folder has what it said last."
+        f"Its log has what it said last: modelyard logs {job.name}"
     )
     return {"code": 13, "reason": "WORKER_LOST", "message": message, "values": {"name": job.name, "attempts": kind.max_attempts}}

@@ -9,6 +9,8 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 Document = dict[str, Any]
+FLAVOR_LABEL = "instance_flavor"
+"""Label of a job with the name of its flavor."""
 
 
 class JobState(StrEnum):
@@ -65,6 +67,11 @@ class Job:
     token_hash: str = ""
 
     @property
+    def instance_flavor(self) -> str:
+        """The size of machine it was given; empty for a job that runs inside the service."""
+        return self.labels.get(FLAVOR_LABEL, "")
+
+    @property
     def outcome(self) -> str:
         """What the attempts so far came to: "failed", "completed", "cancelled" or "open"."""
         if self.error is not None:
@@ -119,7 +126,8 @@ class JobKind:
     """How jobs of a kind are run.
 
     `worker_module`: the module that `python -m` runs for an attempt; or `run`: a function that runs inside the workflow.
-    `slots`: how many run at once in this process. `max_attempts`: how often a lost worker is started.
+    `slots`: how many run at once in this process. `max_attempts`: how often a lost worker is started. `distributed`: the worker
+    may run as several processes on several nodes, under torchrun.
     `on_success` may run again after a crash, so it must be idempotent; what it returns is merged into the result.
     `on_failure` cleans up after a failed or cancelled job; idempotent too.
     """
@@ -133,3 +141,4 @@ class JobKind:
     on_success: Callable[[Job], Document | None] | None = None
     on_failure: Callable[[Job], None] | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
+    distributed: bool = False

@@ -2,65 +2,121 @@
 
 The lifeline is a pipe whose write end only this process holds. When this process ends, however it ends, the worker reads
 end-of-file and exits. (prctl's PDEATHSIG would not do: it follows the thread that started the process.)
+So nothing is left to adopt after a restart: an attempt ends with its server, and the next one goes on from what it saved.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from modelyard.core.jobs.runner import IDENTITY, RUNNING, Order, Output, RunStatus, Stage
+
 LIFELINE = "MODELYARD_LIFELINE_FD"
 WORK_FOLDER = "MODELYARD_WORK_FOLDER"
+OUTPUT_AT_ONCE = 1 << 16
 
 
 @dataclass
 class WorkerProcess:
-    """A running attempt."""
+    """A running attempt: a Run. Its output is in `log_file` from `log_start` on."""
 
     process: subprocess.Popen[bytes]
     lifeline: int
+    log_file: Path
+    log_start: int
+    work_folder: Path
+    log_read: int = 0
 
     def running(self) -> bool:
         """Whether it has not exited."""
         return self.process.poll() is None
+
+    def status(self) -> RunStatus:
+        """See Run. What ended a process that said nothing cannot be told from here."""
+        return RUNNING if self.running() else RunStatus(Stage.ENDED, message=f"exit status {self.process.returncode}")
+
+    def output(self) -> Sequence[Output]:
+        """See Run."""
+        with contextlib.suppress(OSError), self.log_file.open("rb") as log:
+            log.seek(self.log_start + self.log_read)
+            if data := log.read(OUTPUT_AT_ONCE):
+                self.log_read += len(data)
+                return [Output(0, self.log_read - len(data), data)]
+        return []
 
     def ask_to_end(self) -> None:
         """SIGTERM to the worker alone: it saves what it can and exits."""
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(signal.SIGTERM)
 
-    def end(self, grace_s: float) -> None:
+    def end(self, grace_s: float, *, decided: bool = False) -> None:
         """End the worker and whatever it started: SIGTERM, then after `grace_s` SIGKILL to the whole group."""
         if self.running():
             self.ask_to_end()
             deadline = time.monotonic() + grace_s
             while self.running() and time.monotonic() < deadline:
                 time.sleep(0.02)
-        self.clean_up()
+        self._clean_up()
 
-    def clean_up(self) -> None:
-        """Kill what is left of the group and let go of the lifeline."""
+    def leave(self, grace_s: float) -> None:
+        """See Run: a worker ends with its server."""
+        self.end(grace_s)
+
+    def _clean_up(self) -> None:
+        """Kill what is left of the group, let go of the lifeline, remove what it wrote."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         if self.lifeline >= 0:
             os.close(self.lifeline)
             self.lifeline = -1
+        shutil.rmtree(self.work_folder, ignore_errors=True)
 
 
-def start_worker(module: str, environment: Mapping[str, str], log_file: Path) -> WorkerProcess:
+class ProcessRunner:
+    """A Runner on this machine."""
+
+    def __init__(self, environment: Mapping[str, str], *, log_dir: Path, work_dir: Path) -> None:
+        self._environment = dict(environment)
+        self._log_dir = log_dir
+        self._work_dir = work_dir
+
+    def prepare(self) -> None:
+        """See Runner: removes what attempts left that were killed together with their server."""
+        shutil.rmtree(self._work_dir, ignore_errors=True)
+
+    def start(self, order: Order) -> WorkerProcess:
+        """See Runner."""
+        name = order.job.replace("/", "_")
+        folder = self._work_dir / f"{name}.{order.attempt}"
+        own = {IDENTITY: order.identity, WORK_FOLDER: str(folder)}
+        environment = {**self._environment, **order.environment, **own}
+        return start_worker(order.module, environment, self._log_dir / f"{name}.log", folder)
+
+    def adopt(self, order: Order, stored: Mapping[int, int]) -> None:
+        """See Runner: the lifeline has ended it."""
+        return
+
+    def discard(self, order: Order) -> None:
+        """See Runner: the lifeline has ended it."""
+
+
+def start_worker(module: str, environment: Mapping[str, str], log_file: Path, work_folder: Path) -> WorkerProcess:
     """Start `python -m module` with `environment` on top of this process's own, its output appended to `log_file`."""
     log_file.parent.mkdir(parents=True, exist_ok=True)
     read_end, write_end = os.pipe()
     try:
         with log_file.open("ab") as log:
+            log_start = log.tell()
             process = subprocess.Popen(
                 [sys.executable, "-m", module],
                 env={**os.environ, **environment, LIFELINE: str(read_end)},
@@ -75,4 +131,4 @@ def start_worker(module: str, environment: Mapping[str, str], log_file: Path) ->
         raise
     finally:
         os.close(read_end)
-    return WorkerProcess(process, write_end)
+    return WorkerProcess(process, write_end, log_file, log_start, work_folder)

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Row, delete, insert, select, update
 
 from modelyard.core.database import job as job_table
-from modelyard.core.database import job_event, now, reading, writing
+from modelyard.core.database import job_event, job_log, now, reading, writing
 from modelyard.core.errors import AlreadyExists, FailedPrecondition, NotFound
 from modelyard.core.jobs.job import Document, Instruction, Job, JobPage, JobState
 from modelyard.core.resources import after_token, check_page_size, claim_request, next_token, page_order
@@ -56,6 +56,13 @@ class JobStore:
         with reading(self._engine) as connection:
             return [_job(row) for row in connection.execute(query.order_by(job_table.c.create_time, job_table.c.name))]
 
+    def open_names(self, kinds: Iterable[str]) -> Sequence[str]:
+        """The names of the jobs of these kinds that have no end yet, the oldest first."""
+        states = [state.value for state in JobState if not state.terminal]
+        query = select(job_table.c.name).where(job_table.c.kind.in_([*kinds]), job_table.c.state.in_(states))
+        with reading(self._engine) as connection:
+            return [*connection.scalars(query.order_by(job_table.c.create_time, job_table.c.name))]
+
     def list(self, kind: str, parent: str, page_size: int = 0, page_token: str = "") -> JobPage:
         """A page of jobs, the newest first. Raises InvalidArgument BAD_PAGE_SIZE, BAD_PAGE_TOKEN."""
         size, binding = check_page_size(page_size), f"job {kind} {parent}"
@@ -101,6 +108,28 @@ class JobStore:
                 "heartbeat_time": now(),
             }
             return _change(connection, job, changed)
+
+    def end_attempt(self, name: str, attempt: int) -> Job:
+        """Nobody speaks for this attempt any more: it has ended, or is believed to have. Gives the job with what it came to."""
+        with writing(self._engine) as connection:
+            job = _get(connection, name, lock=True)
+            if job.state.terminal or job.attempt != attempt or not job.token_hash:
+                return job
+            return _change(connection, job, {"token_hash": ""})
+
+    def waits(self, name: str, attempt: int, waiting: Document | None) -> Job:
+        """What an attempt waits for (a node, an image): shown to users until the worker reports. Waiting is no running time."""
+        with writing(self._engine) as connection:
+            job = _get(connection, name, lock=True)
+            if job.state.terminal or job.attempt != attempt:
+                return job
+            shown = (job.progress or {}).get("waiting")
+            if shown == waiting:
+                connection.execute(update(job_table).where(job_table.c.name == name).values(heartbeat_time=now()))
+                return job
+            stage = {"stage": f"waiting: {waiting['reason'].lower().replace('_', ' ')}"} if waiting else {"stage": "starting"}
+            progress = {"fraction": 0.0, **(job.progress or {}), **stage, "waiting": waiting}
+            return _change(connection, job, {"progress": progress, "heartbeat_time": now()})
 
     def started(self, name: str) -> Job:
         """Mark a job without a worker as running."""
@@ -174,6 +203,7 @@ class JobStore:
                 message = f"{name} is {job.state}; cancel it first, or wait for its end"
                 raise FailedPrecondition("JOB_RUNNING", message, name=name, state=job.state)
             connection.execute(delete(job_event).where(job_event.c.job == name))
+            connection.execute(delete(job_log).where(job_log.c.job == name))
             connection.execute(delete(job_table).where(job_table.c.name == name))
 
 

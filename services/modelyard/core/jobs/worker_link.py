@@ -45,8 +45,7 @@ from modelyard.worker.v1 import worker_service_pb2_grpc as rpc
 
 REPORT_EVERY_S = 0.25
 HEARTBEAT_EVERY_S = 5.0
-# A service that restarts is back well within this; embedded, the lifeline ends the worker long before.
-PATIENCE_S = 300.0
+LONGEST_WAIT_S = 5.0
 EXIT_STALE, EXIT_ORPHANED, EXIT_CANCELLED, EXIT_ERROR = 3, 4, 5, 6
 
 log = logging.getLogger("modelyard.worker")
@@ -83,7 +82,13 @@ class WorkerLink:
         self._identity = pb.WorkerIdentity(job=identity["job"], attempt=identity["attempt"], token=identity["token"])
         self._service = identity["service"]
         self._settings = settings
-        options = [("grpc.max_receive_message_length", settings.max_message_bytes), ("grpc.enable_http_proxy", 0)]
+        options = [
+            ("grpc.max_receive_message_length", settings.max_message_bytes),
+            ("grpc.enable_http_proxy", 0),
+            # A service that moved to another node has another address: look for it often.
+            ("grpc.max_reconnect_backoff_ms", 5000),
+            ("grpc.keepalive_time_ms", 60_000),
+        ]
         self._channel = open_channel(identity["address"], Access(ca=settings.tls_ca), options)
         self._stub = rpc.WorkerServiceStub(self._channel)
         self._lock = threading.Lock()
@@ -98,7 +103,8 @@ class WorkerLink:
     @cached_property
     def artifacts(self) -> ArtifactStore:
         """The artifact store, in the namespace of the service that started this worker."""
-        return open_store(self._settings.artifacts_url_or_default(), self._service, self._settings)
+        patience_s = self._settings.worker_patience_s
+        return open_store(self._settings.artifacts_url_or_default(), self._service, self._settings, patience_s=patience_s)
 
     def assignment(self) -> Assignment:
         """Fetch what to do, and begin to send heartbeats."""
@@ -170,7 +176,16 @@ class WorkerLink:
             self._wake.wait(REPORT_EVERY_S)
             silent_s = time.monotonic() - self._last_sent
             if not self._closed and (self._something_noted() or silent_s > HEARTBEAT_EVERY_S):
-                self._send()
+                self._send_or_exit()
+
+    def _send_or_exit(self) -> None:
+        """Without its service a worker works for nobody: the attempt that follows goes on from what was reported last."""
+        try:
+            self._send()
+        except Exception:
+            if not self._closed:
+                log.exception("the service is lost")
+                os._exit(EXIT_ORPHANED)
 
     def _something_noted(self) -> bool:
         with self._lock:
@@ -187,7 +202,7 @@ class WorkerLink:
 
     def _call(self, method: Callable[..., Any], request: Any) -> Any:
         """Call, with patience while the service is away. A stale worker exits at once: somebody else does its job now."""
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + self._settings.worker_patience_s
         wait_s = 0.1
         while True:
             try:
@@ -199,8 +214,10 @@ class WorkerLink:
                     os._exit(EXIT_STALE)
                 if code not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED) or time.monotonic() > deadline:
                     raise
+                if wait_s == LONGEST_WAIT_S:
+                    log.warning("the service does not answer; waiting: %s", error.details())
                 time.sleep(wait_s)
-                wait_s = min(5.0, wait_s * 2)
+                wait_s = min(LONGEST_WAIT_S, wait_s * 2)
 
 
 def _work_folder() -> Path:

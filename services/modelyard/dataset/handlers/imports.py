@@ -39,6 +39,7 @@ def create_import(jobs: Jobs, resources: Resources, sources: Sources, parent: st
             request_id=request.id,
             method=request.method,
             fingerprint=request.fingerprint,
+            instance_flavor=request.instance_flavor,
         )
 
 

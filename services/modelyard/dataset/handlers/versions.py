@@ -77,6 +77,7 @@ def create_version(jobs: Jobs, resources: Resources, new: NewVersion, request: R
             request_id=request.id,
             method=request.method,
             fingerprint=request.fingerprint,
+            instance_flavor=request.instance_flavor,
         )
 
 

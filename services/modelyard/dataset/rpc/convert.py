@@ -181,6 +181,7 @@ def import_message(job: Job) -> pb.Import:
         time_column=spec.time_column,
         name_pattern=spec.name_pattern,
         classes=spec.classes,
+        instance_flavor=job.instance_flavor,
         status=status_message(job),
     )
     result = import_result(job)
@@ -222,6 +223,7 @@ def version_message(job: Job) -> pb.DatasetVersion:
         edits=[edit_message(edit, with_examples=False) for edit in spec.edits],
         excluded_columns=spec.excluded_columns,
         keep_leaking_columns=spec.keep_leaking_columns,
+        instance_flavor=job.instance_flavor,
         status=status_message(job),
         task=_TASKS[spec.imported.content.task],
         dataset_import=spec.import_name,

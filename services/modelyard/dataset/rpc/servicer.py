@@ -56,7 +56,14 @@ class DatasetServicer(rpc.DatasetServiceServicer):
 
     def CreateImport(self, request: messages.CreateImportRequest, context: Any) -> pb.Import:
         spec = convert.import_spec(request)
-        job = imports.create_import(self._jobs, self._resources, self._sources, request.parent, spec, _request(request))
+        job = imports.create_import(
+            self._jobs,
+            self._resources,
+            self._sources,
+            request.parent,
+            spec,
+            _request(request, request.dataset_import.instance_flavor),
+        )
         return convert.import_message(job)
 
     def GetImport(self, request: messages.GetImportRequest, context: Any) -> pb.Import:
@@ -107,7 +114,9 @@ class DatasetServicer(rpc.DatasetServiceServicer):
 
     def CreateDatasetVersion(self, request: messages.CreateDatasetVersionRequest, context: Any) -> pb.DatasetVersion:
         new = convert.new_version(request)
-        return convert.version_message(versions.create_version(self._jobs, self._resources, new, _request(request)))
+        return convert.version_message(
+            versions.create_version(self._jobs, self._resources, new, _request(request, request.dataset_version.instance_flavor))
+        )
 
     def GetDatasetVersion(self, request: messages.GetDatasetVersionRequest, context: Any) -> pb.DatasetVersion:
         return convert.version_message(versions.get_version(self._jobs, self._resources, request.name))
@@ -190,6 +199,6 @@ class DatasetServicer(rpc.DatasetServiceServicer):
         return convert.export_message(exports.cancel_export(self._jobs, request.name))
 
 
-def _request(request: Any) -> Request:
+def _request(request: Any, instance_flavor: str = "") -> Request:
     method = type(request).__name__.removesuffix("Request")
-    return Request(request.request_id, method, fingerprint(request))
+    return Request(request.request_id, method, fingerprint(request), instance_flavor)

@@ -184,6 +184,7 @@ class Import(_message.Message):
     NAME_PATTERN_FIELD_NUMBER: _builtins.int
     CLASSES_FIELD_NUMBER: _builtins.int
     FINDINGS_FIELD_NUMBER: _builtins.int
+    INSTANCE_FLAVOR_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """projects/{project}/datasets/{dataset}/imports/{import}"""
     file_name: _builtins.str
@@ -204,6 +205,8 @@ class Import(_message.Message):
     """Sounds: what their names say, such as "{label}_{speaker}_{number}"; names other than label become attributes. Empty: class folders,
     or else the part before the first "_".
     """
+    instance_flavor: _builtins.str
+    """The size of machine it runs on, one of ListInstanceFlavors of this service; empty: the default one. In the answer: which it was."""
     @_builtins.property
     def source(self) -> _blob_pb2.Blob:
         """The source: a file, or a zip of a folder, that was uploaded or already lies in the artifact store."""
@@ -240,10 +243,11 @@ class Import(_message.Message):
         name_pattern: _builtins.str = ...,
         classes: _abc.Iterable[_builtins.str] | None = ...,
         findings: _abc.Iterable[Global___Finding] | None = ...,
+        instance_flavor: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["source", b"source", "status", b"status", "summary", b"summary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "file_name", b"file_name", "findings", b"findings", "format", b"format", "label_column", b"label_column", "name", b"name", "name_pattern", b"name_pattern", "source", b"source", "status", b"status", "summary", b"summary", "task", b"task", "time_column", b"time_column", "usage_column", b"usage_column"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "file_name", b"file_name", "findings", b"findings", "format", b"format", "instance_flavor", b"instance_flavor", "label_column", b"label_column", "name", b"name", "name_pattern", b"name_pattern", "source", b"source", "status", b"status", "summary", b"summary", "task", b"task", "time_column", b"time_column", "usage_column", b"usage_column"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -865,6 +869,7 @@ class DatasetVersion(_message.Message):
     BASE_VERSION_FIELD_NUMBER: _builtins.int
     EDITS_FIELD_NUMBER: _builtins.int
     EDITED_COUNTS_FIELD_NUMBER: _builtins.int
+    INSTANCE_FLAVOR_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """projects/{project}/datasets/{dataset}/versions/{version}; the system gives V001, V002... unless `dataset_version_id` names it."""
     keep_leaking_columns: _builtins.bool
@@ -879,6 +884,8 @@ class DatasetVersion(_message.Message):
     """The version it is made from: projects/{project}/datasets/{dataset}/versions/{version}, of the same dataset; "latest" is the newest. Its
     examples and their usages are kept but for the edits; only a manifest is stored anew. Empty: made from the present content.
     """
+    instance_flavor: _builtins.str
+    """The size of machine it runs on, one of ListInstanceFlavors of this service; empty: the default one. In the answer: which it was."""
     @_builtins.property
     def split(self) -> Global___SplitPolicy:
         """How it is split."""
@@ -938,10 +945,11 @@ class DatasetVersion(_message.Message):
         base_version: _builtins.str = ...,
         edits: _abc.Iterable[Global___Edit] | None = ...,
         edited_counts: _abc.Iterable[_builtins.int] | None = ...,
+        instance_flavor: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["descriptor_blob", b"descriptor_blob", "split", b"split", "status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_version", b"base_version", "classes", b"classes", "columns", b"columns", "counts", b"counts", "dataset_import", b"dataset_import", "descriptor_blob", b"descriptor_blob", "digest", b"digest", "edited_counts", b"edited_counts", "edits", b"edits", "excluded_columns", b"excluded_columns", "keep_leaking_columns", b"keep_leaking_columns", "name", b"name", "notes", b"notes", "split", b"split", "status", b"status", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_version", b"base_version", "classes", b"classes", "columns", b"columns", "counts", b"counts", "dataset_import", b"dataset_import", "descriptor_blob", b"descriptor_blob", "digest", b"digest", "edited_counts", b"edited_counts", "edits", b"edits", "excluded_columns", b"excluded_columns", "instance_flavor", b"instance_flavor", "keep_leaking_columns", b"keep_leaking_columns", "name", b"name", "notes", b"notes", "split", b"split", "status", b"status", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

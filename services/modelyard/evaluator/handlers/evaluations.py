@@ -45,6 +45,7 @@ def create_evaluation(
         request_id=request.id,
         method=request.method,
         fingerprint=request.fingerprint,
+        instance_flavor=request.instance_flavor,
     )
 
 

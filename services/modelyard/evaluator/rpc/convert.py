@@ -64,6 +64,7 @@ def evaluation_message(job: Job) -> pb.Evaluation:
         export=spec.export,
         dataset_version=spec.dataset_version,
         usages=[_usage(usage) for usage in spec.usages],
+        instance_flavor=job.instance_flavor,
         status=convert.status_message(job),
         artifact_sha256=spec.artifact.sha256,
         dataset_digest=spec.dataset_digest,

@@ -38,7 +38,7 @@ class EvaluatorServicer(EvaluatorServiceServicer):
             dataset_version=request.evaluation.dataset_version,
             usages=convert.usage_names(request.evaluation.usages),
             slice_columns=tuple(request.evaluation.slice_columns),
-            request=Request(request.request_id, "CreateEvaluation", fingerprint(request)),
+            request=Request(request.request_id, "CreateEvaluation", fingerprint(request), request.evaluation.instance_flavor),
         )
         return convert.evaluation_message(job)
 

@@ -77,6 +77,7 @@ class Evaluation(_message.Message):
     LABEL_SUSPECTS_FIELD_NUMBER: _builtins.int
     TRAIN_GAPS_FIELD_NUMBER: _builtins.int
     SUGGESTED_THRESHOLD_FIELD_NUMBER: _builtins.int
+    INSTANCE_FLAVOR_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """projects/{project}/evaluations/{evaluation}"""
     export: _builtins.str
@@ -89,6 +90,8 @@ class Evaluation(_message.Message):
     """Digest of the dataset version."""
     suggested_threshold: _builtins.float
     """Two classes: the threshold on the second class's probability that maximizes F1 on the validation usage; 0 otherwise."""
+    instance_flavor: _builtins.str
+    """The size of machine it runs on, one of ListInstanceFlavors of this service; empty: the default one. In the answer: which it was."""
     @_builtins.property
     def usages(self) -> _containers.RepeatedScalarFieldContainer[_learning_pb2.Usage.ValueType]:
         """Usages to score. Empty: train (at most 5000 examples of it), validation and test."""
@@ -154,10 +157,11 @@ class Evaluation(_message.Message):
         label_suspects: _abc.Iterable[Global___ExampleScore] | None = ...,
         train_gaps: _abc.Iterable[_learning_pb2.Metric] | None = ...,
         suggested_threshold: _builtins.float = ...,
+        instance_flavor: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["predictions", b"predictions", "status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_sha256", b"artifact_sha256", "baseline_scores", b"baseline_scores", "dataset_digest", b"dataset_digest", "dataset_version", b"dataset_version", "export", b"export", "label_suspects", b"label_suspects", "name", b"name", "predictions", b"predictions", "scores", b"scores", "slice_columns", b"slice_columns", "slices", b"slices", "status", b"status", "suggested_threshold", b"suggested_threshold", "train_gaps", b"train_gaps", "usages", b"usages", "worst_examples", b"worst_examples"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_sha256", b"artifact_sha256", "baseline_scores", b"baseline_scores", "dataset_digest", b"dataset_digest", "dataset_version", b"dataset_version", "export", b"export", "instance_flavor", b"instance_flavor", "label_suspects", b"label_suspects", "name", b"name", "predictions", b"predictions", "scores", b"scores", "slice_columns", b"slice_columns", "slices", b"slices", "status", b"status", "suggested_threshold", b"suggested_threshold", "train_gaps", b"train_gaps", "usages", b"usages", "worst_examples", b"worst_examples"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -136,6 +136,7 @@ def _submit(jobs: Jobs, parent: str, spec: ExportSpec, request: Request) -> Job:
         request_id=request.id,
         method=request.method,
         fingerprint=request.fingerprint,
+        instance_flavor=request.instance_flavor,
     )
 
 

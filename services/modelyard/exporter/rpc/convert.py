@@ -122,6 +122,7 @@ def export_message(job: Job) -> pb.Export:
         precision=_precision(spec.precision),
         quantization=_quantization(spec.quantization),
         target=spec.target,
+        instance_flavor=job.instance_flavor,
         status=convert.status_message(job),
         dataset_version=spec.dataset_version,
         task=_task(spec.task),

@@ -36,7 +36,7 @@ class ExporterServicer(ExporterServiceServicer):
             self._ports,
             request.parent,
             convert.wish_from(request.export),
-            Request(request.request_id, "CreateExport", fingerprint(request)),
+            Request(request.request_id, "CreateExport", fingerprint(request), request.export.instance_flavor),
         )
         return convert.export_message(job)
 

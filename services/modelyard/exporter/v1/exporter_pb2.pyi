@@ -171,6 +171,7 @@ class Export(_message.Message):
     MODEL_SIZE_BYTES_FIELD_NUMBER: _builtins.int
     ORIGIN_FIELD_NUMBER: _builtins.int
     MAX_TRAINING_TIME_FIELD_NUMBER: _builtins.int
+    INSTANCE_FLAVOR_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """projects/{project}/exports/{export}"""
     model_version: _builtins.str
@@ -195,6 +196,8 @@ class Export(_message.Message):
     """Size of the model file inside the bundle in bytes: what a device must hold."""
     origin: Global___Origin.ValueType
     """Where it comes from."""
+    instance_flavor: _builtins.str
+    """The size of machine it runs on, one of ListInstanceFlavors of this service; empty: the default one. In the answer: which it was."""
     @_builtins.property
     def status(self) -> _job_pb2.JobStatus:
         """Where it stands."""
@@ -261,10 +264,11 @@ class Export(_message.Message):
         model_size_bytes: _builtins.int = ...,
         origin: Global___Origin.ValueType = ...,
         max_training_time: _duration_pb2.Duration | None = ...,
+        instance_flavor: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "calibration", b"calibration", "latency", b"latency", "limits", b"limits", "max_training_time", b"max_training_time", "parity", b"parity", "pruning", b"pruning", "single_thread_latency", b"single_thread_latency", "status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "calibration", b"calibration", "dataset_version", b"dataset_version", "format", b"format", "latency", b"latency", "limits", b"limits", "max_training_time", b"max_training_time", "model_size_bytes", b"model_size_bytes", "model_version", b"model_version", "name", b"name", "origin", b"origin", "parity", b"parity", "precision", b"precision", "pruning", b"pruning", "quantization", b"quantization", "single_thread_latency", b"single_thread_latency", "status", b"status", "target", b"target", "task", b"task", "trail", b"trail", "unmeasured_reason", b"unmeasured_reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "calibration", b"calibration", "dataset_version", b"dataset_version", "format", b"format", "instance_flavor", b"instance_flavor", "latency", b"latency", "limits", b"limits", "max_training_time", b"max_training_time", "model_size_bytes", b"model_size_bytes", "model_version", b"model_version", "name", b"name", "origin", b"origin", "parity", b"parity", "precision", b"precision", "pruning", b"pruning", "quantization", b"quantization", "single_thread_latency", b"single_thread_latency", "status", b"status", "target", b"target", "task", b"task", "trail", b"trail", "unmeasured_reason", b"unmeasured_reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 
 from modelyard.core import names
 from modelyard.core.client_errors import named_errors
-from modelyard.core.errors import AlreadyExists, FailedPrecondition, NotFound
+from modelyard.core.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from modelyard.core.jobs import convert
 from modelyard.core.jobs.job import Document
 from modelyard.dataset.v1 import dataset_pb2
@@ -170,6 +170,7 @@ class ClientTraining:
     def __init__(self, client: Client) -> None:
         self._client = client.training
         self._models = client.models
+        self._jobs = client.jobs
 
     def suggest(self, dataset_version: str) -> list[Document]:
         with named_errors():
@@ -180,14 +181,30 @@ class ClientTraining:
             found = self._models.get_model_version(model_version)
         return found.name, to_json(found.recipe)
 
+    def check_flavor(self, instance_flavor: str) -> None:
+        with named_errors():
+            known = [flavor.name for flavor in self._jobs.list_instance_flavors()]
+        if instance_flavor not in known:
+            field, names_ = "pipeline_run.instance_flavor", ", ".join(known)
+            message = f"{field} is {instance_flavor[:80]!r}; it must be one of {names_}, or empty for the default ones"
+            raise InvalidArgument("UNKNOWN_INSTANCE_FLAVOR", message, field=field, value=instance_flavor[:80], known=names_)
+
     def start(
-        self, dataset_version: str, model: str, recipe: Document, max_s: float | None, warm_start: str, request_id: str
+        self,
+        dataset_version: str,
+        model: str,
+        recipe: Document,
+        max_s: float | None,
+        warm_start: str,
+        request_id: str,
+        instance_flavor: str = "",
     ) -> str:
         job = trainer_pb2.TrainingJob(
             dataset_version=dataset_version,
             model=model,
             recipe=from_json(recipe, trainer_pb2.Recipe),
             max_training_time=convert.duration(max_s),
+            instance_flavor=instance_flavor,
         )
         if warm_start:
             job.warm_start_model_version = warm_start
@@ -254,6 +271,7 @@ class ClientExports:
                 target=wish.target,
                 limits=limits,
                 max_training_s=wish.max_training_s,
+                instance_flavor=wish.instance_flavor,
                 request_id=request_id,
             ).name
 

@@ -136,6 +136,7 @@ class RunSpec:
     class_floors: tuple[ClassFloor, ...] = ()
     latency_demanded: bool = True
     facts: TargetFacts | None = None
+    instance_flavor: str = ""
 
     @property
     def float_first(self) -> bool:

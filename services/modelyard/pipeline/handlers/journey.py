@@ -281,6 +281,7 @@ def _train(journey: Journey) -> Outcome:
         spec.max_training_s,
         spec.incremental_model_version,
         journey.request_id("train"),
+        spec.instance_flavor,
     )
     journey.note(training_job=name)
     view = journey.follow(progress.TRAIN, training, name)
@@ -311,6 +312,7 @@ def _export(journey: Journey) -> Outcome:
         spec.precision,
         limits=_limits(spec),
         max_training_s=spec.max_training_s if spec.compression else None,
+        instance_flavor=spec.instance_flavor,
     )
     return _deployable(journey, progress.EXPORT, wish)
 
@@ -332,7 +334,13 @@ def _retry_export(journey: Journey) -> Outcome:
     """The same form, with the ranges learned: trained on with rounding in the loop."""
     spec, values = journey.spec, journey.values
     wish = ExportWish(
-        values["model_version"], spec.target, values["format"], "int8", aware=True, max_training_s=spec.max_training_s
+        values["model_version"],
+        spec.target,
+        values["format"],
+        "int8",
+        aware=True,
+        max_training_s=spec.max_training_s,
+        instance_flavor=spec.instance_flavor,
     )
     return _deployable(journey, progress.RETRY_EXPORT, wish)
 

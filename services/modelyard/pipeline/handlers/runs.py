@@ -46,6 +46,8 @@ def _resolved(services: Services, spec: RunSpec) -> RunSpec:
         spec = replace(spec, dataset_version=_ready(services, spec.dataset_version))
     if spec.incremental_model_version:
         spec = replace(spec, incremental_model_version=services.training.version(spec.incremental_model_version)[0])
+    if spec.instance_flavor:
+        services.training.check_flavor(spec.instance_flavor)
     facts = _target(services, spec.target)
     if not facts.measurable:
         _check_no_latency(spec)

@@ -46,6 +46,7 @@ def spec_from(run: pb.PipelineRun) -> RunSpec:
         compression=_limits(run.compression) if run.HasField("compression") else None,
         max_loss=run.max_loss,
         class_floors=tuple(ClassFloor(floor.label, floor.metric, floor.value) for floor in run.class_floors),
+        instance_flavor=run.instance_flavor,
     )
 
 
@@ -73,6 +74,7 @@ def run_message(job: Job) -> pb.PipelineRun:
         ),
         excluded_columns=spec.excluded_columns,
         model=spec.model,
+        instance_flavor=spec.instance_flavor,
         incremental_model_version=spec.incremental_model_version,
         recipe=json_format.ParseDict(spec.recipe, trainer_pb2.Recipe()) if spec.recipe is not None else None,
         target=spec.target,

@@ -58,6 +58,7 @@ class PipelineRun(_message.Message):
     COMPRESSION_FIELD_NUMBER: _builtins.int
     MAX_LOSS_FIELD_NUMBER: _builtins.int
     CLASS_FLOORS_FIELD_NUMBER: _builtins.int
+    INSTANCE_FLAVOR_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """projects/{project}/pipelineRuns/{pipeline_run}"""
     display_name: _builtins.str
@@ -88,6 +89,8 @@ class PipelineRun(_message.Message):
     """
     max_loss: _builtins.float
     """Most that the main metric may fall against the float model and the version now serving, 0 to 1; 0: 0.01."""
+    instance_flavor: _builtins.str
+    """The size of machine that it trains and exports on, one of ListInstanceFlavors of the trainer; empty: the default ones."""
     @_builtins.property
     def source(self) -> Global___Source:
         """Import this source into `dataset` first."""
@@ -160,10 +163,11 @@ class PipelineRun(_message.Message):
         compression: _exporter_pb2.CompressionLimits | None = ...,
         max_loss: _builtins.float = ...,
         class_floors: _abc.Iterable[_evaluator_pb2.ClassFloor] | None = ...,
+        instance_flavor: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["compression", b"compression", "data", b"data", "dataset", b"dataset", "dataset_version", b"dataset_version", "max_training_time", b"max_training_time", "recipe", b"recipe", "result", b"result", "source", b"source", "split", b"split", "status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["class_floors", b"class_floors", "compression", b"compression", "data", b"data", "dataset", b"dataset", "dataset_version", b"dataset_version", "dataset_version_id", b"dataset_version_id", "display_name", b"display_name", "endpoint", b"endpoint", "excluded_columns", b"excluded_columns", "floors", b"floors", "format", b"format", "incremental_model_version", b"incremental_model_version", "max_inference_duration_ms", b"max_inference_duration_ms", "max_loss", b"max_loss", "max_training_time", b"max_training_time", "model", b"model", "name", b"name", "precision", b"precision", "recipe", b"recipe", "result", b"result", "skip_deployment", b"skip_deployment", "source", b"source", "split", b"split", "status", b"status", "steps", b"steps", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["class_floors", b"class_floors", "compression", b"compression", "data", b"data", "dataset", b"dataset", "dataset_version", b"dataset_version", "dataset_version_id", b"dataset_version_id", "display_name", b"display_name", "endpoint", b"endpoint", "excluded_columns", b"excluded_columns", "floors", b"floors", "format", b"format", "incremental_model_version", b"incremental_model_version", "instance_flavor", b"instance_flavor", "max_inference_duration_ms", b"max_inference_duration_ms", "max_loss", b"max_loss", "max_training_time", b"max_training_time", "model", b"model", "name", b"name", "precision", b"precision", "recipe", b"recipe", "result", b"result", "skip_deployment", b"skip_deployment", "source", b"source", "split", b"split", "status", b"status", "steps", b"steps", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_data: _TypeAlias = _typing.Literal["source", "dataset", "dataset_version"]  # noqa: Y015
     _WhichOneofArgType_data: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015

@@ -49,6 +49,7 @@ class NewTrainingJob:
     warm_start: str | None = None
     request_id: str = ""
     fingerprint: str = ""
+    instance_flavor: str = ""
 
 
 def create_training_job(jobs: Jobs, datasets: Datasets, resources: Resources, new: NewTrainingJob) -> Job:
@@ -68,6 +69,7 @@ def create_training_job(jobs: Jobs, datasets: Datasets, resources: Resources, ne
         request_id=new.request_id,
         method="CreateTrainingJob",
         fingerprint=new.fingerprint,
+        instance_flavor=new.instance_flavor,
     )
 
 

@@ -46,6 +46,7 @@ def new_training_job(request: service_pb.CreateTrainingJobRequest, fingerprint: 
         resume_from=job.resume_from.training_job if job.HasField("resume_from") else None,
         checkpoint=_checkpoint_kind(job.resume_from.checkpoint),
         warm_start=job.warm_start_model_version if job.HasField("warm_start_model_version") else None,
+        instance_flavor=job.instance_flavor,
     )
 
 
@@ -122,6 +123,7 @@ def training_job_message(job: Job) -> pb.TrainingJob:
         recipe=_asked_message(spec.requested),
         resolved_recipe=recipe_message(spec.recipe),
         max_training_time=convert.duration(spec.max_training_time_s or None),
+        instance_flavor=job.instance_flavor,
         status=convert.status_message(job),
         latest_point=point_message(state.latest_point) if state.latest_point else None,
         checkpoints=[_checkpoint_message(state.checkpoints[kind]) for kind in _CHECKPOINT_KINDS if kind in state.checkpoints],

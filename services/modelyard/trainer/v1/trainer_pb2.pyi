@@ -437,6 +437,7 @@ class TrainingJob(_message.Message):
     CHECKPOINTS_FIELD_NUMBER: _builtins.int
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
     TRAIN_DURATION_FIELD_NUMBER: _builtins.int
+    INSTANCE_FLAVOR_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """projects/{project}/trainingJobs/{training_job}"""
     display_name: _builtins.str
@@ -449,6 +450,8 @@ class TrainingJob(_message.Message):
     """Start from the weights of projects/{project}/models/{model}/versions/{version}; a head for other classes is replaced."""
     model_version: _builtins.str
     """The model version it made; empty before it succeeded."""
+    instance_flavor: _builtins.str
+    """The size of machine it runs on, one of ListInstanceFlavors of this service; empty: the default one. In the answer: which it was."""
     @_builtins.property
     def recipe(self) -> Global___Recipe:
         """What is asked for. What is left open is filled by the service."""
@@ -498,10 +501,11 @@ class TrainingJob(_message.Message):
         checkpoints: _abc.Iterable[Global___Checkpoint] | None = ...,
         model_version: _builtins.str = ...,
         train_duration: _duration_pb2.Duration | None = ...,
+        instance_flavor: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["latest_point", b"latest_point", "max_training_time", b"max_training_time", "recipe", b"recipe", "resolved_recipe", b"resolved_recipe", "resume_from", b"resume_from", "start", b"start", "status", b"status", "train_duration", b"train_duration", "warm_start_model_version", b"warm_start_model_version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoints", b"checkpoints", "dataset_version", b"dataset_version", "display_name", b"display_name", "latest_point", b"latest_point", "max_training_time", b"max_training_time", "model", b"model", "model_version", b"model_version", "name", b"name", "recipe", b"recipe", "resolved_recipe", b"resolved_recipe", "resume_from", b"resume_from", "start", b"start", "status", b"status", "train_duration", b"train_duration", "warm_start_model_version", b"warm_start_model_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoints", b"checkpoints", "dataset_version", b"dataset_version", "display_name", b"display_name", "instance_flavor", b"instance_flavor", "latest_point", b"latest_point", "max_training_time", b"max_training_time", "model", b"model", "model_version", b"model_version", "name", b"name", "recipe", b"recipe", "resolved_recipe", b"resolved_recipe", "resume_from", b"resume_from", "start", b"start", "status", b"status", "train_duration", b"train_duration", "warm_start_model_version", b"warm_start_model_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_start: _TypeAlias = _typing.Literal["resume_from", "warm_start_model_version"]  # noqa: Y015
     _WhichOneofArgType_start: _TypeAlias = _typing.Literal["start", b"start"]  # noqa: Y015

@@ -68,6 +68,7 @@ class Progress(_message.Message):
     TOTAL_FIELD_NUMBER: _builtins.int
     UNIT_FIELD_NUMBER: _builtins.int
     ETA_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
     stage: _builtins.str
     """What it is doing now, in one or two words for people: "decode", "epoch 3 of 10"."""
     fraction: _builtins.float
@@ -82,6 +83,10 @@ class Progress(_message.Message):
     def eta(self) -> _duration_pb2.Duration:
         """Estimated time to the end of the job; unset when there is no basis for an estimate."""
 
+    @_builtins.property
+    def waiting(self) -> Global___Waiting:
+        """What it waits for before it can go on; unset while it works."""
+
     def __init__(
         self,
         *,
@@ -91,14 +96,43 @@ class Progress(_message.Message):
         total: _builtins.int = ...,
         unit: _builtins.str = ...,
         eta: _duration_pb2.Duration | None = ...,
+        waiting: Global___Waiting | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["eta", b"eta"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["eta", b"eta", "waiting", b"waiting"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "eta", b"eta", "fraction", b"fraction", "stage", b"stage", "total", b"total", "unit", b"unit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "eta", b"eta", "fraction", b"fraction", "stage", b"stage", "total", b"total", "unit", b"unit", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Progress: _TypeAlias = Progress  # noqa: Y015
+
+@_typing.final
+class Waiting(_message.Message):
+    """Why a job that is not at its end does not go on now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """In UPPER_SNAKE_CASE: UNSCHEDULABLE (no node fits), QUOTA_EXCEEDED, IN_QUEUE, IMAGE_PULL_FAILED, CONTAINER_NOT_CREATED, STARTING,
+    POD_REFUSED, CLUSTER_UNAVAILABLE, or the reason of a service that does not answer.
+    """
+    message: _builtins.str
+    """For people, with what the cluster itself says."""
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Waiting: _TypeAlias = Waiting  # noqa: Y015
 
 @_typing.final
 class JobStatus(_message.Message):
