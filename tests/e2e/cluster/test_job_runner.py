@@ -23,7 +23,7 @@ FLAVORS = [
     {"name": "cpu-small", "description": "For tests", "cpu": "100m", "memory": "160Mi", "disk": "64Mi", "shared_memory": "8Mi"},
     {"name": "cpu-large", "cpu": "100m", "memory": "320Mi", "disk": "64Mi"},
     {"name": "gpu-1", "cpu": "100m", "memory": "200Mi", "gpu": 1, "tolerations": [{"key": "gpu", "operator": "Exists"}]},
-    {"name": "nowhere", "cpu": "100m", "memory": "200Mi", "node_selector": {"pool": "nowhere"}, "max_wait_seconds": 8},
+    {"name": "nowhere", "cpu": "100m", "memory": "160Mi", "node_selector": {"pool": "nowhere"}, "max_wait_seconds": 8},
     {"name": "bad-image", "cpu": "100m", "memory": "160Mi", "image": "docker.io/local/there-is-none:1"},
     {"name": "short", "cpu": "100m", "memory": "160Mi", "max_seconds": 8},
 ]
@@ -230,7 +230,7 @@ def test_without_enough_memory_the_job_says_so_and_names_a_larger_flavor(service
     job = service.wait(service.submit(eat_at=1, eat_mib=400))
     assert (job["state"], job["reason"], job["attempt"]) == ("FAILED", "WORKER_OUT_OF_MEMORY", 1), job
     assert "160Mi" in job["error"]["message"]
-    assert "--instance-flavor gpu-1" in job["error"]["message"], "the smallest that has more"
+    assert "--instance-flavor cpu-large (320Mi)" in job["error"]["message"]
 
 
 def test_more_than_the_work_folder_holds(service: Service) -> None:

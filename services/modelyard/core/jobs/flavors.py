@@ -105,13 +105,13 @@ class Flavors:
         return next((flavor for flavor in self.known if flavor.name == name), self.default(kind))
 
     def larger(self, flavor: Flavor) -> Flavor | None:
-        """The smallest flavor with more memory and no fewer GPUs and nodes; None when there is none."""
+        """The cheapest flavor with more memory and no fewer GPUs and nodes; None when there is none."""
         more = [
             other
             for other in self.known
             if other.memory_bytes > flavor.memory_bytes and other.gpu >= flavor.gpu and other.nodes >= flavor.nodes
         ]
-        return min(more, key=lambda other: (other.memory_bytes, other.gpu, other.nodes), default=None)
+        return min(more, key=lambda other: (other.gpu, other.nodes, other.memory_bytes), default=None)
 
 
 def load_flavors(path: Path | None) -> Flavors:

@@ -67,7 +67,7 @@ def test_several_nodes_are_for_what_can_use_them(flavors: Flavors) -> None:
 
 def test_the_next_larger_one_keeps_what_the_job_has(flavors: Flavors) -> None:
     small, large, gpu, several = flavors.known
-    assert flavors.larger(small) == gpu
+    assert flavors.larger(small) == large, "a GPU is no way to more memory"
     assert flavors.larger(gpu) == several
     assert flavors.larger(large) == several
     assert flavors.larger(several) is None
