@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -113,14 +113,15 @@ def test_artifacts_wait_for_the_store(tmp_path: Path) -> None:
         store = open_store("s3://away", "trainer", settings, cache_dir=tmp_path / "c", patience_s=60)
         first = store.put_bytes(b"one")
         server.stop()
-        back = threading.Timer(4, server.start)
-        back.start()
-        try:
-            second = store.put_bytes(b"two")
-            assert (
-                open_store("s3://away", "trainer", settings, cache_dir=tmp_path / "e", patience_s=60).read_bytes(first) == b"one"
-            )
-            assert store.exists(second)
-        finally:
-            back.join()
-            server.stop()
+        with ThreadPoolExecutor() as threads:  # the server is started by this thread: it ends with the one that starts it
+            second = threads.submit(store.put_bytes, b"two")
+            other = open_store("s3://away", "trainer", settings, cache_dir=tmp_path / "e", patience_s=60)
+            read = threads.submit(other.read_bytes, first)
+            time.sleep(3)
+            assert not second.done()
+            server.start()
+            try:
+                assert read.result(60) == b"one"
+                assert store.exists(second.result(60))
+            finally:
+                server.stop()
