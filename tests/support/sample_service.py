@@ -16,6 +16,7 @@ from typing import Any
 from modelyard.core.errors import ModelyardError
 from modelyard.core.jobs.engine import JobLimits
 from modelyard.core.jobs.job import Job, JobKind
+from modelyard.core.jobs.logs import LogPiece
 from modelyard.core.platform import Host, Platform, open_platform, serve_until_signalled
 from modelyard.core.rpc.logs import configure_logs
 from modelyard.core.rpc.loop import run
@@ -38,7 +39,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         kind, name = self.path[1:].split("/", 1) if "/" in self.path[1:] else (self.path[1:], "")
         if kind == "logs":
-            pieces = self.platform.job_logs.read(f"{PARENT}/samples/{name}")
+            pieces: list[LogPiece] = []
+            while more := self.platform.job_logs.read(f"{PARENT}/samples/{name}", pieces[-1].sequence if pieces else 0):
+                pieces.extend(more)
             text = [{"attempt": piece.attempt, "node": piece.node, "text": piece.data.decode()} for piece in pieces]
             return self._answer(200, text)
         return self._try(lambda: shown(self.platform.jobs.get(f"{PARENT}/samples/{name}")))

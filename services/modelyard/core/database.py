@@ -164,6 +164,7 @@ job = Table(
     Column("heartbeat_time", UtcTime),
     Column("running_seconds", Float, nullable=False, default=0.0),
     Column("labels", Json),
+    Column("report_id", String(64), nullable=False, server_default=""),
     Index(None, "kind", "parent", "create_time", "name"),
     Index(None, "parent"),
     Index(None, "state"),

@@ -177,6 +177,20 @@ def test_an_older_attempt_is_refused(start: Callable[..., Running]) -> None:
         running.platform.job_store.complete(job.name, 1, "a wrong token", {}, "COMPLETED")
 
 
+def test_a_report_that_is_sent_again_is_taken_once(start: Callable[..., Running]) -> None:
+    running = start(sample())
+    job = submit(running, "a", steps=1000, pause_s=0.05)
+    until(lambda: running.platform.jobs.get(job.name).progress)
+    store = running.platform.job_store
+    before = running.platform.jobs.get(job.name).report_id
+    assert len(before) == 32
+    events = [{"step": -1}]
+    for _ in range(2):
+        store.report(job.name, events=events, report_id="the same")
+    sent = [event for event in store.changes(job.name, 0)[1] if event == {"step": -1}]
+    assert len(sent) == 1
+
+
 def test_watch_sends_every_event_once_in_order_and_ends(start: Callable[..., Running]) -> None:
     running = start(sample())
     job = submit(running, "a", steps=20)

@@ -65,6 +65,7 @@ class Job:
     heartbeat_time: datetime | None
     running_seconds: float
     token_hash: str = ""
+    report_id: str = ""
 
     @property
     def instance_flavor(self) -> str:

@@ -149,11 +149,14 @@ class JobStore:
         events: Sequence[Document] = (),
         saved: Document | None = None,
         result: Document | None = None,
+        report_id: str = "",
     ) -> Job:
-        """What a worker says of its progress. Raises FailedPrecondition STALE_ATTEMPT for any but the running attempt."""
+        """What a worker says of its progress; the report that came last is not taken again. Raises FailedPrecondition STALE_ATTEMPT for any but the running attempt."""
         with writing(self._engine) as connection:
             job = _fenced(connection, name, attempt, token_hash)
-            changed = _heartbeat(job)
+            if report_id and report_id == job.report_id:
+                return job
+            changed = {**_heartbeat(job), "report_id": report_id}
             changed |= {} if progress is None else {"progress": progress}
             changed |= {} if saved is None else {"saved": saved}
             changed |= {} if result is None else {"result": result}

@@ -23,6 +23,7 @@ import sys
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -46,6 +47,16 @@ from modelyard.worker.v1 import worker_service_pb2_grpc as rpc
 REPORT_EVERY_S = 0.25
 HEARTBEAT_EVERY_S = 5.0
 LONGEST_WAIT_S = 5.0
+# What a service may answer that stops, starts, or cannot reach its database: the same call works later.
+PASSING = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.ABORTED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+)
+# What may be a call that was cut off, or a bug: tried again, but not for long.
+DOUBTFUL, DOUBTFUL_S = (grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL), 60.0
 EXIT_STALE, EXIT_ORPHANED, EXIT_CANCELLED, EXIT_ERROR = 3, 4, 5, 6
 
 log = logging.getLogger("modelyard.worker")
@@ -195,6 +206,7 @@ class WorkerLink:
         with self._sending:
             with self._lock:
                 request, self._noted = self._noted, pb.ReportRequest(identity=self._identity)
+            request.report_id = uuid.uuid4().hex
             answer = self._call(self._stub.Report, request)
             self._last_sent = time.monotonic()
             if self._instruction != "cancel":
@@ -202,7 +214,7 @@ class WorkerLink:
 
     def _call(self, method: Callable[..., Any], request: Any) -> Any:
         """Call, with patience while the service is away. A stale worker exits at once: somebody else does its job now."""
-        deadline = time.monotonic() + self._settings.worker_patience_s
+        start, patience_s = time.monotonic(), self._settings.worker_patience_s
         wait_s = 0.1
         while True:
             try:
@@ -212,7 +224,8 @@ class WorkerLink:
                 if code in (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNAUTHENTICATED):
                     log.error("this attempt is over: %s", error.details())
                     os._exit(EXIT_STALE)
-                if code not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED) or time.monotonic() > deadline:
+                longest_s = patience_s if code in PASSING else min(patience_s, DOUBTFUL_S) if code in DOUBTFUL else 0.0
+                if time.monotonic() - start > longest_s:
                     raise
                 if wait_s == LONGEST_WAIT_S:
                     log.warning("the service does not answer; waiting: %s", error.details())

@@ -43,7 +43,12 @@ class WorkerServicer(rpc.WorkerServiceServicer):
         saved = convert.document(request.saved) if request.HasField("saved") else None
         events = [convert.document(event) for event in request.events]
         job = self._store.report(
-            request.identity.job, **_identity(request.identity), progress=progress, saved=saved, events=events
+            request.identity.job,
+            **_identity(request.identity),
+            progress=progress,
+            saved=saved,
+            events=events,
+            report_id=request.report_id[:64],
         )
         return pb.ReportResponse(instruction=_INSTRUCTIONS[job.instruction])
 

@@ -28,7 +28,7 @@ from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from modelyard.type.v1 import job_pb2 as modelyard_dot_type_dot_v1_dot_job__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(modelyard/worker/v1/worker_service.proto\x12\x13modelyard.worker.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x17google/rpc/status.proto\x1a\x1bmodelyard/type/v1/job.proto\"=\n\x0eWorkerIdentity\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\r\n\x05token\x18\x03 \x01(\t\"M\n\x14GetAssignmentRequest\x12\x35\n\x08identity\x18\x01 \x01(\x0b\x32#.modelyard.worker.v1.WorkerIdentity\"\xa0\x01\n\x15GetAssignmentResponse\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12%\n\x04spec\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12&\n\x05saved\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12*\n\x07\x65lapsed\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xc6\x01\n\rReportRequest\x12\x35\n\x08identity\x18\x01 \x01(\x0b\x32#.modelyard.worker.v1.WorkerIdentity\x12-\n\x08progress\x18\x02 \x01(\x0b\x32\x1b.modelyard.type.v1.Progress\x12\'\n\x06\x65vents\x18\x03 \x03(\x0b\x32\x17.google.protobuf.Struct\x12&\n\x05saved\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\"\xca\x01\n\x0eReportResponse\x12\x44\n\x0binstruction\x18\x01 \x01(\x0e\x32/.modelyard.worker.v1.ReportResponse.Instruction\"r\n\x0bInstruction\x12\x1b\n\x17INSTRUCTION_UNSPECIFIED\x10\x00\x12\x18\n\x14INSTRUCTION_CONTINUE\x10\x01\x12\x14\n\x10INSTRUCTION_STOP\x10\x02\x12\x16\n\x12INSTRUCTION_CANCEL\x10\x03\"\x81\x01\n\x0f\x43ompleteRequest\x12\x35\n\x08identity\x18\x01 \x01(\x0b\x32#.modelyard.worker.v1.WorkerIdentity\x12\'\n\x06result\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x12\n\x10\x43ompleteResponse\"g\n\x0b\x46\x61ilRequest\x12\x35\n\x08identity\x18\x01 \x01(\x0b\x32#.modelyard.worker.v1.WorkerIdentity\x12!\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.Status\"\x0e\n\x0c\x46\x61ilResponse2\xf0\x02\n\rWorkerService\x12\x66\n\rGetAssignment\x12).modelyard.worker.v1.GetAssignmentRequest\x1a*.modelyard.worker.v1.GetAssignmentResponse\x12Q\n\x06Report\x12\".modelyard.worker.v1.ReportRequest\x1a#.modelyard.worker.v1.ReportResponse\x12W\n\x08\x43omplete\x12$.modelyard.worker.v1.CompleteRequest\x1a%.modelyard.worker.v1.CompleteResponse\x12K\n\x04\x46\x61il\x12 .modelyard.worker.v1.FailRequest\x1a!.modelyard.worker.v1.FailResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(modelyard/worker/v1/worker_service.proto\x12\x13modelyard.worker.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x17google/rpc/status.proto\x1a\x1bmodelyard/type/v1/job.proto\"=\n\x0eWorkerIdentity\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\r\n\x05token\x18\x03 \x01(\t\"M\n\x14GetAssignmentRequest\x12\x35\n\x08identity\x18\x01 \x01(\x0b\x32#.modelyard.worker.v1.WorkerIdentity\"\xa0\x01\n\x15GetAssignmentResponse\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12%\n\x04spec\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12&\n\x05saved\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12*\n\x07\x65lapsed\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xd9\x01\n\rReportRequest\x12\x35\n\x08identity\x18\x01 \x01(\x0b\x32#.modelyard.worker.v1.WorkerIdentity\x12-\n\x08progress\x18\x02 \x01(\x0b\x32\x1b.modelyard.type.v1.Progress\x12\'\n\x06\x65vents\x18\x03 \x03(\x0b\x32\x17.google.protobuf.Struct\x12&\n\x05saved\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x11\n\treport_id\x18\x05 \x01(\t\"\xca\x01\n\x0eReportResponse\x12\x44\n\x0binstruction\x18\x01 \x01(\x0e\x32/.modelyard.worker.v1.ReportResponse.Instruction\"r\n\x0bInstruction\x12\x1b\n\x17INSTRUCTION_UNSPECIFIED\x10\x00\x12\x18\n\x14INSTRUCTION_CONTINUE\x10\x01\x12\x14\n\x10INSTRUCTION_STOP\x10\x02\x12\x16\n\x12INSTRUCTION_CANCEL\x10\x03\"\x81\x01\n\x0f\x43ompleteRequest\x12\x35\n\x08identity\x18\x01 \x01(\x0b\x32#.modelyard.worker.v1.WorkerIdentity\x12\'\n\x06result\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x12\n\x10\x43ompleteResponse\"g\n\x0b\x46\x61ilRequest\x12\x35\n\x08identity\x18\x01 \x01(\x0b\x32#.modelyard.worker.v1.WorkerIdentity\x12!\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.Status\"\x0e\n\x0c\x46\x61ilResponse2\xf0\x02\n\rWorkerService\x12\x66\n\rGetAssignment\x12).modelyard.worker.v1.GetAssignmentRequest\x1a*.modelyard.worker.v1.GetAssignmentResponse\x12Q\n\x06Report\x12\".modelyard.worker.v1.ReportRequest\x1a#.modelyard.worker.v1.ReportResponse\x12W\n\x08\x43omplete\x12$.modelyard.worker.v1.CompleteRequest\x1a%.modelyard.worker.v1.CompleteResponse\x12K\n\x04\x46\x61il\x12 .modelyard.worker.v1.FailRequest\x1a!.modelyard.worker.v1.FailResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,19 +42,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETASSIGNMENTRESPONSE']._serialized_start=324
   _globals['_GETASSIGNMENTRESPONSE']._serialized_end=484
   _globals['_REPORTREQUEST']._serialized_start=487
-  _globals['_REPORTREQUEST']._serialized_end=685
-  _globals['_REPORTRESPONSE']._serialized_start=688
-  _globals['_REPORTRESPONSE']._serialized_end=890
-  _globals['_REPORTRESPONSE_INSTRUCTION']._serialized_start=776
-  _globals['_REPORTRESPONSE_INSTRUCTION']._serialized_end=890
-  _globals['_COMPLETEREQUEST']._serialized_start=893
-  _globals['_COMPLETEREQUEST']._serialized_end=1022
-  _globals['_COMPLETERESPONSE']._serialized_start=1024
-  _globals['_COMPLETERESPONSE']._serialized_end=1042
-  _globals['_FAILREQUEST']._serialized_start=1044
-  _globals['_FAILREQUEST']._serialized_end=1147
-  _globals['_FAILRESPONSE']._serialized_start=1149
-  _globals['_FAILRESPONSE']._serialized_end=1163
-  _globals['_WORKERSERVICE']._serialized_start=1166
-  _globals['_WORKERSERVICE']._serialized_end=1534
+  _globals['_REPORTREQUEST']._serialized_end=704
+  _globals['_REPORTRESPONSE']._serialized_start=707
+  _globals['_REPORTRESPONSE']._serialized_end=909
+  _globals['_REPORTRESPONSE_INSTRUCTION']._serialized_start=795
+  _globals['_REPORTRESPONSE_INSTRUCTION']._serialized_end=909
+  _globals['_COMPLETEREQUEST']._serialized_start=912
+  _globals['_COMPLETEREQUEST']._serialized_end=1041
+  _globals['_COMPLETERESPONSE']._serialized_start=1043
+  _globals['_COMPLETERESPONSE']._serialized_end=1061
+  _globals['_FAILREQUEST']._serialized_start=1063
+  _globals['_FAILREQUEST']._serialized_end=1166
+  _globals['_FAILRESPONSE']._serialized_start=1168
+  _globals['_FAILRESPONSE']._serialized_end=1182
+  _globals['_WORKERSERVICE']._serialized_start=1185
+  _globals['_WORKERSERVICE']._serialized_end=1553
 # @@protoc_insertion_point(module_scope)

@@ -127,6 +127,9 @@ class ReportRequest(_message.Message):
     PROGRESS_FIELD_NUMBER: _builtins.int
     EVENTS_FIELD_NUMBER: _builtins.int
     SAVED_FIELD_NUMBER: _builtins.int
+    REPORT_ID_FIELD_NUMBER: _builtins.int
+    report_id: _builtins.str
+    """Unique to this report, at most 64 characters: one that is sent again because its answer was lost is not taken twice. Empty: it is."""
     @_builtins.property
     def identity(self) -> Global___WorkerIdentity:
         """Who is speaking."""
@@ -150,10 +153,11 @@ class ReportRequest(_message.Message):
         progress: _job_pb2.Progress | None = ...,
         events: _abc.Iterable[_struct_pb2.Struct] | None = ...,
         saved: _struct_pb2.Struct | None = ...,
+        report_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["identity", b"identity", "progress", b"progress", "saved", b"saved"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "identity", b"identity", "progress", b"progress", "saved", b"saved"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "identity", b"identity", "progress", b"progress", "report_id", b"report_id", "saved", b"saved"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,4 +1,4 @@
-"""What the workers of jobs wrote: job_log."""
+"""What the workers of jobs wrote: job_log. And which report of a worker came last."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Create the table."""
+    """Create the table and the column."""
+    op.add_column("job", sa.Column("report_id", sa.String(64), nullable=False, server_default=""))
     op.create_table(
         "job_log",
         sa.Column("job", sa.String(512), nullable=False),
@@ -27,5 +28,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop it, with all it holds."""
+    """Drop them, with all they hold."""
+    op.drop_column("job", "report_id")
     op.drop_table("job_log")
