@@ -151,7 +151,10 @@ class JobStore:
         result: Document | None = None,
         report_id: str = "",
     ) -> Job:
-        """What a worker says of its progress; the report that came last is not taken again. Raises FailedPrecondition STALE_ATTEMPT for any but the running attempt."""
+        """What a worker says of its progress; the report that came last is not taken again.
+
+        Raises FailedPrecondition STALE_ATTEMPT for any but the running attempt.
+        """
         with writing(self._engine) as connection:
             job = _fenced(connection, name, attempt, token_hash)
             if report_id and report_id == job.report_id:
