@@ -83,6 +83,16 @@ class ResourceStore:
                 raise AlreadyExists("RESOURCE_EXISTS", f"{name} exists already.", name=name)
             return _get(connection, name)
 
+    def made_by(self, request_id: str, method: str, fingerprint: str) -> str | None:
+        """The name of what this same request made before; None: nothing. Raises InvalidArgument REQUEST_ID_REUSED."""
+        table = database.request
+        with reading(self._engine) as connection:
+            statement = select(table).where(table.c.request_id == request_id, table.c.method == method)
+            earlier = connection.execute(statement).one_or_none() if request_id else None
+        if earlier is not None and earlier.fingerprint != fingerprint:
+            raise _request_reused(request_id, earlier.resource_name)
+        return str(earlier.resource_name) if earlier is not None else None
+
     def get(self, name: str) -> Resource:
         """Raises NotFound RESOURCE_NOT_FOUND."""
         with reading(self._engine) as connection:
@@ -143,10 +153,7 @@ def claim_request(connection: Connection, request_id: str, method: str, fingerpr
         return None
     earlier = connection.execute(select(table).where(table.c.request_id == request_id, table.c.method == method)).one()
     if earlier.fingerprint != fingerprint:
-        message = f"request_id is {request_id!r}, which another request had ({earlier.resource_name}); take a new UUID"
-        raise InvalidArgument(
-            "REQUEST_ID_REUSED", message, field="request_id", request_id=request_id, resource=earlier.resource_name
-        )
+        raise _request_reused(request_id, earlier.resource_name)
     return str(earlier.resource_name)
 
 
@@ -219,6 +226,11 @@ def _read_token(page_token: str, query: str) -> tuple[datetime, str]:
     if digest != _digest(query) or position[0].tzinfo is None or "\0" in name:
         raise _bad_token(page_token)
     return position
+
+
+def _request_reused(request_id: str, name: str) -> InvalidArgument:
+    message = f"request_id is {request_id!r}, which another request had ({name}); take a new UUID"
+    return InvalidArgument("REQUEST_ID_REUSED", message, field="request_id", request_id=request_id, resource=name)
 
 
 def _bad_token(page_token: str) -> InvalidArgument:

@@ -13,6 +13,7 @@ from modelyard.core.errors import InvalidArgument, ModelyardError
 from modelyard.serving.settings import ServingSettings
 
 FOLLOW_VARIABLE = "MODELYARD_FOLLOW_ADDRESS"
+FOLLOW_OPTIONS = ("endpoint", "target", "token_file", "enrol_token_file", "device_id", "cache")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,6 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--endpoint", help="with --follow: projects/{project}/endpoints/{endpoint} that this pod serves")
     parser.add_argument("--target", help="with --follow: the pod's target: cpu, gpu, edge")
     parser.add_argument("--token-file", type=Path, help="with --follow: file with the pod's token")
+    parser.add_argument("--enrol-token-file", type=Path, help="with --follow: file with a device's one-time token; used once")
+    parser.add_argument("--device-id", help="with --follow: the name that the device wants when it enrols")
     parser.add_argument("--cache", metavar="ADDRESS", help="with --follow: host:port that is asked for bundles first")
     parser.add_argument("--host", help="address to listen on with --bundle or --follow (default: MODELYARD_HOST or 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on, likewise (default: MODELYARD_PORT or a free one)")
@@ -44,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _serve_bundles(given)
     if given.follow is not None or os.environ.get(FOLLOW_VARIABLE):
         return _follow(given)
-    for option in ("endpoint", "target", "token_file", "cache"):
+    for option in FOLLOW_OPTIONS:
         if getattr(given, option):
             parser.error(f"--{option.replace('_', '-')} goes with --follow")
     if given.host or given.port is not None:
@@ -95,7 +98,7 @@ def _follow(given: argparse.Namespace) -> int:
 
 
 def _followed(given: argparse.Namespace) -> dict[str, Any]:
-    options = {"follow": "address", "endpoint": "endpoint", "target": "target", "token_file": "token_file", "cache": "cache"}
+    options = {"follow": "address"} | {name: name for name in FOLLOW_OPTIONS}
     return {f"follow_{name}": getattr(given, option) for option, name in options.items() if getattr(given, option) is not None}
 
 

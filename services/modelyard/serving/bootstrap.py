@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from functools import cache, partial
 
 from modelyard.core.platform import Platform
@@ -10,27 +9,20 @@ from modelyard.core.rpc.server import Mount, Service
 from modelyard.formats.passport_keys import trusted_keys
 from modelyard.serving.adapters.background import Background
 from modelyard.serving.adapters.endpoint_store import SqlEndpointStore
-from modelyard.serving.adapters.fleet_bundles import StoredBundles
-from modelyard.serving.adapters.fleet_keys import FleetKeys
-from modelyard.serving.adapters.fleet_numbers import SqlStateNumbers
 from modelyard.serving.adapters.passports import StoredPassports
 from modelyard.serving.adapters.services import ClientExports, ClientGates
 from modelyard.serving.data_plane import data_plane
+from modelyard.serving.fleet import fleet, fleet_access, fleet_keys
 from modelyard.serving.handlers.deployer import Deployer
-from modelyard.serving.handlers.fleet_access import FleetAccess
-from modelyard.serving.handlers.fleet_states import FleetStates
 from modelyard.serving.handlers.inference_tokens import principal_of
 from modelyard.serving.handlers.registry import Registry
 from modelyard.serving.handlers.repository import deployed_models
 from modelyard.serving.pods import pod_versions
 from modelyard.serving.ports import Exports, Gates, Passports
-from modelyard.serving.rpc.fleet_servicer import FleetServicer
 from modelyard.serving.rpc.inference_token_servicer import InferenceTokenServicer
 from modelyard.serving.rpc.servicer import ServingServicer
 from modelyard.serving.served_models import ClosableLoader, model_loader
 from modelyard.serving.settings import ServingSettings
-from modelyard.serving.state_messages import digest_of, payload_of, signed
-from modelyard.serving.v1.fleet_service_pb2_grpc import add_FleetServiceServicer_to_server
 from modelyard.serving.v1.inference_token_service_pb2_grpc import add_InferenceTokenServiceServicer_to_server
 from modelyard.serving.v1.serving_service_pb2_grpc import add_ServingServiceServicer_to_server
 
@@ -66,12 +58,16 @@ def build(
     background = Background(deployer, settings.reconcile_s, settings.retry_failed_s)
     plane = data_plane(registry, deployed_models(deployer), settings.max_batch_size, 4 * settings.max_message_bytes)
 
+    followed = fleet(platform, settings, store, keys)
+
     def start() -> None:
         if pods is not None:
             pods.start()
         background.start()
+        followed.start()
 
     def stop() -> None:
+        followed.stop()
         background.stop()
         if pods is not None:
             pods.close()
@@ -86,7 +82,7 @@ def build(
             "modelyard.serving.v1.InferenceTokenService",
             partial(add_InferenceTokenServiceServicer_to_server, InferenceTokenServicer(platform.resources)),
         ),
-        fleet_mount(platform, settings, deployer),
+        *followed.mounts,
         plane.mount,
     ]
     return Service(
@@ -98,31 +94,6 @@ def build(
         http=plane.http,
         verifiers=[partial(principal_of, platform.resources)],
     )
-
-
-def fleet_keys(settings: ServingSettings) -> FleetKeys:
-    """The centre's key: with it `FleetAccess` gives out tokens of pods, too."""
-    return FleetKeys(settings.fleet_signing_key, settings.data_dir)
-
-
-def fleet_access(keys: FleetKeys) -> FleetAccess:
-    """Who may call FleetService; `pod_token` makes what a follower of an endpoint is given in its file."""
-    return FleetAccess(lambda: keys.token_secret, time.time)
-
-
-def fleet_mount(platform: Platform, settings: ServingSettings, deployer: Deployer) -> Mount:
-    """FleetService: what devices and pods follow."""
-    keys = fleet_keys(settings)
-    states = FleetStates(
-        store=deployer.store,
-        bundles=StoredBundles(platform.artifacts),
-        numbers=SqlStateNumbers(platform.resources),
-        digest=lambda state: digest_of(payload_of(state)),
-        passport_keys=lambda: tuple(key.pem for key in trusted_keys(settings.trusted_keys_place())),
-        state_keys=lambda: (keys.signing.public.pem,),
-    )
-    servicer = FleetServicer(fleet_access(keys), states, lambda state: signed(state, keys.signing))
-    return Mount("modelyard.serving.v1.FleetService", partial(add_FleetServiceServicer_to_server, servicer))
 
 
 def serving_settings(platform: Platform) -> ServingSettings:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from modelyard.serving.domain.desired_state import DesiredVersion
 
-Progress = Callable[[int], None]
+Progress = Callable[[int], object]
 """Told how many bytes of a bundle are here."""
 
 

@@ -18,6 +18,10 @@ class FollowerSettings(ServingSettings):
     )
     follow_target: str = Field("cpu", description="Target that the pod serves: cpu, gpu, edge.")
     follow_token_file: Path | None = Field(None, description="File with the pod's token.")
+    follow_enrol_token_file: Path | None = Field(
+        None, description="File with a one-time token: a device that is not known yet enrols with it, once."
+    )
+    follow_device_id: str = Field("", description="Name that the device wants when it enrols. Empty: the centre gives one.")
     follow_cache: str = Field("", description="host:port that is asked for bundles before the centre is. Empty: none.")
     follow_state_keys: Path | None = Field(
         None,

@@ -49,6 +49,9 @@ class ServingSettings(CoreSettings):
         description="PEM file with the private key (ECDSA P-256) that signs what devices and pods are to serve; the same for all "
         "servers of a database. Empty: {data_dir}/keys/fleet.pem, made at first use.",
     )
+    fleet_report_s: float = Field(30.0, ge=0.1, le=86_400, description="Seconds between two reports of a device.")
+    fleet_missed_reports: int = Field(3, ge=1, description="Reports that a device may miss before it counts as offline.")
+    rollout_step_s: float = Field(1.0, ge=0.05, description="Seconds between two looks at roll-outs to devices.")
     retry_failed_s: float = Field(300.0, ge=1, description="Seconds until a deployment that could not be loaded is tried again.")
 
     serving_pods: Literal["none", "process", "kubernetes"] = Field(

@@ -159,3 +159,8 @@ def keys_within(envelope: fleet_pb2.SignedState) -> tuple[bytes, ...]:
         return tuple(fleet_pb2.DesiredState.FromString(envelope.payload).state_keys)
     except DecodeError:
         return ()
+
+
+def verified_before(envelope: bytes) -> DesiredState:
+    """A state that was verified when it was accepted, read again from the follower's own disk."""
+    return check_state(_state(fleet_pb2.DesiredState.FromString(fleet_pb2.SignedState.FromString(envelope).payload)))

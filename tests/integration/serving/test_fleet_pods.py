@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from modelyard.client import Client
-from modelyard.serving import bootstrap
+from modelyard.serving.fleet import fleet_access, fleet_keys
 from modelyard.serving.served_models import in_process_loader
 from modelyard.serving.settings import ServingSettings
 from modelyard.serving.v1 import fleet_service_pb2 as pb
@@ -47,7 +47,7 @@ def centre(tmp_path: Path) -> Iterator[Centre]:
     settings = ServingSettings(data_dir=tmp_path / "centre", isolation="none", inference_threads=1)
     with serving(tmp_path / "centre", loader=in_process_loader(settings)) as world, Client(world.address) as client:
         client.endpoints.create_endpoint("net")
-        token = bootstrap.fleet_access(bootstrap.fleet_keys(settings)).pod_token(ENDPOINT, "cpu")
+        token = fleet_access(fleet_keys(settings)).pod_token(ENDPOINT, "cpu")
         token_file = tmp_path / "token"
         token_file.write_text(token + "\n")
         yield Centre(world, tmp_path, client, token_file)

@@ -38,7 +38,7 @@ class FileBundleCache:
     sources: Sequence[BundleSource]
     most_bytes: int = 0
     bytes_per_s: int = 0
-    _turn: threading.Lock = field(default_factory=threading.Lock)
+    _turn: threading.RLock = field(default_factory=threading.RLock)
 
     def __post_init__(self) -> None:
         for name in ("bundles", "partial"):

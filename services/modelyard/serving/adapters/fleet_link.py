@@ -64,6 +64,28 @@ class FleetLink:
             answer = self._stub.ReportState(request, timeout=CALL_S, metadata=self._metadata())
         return int(answer.desired_number)
 
+    def enrol(
+        self, token: str, device_id: str, public_key: bytes, proof: bytes, inventory: fleet_pb2.Inventory
+    ) -> pb.EnrolResponse:
+        """See FleetService.Enrol."""
+        request = pb.EnrolRequest(token=token, device_id=device_id, public_key=public_key, proof=proof, inventory=inventory)
+        with self._errors():
+            answer: pb.EnrolResponse = self._stub.Enrol(request, timeout=CALL_S)
+        return answer
+
+    def challenge(self, device: str) -> bytes:
+        """See FleetService.CreateChallenge."""
+        with self._errors():
+            answer = self._stub.CreateChallenge(pb.CreateChallengeRequest(device=device), timeout=CALL_S)
+        return bytes(answer.challenge)
+
+    def open_session(self, device: str, challenge: bytes, signature: bytes) -> tuple[str, float]:
+        """A token, and for how many seconds it holds. See FleetService.OpenSession."""
+        request = pb.OpenSessionRequest(device=device, challenge=challenge, signature=signature)
+        with self._errors():
+            answer = self._stub.OpenSession(request, timeout=CALL_S)
+        return str(answer.token), answer.lifetime.ToNanoseconds() / 1e9
+
     def close(self) -> None:
         """Ends the connection; a watch that waits ends with an error."""
         self._channel.close()

@@ -148,10 +148,11 @@ def _check_model(model: DesiredModel) -> None:
         if named not in known:
             raise _bad(f"{where}: slots and labels", named, f"one of its versions ({', '.join(known) or 'none'})")
     if model.trial is not None:
-        _check_trial(f"{where}: trial", model.trial)
+        check_trial(f"{where}: trial", model.trial)
 
 
-def _check_trial(where: str, trial: Trial) -> None:
+def check_trial(where: str, trial: Trial) -> None:
+    """Raises InvalidArgument BAD_DESIRED_STATE, naming the field below `where`."""
     if not 0 <= trial.window_s <= 7 * 86_400:
         raise _bad(f"{where}.window", trial.window_s, "0 s to 7 days")
     if not 0 <= trial.max_error_rate <= 1:

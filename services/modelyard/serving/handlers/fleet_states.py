@@ -8,11 +8,13 @@ from itertools import groupby
 
 from modelyard.core.artifacts import Blob
 from modelyard.core.errors import NotFound
-from modelyard.core.names import ENDPOINT, ENDPOINT_TARGET
+from modelyard.core.names import DEVICE, ENDPOINT, ENDPOINT_TARGET
 from modelyard.serving.domain.desired_state import REPORT_S, DesiredModel, DesiredState, DesiredVersion
+from modelyard.serving.domain.device import Assignment
 from modelyard.serving.domain.endpoint import Deployment, Endpoint, oldest_first
 from modelyard.serving.domain.names import endpoint_model
-from modelyard.serving.fleet_ports import FleetBundles, StateNumbers
+from modelyard.serving.domain.traffic import CHAMPION
+from modelyard.serving.fleet_ports import DeviceStore, FleetBundles, StateNumbers
 from modelyard.serving.ports import EndpointStore
 
 
@@ -21,6 +23,7 @@ class FleetStates:
     """`digest`: what tells two states apart. `passport_keys`, `state_keys`: public keys as PEM, read at each call."""
 
     store: EndpointStore
+    devices: DeviceStore
     bundles: FleetBundles
     numbers: StateNumbers
     digest: Callable[[DesiredState], str]
@@ -42,23 +45,50 @@ class FleetStates:
         return found
 
     def _models(self, subject: str) -> tuple[DesiredModel, ...]:
-        ids = ENDPOINT_TARGET.parse(subject, "subject")
-        endpoint = self.store.get(ENDPOINT.format(ids["project"], ids["endpoint"]))
+        if DEVICE.matches(subject):
+            assignments = self.devices.get(subject).assignments
+            return tuple(self._assigned(assignments[endpoint]) for endpoint in sorted(assignments))
+        endpoint = self.store.get(_endpoint(subject))
         deployments = oldest_first(self._deployments(endpoint.name))
         return (endpoint_state(endpoint, [self._version(deployment) for deployment in deployments if deployment.passport]),)
 
     def _blobs(self, subject: str) -> Iterable[Blob]:
-        ids = ENDPOINT_TARGET.parse(subject, "subject")
-        return [each.artifact for each in self._deployments(ENDPOINT.format(ids["project"], ids["endpoint"]))]
+        if DEVICE.matches(subject):
+            return [each.artifact for each in self.devices.get(subject).assignments.values()]
+        return [each.artifact for each in self._deployments(_endpoint(subject))]
 
     def _deployments(self, endpoint: str) -> list[Deployment]:
         """What is deployed, and what is staged: pods hold a version before anybody is sent to it."""
         staged = {each.name: each for each in self.store.staged(endpoint)}
         return list({**staged, **{each.name: each for each in self.store.deployments(endpoint)}}.values())
 
+    def _assigned(self, assignment: Assignment) -> DesiredModel:
+        version = DesiredVersion(
+            version=assignment.version,
+            sha256=assignment.artifact.sha256,
+            size_bytes=assignment.artifact.size_bytes,
+            passport=self.bundles.passport(assignment.passport),
+            release=assignment.release,
+            attempt=assignment.attempt,
+            model_version=assignment.model_version,
+        )
+        return DesiredModel(
+            endpoint=assignment.endpoint,
+            model=endpoint_model(assignment.endpoint),
+            versions=(version,),
+            labels={CHAMPION: assignment.version},
+            downgrade_allowed=assignment.downgrade_allowed,
+            trial=assignment.trial,
+        )
+
     def _version(self, deployment: Deployment) -> DesiredVersion:
         passport = self.bundles.passport(deployment.passport) if deployment.passport else b""
         return desired_version(deployment, passport)
+
+
+def _endpoint(subject: str) -> str:
+    ids = ENDPOINT_TARGET.parse(subject, "subject")
+    return ENDPOINT.format(ids["project"], ids["endpoint"])
 
 
 def endpoint_state(endpoint: Endpoint, versions: list[DesiredVersion]) -> DesiredModel:

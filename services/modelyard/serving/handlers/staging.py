@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from modelyard.core.errors import ModelyardError
 from modelyard.serving.domain.desired_state import DesiredModel, DesiredVersion
@@ -36,11 +37,22 @@ class Staging:
 
         Raises as BundleCache.fetch, PassportChecks.check and ServedModelLoader.load.
         """
-        self.note(model, version, FollowedState.DOWNLOADING)
-        bundle = self.cache.fetch(version, lambda count: self.note(model, version, FollowedState.DOWNLOADING, downloaded=count))
+        bundle = self.fetch(model, version)
         self.note(model, version, FollowedState.LOADING, downloaded=version.size_bytes)
         self.passports.check(version, bundle, keys)
         return self.loader.load(bundle, model=model.model, version=version.version)
+
+    def fetch(self, model: DesiredModel, version: DesiredVersion, tick: Callable[[], object] = lambda: None) -> Path:
+        """A version's bundle on this machine's disk; `tick` is called now and then meanwhile. Raises as BundleCache.fetch."""
+        if self.cache.held(version.sha256) is not None:
+            return self.cache.fetch(version, lambda _: None)
+        self.note(model, version, FollowedState.DOWNLOADING)
+
+        def progress(count: int) -> None:
+            self.note(model, version, FollowedState.DOWNLOADING, downloaded=count)
+            tick()
+
+        return self.cache.fetch(version, progress)
 
     def note(
         self, model: DesiredModel, version: DesiredVersion, state: FollowedState, message: str = "", downloaded: int | None = None

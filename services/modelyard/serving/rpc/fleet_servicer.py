@@ -6,12 +6,18 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
 
+from modelyard.core.jobs.convert import duration
 from modelyard.serving.domain.desired_state import DesiredState
-from modelyard.serving.domain.fleet_tokens import Follower
+from modelyard.serving.domain.device import DeviceReport
+from modelyard.serving.domain.fleet_tokens import Follower, TokenKind
+from modelyard.serving.handlers.devices import Devices
 from modelyard.serving.handlers.fleet_access import FleetAccess
 from modelyard.serving.handlers.fleet_states import FleetStates
+from modelyard.serving.rpc.device_convert import inventory_document, report_of
+from modelyard.serving.state_messages import ENROL_TYPE, SESSION_TYPE
 from modelyard.serving.v1 import fleet_pb2
 from modelyard.serving.v1 import fleet_service_pb2 as pb
 from modelyard.serving.v1.fleet_service_pb2_grpc import FleetServiceServicer
@@ -30,7 +36,23 @@ class FleetServicer(FleetServiceServicer):
 
     access: FleetAccess
     states: FleetStates
+    devices: Devices
     sign: Callable[[DesiredState], fleet_pb2.SignedState]
+
+    def Enrol(self, request: pb.EnrolRequest, context: Any) -> pb.EnrolResponse:
+        """See the contract."""
+        report = DeviceReport(datetime.now(UTC), inventory=inventory_document(request.inventory))
+        device = self.devices.enrol(request.token, request.device_id, request.public_key, request.proof, report, ENROL_TYPE)
+        return pb.EnrolResponse(device=device.name, state_keys=self.states.state_keys())
+
+    def CreateChallenge(self, request: pb.CreateChallengeRequest, context: Any) -> pb.CreateChallengeResponse:
+        """See the contract."""
+        return pb.CreateChallengeResponse(challenge=self.devices.challenge(request.device))
+
+    def OpenSession(self, request: pb.OpenSessionRequest, context: Any) -> pb.OpenSessionResponse:
+        """See the contract."""
+        token, lifetime_s = self.devices.session(request.device, request.challenge, request.signature, SESSION_TYPE)
+        return pb.OpenSessionResponse(token=token, lifetime=duration(lifetime_s))
 
     def GetDesiredState(self, request: pb.GetDesiredStateRequest, context: Any) -> pb.GetDesiredStateResponse:
         """See the contract."""
@@ -62,6 +84,8 @@ class FleetServicer(FleetServiceServicer):
     def ReportState(self, request: pb.ReportStateRequest, context: Any) -> pb.ReportStateResponse:
         """See the contract."""
         caller = self._caller(context)
+        if caller.kind is TokenKind.DEVICE:
+            self.devices.store.report(caller.subject, report_of(request.report, datetime.now(UTC)))
         return pb.ReportStateResponse(desired_number=self.states.current(caller.subject).number)
 
     def _caller(self, context: Any) -> Follower:

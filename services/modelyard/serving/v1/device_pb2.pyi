@@ -100,7 +100,7 @@ class Device(_message.Message):
     key_id: _builtins.str
     """SHA-256 of its public key's PEM text."""
     etag: _builtins.str
-    """Changes with every update of labels or description."""
+    """Changes with whatever is written of the device but its reports."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """What people select devices by: keys 1 to 63 of a-z, 0-9, '.', '_' and '-', starting with a letter; values up to 63 characters; at most 64."""
@@ -284,7 +284,7 @@ class Rollout(_message.Message):
         STATE_SUCCEEDED: Rollout._State.ValueType  # 3
         """All devices have answered, and not too many of them failed."""
         STATE_CANCELLED: Rollout._State.ValueType  # 4
-        """Cancelled: devices that have it keep it, the others keep what they had."""
+        """Cancelled: devices that confirmed it keep it, the others keep what they had."""
         STATE_REVERTING: Rollout._State.ValueType  # 5
         """Devices are going back to what they had."""
         STATE_REVERTED: Rollout._State.ValueType  # 6
@@ -302,7 +302,7 @@ class Rollout(_message.Message):
     STATE_SUCCEEDED: Rollout.State.ValueType  # 3
     """All devices have answered, and not too many of them failed."""
     STATE_CANCELLED: Rollout.State.ValueType  # 4
-    """Cancelled: devices that have it keep it, the others keep what they had."""
+    """Cancelled: devices that confirmed it keep it, the others keep what they had."""
     STATE_REVERTING: Rollout.State.ValueType  # 5
     """Devices are going back to what they had."""
     STATE_REVERTED: Rollout.State.ValueType  # 6

@@ -210,7 +210,7 @@ class DeviceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CancelRollout(self, request, context):
-        """Ends it: devices that have the version keep it, those that were told and have not switched keep what they had.
+        """Ends it: devices that confirmed the version keep it, those that have not keep or go back to what they had.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
