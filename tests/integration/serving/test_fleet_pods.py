@@ -93,7 +93,7 @@ def test_without_its_token_nobody_is_told_anything(centre: Centre, token: str, r
         stub = FleetServiceStub(channel)
         with pytest.raises(grpc.RpcError) as caught:
             stub.GetDesiredState(pb.GetDesiredStateRequest(), metadata=metadata)
-        assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+        assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
         with pytest.raises(grpc.RpcError) as caught:
             list(stub.DownloadBundle(pb.DownloadBundleRequest(sha256="0" * 64), metadata=metadata))
         assert reason.encode() in dict(caught.value.trailing_metadata())["grpc-status-details-bin"]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from modelyard.core.errors import PermissionDenied
+from modelyard.core.errors import Unauthenticated
 
 PREFIX: Final = "myf1."
 """How every token of a follower begins: other tokens of this system begin otherwise."""
@@ -43,7 +43,7 @@ def mint(secret: bytes, follower: Follower, expires: float = 0.0, nonce: str = "
 
 
 def read(secret: bytes, token: str, now: float, *kinds: TokenKind) -> Follower:
-    """Who bears a token. Raises PermissionDenied BAD_TOKEN, SESSION_EXPIRED."""
+    """Who bears a token. Raises Unauthenticated BAD_TOKEN, SESSION_EXPIRED."""
     payload, dot, mac = token.removeprefix(PREFIX).partition(".")
     sound = token.startswith(PREFIX) and len(token) <= MAX_LENGTH and token.isascii() and dot
     if not sound or not hmac.compare_digest(mac, _text(_mac(secret, payload))):
@@ -56,7 +56,7 @@ def read(secret: bytes, token: str, now: float, *kinds: TokenKind) -> Follower:
     if follower.kind not in kinds:
         raise _bad(f"it is for a {follower.kind.value}, and this call takes {' or '.join(kinds)}")
     if expires and now >= expires:
-        raise PermissionDenied("SESSION_EXPIRED", "the token has expired; open another session", field="authorization")
+        raise Unauthenticated("SESSION_EXPIRED", "the token has expired; open another session", field="authorization")
     return follower
 
 
@@ -68,5 +68,5 @@ def _text(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-def _bad(what: str) -> PermissionDenied:
-    return PermissionDenied("BAD_TOKEN", f"the token is refused: {what}", field="authorization")
+def _bad(what: str) -> Unauthenticated:
+    return Unauthenticated("BAD_TOKEN", f"the token is refused: {what}", field="authorization")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from modelyard.core.errors import PermissionDenied
+from modelyard.core.errors import Unauthenticated
 from modelyard.core.names import ENDPOINT, ENDPOINT_TARGET
 from modelyard.serving.domain.fleet_tokens import Follower, TokenKind, mint, read
 
@@ -19,10 +19,10 @@ class FleetAccess:
     check_device: Callable[[Follower], None] = lambda _: None
 
     def follower(self, token: str) -> Follower:
-        """Who bears a token. Raises PermissionDenied NO_TOKEN, BAD_TOKEN, SESSION_EXPIRED."""
+        """Who bears a token. Raises Unauthenticated NO_TOKEN, BAD_TOKEN, SESSION_EXPIRED."""
         if not token:
             message = "the call carries no token; followers send `authorization: Bearer TOKEN`"
-            raise PermissionDenied("NO_TOKEN", message, field="authorization")
+            raise Unauthenticated("NO_TOKEN", message, field="authorization")
         follower = read(self.secret(), token, self.clock(), TokenKind.DEVICE, TokenKind.POD)
         if follower.kind is TokenKind.DEVICE:
             self.check_device(follower)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Protocol
 
-from modelyard.core.errors import DataLoss, NotFound, PermissionDenied, ResourceExhausted, Unavailable
+from modelyard.core.errors import DataLoss, NotFound, PermissionDenied, ResourceExhausted, Unauthenticated, Unavailable
 from modelyard.serving.domain import trial as rules
 from modelyard.serving.domain.desired_state import DesiredModel, DesiredState, DesiredVersion, Trial
 from modelyard.serving.domain.endpoint import DeploymentState
@@ -339,4 +339,4 @@ def _counted(model: ServedModel) -> Counted:
 
 def _passing(error: Exception) -> bool:
     """Whether it may go better in a moment, without anything being wrong with the bytes."""
-    return isinstance(error, Unavailable | NotFound | PermissionDenied | ResourceExhausted)
+    return isinstance(error, Unavailable | NotFound | PermissionDenied | ResourceExhausted | Unauthenticated)
