@@ -35,6 +35,8 @@ COMMANDS: Final = {
     "token": "Tokens that are good for asking one endpoint: create, list, revoke.",
     "usage": "What the project uses of its quotas, and who you are.",
     "audit": "Who did what, and what was refused.",
+    "device": "Devices outside the cluster: enroll-token, list, show, label, revoke, delete.",
+    "rollout": "Versions to devices, in stages: create, list, show, pause, resume, cancel, revert.",
     "doctor": "What is wrong with this machine, and the cure.",
 }
 

@@ -76,6 +76,15 @@ class Names:
     def deployment(self, value: str) -> str:
         return self._full("deployment", value, ("endpoints", "deployments"))
 
+    def device(self, value: str) -> str:
+        return self._full("device", value, ("devices",))
+
+    def enrolment_token(self, value: str) -> str:
+        return self._full("enrolment_token", value, ("enrolmentTokens",))
+
+    def rollout(self, value: str) -> str:
+        return self._full("rollout", value, ("rollouts",))
+
     def pipeline_run(self, value: str) -> str:
         return self._full("pipeline_run", value, ("pipelineRuns",))
 

@@ -7,6 +7,7 @@ from types import TracebackType
 from modelyard.client._async.access import AsyncAccessOf, AsyncInferenceTokens
 from modelyard.client._async.artifacts import AsyncArtifacts
 from modelyard.client._async.datasets import AsyncDatasets
+from modelyard.client._async.devices import AsyncDevices
 from modelyard.client._async.endpoints import AsyncEndpoints
 from modelyard.client._async.evaluations import AsyncEvaluations, AsyncGate
 from modelyard.client._async.exports import AsyncExports, AsyncProfiles, AsyncTargets
@@ -59,6 +60,7 @@ class AsyncClient:
         self.profiles = AsyncProfiles(transport, self.names)
         self.targets = AsyncTargets(transport, self.names)
         self.endpoints = AsyncEndpoints(transport, self.names)
+        self.devices = AsyncDevices(transport, self.names)
         self.pipelines = AsyncPipelines(transport, self.names)
         self.reevaluations = AsyncReevaluations(transport, self.names)
         self.access = AsyncAccessOf(transport, self.names)

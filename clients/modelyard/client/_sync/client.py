@@ -8,6 +8,7 @@ from types import TracebackType
 from modelyard.client._sync.access import AccessOf, InferenceTokens
 from modelyard.client._sync.artifacts import Artifacts
 from modelyard.client._sync.datasets import Datasets
+from modelyard.client._sync.devices import Devices
 from modelyard.client._sync.endpoints import Endpoints
 from modelyard.client._sync.evaluations import Evaluations, Gate
 from modelyard.client._sync.exports import Exports, Profiles, Targets
@@ -60,6 +61,7 @@ class Client:
         self.profiles = Profiles(transport, self.names)
         self.targets = Targets(transport, self.names)
         self.endpoints = Endpoints(transport, self.names)
+        self.devices = Devices(transport, self.names)
         self.pipelines = Pipelines(transport, self.names)
         self.reevaluations = Reevaluations(transport, self.names)
         self.access = AccessOf(transport, self.names)
