@@ -30,7 +30,7 @@ from modelyard.serving.adapters.fleet_link import FleetLink, open_channel
 from modelyard.serving.adapters.followed_passports import FollowedPassports
 from modelyard.serving.adapters.follower_report import FollowerReport
 from modelyard.serving.adapters.following import Following, pause_s
-from modelyard.serving.adapters.inventory import inventory
+from modelyard.serving.adapters.inventory import inventory, memory_bytes
 from modelyard.serving.adapters.state_trust import StateTrust
 from modelyard.serving.data_plane import data_plane
 from modelyard.serving.domain.desired_state import DesiredVersion
@@ -49,6 +49,8 @@ from modelyard.serving.v1.serving_service_pb2_grpc import add_ServingServiceServ
 
 log = structlog.get_logger()
 FOLDER: Final = "follower"
+SMALL_BYTES: Final = 2 << 30
+"""Less memory than this is little: each version's own process would take some 60 MiB of it."""
 
 
 class Threads(Protocol):
@@ -73,6 +75,7 @@ class Parts:
 
 async def serve_following(settings: FollowerSettings, on_listening: Callable[[int], None]) -> None:
     """Serves until SIGINT or SIGTERM. `on_listening` gets the port; health says SERVING when all that is wanted answers."""
+    settings = fitting(settings, memory_bytes())
     tracing.start(settings.tracing_endpoint, "serving", settings.tracing_share)
     asked = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -172,6 +175,13 @@ def device(
         settings.follow_backoff_s,
     )
     return Parts(following, follower.repository(), links)
+
+
+def fitting(settings: FollowerSettings, memory: int) -> FollowerSettings:
+    """The settings; on a machine with little memory models compute in the server's process, unless somebody said otherwise."""
+    if "isolation" in settings.model_fields_set or memory >= SMALL_BYTES:
+        return settings
+    return settings.model_copy(update={"isolation": "none"})
 
 
 def pod_subject(settings: FollowerSettings) -> str:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from modelyard.core.access.audit import AuditLog
 from modelyard.core.access.guard import CALLER, Guard
 from modelyard.core.access.principal import Principal
 from modelyard.core.access.rules import HTTP_RULES, Rule, Where, http_rule
@@ -23,6 +22,9 @@ from modelyard.core.errors import (
 )
 from modelyard.core.http.calls import HttpHandler, HttpRequest, HttpResponse, UnaryHandler
 from modelyard.core.rpc.status import status_code
+
+if TYPE_CHECKING:
+    from modelyard.core.access.audit import AuditLog
 
 log = structlog.get_logger()
 Parse = Callable[[bytes], Any]

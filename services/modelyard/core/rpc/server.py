@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import structlog
@@ -23,7 +23,6 @@ from grpc_health.v1.health import aio as aio_health
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from modelyard.core.access.audit import AuditLog
 from modelyard.core.access.authentication import Verifier
 from modelyard.core.access.composition import build_guard
 from modelyard.core.access.guard import Guard
@@ -37,6 +36,9 @@ from modelyard.core.rpc.descriptor_pools import DescriptorPools
 from modelyard.core.rpc.shell import Admission, Shell
 from modelyard.core.rpc.tls import server_context, server_credentials
 from modelyard.core.settings import CoreSettings
+
+if TYPE_CHECKING:
+    from modelyard.core.access.audit import AuditLog
 
 log = structlog.get_logger()
 METADATA_BYTES = 32 * 1024

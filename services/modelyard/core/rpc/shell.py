@@ -16,13 +16,12 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import structlog
 from prometheus_client import Counter, Histogram
 
-from modelyard.core.access.audit import AuditLog
 from modelyard.core.access.guard import CALLER, Guard, resource_in
 from modelyard.core.access.principal import ANYBODY, Principal
 from modelyard.core.access.rules import RULES, Rule, Where
@@ -30,6 +29,9 @@ from modelyard.core.errors import DeadlineExceeded, ModelyardError
 from modelyard.core.jobs.convert import error_status
 from modelyard.core.rpc.status import code_from_number, error_of
 from modelyard.core.rpc.tracing import call_span
+
+if TYPE_CHECKING:
+    from modelyard.core.access.audit import AuditLog
 
 Traced = Callable[[], AbstractContextManager[Any]]
 Admission = Mapping[str, Callable[[Any], None]]

@@ -34,7 +34,7 @@ def inventory(cache: Path) -> fleet_pb2.Inventory:
         architecture=platform.machine(),
         processor=_processor(),
         cores=usable_cores(),
-        memory_bytes=_memory(),
+        memory_bytes=memory_bytes(),
         disk_bytes=disk.total,
         disk_free_bytes=disk.free,
         modelyard_version=_version("modelyard"),
@@ -62,7 +62,7 @@ def _processor() -> str:
     return platform.processor()[:200]
 
 
-def _memory() -> int:
+def memory_bytes() -> int:
     """The smaller of what the machine has and what the cgroup allows."""
     amount = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with suppress(OSError, ValueError):
