@@ -26,8 +26,22 @@ env:
   - { name: MODELYARD_TLS_KEY, value: /etc/modelyard/tls/tls.key }
   - { name: MODELYARD_TLS_CA, value: /etc/modelyard/tls/ca.crt }
 {{- end }}
-{{- if and (ne $root.Values.jobs.runner "process") (ne .component "pipeline") (ne .component "serving") }}
+{{- $labels := printf "app.kubernetes.io/name=modelyard,app.kubernetes.io/instance=%s,app.kubernetes.io/part-of=modelyard" $root.Release.Name }}
+{{- $secrets := join "," $root.Values.image.pullSecrets }}
+{{- $here := printf "%s-%s.%s.svc.%s:8970" $name .component $root.Release.Namespace $root.Values.clusterDomain }}
+{{- if and (eq $root.Values.jobs.runner "kubernetes") (ne .component "pipeline") (ne .component "serving") }}
   - { name: MODELYARD_WORKER_IMAGE, value: {{ include "modelyard.image" (dict "root" $root "component" .component "image" (index $root.Values .component "image")) | quote }} }
+  - { name: MODELYARD_WORKER_ADDRESS, value: {{ $here }} }
+  - { name: MODELYARD_WORKER_PULL_POLICY, value: {{ $root.Values.image.pullPolicy }} }
+  - { name: MODELYARD_WORKER_PULL_SECRETS, value: {{ $secrets | quote }} }
+  - { name: MODELYARD_WORKER_USER, value: "10001" }
+  - { name: MODELYARD_RUNNER_LABELS, value: "{{ $labels }},app.kubernetes.io/component=worker" }
+  # Jobs go when the release goes.
+  - { name: MODELYARD_RUNNER_OWNER, value: apps/v1/Deployment/{{ $name }}-{{ .component }} }
+  - { name: MODELYARD_RUNNER_QUEUE, value: {{ $root.Values.jobs.queue | quote }} }
+{{- if $root.Values.tls.enabled }}
+  - { name: MODELYARD_WORKER_TLS_SECRET, value: {{ $name }}-worker-tls }
+{{- end }}
 {{- end }}
 {{- range $key, $value := merge (dict) (index $root.Values .component "settings" | default dict) $root.Values.defaults.settings }}
   - { name: {{ $key }}, value: {{ $value | toString | quote }} }
