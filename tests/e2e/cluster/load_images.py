@@ -16,6 +16,7 @@ from pathlib import Path
 
 ROOT = Path(os.environ.get("K8S_ROOT", Path.home() / ".cache" / "local-cluster"))
 ENVIRONMENT = {**os.environ, "STORAGE_DRIVER": os.environ.get("STORAGE_DRIVER", "overlay")}
+NAME = "org.opencontainers.image.ref.name"
 PUSH = ["buildah", "push", "--quiet", "--format", "oci", "--compression-format", "zstd", "--compression-level", "1"]
 
 
@@ -25,9 +26,9 @@ def load(images: list[str]) -> None:
     for image in images:
         subprocess.run([*PUSH, image, f"oci:{layout}:{image}"], check=True, env=ENVIRONMENT)
     index = json.loads((layout / "index.json").read_text())
-    index["manifests"] = [one for one in index["manifests"] if one["annotations"]["org.opencontainers.image.ref.name"] in images]
+    index["manifests"] = [one for one in index["manifests"] if one.get("annotations", {}).get(NAME) in images]
     for manifest in index["manifests"]:
-        manifest["annotations"]["io.containerd.image.name"] = manifest["annotations"]["org.opencontainers.image.ref.name"]
+        manifest["annotations"]["io.containerd.image.name"] = manifest["annotations"][NAME]
     for pid_file in sorted((ROOT / "run").glob("n*.pid")):
         _import(pid_file, layout, index)
 
