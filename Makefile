@@ -10,7 +10,7 @@ WORKERS ?= 3
 # Where it is set, every process compiles every module anew: torch alone takes 10 seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install quickstart test lint format types proto proto-check proto-release bench bench-peers soak e2e clean
+.PHONY: install quickstart test lint format types proto proto-check proto-release bench bench-peers soak e2e e2e-cluster images clean
 
 install: $(STAMP)
 
@@ -78,6 +78,14 @@ soak: $(STAMP)
 
 e2e: $(STAMP)
 	@$(RUN)/python -m pytest -q tests/e2e
+
+# Against the cluster of KUBECONFIG (images at MODELYARD_E2E_REGISTRY), or one that it starts itself where ../shared/cluster is at hand.
+e2e-cluster: $(STAMP)
+	@tests/e2e/cluster/run
+
+# All images, with buildah or docker. For several platforms: docker buildx bake -f deploy/images/bake.json
+images:
+	@deploy/images/build
 
 clean:
 	rm -rf $(VENV) .build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -13,13 +13,20 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 1 << 20
 GIB = 1 << 30
+SECRETS = Path("/run/secrets")
+"""Where Docker puts secrets: a file modelyard_database_url there is MODELYARD_DATABASE_URL. The environment comes first."""
 
 
 class CoreSettings(BaseSettings):
     """What every service needs to know. Frozen: a change means a restart."""
 
     model_config = SettingsConfigDict(
-        env_prefix="MODELYARD_", env_nested_delimiter="__", env_ignore_empty=True, frozen=True, extra="forbid"
+        env_prefix="MODELYARD_",
+        env_nested_delimiter="__",
+        env_ignore_empty=True,
+        frozen=True,
+        extra="forbid",
+        secrets_dir=SECRETS if SECRETS.is_dir() else None,
     )
 
     data_dir: Path = Field(Path(".modelyard"), description="Folder for everything this service keeps on its own disk.")

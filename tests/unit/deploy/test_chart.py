@@ -1,0 +1,155 @@
+"""The chart renders for every way to install it, keeps the promises that can be read from it, and refuses wrong values."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+CHART = Path(__file__).parents[3] / "deploy" / "helm" / "modelyard"
+HELM = shutil.which("helm") or str(Path.home() / ".cache" / "local-cluster" / "bin" / "helm")
+needs_helm = pytest.mark.skipif(
+    not os.access(HELM, os.X_OK), reason="helm is not installed (../shared/cluster/00-ensure.sh helm)"
+)
+pytestmark = needs_helm
+
+WAYS = {
+    "as it is": [],
+    "small": ["-f", str(CHART / "values-small.yaml")],
+    "brought": [
+        "--set", "database.existingSecret=db,artifacts.existingSecret=s3,passport.existingSecret=p,agentToken.existingSecret=a",
+        "--set", "auth.tokensSecret=t,test.tokenSecret=x,tls.certificates=secrets,tls.gatewaySecret=public",
+    ],
+    "cert-manager": ["--set", "tls.certificates=certManager,tls.issuerRef.name=ours"],
+    "open": ["--set", "tls.enabled=false,auth.mode=none,networkPolicy.enabled=false,metrics.enabled=false"],
+    "outside": [
+        "--set", "ingress.enabled=true,ingress.host=yard.example,gatewayApi.enabled=true,gatewayApi.parentRefs[0].name=public",
+        "--set", "gateway.service.type=NodePort,gateway.service.nodePort=30970,metrics.serviceMonitor=true",
+    ],
+    "in processes": ["--set", "jobs.runner=process,serving.pods=none,serving.autoscaling.enabled=true"],
+}  # fmt: skip
+
+
+def rendered(*options: str) -> list[dict[str, Any]]:
+    command = [HELM, "template", "yard", str(CHART), "--namespace", "here", "--kube-version", "1.34.0", *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return [document for document in yaml.safe_load_all(done.stdout) if document]
+
+
+def pods(documents: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    found = {}
+    for document in documents:
+        if document["kind"] in ("Deployment", "StatefulSet", "Job"):
+            found[document["metadata"]["name"]] = document["spec"]["template"]["spec"]
+        elif document["kind"] == "Pod":
+            found[document["metadata"]["name"]] = document["spec"]
+    return found
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_renders_pods_that_may_do_little(way: str) -> None:
+    documents = rendered(*WAYS[way])
+    for name, pod in pods(documents).items():
+        assert pod["enableServiceLinks"] is False, name
+        assert pod["securityContext"]["runAsNonRoot"] is True, name
+        assert pod["securityContext"]["runAsUser"] > 0, name
+        assert not any("hostPath" in volume for volume in pod.get("volumes", [])), name
+        for container in [*pod["containers"], *pod.get("initContainers", [])]:
+            allowed = container["securityContext"]
+            assert allowed["readOnlyRootFilesystem"] is True, name
+            assert allowed["allowPrivilegeEscalation"] is False, name
+            assert allowed["capabilities"]["drop"] == ["ALL"], name
+            assert container["resources"]["requests"]["memory"], name
+            assert container["resources"]["limits"]["memory"], name
+    kinds = {document["kind"] for document in documents}
+    assert kinds.isdisjoint({"ClusterRole", "ClusterRoleBinding"})
+
+
+def test_only_what_creates_jobs_or_pods_may_talk_to_kubernetes() -> None:
+    documents = rendered()
+    with_token = {name for name, pod in pods(documents).items() if pod["automountServiceAccountToken"]}
+    assert with_token == {f"yard-modelyard-{name}" for name in ("dataset", "trainer", "exporter", "evaluator", "serving")}
+    roles = [document for document in documents if document["kind"] == "Role"]
+    rights = {
+        (resource, verb) for role in roles for rule in role["rules"] for resource in rule["resources"] for verb in rule["verbs"]
+    }
+    assert ("secrets", "list") not in rights
+    assert ("secrets", "delete") not in rights
+    assert ("pods", "create") not in rights
+    assert "*" not in {part for right in rights for part in right}
+    in_processes = rendered(*WAYS["in processes"])
+    assert not any(pod["automountServiceAccountToken"] for pod in pods(in_processes).values())
+
+
+def test_owners_of_jobs_are_never_two_and_serving_never_none() -> None:
+    strategies = {
+        document["metadata"]["labels"]["app.kubernetes.io/component"]: (
+            document["spec"]["replicas"],
+            document["spec"]["strategy"],
+        )
+        for document in rendered()
+        if document["kind"] == "Deployment"
+    }
+    for service in ("dataset", "trainer", "exporter", "evaluator", "pipeline"):
+        assert strategies[service] == (1, {"type": "Recreate"})
+    for service in ("serving", "gateway"):
+        assert strategies[service] == (2, {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}})
+
+
+def test_the_gateway_leads_to_every_service_and_nowhere_else() -> None:
+    config = next(one["data"]["haproxy.cfg"] for one in rendered() if "haproxy.cfg" in (one.get("data") or {}))
+    for service in ("dataset", "trainer", "exporter", "evaluator", "serving", "pipeline"):
+        assert f"use_backend {service} if {{ path_beg /modelyard.{service}.v1. }}" in config
+        assert f"verifyhost {service}.modelyard.internal" in config
+    assert "worker.v1" not in config
+    # A certificate of the gateway's own would make a caller without a token a service.
+    backends = config.split("backend nothing")[1]
+    assert " crt " not in backends
+
+
+def test_secrets_stand_in_secrets() -> None:
+    documents = rendered()
+    secret = [value for one in documents if one["kind"] == "Secret" for value in (one.get("data") or {}).values()]
+    elsewhere = json.dumps([one for one in documents if one["kind"] != "Secret"])
+    assert len(secret) > 10
+    assert not any(value in elsewhere for value in secret)
+    assert any(one["metadata"]["name"] == "yard-modelyard-admin" for one in documents)
+    brought = rendered(*WAYS["brought"])
+    assert [one["metadata"]["name"] for one in brought if one["kind"] == "Secret"] == []
+
+
+@pytest.mark.parametrize(
+    ("option", "where"),
+    [
+        ("servng.replicas=2", "servng"),
+        ("serving.replicas=0", "/serving/replicas"),
+        ("jobs.runner=docker", "/jobs/runner"),
+        ("tls.certificates=certManager", "/tls/issuerRef/name"),
+        ("gatewayApi.enabled=true", "/gatewayApi/parentRefs"),
+        ("gateway.service.nodePort=80", "/gateway/service/nodePort"),
+        ("gateway.service.type=External", "/gateway/service/type"),
+        ("jobs.flavors[0].name=Big_One", "/jobs/flavors/0"),
+        ("auth.oidc.issuer=http://id.example", "/auth/oidc/issuer"),
+        ("auth.oidc.issuer=https://id.example", "/auth/oidc/audience"),
+        ("trainer.settings.training_slots=2", "training_slots"),
+        ("networkPolicy.externalCIDRs[0]=10.0.0.1", "/networkPolicy/externalCIDRs/0"),
+        ("tracing.share=2", "/tracing/share"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(option: str, where: str) -> None:
+    command = [HELM, "template", "yard", str(CHART), "--kube-version", "1.34.0", "--set", option]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert where in done.stderr
+
+
+def test_it_passes_helms_own_lint() -> None:
+    done = subprocess.run([HELM, "lint", "--strict", str(CHART)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
