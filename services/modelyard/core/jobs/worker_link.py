@@ -239,7 +239,7 @@ def _work_folder() -> Path:
     if not given:
         return Path(tempfile.mkdtemp(prefix="modelyard-"))
     folder = Path(given)
-    folder.mkdir(parents=True, mode=0o700)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # torchrun starts its processes again in the same pod
     return folder
 
 
