@@ -179,7 +179,7 @@ _SERVICES: Final[Mapping[str, Mapping[str, Rule]]] = {
         "DownloadArtifact": Rule(VIEW, Where.ARTIFACT, "uri"),
     },
     "modelyard.access.v1.AccessService": {
-        "GetCaller": Rule(VIEW, Where.NOWHERE, predicts=True),
+        "GetCaller": Rule(VIEW, Where.NOWHERE),
         "ListAuditEvents": Rule(ADMIN, field="parent"),
         "GetUsage": _read,
     },

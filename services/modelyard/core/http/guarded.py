@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -34,6 +35,10 @@ STATUSES: Final[dict[type[ModelyardError], int]] = {
     ResourceExhausted: 429,
     Unavailable: 503,
 }
+PASSED_S: Final = 1.0
+"""How long a caller who was let through for a model is not asked again."""
+MOST_PASSED: Final = 1024
+_clock = time.monotonic
 _LENGTH, _VARINT, _FIXED64, _FIXED32 = 2, 0, 1, 5
 
 
@@ -46,20 +51,29 @@ def guarded_native(path: str, handler: UnaryHandler, guard: Guard, audit: AuditL
         raise ValueError(f"{path} needs a rule of the kind MODEL: what the front end answers itself must be quick to check")
     quick, permit, field = guard.authenticator.quick, guard.permit_model, rule.field
 
+    passed: dict[tuple[str, str | None], float] = {}
+    """Who was let through for which model, and until when that is not asked again."""
+
     def handle(call: Any, message: bytes) -> None:
+        authorization, model = call.metadata("authorization"), first_text(message)
+        if passed.get((authorization, model), 0.0) > _clock():
+            handler(call, message)
+            return
         principal = None
         try:
-            authorization = call.metadata("authorization")
             principal = quick(authorization, call.names)
             if principal is None:
                 task = asyncio.ensure_future(later(call, authorization, message))
                 call.on_cancel(task.cancel)
                 return
-            model = first_text(message)
             permit(principal, path, rule, model if model is not None else parsed(message))
         except ModelyardError as error:
             refuse(call, principal, error)
             return
+        if authorization and model is not None:
+            if len(passed) >= MOST_PASSED:
+                passed.clear()
+            passed[authorization, model] = min(principal.until, _clock() + PASSED_S)
         handler(call, message)
 
     def parsed(message: bytes) -> str:
