@@ -135,7 +135,7 @@ def follower(folder: Path, *arguments: str, port: int = 0, **settings: str) -> I
         made.stop()
 
 
-def until(what: Callable[[], object], seconds: float = 40.0, every_s: float = 0.1) -> None:
+def until(what: Callable[[], object], seconds: float = 90.0, every_s: float = 0.1) -> None:
     """Waits until something holds; fails where it does not."""
     deadline = time.monotonic() + seconds
     while not what():
