@@ -82,14 +82,8 @@ def test_a_job_that_could_never_run_is_refused_at_once(quotas: Quotas) -> None:
         store.create(job("a", gpus=3))
 
 
-WRONG = (
-    '{"projects": {"a": {"jobs": 1}}}',
-    '{"defaults": {"gpus": -1}}',
-    '{"defaults": {"gpus": "2GB"}}',
-    '{"x": {}}',
-    "[]",
-    "{",
-)
+WRONG_ONES = ({"projects": {"a": {"jobs": 1}}}, {"defaults": {"gpus": -1}}, {"defaults": {"gpus": "2GB"}}, {"x": {}}, [])
+WRONG = ("{", *map(json.dumps, WRONG_ONES))
 
 
 @pytest.mark.parametrize("content", WRONG)
