@@ -49,6 +49,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.types import TypeEngine
 
 from modelyard.core.artifacts import disk_full
+from modelyard.core.clock import now as now
 from modelyard.core.errors import InvalidArgument, ModelyardError, Unavailable
 
 BUSY_TIMEOUT_S = 30.0
@@ -221,11 +222,6 @@ job_log = Table(
     Column("data", LargeBinary, nullable=False),
 )
 """What the workers of a job wrote to stdout and stderr: the newest part of each, in pieces. `offset` is a piece's first byte."""
-
-
-def now() -> datetime:
-    """The time, aware, in UTC, to the microsecond."""
-    return datetime.now(UTC)
 
 
 def open_database(url: str, schema: str = "") -> Engine:

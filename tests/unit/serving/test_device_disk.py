@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -147,3 +149,11 @@ def test_what_is_remembered_outlives_the_process(tmp_path: Path) -> None:
     assert (tmp_path / "memory.json").stat().st_mode & 0o777 == 0o600
     again.forget("e")
     assert DeviceFile(tmp_path).models() == {}
+
+
+def test_a_follower_needs_no_database_and_no_torch() -> None:
+    """What a device imports before it serves."""
+    heavy = ["sqlalchemy", "alembic", "dbos", "minio", "psycopg", "torch", "tensorflow", "pyarrow", "pandas", "kubernetes"]
+    code = f"import sys, modelyard.serving.follower_server; print([name for name in {heavy} if name in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from modelyard.core.database import now
+from modelyard.core.clock import now
 from modelyard.core.errors import AlreadyExists, NotFound
 from modelyard.core.names import DEPLOYMENT, ENDPOINT, EXPORT, GATE_DECISION
 from modelyard.serving.domain.admission import Admitted, admit, version_of

@@ -10,7 +10,7 @@ from typing import Final
 
 import structlog
 
-from modelyard.core.database import now
+from modelyard.core.clock import now
 from modelyard.core.errors import FailedPrecondition, NotFound
 from modelyard.serving.domain.endpoint import DeploymentState, Endpoint
 from modelyard.serving.domain.rollback import Counts, RollbackPolicy, between, counts_of, failing, slow, together

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from modelyard.core.database import now
+from modelyard.core.clock import now
 from modelyard.core.errors import FailedPrecondition
 from modelyard.core.names import ENDPOINT
 from modelyard.serving.domain.changes import Changed, new_routing, rerouted, rolled_back, shadowed
