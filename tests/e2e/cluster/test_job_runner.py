@@ -37,7 +37,7 @@ def kubectl(*arguments: str, stdin: str = "", check: bool = True) -> str:
     return done.stdout
 
 
-def until(condition: Callable[[], Any], seconds: float = 60, what: str = "it") -> Any:
+def until(condition: Callable[[], Any], seconds: float = 150, what: str = "it") -> Any:
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, f"{what} did not come true in {seconds} s"
@@ -70,10 +70,10 @@ class Service:
     def log(self, name: str) -> str:
         return "".join(piece["text"] for piece in self.call("GET", f"/logs/{name}"))
 
-    def wait(self, name: str, seconds: float = 90) -> dict[str, Any]:
+    def wait(self, name: str, seconds: float = 240) -> dict[str, Any]:
         return until(lambda: (job := self.job(name))["state"] in ("SUCCEEDED", "FAILED", "CANCELLED") and job, seconds, name)
 
-    def waiting(self, name: str, reason: str, seconds: float = 60) -> str:
+    def waiting(self, name: str, reason: str, seconds: float = 150) -> str:
         def look() -> Any:
             waiting = (self.job(name)["progress"] or {}).get("waiting") or {}
             return waiting.get("reason") == reason and waiting
@@ -322,6 +322,29 @@ def test_a_service_that_restarts_adopts_what_runs(service: Service, how: str) ->
     assert (job["state"], job["attempt"], job["result"]["first"]) == ("SUCCEEDED", 1, 0), job
     text = service.log(name)
     assert [line for line in text.splitlines() if line.startswith("step")] == [f"step {step}" for step in range(150)]
+
+
+def test_the_loss_of_a_node_is_no_fault_of_the_jobs(service: Service) -> None:
+    """MODELYARD_E2E_NODE_DOWN and _UP: commands with {node} that take a node's power, and give it back."""
+    down, up = os.environ.get("MODELYARD_E2E_NODE_DOWN"), os.environ.get("MODELYARD_E2E_NODE_UP")
+    if not down or not up:
+        pytest.skip("MODELYARD_E2E_NODE_DOWN and MODELYARD_E2E_NODE_UP do not say how to lose a node")
+    here = service.items("pods", "app=sample")[0]["spec"]["nodeName"]
+    names = [service.submit(steps=1500, pause_s=0.1) for _ in range(4)]
+    workers = {name: until(lambda name=name: service.saved(name) > 3 and service.worker(name)) for name in names}
+    lost = [name for name, pod in workers.items() if pod["spec"]["nodeName"] != here]
+    if not lost:
+        pytest.skip("every pod came to the service's own node")
+    node = workers[lost[0]]["spec"]["nodeName"]
+    subprocess.run(down.format(node=node), shell=True, check=True)
+    try:
+        until(lambda: service.job(lost[0])["attempt"] == 2 and service.worker(lost[0]), 240)
+        assert service.worker(lost[0])["spec"]["nodeName"] != node
+    finally:
+        subprocess.run(up.format(node=node), shell=True, check=True)
+    job = service.wait(lost[0], 400)
+    assert (job["state"], job["attempt"]) == ("SUCCEEDED", 2), job
+    assert job["result"]["first"] > 3
 
 
 def test_several_nodes_are_one_attempt_of_an_indexed_job(service: Service) -> None:
