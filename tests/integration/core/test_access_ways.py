@@ -347,6 +347,7 @@ def test_a_quota_failure_says_so_in_the_details(world: World) -> None:
 
 
 def test_what_was_done_and_refused_is_written_down(world: World) -> None:
+    refused(world, token_of("late"), "TOKEN_EXPIRED")
     with client(world, "editor", "audited") as made, pytest.raises(PermissionDenied):
         made.datasets.create_dataset("one")
     with client(world, "admin", "audited") as made:

@@ -16,6 +16,7 @@ from typing import Final
 import structlog
 from sqlalchemy import Engine, insert, select
 
+from modelyard.core.access.authentication import Attempts
 from modelyard.core.access.principal import Principal
 from modelyard.core.access.rules import Rule
 from modelyard.core.database import audit_event, now, reading, writing
@@ -55,11 +56,16 @@ class AuditLog:
         self._waiting: queue.Queue[AuditEvent | None] = queue.Queue(MOST_WAITING)
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
+        self._strangers = Attempts()
 
     def note(
         self, principal: Principal | None, method: str, resource: str, peer: str, code: str, reason: str, request_id: str
     ) -> None:
-        """A call has ended."""
+        """A call has ended. Of callers who are not known only some a minute from each address are written down: anybody could
+        fill the database.
+        """
+        if code == "UNAUTHENTICATED" and not self._strangers.failed(peer):
+            return
         who = principal.name if principal is not None else "unknown"
         event = AuditEvent(
             name=new_id(),

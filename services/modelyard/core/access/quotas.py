@@ -181,7 +181,8 @@ class Quotas:
 
     def _blobs(self, connection: Connection, project: str) -> Iterator[tuple[str, int]]:
         """Artifacts of our namespaces that the project's documents name, or that it uploaded, with their sizes."""
-        yield from connection.execute(select(upload.c.uri, upload.c.size_bytes).where(upload.c.project == project)).tuples()
+        for sent in connection.execute(select(upload.c.uri, upload.c.size_bytes).where(upload.c.project == project)):
+            yield sent.uri, sent.size_bytes
         for columns in ((resource.c.document,), (job_table.c.spec, job_table.c.saved, job_table.c.result)):
             of = columns[0].table
             texts = [type_coerce(column, Text) for column in columns]
