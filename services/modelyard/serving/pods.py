@@ -107,7 +107,7 @@ def _entries(path: Path) -> Sequence[Any]:
 
 
 def _kubernetes(settings: ServingSettings, access: FleetAccess, state_keys: Callable[[], bytes]) -> PodFleet:
-    from modelyard.serving.adapters.cluster_objects import connect, parse_owner
+    from modelyard.core.jobs.kubernetes_api import connect, parse_owner
     from modelyard.serving.adapters.pods_kubernetes import KubernetesFleet
 
     targets = read_targets(settings.serving_targets)
@@ -117,7 +117,7 @@ def _kubernetes(settings: ServingSettings, access: FleetAccess, state_keys: Call
             message = f"{variable} is empty; with MODELYARD_SERVING_PODS=kubernetes it must be set (see its description)"
             raise InvalidArgument("NO_" + name.upper(), message, field=name)
     if settings.pods_owner:
-        parse_owner(settings.pods_owner)
+        parse_owner(settings.pods_owner, "pods_owner")
     known = bool(settings.pods_tls_secret or settings.service_token.get_secret_value())
     asks = settings.auth == "token" and known
     if settings.auth == "token" and not known:

@@ -66,6 +66,37 @@ class ClusterApi:
         """Merge changes into an object. Raises ApiError."""
         return self._json("PATCH", self._path(group, plural, name), body=changes, content="application/merge-patch+json")
 
+    def apply(self, group: str, plural: str, manifest: Mapping[str, Any], manager: str) -> Document:
+        """Have an object's fields be what `manifest` says (server-side apply); what it does not name stays. Raises ApiError."""
+        path, query = self._path(group, plural, manifest["metadata"]["name"]), [("fieldManager", manager), ("force", "true")]
+        return self._json("PATCH", path, body=manifest, query=query, content="application/apply-patch+yaml")
+
+    def list_version(self, group: str, plural: str, *, labels: str = "") -> tuple[list[Document], str]:
+        """As `find`, and the version of the list, from which `watch` goes on. Raises ApiError."""
+        query = [("labelSelector", labels)] if labels else []
+        found = self._json("GET", self._path(group, plural), query=query)
+        return [*found.get("items", [])], str(found["metadata"]["resourceVersion"])
+
+    def watch(self, group: str, plural: str, version: str, *, labels: str = "", seconds: int) -> Iterator[tuple[str, Document]]:
+        """What changes, as (ADDED, MODIFIED, DELETED, BOOKMARK or ERROR, object), for so many seconds. Raises ApiError."""
+        query = [("watch", "1"), ("resourceVersion", version), ("timeoutSeconds", str(seconds)), ("allowWatchBookmarks", "true")]
+        query += [("labelSelector", labels)] if labels else []
+        response = self._call("GET", self._path(group, plural), query=query, timeout_s=(5.0, seconds + 30.0))
+        rest = b""
+        raw = response.response
+        try:
+            for piece in raw.stream(1 << 16, decode_content=True):
+                *lines, rest = (rest + piece).split(b"\n")
+                for line in filter(None, lines):
+                    event = json.loads(line)
+                    yield str(event["type"]), dict(event["object"])
+        except ApiError:
+            raise
+        except Exception as error:  # the connection was lost: whatever urllib3 raises
+            raise ApiError(0, "BrokenOff", str(error)) from error
+        finally:
+            raw.close()
+
     def delete(self, group: str, plural: str, name: str, *, grace_s: int | None = None) -> None:
         """Delete an object and, in the background, what it owns. Fine when there is none. Raises ApiError."""
         options: Document = {"propagationPolicy": "Background"}
@@ -126,7 +157,7 @@ def connect(namespace: str = "") -> ClusterApi:
     try:
         from kubernetes import client, config
     except ImportError as error:
-        message = "MODELYARD_RUNNER is kubernetes, which needs the package kubernetes: install modelyard[kubernetes]"
+        message = "MODELYARD_RUNNER or MODELYARD_SERVING_PODS says kubernetes: install modelyard[kubernetes] for it"
         raise FailedPrecondition("KUBERNETES_NOT_INSTALLED", message) from error
     settings = client.Configuration()
     try:
@@ -141,13 +172,13 @@ def connect(namespace: str = "") -> ClusterApi:
     return ClusterApi(client.ApiClient(settings), namespace or _own_namespace())
 
 
-def parse_owner(text: str) -> tuple[str, str, str]:
+def parse_owner(text: str, field: str = "runner_owner") -> tuple[str, str, str]:
     """Group and version, kind and name of "apps/v1/Deployment/NAME" or "v1/ConfigMap/NAME". Raises InvalidArgument BAD_OWNER."""
     group, _, rest = text.rpartition("/")
     group, _, kind = group.rpartition("/")
     if not group or not kind or not rest or group.count("/") > 1:
-        message = f"MODELYARD_RUNNER_OWNER is {text!r}; it must be apps/v1/Deployment/NAME or v1/ConfigMap/NAME"
-        raise InvalidArgument("BAD_OWNER", message, field="runner_owner", value=text)
+        message = f"MODELYARD_{field.upper()} is {text!r}; it must be apps/v1/Deployment/NAME or v1/ConfigMap/NAME"
+        raise InvalidArgument("BAD_OWNER", message, field=field, value=text)
     return group, kind, rest
 
 

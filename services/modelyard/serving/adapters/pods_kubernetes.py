@@ -17,7 +17,7 @@ from typing import Final
 import structlog
 
 from modelyard.core.errors import FailedPrecondition, ModelyardError, Unavailable
-from modelyard.serving.adapters.cluster_objects import ApiError, ClusterApi, Document, parse_owner
+from modelyard.core.jobs.kubernetes_api import ApiError, ClusterApi, Document, parse_owner
 from modelyard.serving.adapters.pod_manifests import (
     PORT,
     SELECTOR,
@@ -165,7 +165,7 @@ class KubernetesFleet:
     def _shaped(self) -> PodShape:
         """With the owner's uid, which only the cluster knows."""
         if self._owner and self._shape.owner is None:
-            group, kind, name = parse_owner(self._owner)
+            group, kind, name = parse_owner(self._owner, "pods_owner")
             found = self._api.get(group, f"{kind.lower()}s", name)
             if found is None:
                 message = f"MODELYARD_PODS_OWNER is {self._owner}, which is not in the namespace {self._api.namespace}"

@@ -8,7 +8,7 @@ from typing import Final
 
 import structlog
 
-from modelyard.serving.adapters.cluster_objects import ApiError, ClusterApi, Document
+from modelyard.core.jobs.kubernetes_api import ApiError, ClusterApi, Document
 
 log = structlog.get_logger()
 
