@@ -23,7 +23,7 @@ WAYS = {
     "as it is": [],
     "small": ["-f", str(CHART / "values-small.yaml")],
     "brought": [
-        "--set", "database.existingSecret=db,artifacts.existingSecret=s3,passport.existingSecret=p,agentToken.existingSecret=a",
+        "--set", "database.existingSecret=db,artifacts.existingSecret=s3,passport.existingSecret=p,agentToken.existingSecret=a,fleet.existingSecret=f",
         "--set", "auth.tokensSecret=t,test.tokenSecret=x,tls.certificates=secrets,tls.gatewaySecret=public",
     ],
     "cert-manager": ["--set", "tls.certificates=certManager,tls.issuerRef.name=ours"],
@@ -46,7 +46,7 @@ def rendered(*options: str) -> list[dict[str, Any]]:
 def pods(documents: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     found = {}
     for document in documents:
-        if document["kind"] in ("Deployment", "StatefulSet", "Job"):
+        if document["kind"] in ("Deployment", "StatefulSet", "DaemonSet", "Job"):
             found[document["metadata"]["name"]] = document["spec"]["template"]["spec"]
         elif document["kind"] == "Pod":
             found[document["metadata"]["name"]] = document["spec"]
