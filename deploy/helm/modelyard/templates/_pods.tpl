@@ -43,6 +43,10 @@ env:
   - { name: MODELYARD_WORKER_TLS_SECRET, value: {{ $name }}-worker-tls }
 {{- end }}
 {{- end }}
+{{- if has .component (list "pipeline" "serving") }}
+  # They have no workers, and no right to make any.
+  - { name: MODELYARD_RUNNER, value: process }
+{{- end }}
 {{- range $key, $value := merge (dict) (index $root.Values .component "settings" | default dict) $root.Values.defaults.settings }}
   - { name: {{ $key }}, value: {{ $value | toString | quote }} }
 {{- end }}
