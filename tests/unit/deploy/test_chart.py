@@ -23,7 +23,8 @@ WAYS = {
     "as it is": [],
     "small": ["-f", str(CHART / "values-small.yaml")],
     "brought": [
-        "--set", "database.existingSecret=db,artifacts.existingSecret=s3,passport.existingSecret=p,agentToken.existingSecret=a,fleet.existingSecret=f",
+        "--set", "database.existingSecret=db,artifacts.existingSecret=s3,passport.existingSecret=p",
+        "--set", "agentToken.existingSecret=a,fleet.existingSecret=f",
         "--set", "auth.tokensSecret=t,test.tokenSecret=x,tls.certificates=secrets,tls.gatewaySecret=public",
     ],
     "cert-manager": ["--set", "tls.certificates=certManager,tls.issuerRef.name=ours"],
