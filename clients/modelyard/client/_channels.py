@@ -13,6 +13,8 @@ from modelyard.client.channels import authorization
 from modelyard.client.settings import MAX_MESSAGE_BYTES, CallSettings
 
 ARTIFACT_SERVICE: Final = "modelyard.artifact.v1.ArtifactService"
+EVERYWHERE: Final = (ARTIFACT_SERVICE, "modelyard.access.v1.AccessService", "modelyard.jobs.v1.JobsService")
+"""APIs that every service has."""
 SERVICE_KEY: Final = "modelyard-service"
 JOBS_SERVICE: Final = "modelyard.jobs.v1.JobsService"
 INFERENCE_SERVICE: Final = "inference.GRPCInferenceService"
@@ -33,9 +35,9 @@ outgoing: dict[str, Callable[[], tuple[tuple[str, str], ...]]] = {}
 def metadata(access: Access, service: str = "", api: str = "") -> tuple[tuple[str, str], ...] | None:
     """Metadata of a call that begins now: the token and the trace; None: none.
 
-    Artifacts are the one API that every service has, so these calls name theirs: a gateway with one address for all goes by it.
+    Some APIs every service has, so these calls name theirs: a gateway with one address for all goes by it.
     """
-    own = ((SERVICE_KEY, service),) if api == ARTIFACT_SERVICE else ()
+    own = ((SERVICE_KEY, service),) if api in EVERYWHERE else ()
     return authorization(access) + (outgoing["metadata"]() if outgoing else ()) + own or None
 
 
