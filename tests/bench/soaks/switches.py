@@ -53,6 +53,7 @@ def switches(rounds: int, seconds: float, share: float, folder: Path) -> Outcome
         asked = Steady(started.address, body, share * peak(started.address, body, 4).per_second, seconds)
         _turn(one, 2, 1)
         _turn(one, 1, 2)
+        peak(started.address, body, 1)  # a version that was asked holds memory that it shares with its process
         before_memory = Footing.of(started.process.pid)
         calm, switching = [asked.run()], list[Load]()
         made: list[float] = []
