@@ -152,6 +152,6 @@ def _options(threads: int) -> Any:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     options.enable_cpu_mem_arena = True  # without it each call faults its memory in again: docs/decisions/0029-fast-path.md
-    options.enable_mem_pattern = False  # a plan for each batch size
+    options.enable_mem_pattern = True  # one block a call; pieces from here and there can make two calls a third slower (0029)
     options.log_severity_level = 3
     return options
