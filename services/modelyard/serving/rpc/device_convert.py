@@ -139,8 +139,14 @@ def rollout_message(rollout: Rollout) -> device_pb2.Rollout:
 
 
 def moment(message: device_pb2.EnrolmentToken) -> datetime | None:
-    """When a wanted token is to expire; None: not said."""
-    return message.expire_time.ToDatetime(UTC) if message.HasField("expire_time") else None
+    """When a wanted token is to expire; None: not said. Raises InvalidArgument BAD_EXPIRE_TIME for what is no time."""
+    if not message.HasField("expire_time"):
+        return None
+    try:
+        return message.expire_time.ToDatetime(UTC)
+    except (ValueError, OverflowError):
+        field = "enrolment_token.expire_time"
+        raise InvalidArgument("BAD_EXPIRE_TIME", f"{field} is no time; it must be one from now on", field=field) from None
 
 
 def _rollout_device(each: RolloutDevice) -> device_pb2.RolloutDevice:
