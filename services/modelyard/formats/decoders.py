@@ -10,6 +10,7 @@ import queue
 import socket
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,7 +25,7 @@ class Memory:
 
     def __init__(self, rows: int, height: int, width: int, channels: int) -> None:
         size = max(1, rows * height * width * channels)
-        self.descriptor = os.memfd_create("modelyard-pictures", os.MFD_CLOEXEC)
+        self.descriptor = _unnamed()
         os.ftruncate(self.descriptor, size)
         mapped = mmap.mmap(self.descriptor, size)
         shape = (rows, height, width, channels)
@@ -35,6 +36,14 @@ class Memory:
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
+
+
+def _unnamed() -> int:
+    """A file without a name, in memory where the system has such a thing."""
+    if sys.platform == "linux":
+        return os.memfd_create("modelyard-pictures", os.MFD_CLOEXEC)
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
 
 
 @dataclass

@@ -70,9 +70,9 @@ def memory_for_data(setting: int, root: Path = Path("/sys/fs/cgroup")) -> int:
     return available_memory(root) // 3 // max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
-def available_memory(root: Path = Path("/sys/fs/cgroup"), meminfo: Path = Path("/proc/meminfo")) -> int:
+def available_memory(root: Path = Path("/sys/fs/cgroup")) -> int:
     """Bytes of memory: the machine's, or what the cgroup (version 2 or 1) grants where that is less."""
-    total = int(next(line.split()[1] for line in meminfo.read_text().splitlines() if line.startswith("MemTotal:"))) * 1024
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for name in ("memory.max", "memory/memory.limit_in_bytes"):
         try:
             total = min(total, int((root / name).read_text()))
