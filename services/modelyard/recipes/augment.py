@@ -1,11 +1,13 @@
 """Order and augmentation of pictures: whole batches at once, and a function of the seed and the step alone.
 
-Since nothing here keeps a state, a run that goes on from a checkpoint sees the very batches it would have seen.
+Since nothing here keeps a state, a run that goes on from a checkpoint sees the very batches it would have seen. Where several
+processes share a batch, each draws for all of it and takes what is its own (`Held`): pictures change as they would in one.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,14 @@ from torch import Tensor
 
 _ORDER, _AUGMENT = 1, 2
 _MASK = (1 << 64) - 1
+
+
+@dataclass(frozen=True)
+class Held:
+    """Which examples of a batch of `total` are held here: their places in it, int64 [n]."""
+
+    total: int
+    places: Tensor
 
 
 def epoch_order(seed: int, epoch: int, examples: int) -> Tensor:
@@ -27,12 +37,13 @@ def augment_generator(seed: int, step: int) -> torch.Generator:
     return _generator(seed, _AUGMENT, step)
 
 
-def shift_and_flip(batch: Tensor, generator: torch.Generator, *, flip: bool) -> Tensor:
+def shift_and_flip(batch: Tensor, generator: torch.Generator, *, flip: bool, held: Held | None = None) -> Tensor:
     """Moves each picture by up to a twentieth of its size, its edge pixels repeated, and mirrors half of them when `flip`.
 
-    uint8 [N, H, W, C] in and out: one gather.
+    uint8 [N, H, W, C] in and out: one gather. held: where it is a part of a larger batch.
     """
-    count, height, width, _ = batch.shape
+    _, height, width, _ = batch.shape
+    count = _drawn_for(batch, held)
     down = _offsets(count, max(1, round(height / 20)), generator)
     right = _offsets(count, max(1, round(width / 20)), generator)
     rows = (torch.arange(height) + down).clamp_(0, height - 1)
@@ -40,17 +51,21 @@ def shift_and_flip(batch: Tensor, generator: torch.Generator, *, flip: bool) -> 
     if flip:
         mirrored = torch.rand(count, 1, generator=generator) < 0.5
         columns = torch.where(mirrored, columns.flip(1), columns)
-    which = torch.arange(count)[:, None, None].to(batch.device)
+    rows, columns = _own(rows, held), _own(columns, held)
+    which = torch.arange(len(batch))[:, None, None].to(batch.device)
     return batch[which, rows[:, :, None].to(batch.device), columns[:, None, :].to(batch.device)]
 
 
-def crop_and_resize(batch: Tensor, generator: torch.Generator, *, flip: bool, smallest: float = 0.5) -> Tensor:
+def crop_and_resize(
+    batch: Tensor, generator: torch.Generator, *, flip: bool, smallest: float = 0.5, held: Held | None = None
+) -> Tensor:
     """Cuts a random part out of each picture (`smallest` to 1 of its area, aspect 3/4 to 4/3), bilinearly resized to its size.
 
-    float [N, C, H, W] in and out, in the memory format of the input; half of them mirrored when `flip`. After the random resized
-    crop of Szegedy et al. 2014 (https://arxiv.org/abs/1409.4842), all pictures of a batch in one grid_sample.
+    float [N, C, H, W] in and out, in the memory format of the input; half of them mirrored when `flip`; held: where it is a part
+    of a larger batch. After the random resized crop of Szegedy et al. 2014 (https://arxiv.org/abs/1409.4842), all pictures of a
+    batch in one grid_sample.
     """
-    count = batch.shape[0]
+    count = _drawn_for(batch, held)
     area = torch.empty(count).uniform_(smallest, 1.0, generator=generator)
     aspect = torch.empty(count).uniform_(math.log(3 / 4), math.log(4 / 3), generator=generator).exp_()
     wide, high = (area * aspect).sqrt_().clamp_(max=1.0), (area / aspect).sqrt_().clamp_(max=1.0)
@@ -58,7 +73,8 @@ def crop_and_resize(batch: Tensor, generator: torch.Generator, *, flip: bool, sm
     if flip:
         wide = torch.where(torch.rand(count, generator=generator) < 0.5, -wide, wide)
     zero = torch.zeros(count)
-    theta = torch.stack([torch.stack([wide, zero, x], 1), torch.stack([zero, high, y], 1)], 1).to(batch.device)
+    theta = torch.stack([torch.stack([wide, zero, x], 1), torch.stack([zero, high, y], 1)], 1)
+    theta = _own(theta, held).to(batch.device)
     grid = torch.nn.functional.affine_grid(theta, list(batch.shape), align_corners=False)
     return torch.nn.functional.grid_sample(batch, grid, padding_mode="border", align_corners=False)
 
@@ -120,6 +136,15 @@ def _centroid_accuracy(
     flat, points = asked.reshape(len(asked), -1), centroids.reshape(len(centroids), -1)
     distances = (points**2).sum(1) - 2 * flat @ points.T
     return float(np.mean(names[distances.argmin(1)] == classes)) if len(classes) else 0.0
+
+
+def _drawn_for(batch: Tensor, held: Held | None) -> int:
+    """How many pictures random numbers are drawn for."""
+    return batch.shape[0] if held is None else held.total
+
+
+def _own(drawn: Tensor, held: Held | None) -> Tensor:
+    return drawn if held is None else drawn[held.places]
 
 
 def _offsets(count: int, most: int, generator: torch.Generator) -> Tensor:

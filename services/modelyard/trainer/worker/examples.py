@@ -1,7 +1,7 @@
 """What a training loop sees of its data: labelled pictures, asked for in batches whose order is known ahead.
 
 An epoch is one global sequence, a function of the data, the seed and the epoch's number. A global batch is `batch_size` examples
-in a row; rank r of w gets every w-th of them, from the r-th on. So which examples a step trains on depends neither on how many
+in a row, of which each rank gets a part (`places_of`). So which examples a step trains on depends neither on how many
 processes share the work nor on how the data are held, and a run that stopped goes on at an exact position.
 """
 
@@ -11,6 +11,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 from modelyard.trainer.worker.order import Order
@@ -40,7 +41,8 @@ class Examples(Protocol):
         ranks together have behind them).
 
         Whole global batches only, except that an epoch of fewer than `batch_size` examples is one short batch: as many batches
-        as `global_batches` says. Parts may differ by one example, and be empty where a batch is shorter than the world is large.
+        as `global_batches` says. Parts are those of `part`: they may differ by two examples, and be empty where a batch has fewer
+        than two for each rank.
         What comes before the position is not read. Raises DataLoss, Unavailable, Cancelled from next().
         """
 
@@ -57,9 +59,21 @@ def global_batches(examples: int, batch_size: int, position: int = 0) -> int:
     return 1 if position == 0 and 0 < examples < batch_size else (examples - position) // batch_size
 
 
+def places_of(count: int, rank: int, world_size: int) -> Tensor:
+    """The places, int64 [n], in a global batch of `count` that are a rank's part.
+
+    Every w-th pair of a place and its opposite (i and count - 1 - i), from the r-th on: so pictures that are mixed with their
+    opposites (recipes.augment.mix) are together, and reversing the part pairs them as reversing the batch does.
+    """
+    pairs = (count + 1) // 2
+    first = torch.arange(min(rank, pairs), pairs, world_size)
+    opposite = count - 1 - first.flip(0)
+    return torch.cat([first, opposite[opposite != first.flip(0)]])
+
+
 def part(batch: Tensor, rank: int, world_size: int) -> Tensor:
     """A rank's part of what belongs to a global batch."""
-    return batch[rank::world_size]
+    return batch if world_size == 1 else batch[places_of(len(batch), rank, world_size)]
 
 
 @dataclass(frozen=True)
