@@ -45,5 +45,5 @@ def _training(platform: Platform, settings: TrainerSettings, worker_module: str)
         max_attempts=settings.training_attempts,
         on_success=keep,
         distributed=True,
-        environment={"MODELYARD_CHECKPOINT_EVERY_S": str(settings.checkpoint_every_s)},
+        environment=settings.for_workers(),
     )

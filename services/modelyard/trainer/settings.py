@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from modelyard.core.settings import CoreSettings
@@ -21,3 +23,23 @@ class TrainerSettings(CoreSettings):
         description="Most bytes of decoded pictures that a training holds in memory; larger data are read while they are needed. "
         "0: a third of the memory there is.",
     )
+    group_timeout_s: float = Field(
+        180.0, ge=5, le=3600, description="Seconds that a process of a training over several waits for the others within a step."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="Where training computes. auto: on a GPU of NVIDIA's where torch finds one, else on the processor."
+    )
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="Numbers that networks are trained with. auto: bfloat16 or float16 on a GPU, float32 on a processor."
+    )
+    deterministic: bool = Field(False, description="Only kernels that give the same bits again on the same GPU; slower.")
+
+    def for_workers(self) -> dict[str, str]:
+        """What a training worker must know of these, as its environment."""
+        return {
+            "MODELYARD_CHECKPOINT_EVERY_S": str(self.checkpoint_every_s),
+            "MODELYARD_GROUP_TIMEOUT_S": str(self.group_timeout_s),
+            "MODELYARD_DEVICE": self.device,
+            "MODELYARD_PRECISION": self.precision,
+            "MODELYARD_DETERMINISTIC": str(self.deterministic).lower(),
+        }

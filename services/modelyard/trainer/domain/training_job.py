@@ -18,6 +18,7 @@ KIND: Final = "training"
 LAST: Final = "last"
 BEST: Final = "best"
 CHECKPOINT_KINDS: Final = (LAST, BEST)
+MOST_NOTES: Final = 50
 LEAST_TRAINING_TIME_S: Final = 1.0
 MOST_TRAINING_TIME_S: Final = timedelta(days=365).total_seconds()
 
@@ -70,12 +71,29 @@ class TrainingSpec:
 
 
 @dataclass(frozen=True)
+class Note:
+    """Something that people should know of a run. reason: BATCH_HALVED, WEIGHTS_ABSENT...; step: when."""
+
+    reason: str
+    message: str
+    step: int = 0
+
+
+@dataclass(frozen=True)
 class TrainingState:
-    """What a job has to show so far: reported by the worker with every point, and the start of the next attempt."""
+    """What a job has to show so far: reported by the worker with every point, and the start of the next attempt.
+
+    processes: how many train it together (0: none yet). peak_memory_bytes: of a GPU; 0 on processors. batch_limit: most examples
+    a step since memory ran out; 0: as the recipe says.
+    """
 
     checkpoints: Mapping[str, Checkpoint] = field(default_factory=dict)
     latest_point: Mapping[str, Any] = field(default_factory=dict)
     train_seconds: float = 0.0
+    notes: tuple[Note, ...] = ()
+    processes: int = 0
+    peak_memory_bytes: int = 0
+    batch_limit: int = 0
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,10 +25,13 @@ from modelyard.trainer.domain.training_job import (
     state_from,
 )
 from modelyard.trainer.settings import TrainerSettings
+from modelyard.trainer.worker.group import ALONE, Group
 from modelyard.trainer.worker.reporter import Reporter
+from modelyard.trainer.worker.run import Hooks
 
 if TYPE_CHECKING:
     from modelyard.recipes.build_tabular import TableModel
+    from modelyard.trainer.worker.image import TrainResult
     from modelyard.trainer.worker.tabular import TabularResult
 
 
@@ -42,6 +45,7 @@ class Attempt:
     artifacts: ArtifactStore
     workdir: Path
     settings: TrainerSettings
+    group: Group = ALONE
 
     @property
     def limit_s(self) -> float | None:
@@ -71,16 +75,36 @@ class Attempt:
         return self.artifacts.path(self.spec.warm_start.model_file) if self.spec.warm_start else None
 
 
-def work(assignment: Assignment, link: WorkerLink) -> Completion:
-    """Trains what the assignment says. Raises Cancelled, and ModelyardErrors for what cannot be trained."""
+def reporter_of(
+    assignment: Assignment, link: WorkerLink, group: Group = ALONE, evicted: Callable[[], bool] = lambda: False
+) -> Reporter:
+    """What speaks with the service for an attempt. evicted: whether this process was told to leave."""
+    before = replace(state_from(assignment.saved), processes=group.size)
+    return Reporter(link, before, _describer(spec_from(assignment.spec).recipe), evicted=evicted)
+
+
+def work(assignment: Assignment, link: WorkerLink, group: Group = ALONE, reporter: Reporter | None = None) -> Completion:
+    """Trains what the assignment says.
+
+    Raises Cancelled (also where this process was told to leave), and ModelyardErrors for what cannot be trained; in a group also
+    BatchTooLarge and whatever says that another process is gone.
+    """
     spec, before = spec_from(assignment.spec), state_from(assignment.saved)
     link.report(stage="reading the data")
     with open_dataset(link.artifacts, spec.descriptor) as reader:
-        attempt = Attempt(spec, before, reader, link.artifacts, link.workdir, TrainerSettings())
-        reporter = Reporter(link, before, _describer(spec.recipe))
+        attempt = Attempt(spec, before, reader, link.artifacts, link.workdir, TrainerSettings(), group)
         train = _train_table if spec.recipe.tabular is not None else _train_pictures
-        reason, result = train(attempt, reporter)
+        reason, result = train(attempt, reporter or reporter_of(assignment, link, group))
     return Completion(result_document(result), reason)
+
+
+def train_a_part(assignment: Assignment, link: WorkerLink, group: Group, hooks: Hooks) -> None:
+    """What a process of a group does that is not its lead: trains its part of every batch. Raises as `work` does."""
+    spec, before = spec_from(assignment.spec), state_from(assignment.saved)
+    if spec.recipe.tabular is not None:
+        return  # the lead refuses it
+    with open_dataset(link.artifacts, spec.descriptor) as reader:
+        _run_pictures(Attempt(spec, before, reader, link.artifacts, link.workdir, TrainerSettings(), group), hooks)
 
 
 def _describer(recipe: Recipe) -> Any:
@@ -91,7 +115,7 @@ def _describer(recipe: Recipe) -> Any:
     return lambda event: f"epoch {min(most, int(event.get('epoch', 0)) + 1)} of {most}"
 
 
-def _train_pictures(attempt: Attempt, reporter: Reporter) -> tuple[str, TrainingResult]:
+def _run_pictures(attempt: Attempt, hooks: Hooks) -> TrainResult:
     from modelyard.trainer.worker.image import ImageTrainingSpec, run_image_training
 
     start = attempt.start
@@ -103,10 +127,19 @@ def _train_pictures(attempt: Attempt, reporter: Reporter) -> tuple[str, Training
         max_training_time_s=attempt.limit_s,
         elapsed_s=attempt.before.train_seconds,
         dataset_version=attempt.spec.dataset_version,
+        device=attempt.settings.device,
+        precision=attempt.settings.precision,
+        deterministic=attempt.settings.deterministic,
         checkpoint_every_s=attempt.settings.checkpoint_every_s,
         memory_bytes=attempt.settings.data_memory_bytes,
+        group=attempt.group,
+        batch_limit=attempt.before.batch_limit,
     )
-    trained = run_image_training(spec, reporter, attempt.workdir)
+    return run_image_training(spec, hooks, attempt.workdir)
+
+
+def _train_pictures(attempt: Attempt, reporter: Reporter) -> tuple[str, TrainingResult]:
+    trained = _run_pictures(attempt, reporter)
     if trained.model_path is None:
         raise Cancelled
     return trained.reason, TrainingResult(
@@ -114,13 +147,24 @@ def _train_pictures(attempt: Attempt, reporter: Reporter) -> tuple[str, Training
         recipe=trained.recipe,
         metrics=trained.metrics,
         parameter_count=trained.parameter_count,
-        state=replace(reporter.state, train_seconds=trained.train_seconds),
+        state=replace(reporter.state, train_seconds=trained.train_seconds, peak_memory_bytes=trained.peak_memory_bytes),
     )
+
+
+def check_one_process(recipe: Recipe, size: int) -> None:
+    """Raises FailedPrecondition ONE_PROCESS_ONLY for a recipe that cannot be shared among processes: the others would idle at the
+    user's expense."""
+    if size > 1:
+        message = f"{recipe.name} trains in one process, and {size} were started; an instance flavor with one node is right"
+        raise FailedPrecondition(
+            "ONE_PROCESS_ONLY", message, field="training_job.instance_flavor", recipe=recipe.name, value=size
+        )
 
 
 def _train_table(attempt: Attempt, reporter: Reporter) -> tuple[str, TrainingResult]:
     from modelyard.trainer.worker.tabular import run_tabular_training, write_tabular_model
 
+    check_one_process(attempt.spec.recipe, attempt.group.size)
     began, earlier_s = time.monotonic(), attempt.before.train_seconds
     path = attempt.workdir / "model.zip"
     describe = TableEvents(reporter, began, earlier_s)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -19,6 +20,8 @@ from typing import Any, Final
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 LAUNCHED: Final = "TORCHELASTIC_RUN_ID"
 """In the environment of what torchrun starts."""
@@ -30,12 +33,13 @@ class GroupBroken(Exception):
     """Another process of the group is gone, or is no longer in step; this one must end, and the group begin again."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Group:
-    """rank: 0 to size - 1. store: what all of them read and write; None alone."""
+    """rank: 0 to size - 1; local_rank: among those of its node. store: what all of them read and write; None alone."""
 
     rank: int = 0
     size: int = 1
+    local_rank: int = 0
     store: Any = None
     _control: Any = None
     _pending: tuple[Any, Tensor] | None = field(default=None, repr=False)
@@ -88,7 +92,7 @@ class Group:
         devices = [device] if device.type == "cuda" else None
         # Statistics are kept alike by the norms themselves (shared_norm), so buffers need not be sent at each step.
         return nn.parallel.DistributedDataParallel(
-            module, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True
+            module, device_ids=devices, forward_sync_buffers=False, gradient_as_bucket_view=True
         )
 
     # Outside of steps
@@ -133,20 +137,45 @@ def launched() -> bool:
 def join_group(timeout_s: float, *, cuda: bool = False) -> Group:
     """The group that torchrun put this process into; of one where it is alone there.
 
-    timeout_s: how long a step may wait for the others before the group counts as broken. Raises GroupBroken when they do not come.
+    timeout_s: how long a step may wait for the others before the group counts as broken. Raises GroupBroken when they do not
+    come.
     """
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    if size == 1:
+        return ALONE
     timeout = timedelta(seconds=timeout_s)
     try:
-        store, rank, size = next(dist.rendezvous("env://", timeout=timeout))
-        # One agent's store outlives the processes: what was said before the group began again is not for this one.
-        store = dist.PrefixStore(f"modelyard/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
-        if size == 1:
-            return Group(store=store)
-        backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
-        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
-        return Group(rank, size, store, dist.new_group(backend="gloo", timeout=timeout))
+        agents = next(rendezvous("env://", timeout=timeout))[0]
+        store = PrefixStore(f"modelyard/{meet(agents, rank, size, timeout_s)}", agents)
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if cuda else "gloo", store=store, rank=rank, world_size=size, timeout=timeout
+        )
+        local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+        return Group(rank, size, local_rank, store, dist.new_group(backend="gloo", timeout=timeout))
     except RuntimeError as error:
         raise GroupBroken(f"the group did not come together: {error}") from error
+
+
+def meet(store: Any, rank: int, size: int, timeout_s: float) -> str:
+    """The number of this meeting of the group, the same for all who are in it.
+
+    torchrun's agents keep one store for all meetings, and number those by restarts, which each agent counts for itself. So what
+    an earlier meeting left there could be taken for this one's. Rank 0 opens a number, everyone answers it with a word of its
+    own, and rank 0 confirms the words: who does not find his own among them looks for a later number.
+    """
+    deadline, word = time.monotonic() + timeout_s, uuid.uuid4().hex
+    number = str(store.add("modelyard/meetings", 1)) if rank == 0 else ""
+    while time.monotonic() < deadline:
+        opened = number or str(store.add("modelyard/meetings", 0))
+        place = f"modelyard/meeting/{opened}"
+        store.set(f"{place}/{rank}", word)
+        answers = [f"{place}/{each}" for each in range(size)]
+        if rank == 0 and store.check(answers):
+            store.set(f"{place}/all", json.dumps([store.get(each).decode() for each in answers]))
+        if store.check([f"{place}/all"]) and json.loads(store.get(f"{place}/all"))[rank : rank + 1] == [word]:
+            return opened
+        time.sleep(0.05)
+    raise GroupBroken(f"the {size} processes of the group did not meet within {timeout_s:g} s")
 
 
 def broken_by(error: BaseException) -> bool:
@@ -154,7 +183,9 @@ def broken_by(error: BaseException) -> bool:
     if isinstance(error, GroupBroken | dist.DistError):
         return True
     text = str(error)
-    return isinstance(error, RuntimeError) and any(sign in text for sign in ("gloo", "NCCL", "Connection closed by peer", "TCPStore"))
+    return isinstance(error, RuntimeError) and any(
+        sign in text for sign in ("gloo", "NCCL", "Connection closed by peer", "TCPStore")
+    )
 
 
 def exit_with_parent(end: Callable[[], None]) -> None:

@@ -21,7 +21,9 @@ from modelyard.recipes.catalogue import licence_of
 from modelyard.recipes.recipe import Recipe, recipe_document
 from modelyard.trainer.worker.data import Pictures, open_examples
 from modelyard.trainer.worker.examples import Examples
+from modelyard.trainer.worker.group import ALONE, Group
 from modelyard.trainer.worker.loop import train
+from modelyard.trainer.worker.precision import open_device
 from modelyard.trainer.worker.processors import training_threads
 from modelyard.trainer.worker.run import CANCELLED, Hooks, Outcome, Setup
 from modelyard.trainer.worker.scoring import measured_normalization
@@ -33,9 +35,10 @@ class ImageTrainingSpec:
 
     recipe: with its input filled in. resume: a checkpoint to go on from, of an earlier attempt or of another job on the same
     data. warm_start: a model file whose weights it starts from; its head is replaced when classes differ. max_training_time_s:
-    from the start of this function, `elapsed_s` of earlier attempts included; None: no limit. device: a torch device, or `auto`.
-    memory_bytes: of decoded pictures, see open_examples.
-    dataset_version: its resource name, for the model card.
+    from the start of this function, `elapsed_s` of earlier attempts included; None: no limit. device: auto, cpu or cuda;
+    memory_bytes: of decoded pictures, see open_examples;
+    precision, deterministic: see worker.precision. dataset_version: its resource name, for the model card. group: who trains it
+    together; all of them call `run_image_training`, its lead writes. batch_limit: most examples a step, 0 as the recipe says.
     """
 
     reader: Pictures
@@ -48,6 +51,10 @@ class ImageTrainingSpec:
     device: str = "auto"
     checkpoint_every_s: float = 30.0
     memory_bytes: int = 0
+    precision: str = "auto"
+    deterministic: bool = False
+    group: Group = ALONE
+    batch_limit: int = 0
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,7 @@ class TrainResult:
     checkpoints: dict[str, Path]
     recipe: Recipe
     parameter_count: int
+    peak_memory_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -91,6 +99,7 @@ def run_image_training(spec: ImageTrainingSpec, hooks: Hooks, workdir: Path) -> 
     torch.set_num_threads(training_threads())
     torch.set_flush_denormal(True)  # numbers too small to matter cost a CPU a hundred times the time
     torch.manual_seed(spec.recipe.hyperparameters.seed)
+    device = open_device(spec.device, deterministic=spec.deterministic, local_rank=spec.group.local_rank)
 
     def cancelled() -> bool:
         return hooks.should_stop() == "cancel"
@@ -101,7 +110,7 @@ def run_image_training(spec: ImageTrainingSpec, hooks: Hooks, workdir: Path) -> 
             start = _start(spec, picture, classes, training)
             for name, message in start.notes:
                 hooks.on_event({"step": 0, "epoch": 0.0, "note": name, "message": message})
-            setup = _setup(spec, start, training, validation, len(classes), workdir, time.monotonic() - began)
+            setup = _setup(spec, start, training, validation, len(classes), workdir, device, time.monotonic() - began)
             outcome = train(setup, hooks, read_checkpoint(spec.resume) if spec.resume else None)
     except Cancelled:
         return _cancelled(spec)
@@ -178,6 +187,7 @@ def _setup(
     validation: Examples,
     classes: int,
     workdir: Path,
+    device: torch.device,
     spent_s: float,
 ) -> Setup:
     seen = training.sample(4000)
@@ -193,8 +203,11 @@ def _setup(
         flip=mirror_is_safe(seen.pictures.numpy(), seen.labels.numpy()),
         limit_s=spec.max_training_time_s,
         elapsed_s=spec.elapsed_s + spent_s,
-        device=("cuda" if torch.cuda.is_available() else "cpu") if spec.device == "auto" else spec.device,
+        device=str(device),
         checkpoint_every_s=spec.checkpoint_every_s,
+        precision=spec.precision,
+        group=spec.group,
+        batch_limit=spec.batch_limit,
     )
 
 
@@ -205,7 +218,7 @@ def _result(
     recipe = replace(spec.recipe, hyperparameters=settings)
     count = sum(each.numel() for each in start.module.parameters())
     card = path = None
-    if outcome.reason != CANCELLED:
+    if outcome.reason != CANCELLED and spec.group.lead:
         path = workdir / "model.zip"
         card = _card(spec, start, outcome, picture, classes, recipe, count)
         write_model(path, card, outcome.weights)
@@ -222,6 +235,7 @@ def _result(
         checkpoints=outcome.checkpoints,
         recipe=recipe,
         parameter_count=count,
+        peak_memory_bytes=outcome.peak_memory_bytes,
     )
 
 
@@ -250,6 +264,8 @@ def _card(
             "pretrained": start.pretrained,
             "licence": start.licence,
             "best_step": outcome.best_step,
+            "processes": spec.group.size,
+            "peak_memory_bytes": outcome.peak_memory_bytes,
             "torch": torch.__version__,
             "modelyard": code_version(),
         },

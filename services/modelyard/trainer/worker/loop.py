@@ -14,14 +14,16 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from modelyard.core.errors import FailedPrecondition, InvalidArgument, ResourceExhausted
+from modelyard.core.errors import FailedPrecondition, InvalidArgument
 from modelyard.formats.checkpoint import Checkpoint
-from modelyard.recipes import augment
 from modelyard.recipes.build_image import scale_and_shift
 from modelyard.recipes.recipe import Hyperparameters
 from modelyard.trainer.worker.averaging import averaged, start_average, update_average
 from modelyard.trainer.worker.examples import Batch
+from modelyard.trainer.worker.inputs import global_count, ready, weight_of_part
+from modelyard.trainer.worker.memory import halve, out_of_memory, shrink
 from modelyard.trainer.worker.optimizers import build_optimizer, freeze, set_learning_rate
+from modelyard.trainer.worker.precision import choose_precision, peak_memory
 from modelyard.trainer.worker.resume import checkpoint_path, go_on, save, save_when_due, snapshot
 from modelyard.trainer.worker.run import (
     CANCELLED,
@@ -32,6 +34,7 @@ from modelyard.trainer.worker.run import (
     STRETCH,
     STRETCH_S,
     TIME_LIMIT,
+    WISHES,
     Best,
     Hooks,
     Outcome,
@@ -42,7 +45,8 @@ from modelyard.trainer.worker.run import (
     note,
 )
 from modelyard.trainer.worker.schedule import Progress, requested_steps, steps_per_epoch, steps_that_fit
-from modelyard.trainer.worker.scoring import evaluate, precision, scaled
+from modelyard.trainer.worker.scoring import evaluate
+from modelyard.trainer.worker.shared_norm import share_statistics
 
 
 def train(setup: Setup, hooks: Hooks, resume: Checkpoint | None = None) -> Outcome:
@@ -56,9 +60,13 @@ def train(setup: Setup, hooks: Hooks, resume: Checkpoint | None = None) -> Outco
     run = _start(setup, hooks)
     if resume is not None:
         go_on(run, resume)
+    if 0 < setup.batch_limit < run.batch_size:
+        shrink(run, setup.batch_limit)
+    _check_parts(run)
     reason = ""
     while not reason:
         reason = _train_epoch(run) or _end_epoch(run)
+    setup.group.settle()
     return _finish(run, reason)
 
 
@@ -75,6 +83,10 @@ def _start(setup: Setup, hooks: Hooks) -> Run:
     frozen = freeze(module, settings.frozen) if setup.pretrained else []
     if not setup.pretrained:
         settings = replace(settings, backbone_lr=1.0)
+    device = torch.device(setup.device)
+    if setup.group.shared:
+        share_statistics(module)
+    precision = choose_precision(setup.precision, device)
     scale, shift = scale_and_shift(setup.normalization.mean, setup.normalization.std)
     total = requested_steps(settings, len(setup.train))
     now = setup.clock()
@@ -83,6 +95,9 @@ def _start(setup: Setup, hooks: Hooks) -> Run:
         hooks=hooks,
         settings=settings,
         module=module,
+        network=setup.group.wrapped(module, device),
+        precision=precision,
+        scaler=precision.scaler(),
         frozen=frozen,
         optimizer=build_optimizer(module, settings),
         loss_of=_loss(setup, settings),
@@ -96,7 +111,16 @@ def _start(setup: Setup, hooks: Hooks) -> Run:
     )
 
 
-def _loss(setup: Setup, settings: Hyperparameters) -> nn.Module:
+def _check_parts(run: Run) -> None:
+    """Every process must get two examples a step: one alone has no variance."""
+    size, fewest = run.setup.group.size, global_count(run)
+    if size > 1 and fewest < 2 * size:
+        what = f"batch_size is {run.batch_size}" if fewest == run.batch_size else f"there are {fewest} training examples"
+        message = f"{what}, which {size} processes share; at least {2 * size} are right, or fewer nodes"
+        raise InvalidArgument("BATCH_TOO_SMALL", message, field="hyperparameters.batch_size", value=run.batch_size)
+
+
+def _loss(setup: Setup, settings: Hyperparameters) -> nn.CrossEntropyLoss:
     weight = None
     if settings.class_weights:
         counts = torch.bincount(setup.train.labels, minlength=setup.classes).clamp_(min=1).float()
@@ -121,7 +145,7 @@ def _train_epoch(run: Run) -> str:
             if not _step_or_halve(run, next(batches)):
                 batches.close()
                 batches = _batches(run)
-            if run.window.steps >= STRETCH or run.setup.clock() - run.window.started >= STRETCH_S:
+            if run.window.steps >= STRETCH or _long_enough(run):
                 _look(run)
     finally:
         batches.close()
@@ -130,20 +154,45 @@ def _train_epoch(run: Run) -> str:
 
 def _batches(run: Run) -> Generator[Batch]:
     """What is left of the epoch."""
-    return run.setup.train.epoch(run.settings.seed, run.epoch, batch_size=run.batch_size, position=run.position)
+    group = run.setup.group
+    return run.setup.train.epoch(
+        run.settings.seed,
+        run.epoch,
+        batch_size=run.batch_size,
+        position=run.position,
+        rank=group.rank,
+        world_size=group.size,
+    )
+
+
+def _long_enough(run: Run) -> bool:
+    """Whether a stretch of few but slow steps is to be looked at; in a group by the lead's clock."""
+    if run.setup.group.shared:
+        return run.agreed_to_look
+    return run.setup.clock() - run.window.started >= STRETCH_S
 
 
 def _reason_to_end(run: Run) -> str:
-    wish = run.hooks.should_stop()
-    if wish == "cancel":
+    wish, time_is_up, look = _agreed(run)
+    run.agreed_to_look = bool(look)
+    if wish == WISHES.index("cancel"):
         return CANCELLED
-    if wish == "stop":
+    if wish == WISHES.index("stop"):
         return STOPPED
-    if run.remaining_s <= 0 and run.step:  # one step is always made: a limit gives a model, however short it is
+    if time_is_up and run.step:  # one step is always made: a limit gives a model, however short it is
         return TIME_LIMIT
     if run.step >= run.progress.planned:
         return TIME_LIMIT if run.progress.shortened else COMPLETED
     return DIVERGED if math.isinf(run.last_loss) else ""
+
+
+def _agreed(run: Run) -> list[int]:
+    """What all processes go by: the strongest wish, and whether by the lead's clock the time is up, and a stretch is over."""
+    group, wish = run.setup.group, WISHES.index(run.hooks.should_stop())
+    if not group.shared:
+        return [wish, run.remaining_s <= 0, False]
+    slow = run.setup.clock() - run.window.started >= STRETCH_S
+    return group.agree([wish, group.lead and run.remaining_s <= 0, group.lead and slow])
 
 
 def _step_or_halve(run: Run, batch: Batch) -> bool:
@@ -151,9 +200,9 @@ def _step_or_halve(run: Run, batch: Batch) -> bool:
     try:
         _step(run, batch)
     except (torch.OutOfMemoryError, RuntimeError) as error:
-        if not _out_of_memory(error):
+        if not out_of_memory(error):
             raise
-        _halve(run, error)
+        halve(run, error)
         return False
     except ValueError as error:
         raise _explained(run, error) from error
@@ -161,42 +210,28 @@ def _step_or_halve(run: Run, batch: Batch) -> bool:
 
 
 def _step(run: Run, batch: Batch) -> None:
+    group = run.setup.group
     set_learning_rate(run.optimizer, learning_rate(run))
-    x, labels = _ready(run, batch)
-    with precision(x.device):
-        loss = run.loss_of(run.module(x), labels)
-    loss.backward()
-    run.optimizer.step()
+    if (
+        group.shared
+    ):  # what a network draws by itself (dropout) is a function of seed, step and rank, not of what was drawn before
+        torch.manual_seed(hash((run.settings.seed, run.step, group.rank)))
+    x, labels = ready(run, batch)
+    with run.precision.cast():
+        loss = run.loss_of(run.network(x), labels)
+    if group.shared:
+        loss = loss * weight_of_part(run, labels)
+    # The group gives the mean of all gradients; their sum is that of the whole batch.
+    run.scaler.scale(loss * group.size if group.shared else loss).backward()
+    run.scaler.step(run.optimizer)
+    run.scaler.update()
     run.optimizer.zero_grad(set_to_none=True)
     run.progress.advance(run.step)
     run.step += 1
     if run.average is not None:
         update_average(run.average, run.module, run.settings.ema_decay, run.step)
+    _count(run.window, loss.detach(), global_count(run))
     run.position += run.batch_size
-    _count(run.window, loss.detach(), len(batch.labels))
-
-
-def _ready(run: Run, batch: Batch) -> tuple[Tensor, Tensor]:
-    """A batch, augmented and normalized: float [N, C, H, W] in channels-last memory; its labels int64 [N], or probabilities
-    [N, classes] where pictures are mixed."""
-    generator = augment.augment_generator(run.settings.seed, run.step)
-    x, labels = _augmented(run, batch, generator)
-    if not run.settings.mixup:
-        return x, labels
-    return augment.mix(x, labels, run.setup.classes, run.settings.mixup, generator)
-
-
-def _augmented(run: Run, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    setup, level = run.setup, run.settings.augmentation
-    pictures, labels = batch.pictures.to(setup.device), batch.labels.to(setup.device)
-    if level == "none":
-        return scaled(pictures, run.scaling), labels
-    if level == "light":
-        return scaled(augment.shift_and_flip(pictures, generator, flip=setup.flip), run.scaling), labels
-    gain, offset = augment.colour_gains(len(labels), pictures.shape[3], generator)
-    scale, shift = run.scaling
-    tinted = scaled(pictures, (scale * gain.to(scale.device), shift + 255 * scale * offset.to(scale.device)))
-    return augment.crop_and_resize(tinted, generator, flip=setup.flip), labels
 
 
 def _train_mode(run: Run) -> None:
@@ -217,7 +252,8 @@ def _look(run: Run) -> bool:
     window, now = run.window, run.setup.clock()
     if not window.steps or window.loss is None:
         return math.isfinite(run.last_loss) or math.isnan(run.last_loss)
-    mean = float(window.loss) / window.steps
+    # In a group each process has summed its part of the losses.
+    mean = run.setup.group.sum([float(window.loss)])[0] / window.steps
     finite = math.isfinite(mean)
     run.last_loss = mean if finite else math.inf
     run.pace.observe(now - window.started, window.steps)
@@ -241,7 +277,8 @@ def _plan(run: Run) -> None:
         each = run.pace.step_s / run.batch_size
         run.pace.validation_s = 0.4 * each * len(run.setup.validation)  # a forward pass alone; until the first is measured
     per_epoch = steps_per_epoch(examples, run.batch_size)
-    run.progress.plan(run.step, run.step + steps_that_fit(run.pace, remaining_s=run.remaining_s, steps_per_epoch=per_epoch))
+    fit = steps_that_fit(run.pace, remaining_s=run.remaining_s, steps_per_epoch=per_epoch)
+    run.progress.plan(run.step, run.step + run.setup.group.leads(fit))
 
 
 def _report(run: Run, metrics: dict[str, float] | None = None) -> None:
@@ -291,7 +328,7 @@ def _validate(run: Run) -> None:
     """Scores the weights as they are; the best so far are kept. Without validation examples the newest are the best."""
     began = run.setup.clock()
     with averaged(run.module, run.average):
-        metrics = evaluate(run.module, run.setup.validation, run.scaling)
+        metrics = evaluate(run.module, run.setup.validation, run.scaling, run.precision, run.setup.group)
     run.pace.validation_s = run.setup.clock() - began if metrics else 0.0
     run.validated_step, run.metrics = run.step, metrics
     better = run.best is None or _merit(metrics) > _merit(run.best.metrics) or not metrics
@@ -299,7 +336,9 @@ def _validate(run: Run) -> None:
     if metrics:
         run.plateau.observe(metrics["val_accuracy"], run.settings)
     if better and all(math.isfinite(each) for each in metrics.values()):
-        run.best = Best(metrics, snapshot(run, metrics))
+        # Only the lead writes checkpoints, and so only it must remember.
+        kept = snapshot(run, metrics) if run.setup.group.lead else Checkpoint({}, {"step": run.step})
+        run.best = Best(metrics, kept)
     _report(run, metrics)
 
 
@@ -339,34 +378,9 @@ def _outcome(run: Run, reason: str) -> Outcome:
         train_seconds=run.elapsed_s,
         examples_per_second=run.trained_examples / run.trained_s if run.trained_s else 0.0,
         batch_size=run.batch_size,
+        peak_memory_bytes=peak_memory(torch.device(run.setup.device)),
         checkpoints={kind: path for kind in ("last", "best") if (path := checkpoint_path(run, kind)).exists()},
     )
-
-
-# Memory
-
-
-def _out_of_memory(error: Exception) -> bool:
-    text = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in text or "can't allocate memory" in text
-
-
-def _halve(run: Run, error: Exception) -> None:
-    """Goes on with half the batch; the number of epochs stays, so the steps that are left double."""
-    run.optimizer.zero_grad(set_to_none=True)
-    if run.setup.device.startswith("cuda"):
-        torch.cuda.empty_cache()
-    half = run.batch_size // 2
-    if half < 2:
-        message = f"batch_size {run.batch_size} does not fit into memory and cannot be halved"
-        raise ResourceExhausted("OUT_OF_MEMORY", message, field="hyperparameters.batch_size", value=run.batch_size) from error
-    run.batch_size = half
-    run.settings = replace(run.settings, batch_size=half)
-    left = run.setup.settings.max_epochs - run.epochs_done
-    total = run.step + math.ceil(left * steps_per_epoch(len(run.setup.train), half))
-    run.progress.requested = min(total, run.settings.max_steps) if run.settings.max_steps else total
-    run.progress.plan(run.step, run.progress.requested)
-    note(run, "BATCH_HALVED", f"memory ran out: batch_size is now {half}", batch_size=half)
 
 
 def _explained(run: Run, error: ValueError) -> Exception:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
 from modelyard.core.artifacts import ArtifactStore
-from modelyard.trainer.domain.training_job import Checkpoint, TrainingState, state_document
+from modelyard.trainer.domain.training_job import MOST_NOTES, Checkpoint, Note, TrainingState, state_document
 
 Instruction = Literal["continue", "stop", "cancel"]
 log = logging.getLogger("modelyard.trainer")
@@ -48,7 +48,8 @@ class Link(Protocol):
 class Reporter:
     """One attempt's talk with the service; has the form of `trainer.worker.run.Hooks`.
 
-    state: what earlier attempts left. describe: the stage in words, from an event ("epoch 3 of 10").
+    state: what earlier attempts left. describe: the stage in words, from an event ("epoch 3 of 10"). evicted: whether this
+    process was told to leave.
     """
 
     def __init__(
@@ -57,11 +58,13 @@ class Reporter:
         state: TrainingState,
         describe: Callable[[Mapping[str, Any]], str],
         clock: Callable[[], float] = time.time,
+        evicted: Callable[[], bool] = lambda: False,
     ) -> None:
         self.state = state
         self._link = link
         self._describe = describe
         self._clock = clock
+        self._evicted = evicted
         self._fraction = 0.0
         self._note = ""
 
@@ -70,19 +73,35 @@ class Reporter:
         if "note" in event:
             log.info("%s: %s", event["note"], event["message"])
             self._note = str(event["message"])
-            self._link.report(stage=self._stage(event), fraction=self._fraction)
+            self._keep_note(Note(str(event["note"]), self._note, int(event.get("step", 0))))
+            if "batch_size" in event:
+                self.state = replace(self.state, batch_limit=int(event["batch_size"]))
+            self._link.report(stage=self._stage(event), fraction=self._fraction, saved=state_document(self.state))
             return
         point = self._point(event)
         seconds = max(self.state.train_seconds, float(event.get("elapsed_s", 0.0)))
         self.state = replace(self.state, latest_point=point, train_seconds=seconds)
         self._report_progress(event, point)
 
+    def limit_batch(self, batch_size: int) -> None:
+        """Has the service remember, for whoever goes on, that no more than `batch_size` examples a step fit into memory."""
+        self.state = replace(self.state, batch_limit=batch_size)
+        self._link.report(saved=state_document(self.state))
+        self._link.flush()
+
+    def _keep_note(self, note: Note) -> None:
+        """Once, however often the run begins again."""
+        if all((note.reason, note.message) != (each.reason, each.message) for each in self.state.notes):
+            self.state = replace(self.state, notes=(*self.state.notes, note)[-MOST_NOTES:])
+
     def on_stage(self, stage: str, done: int, total: int) -> None:
         """Work before the first point of the curve."""
         self._link.report(stage=stage, fraction=self._fraction, done=done, total=total)
 
     def should_stop(self) -> Instruction:
-        """What the service wants."""
+        """What the service wants, or "cancel" when this process must leave."""
+        if self._evicted():
+            return "cancel"
         return cast(Instruction, self._link.instruction())
 
     def save_checkpoint(self, kind: str, path: Path) -> None:

@@ -36,7 +36,10 @@ def save_when_due(run: Run) -> None:
 
 
 def save(run: Run) -> None:
-    """Writes the best checkpoint, when there is a new one, and the last one, which also holds the best weights."""
+    """Writes the best checkpoint, when there is a new one, and the last one, which also holds the best weights. In a group the
+    lead does, for all: nothing in a checkpoint says how many they were."""
+    if not run.setup.group.lead:
+        return
     if run.best and not run.best.saved:
         _write(run, "best", run.best.checkpoint)
         run.best.saved = True
@@ -70,6 +73,7 @@ def snapshot(run: Run, metrics: dict[str, float]) -> Checkpoint:
         "limit_s": run.setup.limit_s,
         "elapsed_s": run.elapsed_s,
         "optimizer_rest": rest,
+        "scaler": run.scaler.state_dict(),
         "random": generator_rest,
     }
     average = pack_torch(run.average, "average") if run.average is not None else {}
@@ -97,6 +101,8 @@ def go_on(run: Run, resume: Checkpoint) -> None:
     before = Hyperparameters(**state["settings"])
     if before.optimizer == run.settings.optimizer and before.frozen == run.settings.frozen:
         restore_optimizer(run.optimizer, unpack_optimizer_torch(resume))
+    if state.get("scaler"):
+        run.scaler.load_state_dict(dict(state["scaler"]))
     run.best, run.metrics = _best_of(resume), dict(state["metrics"])
     if before == run.setup.settings and state["limit_s"] == run.setup.limit_s:
         _go_on_exactly(run, resume)  # and when it had ended already, it ends again: its worker was lost before it could say so

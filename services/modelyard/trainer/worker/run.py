@@ -17,6 +17,8 @@ from modelyard.formats.model import Normalization
 from modelyard.recipes.recipe import Hyperparameters
 from modelyard.trainer.worker.averaging import Average
 from modelyard.trainer.worker.examples import Examples
+from modelyard.trainer.worker.group import ALONE, Group
+from modelyard.trainer.worker.precision import Precision
 from modelyard.trainer.worker.schedule import Pace, Plateau, Progress, rate_factor
 
 COMPLETED, TIME_LIMIT, EARLY_STOPPED = "COMPLETED", "TIME_LIMIT", "EARLY_STOPPED"
@@ -26,6 +28,12 @@ STRETCH, STRETCH_S = 20, 2.0
 """Steps, or seconds, between two looks at the speed, the loss and the plan."""
 
 Instruction = Literal["continue", "stop", "cancel"]
+WISHES: tuple[Instruction, ...] = ("continue", "stop", "cancel")
+"""From the weakest to the strongest."""
+
+
+class BatchTooLarge(Exception):
+    """Memory ran out in a process of a group: the group must begin again with the batch size that is the argument."""
 
 
 class Hooks(Protocol):
@@ -46,7 +54,8 @@ class Hooks(Protocol):
 class Setup:
     """What is trained. module: float [N, C, H, W] to logits. limit_s: most time to train, with the `elapsed_s` that earlier
     attempts used; None: no limit. workdir: for checkpoint files. pretrained: the module starts from trained weights, so that
-    `frozen` and `backbone_lr` apply. flip: whether pictures may be mirrored."""
+    `frozen` and `backbone_lr` apply. flip: whether pictures may be mirrored. precision: see worker.precision. group: who trains
+    it together; all of them call `train`. batch_limit: most examples a step, where memory ran out before; 0: none."""
 
     module: nn.Module
     train: Examples
@@ -63,6 +72,9 @@ class Setup:
     report_every_s: float = 1.0
     checkpoint_every_s: float = 30.0
     clock: Callable[[], float] = time.monotonic
+    precision: str = "auto"
+    group: Group = ALONE
+    batch_limit: int = 0
 
 
 @dataclass(frozen=True)
@@ -80,6 +92,7 @@ class Outcome:
     examples_per_second: float
     batch_size: int
     checkpoints: dict[str, Path]
+    peak_memory_bytes: int = 0
 
 
 @dataclass
@@ -103,15 +116,18 @@ class Window:
 
 @dataclass
 class Run:
-    """The state of one training; `train` is the only one who changes it."""
+    """The state of one training; `train` is the only one who changes it. network: the module, as its group trains it."""
 
     setup: Setup
     hooks: Hooks
     settings: Hyperparameters
     module: nn.Module
+    network: nn.Module
+    precision: Precision
+    scaler: torch.amp.GradScaler
     frozen: list[nn.Module]
     optimizer: torch.optim.Optimizer
-    loss_of: nn.Module
+    loss_of: nn.CrossEntropyLoss
     scaling: tuple[Tensor, Tensor]
     progress: Progress
     started: float
@@ -133,6 +149,7 @@ class Run:
     checkpoint_at: float = 0.0
     last_loss: float = math.nan
     average: Average | None = None
+    agreed_to_look: bool = False
 
     @property
     def elapsed_s(self) -> float:

@@ -9,24 +9,36 @@ from torch import Tensor, nn
 
 from modelyard.formats.model import Normalization
 from modelyard.trainer.worker.examples import Examples
+from modelyard.trainer.worker.group import ALONE, Group
+from modelyard.trainer.worker.precision import Precision, to_device
 
 VALIDATION_BATCH = 256
 
 
-def evaluate(module: nn.Module, examples: Examples, scaling: tuple[Tensor, Tensor]) -> dict[str, float]:
-    """val_accuracy (0 to 1) and val_loss (mean cross entropy, nats) ; empty without examples. Leaves it in eval mode."""
+def evaluate(
+    module: nn.Module,
+    examples: Examples,
+    scaling: tuple[Tensor, Tensor],
+    precision: Precision | None = None,
+    group: Group = ALONE,
+) -> dict[str, float]:
+    """val_accuracy (0 to 1) and val_loss (mean cross entropy, nats); empty without examples. Leaves it in eval mode.
+
+    precision: float32 when None. In a group each process takes its part of the examples, and all get the figures of the whole.
+    """
     if not len(examples):
         return {}
     module.eval()
     device = scaling[0].device
     correct, loss = torch.zeros((), device=device), torch.zeros((), device=device)
-    with torch.inference_mode(), precision(device):
-        for batch in examples.in_order(VALIDATION_BATCH):
-            labels = batch.labels.to(device)
-            logits = module(scaled(batch.pictures.to(device), scaling)).float()
+    with torch.inference_mode(), (precision or Precision(device, torch.float32)).cast():
+        for batch in examples.in_order(VALIDATION_BATCH, rank=group.rank, world_size=group.size):
+            labels = to_device(batch.labels, device)
+            logits = module(scaled(to_device(batch.pictures, device), scaling)).float()
             correct += (logits.argmax(1) == labels).sum()
             loss += nn.functional.cross_entropy(logits, labels, reduction="sum")
-    return {"val_accuracy": float(correct) / len(examples), "val_loss": float(loss) / len(examples)}
+    right, total = group.sum([float(correct), float(loss)])
+    return {"val_accuracy": right / len(examples), "val_loss": total / len(examples)}
 
 
 def measured_normalization(pictures: npt.NDArray[np.uint8]) -> Normalization:
@@ -40,8 +52,3 @@ def scaled(pictures: Tensor, scaling: tuple[Tensor, Tensor]) -> Tensor:
     """pixel * scale + shift: uint8 [N, H, W, C] to float [N, C, H, W], in channels-last memory without a copy."""
     scale, shift = scaling
     return torch.addcmul(shift, pictures.permute(0, 3, 1, 2).to(scale.dtype), scale)
-
-
-def precision(device: torch.device) -> torch.autocast:
-    """bfloat16 where a GPU computes faster with it; nothing on a CPU."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda" and torch.cuda.is_bf16_supported())
