@@ -129,6 +129,9 @@ def training_job_message(job: Job) -> pb.TrainingJob:
         checkpoints=[_checkpoint_message(state.checkpoints[kind]) for kind in _CHECKPOINT_KINDS if kind in state.checkpoints],
         model_version=str((job.result or {}).get("model_version", "")),
         train_duration=convert.duration(state.train_seconds),
+        notes=[pb.TrainingNote(reason=note.reason, message=note.message, step=note.step) for note in state.notes],
+        processes=state.processes,
+        peak_memory_bytes=state.peak_memory_bytes,
     )
     _set_start(message, spec)
     return message

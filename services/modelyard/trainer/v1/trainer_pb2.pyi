@@ -438,6 +438,9 @@ class TrainingJob(_message.Message):
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
     TRAIN_DURATION_FIELD_NUMBER: _builtins.int
     INSTANCE_FLAVOR_FIELD_NUMBER: _builtins.int
+    NOTES_FIELD_NUMBER: _builtins.int
+    PROCESSES_FIELD_NUMBER: _builtins.int
+    PEAK_MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """projects/{project}/trainingJobs/{training_job}"""
     display_name: _builtins.str
@@ -452,6 +455,10 @@ class TrainingJob(_message.Message):
     """The model version it made; empty before it succeeded."""
     instance_flavor: _builtins.str
     """The size of machine it runs on, one of ListInstanceFlavors of this service; empty: the default one. In the answer: which it was."""
+    processes: _builtins.int
+    """Processes that train it together, 1 or more (one for each node or GPU of its instance flavor); 0 before it began."""
+    peak_memory_bytes: _builtins.int
+    """Most bytes of one GPU's memory that were in use at once; 0 on processors, and before the end."""
     @_builtins.property
     def recipe(self) -> Global___Recipe:
         """What is asked for. What is left open is filled by the service."""
@@ -484,6 +491,10 @@ class TrainingJob(_message.Message):
     def train_duration(self) -> _duration_pb2.Duration:
         """Time spent training, all attempts together."""
 
+    @_builtins.property
+    def notes(self) -> _containers.RepeatedCompositeFieldContainer[Global___TrainingNote]:
+        """What people should know of the run, oldest first; at most 50."""
+
     def __init__(
         self,
         *,
@@ -502,16 +513,49 @@ class TrainingJob(_message.Message):
         model_version: _builtins.str = ...,
         train_duration: _duration_pb2.Duration | None = ...,
         instance_flavor: _builtins.str = ...,
+        notes: _abc.Iterable[Global___TrainingNote] | None = ...,
+        processes: _builtins.int = ...,
+        peak_memory_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["latest_point", b"latest_point", "max_training_time", b"max_training_time", "recipe", b"recipe", "resolved_recipe", b"resolved_recipe", "resume_from", b"resume_from", "start", b"start", "status", b"status", "train_duration", b"train_duration", "warm_start_model_version", b"warm_start_model_version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoints", b"checkpoints", "dataset_version", b"dataset_version", "display_name", b"display_name", "instance_flavor", b"instance_flavor", "latest_point", b"latest_point", "max_training_time", b"max_training_time", "model", b"model", "model_version", b"model_version", "name", b"name", "recipe", b"recipe", "resolved_recipe", b"resolved_recipe", "resume_from", b"resume_from", "start", b"start", "status", b"status", "train_duration", b"train_duration", "warm_start_model_version", b"warm_start_model_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoints", b"checkpoints", "dataset_version", b"dataset_version", "display_name", b"display_name", "instance_flavor", b"instance_flavor", "latest_point", b"latest_point", "max_training_time", b"max_training_time", "model", b"model", "model_version", b"model_version", "name", b"name", "notes", b"notes", "peak_memory_bytes", b"peak_memory_bytes", "processes", b"processes", "recipe", b"recipe", "resolved_recipe", b"resolved_recipe", "resume_from", b"resume_from", "start", b"start", "status", b"status", "train_duration", b"train_duration", "warm_start_model_version", b"warm_start_model_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_start: _TypeAlias = _typing.Literal["resume_from", "warm_start_model_version"]  # noqa: Y015
     _WhichOneofArgType_start: _TypeAlias = _typing.Literal["start", b"start"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_start) -> _WhichOneofReturnType_start | None: ...
 
 Global___TrainingJob: _TypeAlias = TrainingJob  # noqa: Y015
+
+@_typing.final
+class TrainingNote(_message.Message):
+    """Something that people should know of a run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """What it is: "BATCH_HALVED" (memory ran out), "WEIGHTS_ABSENT" (trains from nothing), "HEAD_REPLACED" (other classes), "DIVERGED"."""
+    message: _builtins.str
+    """The same for people."""
+    step: _builtins.int
+    """Optimizer steps (rounds, for trees) that had been done; 0 before the first."""
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+        step: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "reason", b"reason", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TrainingNote: _TypeAlias = TrainingNote  # noqa: Y015
 
 @_typing.final
 class TrainingPoint(_message.Message):
