@@ -31,7 +31,7 @@ GRACE_S: Final = 30
 # Until a pod of a node that fell silent is given up; Kubernetes waits five minutes by itself.
 LOST_NODE_S: Final = 20
 # Exit status of a worker (worker_link) whose attempt is over, or whose service stayed away: no fault of the job's.
-EXITS_OF_OURS: Final = (3, 4, 5)
+EXITS_OF_OURS: Final = (3, 4, 5, 7)
 
 
 @dataclass(frozen=True)
