@@ -89,7 +89,9 @@ def test_a_services_certificate_says_who_it_is(world: World) -> None:
         assert made.access.get_caller().principal == "service:trainer"
 
 
-@pytest.mark.parametrize("name", ["trainer.example", "someone.modelyard.internal", "x.trainer.modelyard.internal"])
+@pytest.mark.parametrize(
+    "name", ["trainer.example", "someone.modelyard.internal", "x.trainer.modelyard.internal", "gateway.modelyard.internal"]
+)
 def test_another_certificate_says_nothing(world: World, name: str) -> None:
     pair = authority_of(world).sign("other", name)
     assert world.call(LIST, "", access=with_certificate(world, pair)) == ("UNAUTHENTICATED", "NO_TOKEN")
@@ -101,7 +103,7 @@ def test_a_certificate_of_another_authority_is_not_let_in(world: World, tmp_path
 
 
 def test_a_token_outranks_the_certificate(world: World) -> None:
-    pair = authority_of(world).sign("gateway", "gateway.modelyard.internal")
+    pair = authority_of(world).sign("trainer", "trainer.modelyard.internal")
     access = Access(token_of("viewer"), world.access.ca, pair.certificate, pair.key)
     assert world.call(CREATE, "", access=access) == ("PERMISSION_DENIED", "NOT_ALLOWED")
 

@@ -26,7 +26,8 @@ Verifier = Callable[[str, bytes], Principal | None]
 
 SERVICE_NAME: Final = re.compile(r"([a-z]{1,32})\.modelyard\.internal")
 """A client certificate with this DNS name is a service's."""
-SERVICES: Final = frozenset(("dataset", "trainer", "exporter", "evaluator", "serving", "pipeline", "gateway"))
+SERVICES: Final = frozenset(("dataset", "trainer", "exporter", "evaluator", "serving", "pipeline"))
+"""No gateway among them: it passes on what anybody sends, so its certificate must say nothing about who calls."""
 SERVICE_ROLES: Final = {EVERY_PROJECT: Role.DEPLOYER}
 REMEMBER_S: Final = 60.0
 """How long a token that was good is not asked about again, at most."""
@@ -78,7 +79,7 @@ class Authenticator:
     def quick(self, authorization: str, names: tuple[str, ...]) -> Principal | None:
         """The principal, if memory knows it; None: ask `slow`. `names` are those of the verified client certificate.
 
-        Raises Unauthenticated. A token outranks the certificate: a gateway that shows its own passes on who calls.
+        Raises Unauthenticated. A token outranks the certificate.
         """
         if not authorization:
             return service_in(names)
