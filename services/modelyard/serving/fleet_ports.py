@@ -6,16 +6,24 @@ from collections.abc import Callable, Iterable
 from typing import BinaryIO, Protocol
 
 from modelyard.core.artifacts import Blob
+from modelyard.serving.domain.desired_state import Numbered
 from modelyard.serving.domain.device import Device, DeviceReport, EnrolmentToken
 from modelyard.serving.domain.rollout import Rollout
 from modelyard.serving.ports import Listed, Request
 
 
 class StateNumbers(Protocol):
-    """Which number the desired state of a subject has."""
+    """Which number the desired state of a subject has.
 
-    def number(self, subject: str, digest: str) -> int:
-        """The number of a content: the one given before while the digest stays, else a higher one. Written down."""
+    A content is numbered in three steps, so that an older one never gets the higher number: `held` first, then whatever the
+    content is made of is read, then `next` gives it a number only where no other content was given one since `held`.
+    """
+
+    def held(self, subject: str) -> Numbered:
+        """What was numbered last."""
+
+    def next(self, held: Numbered, digest: str) -> Numbered | None:
+        """A higher number, written down; None: something else was numbered since. The same content since then: its number."""
 
 
 class FleetBundles(Protocol):

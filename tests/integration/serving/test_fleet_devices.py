@@ -16,11 +16,12 @@ from typing import Any
 import grpc
 import pytest
 
-from modelyard.serving.v1 import device_pb2
+from modelyard.serving.v1 import device_pb2, fleet_pb2
 from modelyard.serving.v1 import device_service_pb2 as pb
 from tests.support.bundles import mlp_bundle, spoil_vectors
 from tests.support.cut_line import cut_line
 from tests.support.fleet import PARENT, Fleet, fleet, trial
+from tests.support.fleet_relay import relay
 from tests.support.followers import until
 
 DEVICES = [f"d{number}" for number in range(int(os.environ.get("MODELYARD_TEST_DEVICES", "6")))]
@@ -162,7 +163,44 @@ def test_a_stolen_token_is_good_for_nothing_and_a_revoked_device_is_refused(tmp_
         until(lambda: device.version("net") == "V001")
 
 
+def test_whoever_sits_on_the_line_can_neither_change_a_bundle_nor_send_an_old_state_again(tmp_path: Path) -> None:
+    with fleet(tmp_path) as centre, relay(centre.world.address) as line:
+        first, second = centre.deploy("V001", 1), centre.deploy("V002", 2)
+        centre.address = line.address
+        device = centre.start("d1")
+        until(device.is_serving)
+        centre.roll_out("r1", first, trial=trial(0.1))
+        until(partial(centre.has_succeeded, "r1"))
+        old = line.states[-1]
+        assert [model.versions[0].version for model in fleet_pb2.DesiredState.FromString(old.payload).models] == ["V001"]
+
+        line.spoil = True
+        centre.roll_out("r2", second, trial=trial(0.1))
+        until(lambda: centre.state("r2") == "PAUSED")
+        assert "BUNDLE_CORRUPT" in centre.rollout("r2").state_message
+        assert line.spoilt >= 3  # it tries again: lines spoil bytes by themselves, too
+        assert device.version("net") == "V001"
+        centre.people.CancelRollout(pb.CancelRolloutRequest(name=f"{PARENT}/rollouts/r2"))
+        line.spoil = False
+        centre.roll_out("r3", second, trial=trial(0.1))
+        until(partial(centre.has_succeeded, "r3"))
+        assert device.version("net") == "V002"
+
+        line.replayed = old  # the centre itself signed it, for this device
+        until(lambda: "STATE_TOO_OLD" in centre.device("d1").report.message)
+        assert line.replays > 0
+        assert device.version("net") == "V002"
+        device.kill()
+        device, before = centre.start("d1"), line.replays
+        until(lambda: device.is_serving() and line.replays > before)
+        assert device.version("net") == "V002"
+        line.replayed = None
+        until(lambda: not centre.device("d1").report.message)
+        assert device.version("net") == "V002"
+
+
 def test_the_command_line_from_a_token_to_a_version_and_back(tmp_path: Path) -> None:
+    """To an older version only where that is said."""
     with fleet(tmp_path) as centre:
         centre.deploy("V001", 1)
         centre.deploy("V002", 2)
@@ -184,6 +222,11 @@ def test_the_command_line_from_a_token_to_a_version_and_back(tmp_path: Path) -> 
         shown = modelyard("device", "show", "cam-7")
         assert shown["assignments"][0]["version"] == "V002"
 
+        modelyard("rollout", "create", "net/V001", "--watch", "0.2s", "--name", "r3")
+        until(lambda: centre.state("r3") == "PAUSED")
+        assert "DOWNGRADE_REFUSED" in centre.rollout("r3").state_message
+        modelyard("rollout", "cancel", "r3")
+        assert device.version("net") == "V002"
         modelyard("rollout", "create", "net/V001", "--watch", "0.2s", "--name", "r4", "--allow-downgrade")
         until(partial(centre.has_succeeded, "r4"))
         assert device.version("net") == "V001"

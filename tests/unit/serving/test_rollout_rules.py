@@ -65,6 +65,15 @@ class RolloutMachine(RuleBasedStateMachine):
         else:
             assert self.rollout == before
 
+    @rule(looked_at=st.sets(st.sampled_from(DEVICES)))
+    def a_step_that_looked_at_some(self, looked_at: set[str]) -> None:
+        """The others were offered it after that step had looked: nothing becomes of them."""
+        before = self.rollout
+        self.rollout = rules.step(before, {device: self.seen[device] for device in looked_at}, self.now)
+        for each, earlier in zip(self.rollout.devices, before.devices, strict=True):
+            if each.device not in looked_at and earlier.progress is Progress.OFFERED:
+                assert each.progress in (Progress.OFFERED, Progress.UNREACHABLE, Progress.TAKEN_BACK)
+
     @rule()
     def the_same_again_changes_nothing_more(self) -> None:
         once = rules.step(self.rollout, self.seen, self.now)

@@ -98,6 +98,7 @@ class DeviceFollowing:
             current = self._link.report(self._report.made(self._trust.number))
             self._report.sent()
             if current == self._trust.number:
+                self._report.message = ""  # whatever was refused before, it is not what the centre wants
                 return
         envelope = self._link.state(self._trust.number)
         if envelope is not None:

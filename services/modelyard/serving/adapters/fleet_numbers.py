@@ -3,35 +3,48 @@
 from __future__ import annotations
 
 import time
-from typing import Final
+from contextlib import suppress
+from typing import Any, Final
 
-from modelyard.core.errors import NotFound
+from modelyard.core.errors import AlreadyExists, NotFound
 from modelyard.core.resources import Document, ResourceStore
-from modelyard.serving.domain.desired_state import next_number
+from modelyard.serving.domain.desired_state import Numbered, next_number
 
 STATES: Final = "fleetStates"
 
 
 class SqlStateNumbers:
-    """See fleet_ports.StateNumbers. A number is written before anybody is told of it."""
+    """See fleet_ports.StateNumbers. A number is written before anybody is told of it, in one transaction with the comparison."""
 
     def __init__(self, resources: ResourceStore) -> None:
         self._resources = resources
 
-    def number(self, subject: str, digest: str) -> int:
+    def held(self, subject: str) -> Numbered:
         """See fleet_ports.StateNumbers."""
-        name = f"{STATES}/{subject}"
         try:
-            held = self._resources.get(name).document
+            return _numbered(subject, self._resources.get(_name(subject)).document)
         except NotFound:
-            self._resources.create(name, STATES, "", {"number": 0, "digest": ""})
-            held = {"number": 0, "digest": ""}
-        if held["digest"] != digest:
-            held = self._resources.update(name, lambda document: _numbered(document, digest)).document
-        return int(held["number"])
+            return Numbered(subject, 0, "")
+
+    def next(self, held: Numbered, digest: str) -> Numbered | None:
+        """See fleet_ports.StateNumbers."""
+
+        def change(document: Document) -> Document:
+            if _numbered(held.subject, document) != held:  # another reader was quicker
+                return document
+            return {"number": next_number(held.number, time.time_ns() // 1_000_000), "digest": digest}
+
+        name = _name(held.subject)
+        if not held.number:
+            with suppress(AlreadyExists):
+                self._resources.create(name, STATES, "", {"number": 0, "digest": ""})
+        after = _numbered(held.subject, self._resources.update(name, change).document)
+        return after if after.digest == digest else None
 
 
-def _numbered(document: Document, digest: str) -> Document:
-    if document["digest"] == digest:  # another server was quicker
-        return document
-    return {"number": next_number(int(document["number"]), time.time_ns() // 1_000_000), "digest": digest}
+def _name(subject: str) -> str:
+    return f"{STATES}/{subject}"
+
+
+def _numbered(subject: str, document: dict[str, Any]) -> Numbered:
+    return Numbered(subject, int(document["number"]), str(document["digest"]))

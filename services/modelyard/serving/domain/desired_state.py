@@ -85,6 +85,15 @@ class DesiredState:
     report_s: float = REPORT_S
 
 
+@dataclass(frozen=True)
+class Numbered:
+    """The content of a subject's desired state that was numbered last; `digest` empty, `number` 0: none was."""
+
+    subject: str
+    number: int
+    digest: str
+
+
 def check_state(state: DesiredState) -> DesiredState:
     """The state. Raises InvalidArgument BAD_DESIRED_STATE, naming what is wrong: nothing of it is taken then."""
     if state.number < 1:

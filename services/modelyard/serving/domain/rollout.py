@@ -164,7 +164,10 @@ def check_percent(percent: int) -> int:
 
 
 def step(rollout: Rollout, seen: Mapping[str, Seen], now_s: float) -> Rollout:
-    """What becomes of a roll-out, given what is known of its devices. The same again changes nothing."""
+    """What becomes of a roll-out, given what is known of its devices. The same again changes nothing.
+
+    A device that `seen` does not name was not looked at (it was offered the version since): nothing becomes of it yet.
+    """
     if rollout.ended:
         return rollout
     heard = replace(rollout, devices=tuple(_heard(each, seen.get(each.device), rollout, now_s) for each in rollout.devices))
@@ -218,10 +221,16 @@ def wanted(rollout: Rollout, device: RolloutDevice) -> tuple[bool, Assignment | 
     return False, None
 
 
+def wanted_of(rollout: Rollout, device: str) -> tuple[bool, Assignment | None]:
+    """`wanted` for the device with this name."""
+    found = next((each for each in rollout.devices if each.device == device), None)
+    return wanted(rollout, found) if found is not None else (False, None)
+
+
 def _heard(each: RolloutDevice, seen: Seen | None, rollout: Rollout, now_s: float) -> RolloutDevice:
-    if each.progress not in OPEN:
+    if each.progress not in OPEN or seen is None:
         return each
-    if seen is None or not seen.there or not seen.ours:
+    if not seen.there or not seen.ours:
         return replace(each, progress=Progress.GONE, message="it was deleted or revoked, or was given another version")
     if seen.said is FollowedState.CONFIRMED:
         return replace(each, progress=Progress.CONFIRMED, message="")

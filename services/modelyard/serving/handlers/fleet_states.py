@@ -10,7 +10,7 @@ from modelyard.core.artifacts import Blob
 from modelyard.core.errors import NotFound
 from modelyard.core.names import DEVICE, ENDPOINT, ENDPOINT_TARGET
 from modelyard.serving.domain.desired_state import REPORT_S, DesiredModel, DesiredState, DesiredVersion
-from modelyard.serving.domain.device import Assignment
+from modelyard.serving.domain.device import Assignment, Device
 from modelyard.serving.domain.endpoint import Deployment, Endpoint, oldest_first
 from modelyard.serving.domain.names import endpoint_model
 from modelyard.serving.domain.traffic import CHAMPION
@@ -32,9 +32,17 @@ class FleetStates:
     report_s: float = REPORT_S
 
     def current(self, subject: str) -> DesiredState:
-        """The desired state of a subject, with its number. Raises NotFound, InvalidArgument."""
-        content = DesiredState(subject, 0, self._models(subject), self.passport_keys(), self.state_keys(), self.report_s)
-        return replace(content, number=self.numbers.number(subject, self.digest(content)))
+        """The desired state of a subject, with its number. Raises NotFound, InvalidArgument.
+
+        Reads again where another content was numbered meanwhile: what was read here may be the older one.
+        """
+        while True:
+            held = self.numbers.held(subject)
+            content = DesiredState(subject, 0, self._models(subject), self.passport_keys(), self.state_keys(), self.report_s)
+            digest = self.digest(content)
+            numbered = held if held.digest == digest else self.numbers.next(held, digest)
+            if numbered is not None:
+                return replace(content, number=numbered.number)
 
     def blob(self, subject: str, sha256: str) -> Blob:
         """The bundle of a subject's state with these bytes. Raises NotFound BUNDLE_NOT_WANTED."""
@@ -46,7 +54,7 @@ class FleetStates:
 
     def _models(self, subject: str) -> tuple[DesiredModel, ...]:
         if DEVICE.matches(subject):
-            assignments = self.devices.get(subject).assignments
+            assignments = self._device(subject).assignments
             return tuple(self._assigned(assignments[endpoint]) for endpoint in sorted(assignments))
         endpoint = self.store.get(_endpoint(subject))
         deployments = oldest_first(self._deployments(endpoint.name))
@@ -54,8 +62,14 @@ class FleetStates:
 
     def _blobs(self, subject: str) -> Iterable[Blob]:
         if DEVICE.matches(subject):
-            return [each.artifact for each in self.devices.get(subject).assignments.values()]
+            return [each.artifact for each in self._device(subject).assignments.values()]
         return [each.artifact for each in self._deployments(_endpoint(subject))]
+
+    def _device(self, name: str) -> Device:
+        device = self.devices.find(name)
+        if device is None:
+            raise NotFound("RESOURCE_NOT_FOUND", f"{name} does not exist", name=name)
+        return device
 
     def _deployments(self, endpoint: str) -> list[Deployment]:
         """What is deployed, and what is staged: pods hold a version before anybody is sent to it."""

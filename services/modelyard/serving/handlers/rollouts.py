@@ -121,6 +121,8 @@ class Rollouts:
         """One step: what devices said is taken down, who is next is told.
 
         First the roll-out is written, then its devices; what a crash leaves undone between the two is done by the next step.
+        Several may do this at once (the thread, calls, other servers): what is looked at here may be offered by another one
+        meanwhile, and another step may come between the two writes.
         """
         known = {each.device: self._device(each.device) for each in rollout.devices if each.progress in rules.OPEN}
         seen = {name: _seen(device, rollout) for name, device in known.items()}
@@ -156,7 +158,10 @@ class Rollouts:
             return None
 
     def _assign(self, rollout: Rollout, each: RolloutDevice) -> None:
-        """A device is to serve what the roll-out says, unless somebody else has given it something since."""
+        """A device is to serve what the roll-out says, unless somebody else has given it something since.
+
+        What it says is read again while the device's row is held: of two steps at once the later one's word stays.
+        """
         ours, wanted = rules.wanted(rollout, each)
         device = self.devices.find(each.device) if ours else None
         if device is None or device.assignments.get(rollout.assignment.endpoint) == wanted:
@@ -166,6 +171,9 @@ class Rollouts:
         def change(held: Device) -> Device:
             current = held.assignments.get(endpoint)
             if current is not None and current.attempt not in allowed:
+                return held
+            ours, wanted = rules.wanted_of(self.store.get(rollout.name), each.device)
+            if not ours:
                 return held
             others = {name: assigned for name, assigned in held.assignments.items() if name != endpoint}
             return replace(held, assignments={**others, endpoint: wanted} if wanted is not None else others)
