@@ -1,9 +1,9 @@
 """Serving pods of an installed release: a canary, promotion and rollback, pods killed and rolled, under load without a failure.
 
-Needs KUBECONFIG, and of the release: MODELYARD_E2E_NAMESPACE, MODELYARD_SERVER (its address), MODELYARD_CA and MODELYARD_TOKEN
-where it has TLS and asks for tokens; MODELYARD_E2E_EXPORT and MODELYARD_E2E_GATE_DECISION: an export and the decision that allows
-it (as `modelyard auto` leaves them). Requests hold zeros, in the inputs that MODELYARD_E2E_INPUTS names: JSON of [name, datatype,
-shape].
+The release of conftest, with what a run of the journeys left there (one more is made where none did); or another one:
+MODELYARD_E2E_NAMESPACE, MODELYARD_SERVER (its address), MODELYARD_CA and MODELYARD_TOKEN where it has TLS and asks for tokens;
+MODELYARD_E2E_EXPORT and MODELYARD_E2E_GATE_DECISION: an export and the decision that allows it (as `modelyard auto` leaves them).
+Requests hold zeros, in the inputs that MODELYARD_E2E_INPUTS names: JSON of [name, datatype, shape].
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import shutil
 import subprocess
 import threading
 import time
@@ -29,22 +28,56 @@ from modelyard.client import Client
 from modelyard.client.access import access_from_environment
 from modelyard.client.channels import open_channel
 from modelyard.serving.v1 import serving_pb2
+from tests.e2e.cluster.conftest import Installed
+from tests.e2e.cluster.kube import program
+from tests.e2e.cluster.test_cluster_journey import start
+from tests.support.sources import breast_cancer_csv
 
 NEEDED = ("KUBECONFIG", "MODELYARD_E2E_NAMESPACE", "MODELYARD_SERVER", "MODELYARD_E2E_EXPORT", "MODELYARD_E2E_GATE_DECISION")
-SIZES = {"FP32": 4, "UINT8": 1, "INT64": 8}
+SIZES = {"FP32": 4, "FP64": 8, "UINT8": 1, "INT32": 4, "INT64": 8}
 READY = serving_pb2.EndpointPod.STATE_READY
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(1200),
-    pytest.mark.skipif(not all(os.environ.get(name) for name in NEEDED), reason=f"needs {', '.join(NEEDED)}"),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _release(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    if all(os.environ.get(name) for name in NEEDED):
+        yield
+        return
+    installed: Installed = request.getfixturevalue("installed")
+    run = a_run_of_a_table(installed, tmp_path_factory)
+    environment = installed.environment()
+    found = {name: environment[name] for name in ("MODELYARD_SERVER", "MODELYARD_TOKEN", "MODELYARD_CA", "MODELYARD_SERVER_NAME")}
+    found["MODELYARD_E2E_NAMESPACE"] = installed.kube.namespace
+    found["MODELYARD_E2E_EXPORT"] = run.result.export
+    found["MODELYARD_E2E_GATE_DECISION"] = run.result.gate_decision.name
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in found.items():
+            patch.setenv(name, value)
+        patch.setenv("MODELYARD_E2E_INPUTS", json.dumps(inputs_of(run.result.endpoint.rsplit("/", 1)[1])))
+        yield
+
+
+def a_run_of_a_table(installed: Installed, temporary: pytest.TempPathFactory) -> Any:
+    """The newest pipeline run over a table that deployed something; one is made where there is none."""
+    with installed.client() as client:
+        for run in client.pipelines.list_pipeline_runs():
+            if run.source.file_name.endswith(".csv") and run.result.deployment:
+                return run
+        made = start(client, breast_cancer_csv(temporary.mktemp("table") / "cancer.csv"), "for-pods", 20)
+        return client.pipelines.wait_pipeline_run(made, 900)
+
+
+def inputs_of(endpoint: str) -> list[list[Any]]:
+    """What a model is asked with: one example of each input."""
+    with open_channel(os.environ["MODELYARD_SERVER"], access_from_environment()) as channel:
+        known = GRPCInferenceServiceStub(channel).ModelMetadata(oip.ModelMetadataRequest(name=endpoint), timeout=60).inputs
+    return [[one.name, one.datatype, [1 if size < 0 else size for size in one.shape]] for one in known]
 
 
 def kubectl(*arguments: str) -> str:
-    program = shutil.which("kubectl")
-    assert program, "kubectl is not on the PATH"
-    command = [program, "-n", os.environ["MODELYARD_E2E_NAMESPACE"], *arguments]
+    command = [program("kubectl"), "-n", os.environ["MODELYARD_E2E_NAMESPACE"], *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout
 
 
