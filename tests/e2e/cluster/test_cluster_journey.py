@@ -91,7 +91,7 @@ def test_auto_from_a_folder_to_a_prediction(installed: Installed, tmp_path: Path
         watcher.join()
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert {"modelyard-dataset", "modelyard-trainer", "modelyard-exporter", "modelyard-evaluator"} <= seen, seen
-    assert installed.kube.items("deployments", "app.kubernetes.io/component=pod"), "no Deployment of serving pods"
+    assert installed.kube.items("deployments", "app.kubernetes.io/component=serving-pod"), "no Deployment of serving pods"
     picture = next((folder / "3").iterdir()).read_bytes()
     server = triton.InferenceServerClient(
         installed.address, ssl=True, root_certificates=str(installed.ca),
