@@ -35,6 +35,8 @@ from tests.support.sources import breast_cancer_csv
 
 NEEDED = ("KUBECONFIG", "MODELYARD_E2E_NAMESPACE", "MODELYARD_SERVER", "MODELYARD_E2E_EXPORT", "MODELYARD_E2E_GATE_DECISION")
 SIZES = {"FP32": 4, "FP64": 8, "UINT8": 1, "INT32": 4, "INT64": 8}
+FOLLOWED_S = 15
+"""Until all servers of the release have looked at what one of them has deployed (MODELYARD_RECONCILE_S, 10 s)."""
 READY = serving_pb2.EndpointPod.STATE_READY
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -146,6 +148,7 @@ def test_no_request_fails_while_versions_and_pods_come_and_go(client: Client) ->
         wait_ready(client, endpoint, 2)
         load.start(4)
         client.endpoints.create_deployment(endpoint, deployment_id="V2", percent=10, **allowed)
+        time.sleep(FOLLOWED_S)
         begun = time.time()
         while sum(row[0] >= begun for row in list(load.rows)) < 400 and time.time() < begun + 180:
             time.sleep(1)

@@ -101,22 +101,24 @@ def test_the_loss_of_a_node_costs_what_came_after_the_last_checkpoint(installed:
     before = reached(client, job, lambda now: now.processes == 2 and now.checkpoints and now.latest_point.epoch > 2, 300)
     nodes = {pod["spec"]["nodeName"] for pod in pods_of(installed, job)}
     (lost,) = nodes - {keeper}
-    killed = time.monotonic()
+    killed = time.time()
     subprocess.run(NODE_DOWN.format(node=lost), shell=True, check=True)
     try:
         before = client.training.get_training_job(job.name)
         saved = max(checkpoint.step for checkpoint in before.checkpoints)
-        after = reached(client, job, lambda now: now.processes == 1 and now.latest_point.step > before.latest_point.step, 400)
-        print(f"goes on {time.monotonic() - killed:.0f} s after the loss, at step {after.latest_point.step}, {saved} were saved")
+        # Whether node 0 or the other was lost: what is left of the first attempt to meet ends within seconds.
+        after = reached(client, job, lambda now: now.latest_point.time.seconds > killed + 20, 400)
+        took = after.latest_point.time.seconds - killed
+        print(f"goes on {took:.0f} s after the loss, at step {after.latest_point.step}; {saved} were saved")
         client.training.stop_training_job(job.name)
         ended = client.training.wait_training_job(job.name, timeout_s=300)
     finally:
         subprocess.run(NODE_UP.format(node=lost), shell=True, check=True)
         until(f"node {lost}", lambda: installed.ready(lost), 300)
-    assert ended.status.state == job_pb2.JOB_STATE_SUCCEEDED
+    assert (ended.status.state, ended.status.attempt) == (job_pb2.JOB_STATE_SUCCEEDED, 1)
     versions = client.models.list_model_versions(ended.model)
     assert [version.name for version in versions] == [ended.model_version], "one model version, nothing doubled"
     steps = [point.step for response in client.training.watch_training_job(job.name) for point in response.points]
-    again = [step for step, earlier in zip(steps[1:], steps, strict=False) if step <= earlier]
+    again = [step for step, earlier in zip(steps[1:], steps, strict=False) if step < earlier]
     assert len(again) <= 1, "it began again more than once"
     assert all(step > saved for step in again), "it went back behind its last checkpoint"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -245,6 +247,23 @@ def test_traffic_and_labels_go_only_to_who_is_ready() -> None:
             update_endpoint(world.deployer, ENDPOINT, update)
         assert refused.value.reason == "VERSION_NOT_READY"
     split(world, V001=90, V003=10)  # less than it had: nobody new is sent to it
+
+
+def test_traffic_waits_for_what_another_server_has_deployed_a_moment_ago() -> None:
+    """This one comes to it with its next look at the database; callers do not know which of them they meet."""
+    world, _ = three()
+    entry = world.registry.entry("flowers", "V003")
+    assert entry is not None
+    world.registry.put(replace(entry, condition=Condition(DeploymentState.LOADING), loaded=None))
+    taken_over = threading.Timer(0.3, world.registry.put, (entry,))
+    taken_over.start()
+    began = time.monotonic()
+    split(world, V003=100)
+    assert time.monotonic() - began > 0.25
+    assert asked(world) == "V003"
+    with pytest.raises(ModelyardError):  # what nobody has deployed is not waited for
+        split(world, V009=100)
+    assert time.monotonic() - began < 20
 
 
 def test_routing_takes_microseconds() -> None:

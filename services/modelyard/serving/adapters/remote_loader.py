@@ -28,6 +28,8 @@ from modelyard.serving.ports import EndpointStore, ServedModel
 log = structlog.get_logger()
 
 LOOK_S: Final = 0.5
+DELETED_S: Final = 2.0
+"""Seconds between two looks whether the endpoint of a deployment under way is still there."""
 ALIGN_EVERY: Final = 20
 """Looks between two comparisons of what there is with what is written down."""
 GRACE: Final = timedelta(seconds=60)
@@ -117,11 +119,29 @@ class PodVersions:
         self.store.stage(deployment, now() + timedelta(seconds=self.board.times.ready) + GRACE)
         try:
             pods = self.board.place(endpoint, self._placements(endpoint))
-            self.board.wait_live(pods, deployment.version, lambda: not self._stopped.is_set())
+            self.board.wait_live(pods, deployment.version, self._worth_waiting(endpoint))
         except BaseException:
             self._take_back(deployment, gone=first)
             raise
         return pods
+
+    def _worth_waiting(self, endpoint: str) -> Callable[[], bool]:
+        """Whether this server goes on. Gives the pods up when another server of the same database has deleted the endpoint."""
+        asked = time.monotonic()
+
+        def going() -> bool:
+            nonlocal asked
+            if time.monotonic() - asked > DELETED_S:
+                asked = time.monotonic()
+                try:
+                    self.store.get(endpoint)
+                except NotFound:
+                    self.give_up(endpoint)
+                except Exception as error:  # the database is away: it may say so later
+                    log.debug("whether an endpoint is still there cannot be told", endpoint=endpoint, error=str(error))
+            return not self._stopped.is_set()
+
+        return going
 
     def _take_back(self, deployment: Deployment, *, gone: bool) -> None:
         try:

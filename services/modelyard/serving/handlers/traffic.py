@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from modelyard.core.clock import now
 from modelyard.core.errors import FailedPrecondition
@@ -28,6 +30,9 @@ from modelyard.serving.handlers.endpoints import model_of, view
 from modelyard.serving.handlers.registry import Registry
 from modelyard.serving.ports import Change
 
+TAKE_OVER_S: Final = 30.0
+"""Longest wait for a version that another server of the database has deployed: `reconcile_s`, and what loading takes."""
+
 
 @dataclass(frozen=True)
 class Update:
@@ -49,6 +54,7 @@ def update_endpoint(deployer: Deployer, name: str, update: Update, etag: str = "
     FailedPrecondition VERSION_NOT_READY.
     """
     ENDPOINT.parse(name, "endpoint.name")
+    _wait_for_versions(deployer, name, update)
 
     def change(endpoint: Endpoint, deployments: Sequence[Deployment]) -> Changed:
         return _updated(deployer.registry, endpoint, deployments, update)
@@ -127,6 +133,26 @@ def _described(endpoint: Endpoint, update: Update) -> Endpoint:
 def _shadow(wanted: tuple[str, int], known: list[str]) -> Shadow | None:
     version, percent = wanted
     return check_shadow(Shadow(version, percent, now()), known) if version else None
+
+
+def _wait_for_versions(deployer: Deployer, name: str, update: Update) -> None:
+    """What another server of this database has deployed a moment ago is loaded here by the next look at what is written down.
+
+    Callers do not know which server they meet: to them the version is ready since CreateDeployment ended.
+    """
+    named = {version for version, _ in update.traffic or ()} | {version for _, version in update.labels or ()}
+    if not named or all(_is_loaded(deployer.registry, name, version) for version in named):
+        return
+    written = {deployment.version for deployment in deployer.store.deployments(name)}
+    end = time.monotonic() + TAKE_OVER_S
+    while time.monotonic() < end and not all(_is_loaded(deployer.registry, name, version) for version in named & written):
+        time.sleep(0.05)
+
+
+def _is_loaded(registry: Registry, endpoint: str, version: str) -> bool:
+    """Loaded, or known why not."""
+    entry = registry.entry(model_of(endpoint), version)
+    return entry is not None and entry.health.state != DeploymentState.LOADING
 
 
 def _check_ready(registry: Registry, model: str, version: str, field: str) -> None:
