@@ -4,6 +4,7 @@ MODELYARD_E2E_REGISTRY   prefix of the images (docker.io/local); they must be th
 MODELYARD_E2E_TAG        their tag (dev)
 MODELYARD_E2E_VALUES     one more values file, such as images of PostgreSQL and MinIO
 MODELYARD_E2E_STANDING   a namespace with a release of these tests that is there already, and stays: for whoever works on them
+MODELYARD_E2E_LONG       1: also what takes minutes each (lost nodes and stores, every end that a job can come to)
 MODELYARD_E2E_NODE_DOWN, _UP   commands with {node} that take a node's power, and give it back: for what the loss of one does
 """
 

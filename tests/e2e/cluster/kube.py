@@ -11,7 +11,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 LOCAL_BIN = Path.home() / ".cache" / "local-cluster" / "bin"
+LONG = pytest.mark.skipif(not os.environ.get("MODELYARD_E2E_LONG"), reason="it takes minutes: MODELYARD_E2E_LONG=1 runs it")
 REPOSITORY = Path(__file__).parents[3]
 CHART = REPOSITORY / "deploy" / "helm" / "modelyard"
 

@@ -19,7 +19,7 @@ from modelyard.dataset.v1 import dataset_pb2
 from modelyard.pipeline.v1 import pipeline_pb2
 from modelyard.type.v1 import job_pb2, learning_pb2
 from tests.e2e.cluster.conftest import Installed
-from tests.e2e.cluster.kube import until
+from tests.e2e.cluster.kube import LONG, until
 from tests.support.sources import breast_cancer_csv, digits_folder
 from tests.support.triton import InferenceServerException, triton
 
@@ -122,7 +122,7 @@ def test_an_upgrade_and_a_rollback_during_training_lose_nothing(installed: Insta
         succeeded(client, run, "upgraded")
 
 
-@pytest.mark.parametrize("victim", ["services", "postgresql", "minio"])
+@pytest.mark.parametrize("victim", ["services", pytest.param("postgresql", marks=LONG), pytest.param("minio", marks=LONG)])
 def test_a_run_goes_on_over_the_loss_of(installed: Installed, tmp_path: Path, victim: str) -> None:
     source, name = breast_cancer_csv(tmp_path / "cancer.csv"), f"without-{victim}"
     chance = random.Random(f"{victim}-{time.time()}")

@@ -16,7 +16,7 @@ from modelyard.formats.model import read_model
 from modelyard.trainer.v1 import trainer_pb2 as pb
 from modelyard.type.v1 import job_pb2
 from tests.e2e.cluster.conftest import NODE_DOWN, NODE_UP, Installed
-from tests.e2e.cluster.kube import until
+from tests.e2e.cluster.kube import LONG, until
 from tests.support.sources import digits_folder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -93,6 +93,7 @@ def test_two_nodes_train_the_model_that_one_does(installed: Installed, client: C
     assert losses[1] == pytest.approx(losses[0], abs=0.02)
 
 
+@LONG
 def test_the_loss_of_a_node_costs_what_came_after_the_last_checkpoint(installed: Installed, client: Client, digits: str) -> None:
     if not NODE_DOWN or not NODE_UP:
         pytest.skip("MODELYARD_E2E_NODE_DOWN and MODELYARD_E2E_NODE_UP do not say how to lose a node")

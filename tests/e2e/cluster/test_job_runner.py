@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.cluster.kube import LONG
+
 IMAGE = os.environ.get("MODELYARD_E2E_JOBS_IMAGE", "docker.io/local/modelyard-jobs-test:1")
 FLAVORS = [
     {"name": "cpu-small", "description": "For tests", "cpu": "100m", "memory": "160Mi", "disk": "64Mi", "shared_memory": "8Mi"},
@@ -28,7 +30,7 @@ FLAVORS = [
     {"name": "short", "cpu": "100m", "memory": "160Mi", "max_seconds": 8},
 ]
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), LONG]
 
 
 def kubectl(*arguments: str, stdin: str = "", check: bool = True) -> str:
