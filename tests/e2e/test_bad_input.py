@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import shutil
 import struct
 import subprocess
@@ -38,7 +37,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
 def modelyard(server: Process, *arguments: str) -> tuple[int, dict[str, Any], str]:
     """Exit status, the last line of stdout as JSON, and stderr."""
     command = [*MODELYARD, *arguments, "--json", "--server", server.address]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=170, env={**os.environ, "COLUMNS": "200"})
+    environment = {**server.for_commands(), "COLUMNS": "200"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=170, env=environment)
     lines = done.stdout.strip().splitlines()
     return done.returncode, json.loads(lines[-1]) if lines else {}, done.stderr
 
@@ -214,7 +214,8 @@ def test_bad_files_are_listed_and_the_good_ones_imported(server: Process, tmp_pa
 def test_two_imports_of_one_dataset_at_once(server: Process, tmp_path: Path) -> None:
     source = classes(tmp_path / "two", {"cat": 400, "dog": 400})
     command = [*MODELYARD, "dataset", "import", str(source), "--name", "twice", "--json", "--server", server.address]
-    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    both = [subprocess.Popen(command, text=True, env=server.for_commands(), **pipes) for _ in range(2)]
     outputs = [process.communicate(timeout=120) for process in both]
     codes = sorted(process.returncode for process in both)
     assert codes[0] == 0, outputs

@@ -50,6 +50,7 @@ class Yard:
     folder: Path
     address: str
     client: Client
+    environment: dict[str, str]
 
     @property
     def data_dir(self) -> Path:
@@ -58,7 +59,7 @@ class Yard:
     def run(self, *arguments: object) -> tuple[int, Any, str]:
         """Status, the JSON object printed last, and stderr of `modelyard ... --json`."""
         command = [sys.executable, "-m", "modelyard.cli", *map(str, arguments), "--server", self.address, "--json"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False, env=self.environment)
         assert "Traceback" not in done.stderr, done.stderr
         return done.returncode, json.loads(done.stdout.strip().splitlines()[-1]), done.stderr
 
@@ -69,7 +70,7 @@ def yard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
     server = start_embedded(folder / "data", folder / "log", {"MODELYARD_EXPORTER_SLOTS": "2"})
     server.wait_ready()
     with Client(server.address) as client:
-        yield Yard(folder, server.address, client)
+        yield Yard(folder, server.address, client, server.for_commands())
     assert server.stop() == 0
 
 

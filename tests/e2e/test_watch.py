@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import random
 import subprocess
 import sys
@@ -34,8 +33,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
 def modelyard(server: Process, *arguments: object) -> tuple[int, Any]:
     """Exit status, and the last line of stdout as JSON."""
     command = [sys.executable, "-m", "modelyard.cli", *map(str, arguments), "--json"]
-    environment = {**os.environ, "MODELYARD_SERVER": server.address}
-    ended = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, env=server.for_commands(), check=False)
     assert "Traceback" not in ended.stderr
     assert ended.stdout, ended.stderr
     return ended.returncode, json.loads(ended.stdout.strip().splitlines()[-1])

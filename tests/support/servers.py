@@ -59,6 +59,11 @@ class Process:
             self.kill()
             raise AssertionError(f"did not stop within 30 s after SIGTERM; log:\n{self.log_tail()}") from None
 
+    def for_commands(self) -> dict[str, str]:
+        """The environment of a `modelyard ... --server` that may call this server: with its user's token."""
+        own = self.token_file.read_text().strip() if self.token_file is not None else ""
+        return {**os.environ, "MODELYARD_SERVER": self.address, "MODELYARD_TOKEN": own}
+
     def log_tail(self) -> str:
         return self._log.read_text(errors="replace")[-4000:]
 
