@@ -35,9 +35,12 @@ def test_a_gpu_that_is_not_there_is_refused() -> None:
 
 
 def test_bfloat16_learns_on_a_processor_too(tmp_path: Path) -> None:
-    outcome = train(small_setup(tmp_path, precision="bfloat16"), KeptHooks())
+    setup, computed = small_setup(tmp_path, precision="bfloat16"), set()
+    setup.module.register_forward_hook(lambda module, given, gave: computed.add(gave.dtype))
+    outcome = train(setup, KeptHooks())
     assert outcome.metrics["val_accuracy"] > 0.8
-    assert all(value.dtype != "bfloat16" for value in outcome.weights.values())
+    assert computed == {torch.bfloat16}
+    assert {str(value.dtype) for value in outcome.weights.values()} <= {"float32", "int64"}, "what is kept is exact"
 
 
 @needs_gpu

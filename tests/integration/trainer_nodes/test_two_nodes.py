@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -24,9 +25,18 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trainer]:
-    """A trainer whose attempts run on two nodes."""
-    folder = tmp_path_factory.mktemp("nodes")
-    settings = TrainerSettings(data_dir=folder, training_slots=1, checkpoint_every_s=0.5, group_timeout_s=60)
+    """A trainer whose attempts run on two nodes, with a checkpoint every half second."""
+    yield from trainer_of_two_nodes(tmp_path_factory.mktemp("nodes"), checkpoint_every_s=0.5)
+
+
+@pytest.fixture
+def sparing(tmp_path: Path) -> Iterator[Trainer]:
+    """The same, with no checkpoint but those that somebody asks for."""
+    yield from trainer_of_two_nodes(tmp_path, checkpoint_every_s=3600)
+
+
+def trainer_of_two_nodes(folder: Path, checkpoint_every_s: float) -> Iterator[Trainer]:
+    settings = TrainerSettings(data_dir=folder, training_slots=1, checkpoint_every_s=checkpoint_every_s, group_timeout_s=60)
     platform = open_platform(settings, "trainer", JobLimits(retry_wait_s=0.1, cancel_grace_s=20))
     stand_in = published(folder)
     service = build(platform, worker_module="tests.support.two_nodes")
@@ -53,7 +63,7 @@ def test_two_nodes_train_a_model_as_good_as_one_does(nodes: Trainer) -> None:
 
 
 def test_a_node_that_is_lost_costs_no_more_than_what_came_after_the_last_checkpoint(nodes: Trainer) -> None:
-    job = nodes.create("lost", model="lost", hyperparameters=pb.Hyperparameters(max_epochs=60, batch_size=16))
+    job = nodes.create("lost", model="lost", hyperparameters=pb.Hyperparameters(max_epochs=6, batch_size=32))
     before = nodes.until(job, lambda now: len(now.checkpoints) == 2 and now.latest_point.epoch > 1)
     assert before.processes == 2
     killed = time.time()
@@ -66,19 +76,23 @@ def test_a_node_that_is_lost_costs_no_more_than_what_came_after_the_last_checkpo
     assert [version.name for version in nodes.client.models.list_model_versions("lost")] == [ended.model_version]
     responses = list(nodes.client.training.watch_training_job(job.name))
     after = [point for response in responses for point in response.points if point.time.ToNanoseconds() / 1e9 > killed]
-    assert after[-1].epoch == 60
+    assert after[-1].epoch == 6
     assert min(point.step for point in after) >= max(each.step for each in before.checkpoints), "it began again"
 
 
-def test_a_node_that_is_told_to_leave_costs_nothing(nodes: Trainer) -> None:
-    job = nodes.create("evicted", model="evicted", hyperparameters=pb.Hyperparameters(max_epochs=60, batch_size=16))
-    nodes.until(job, lambda now: now.latest_point.epoch > 1 and now.processes == 2)
+def test_a_node_that_is_told_to_leave_costs_nothing(sparing: Trainer) -> None:
+    job = sparing.create("evicted", model="evicted", hyperparameters=pb.Hyperparameters(max_epochs=6, batch_size=32))
+    before = sparing.until(job, lambda now: now.latest_point.epoch > 1 and now.processes == 2)
     for pid in on_node(1, job.name):  # the agent passes it on; so may the kubelet
         os.kill(pid, signal.SIGTERM)
-    ended = nodes.wait(job)
+    assert not before.checkpoints, "so what it goes on from is what it saved when told to leave"
+    ended = sparing.wait(job)
     assert (ended.status.state, ended.status.attempt, ended.processes) == (job_pb2.JOB_STATE_SUCCEEDED, 1, 1)
-    steps = [p.step for response in nodes.client.training.watch_training_job(job.name) for p in response.points]
-    assert steps == sorted(set(steps)), "no step was made twice"
+    steps = [p.step for response in sparing.client.training.watch_training_job(job.name) for p in response.points]
+    assert steps == sorted(steps), "no step was made twice"
+    assert len(steps) == len(set(steps)) + 6, (
+        "but for the ends of the six epochs, which have a second point with what was measured"
+    )
 
 
 def test_cancelling_ends_all_nodes(nodes: Trainer) -> None:
@@ -86,6 +100,7 @@ def test_cancelling_ends_all_nodes(nodes: Trainer) -> None:
     nodes.until(job, lambda now: now.latest_point.step > 1)
     nodes.client.training.cancel_training_job(job.name)
     nodes.until(job, lambda now: now.status.state == job_pb2.JOB_STATE_CANCELLED)
+    assert not [pid for pid in worker_pids() if job.name in environment(pid)]
 
 
 def test_trees_are_not_grown_by_two(nodes: Trainer) -> None:

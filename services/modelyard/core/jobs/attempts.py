@@ -161,7 +161,7 @@ class Attempts:
                 continue
             next_look = time.monotonic() + self._limits.poll_s * 5
             job = self._look(job, run, status, heart)
-            if job.state.terminal or job.outcome in ("completed", "failed"):
+            if job.state.terminal or job.decided:
                 return status
             if job.instruction is Instruction.CANCEL and asked == float("inf"):
                 run.ask_to_end()
@@ -190,7 +190,7 @@ class Attempts:
 
     def _judged(self, job: Job, run: Run, status: RunStatus) -> str:
         """What an attempt that is over came to: the job's outcome, or "lost" or "disrupted" where the worker said nothing."""
-        decided = self._patience.surely(self._store.get, job.name).outcome in ("completed", "failed")
+        decided = self._patience.surely(self._store.get, job.name).decided
         run.end(self._limits.shutdown_grace_s, decided=decided)
         while outputs := run.output():
             self._patience.surely(self._logs.append, job.name, job.attempt, outputs)

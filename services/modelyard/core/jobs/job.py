@@ -81,6 +81,11 @@ class Job:
             return "completed"
         return "cancelled" if self.instruction is Instruction.CANCEL else "open"
 
+    @property
+    def decided(self) -> bool:
+        """Whether a worker has said how it went: completed, or failed."""
+        return self.outcome in ("completed", "failed")
+
 
 @dataclass(frozen=True)
 class JobChange:

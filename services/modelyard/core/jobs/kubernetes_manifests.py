@@ -26,6 +26,8 @@ IDENTITY_KEY: Final = "identity"
 WORK: Final = "/work"
 TLS: Final = "/etc/modelyard/tls"
 RENDEZVOUS_PORT: Final = 29400
+# A node that is lost is missed after 6 s, those that are left wait 5 s for more before they go on; torchrun's own: 15 and 30.
+RENDEZVOUS: Final = "last_call_timeout=5,keep_alive_interval=2,keep_alive_max_attempt=3"
 # Longer than the service gives a cancelled worker, so that a checkpoint under way is finished.
 GRACE_S: Final = 30
 # Until a pod of a node that fell silent is given up; Kubernetes waits five minutes by itself.
@@ -119,7 +121,7 @@ def command(order: Order, name: str) -> list[str]:
     return [
         *("python", "-m", "torch.distributed.run"),
         *(f"--nnodes={nodes}", f"--nproc-per-node={processes}", f"--max-restarts={100 if elastic else 0}"),
-        *("--rdzv-backend=c10d", f"--rdzv-endpoint={meeting}", f"--rdzv-id={name}"),
+        *("--rdzv-backend=c10d", f"--rdzv-endpoint={meeting}", f"--rdzv-id={name}", f"--rdzv-conf={RENDEZVOUS}"),
         *("-m", order.module),
     ]
 

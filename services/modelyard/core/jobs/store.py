@@ -139,6 +139,20 @@ class JobStore:
                 return job
             return _change(connection, job, {"state": JobState.RUNNING.value, "start_time": now(), "attempt": 1})
 
+    def assign(self, name: str, attempt: int, token_hash: str) -> Job:
+        """The job, for a worker that begins with it.
+
+        Raises FailedPrecondition STALE_ATTEMPT for any but the running attempt, ATTEMPT_DECIDED when what comes of it is known
+        already: one of several processes that began again has nothing left to do.
+        """
+        with writing(self._engine) as connection:
+            job = _fenced(connection, name, attempt, token_hash)
+            if job.decided:
+                message = f"attempt {attempt} of {name} has {job.outcome} already; there is nothing left to do"
+                raise FailedPrecondition("ATTEMPT_DECIDED", message, name=name, attempt=attempt, outcome=job.outcome)
+            connection.execute(update(job_table).where(job_table.c.name == name).values(**_heartbeat(job)))
+            return job
+
     def report(
         self,
         name: str,
@@ -169,15 +183,20 @@ class JobStore:
             return _change(connection, job, changed, events)
 
     def complete(self, name: str, attempt: int, token_hash: str, result: Document, reason: str) -> Job:
-        """The worker is done. The job ends when its on_success has run."""
+        """The worker is done. The job ends when its on_success has run. What was decided first stays: a call that is sent again,
+        or comes from a process that began again too late, changes nothing."""
         with writing(self._engine) as connection:
             job = _fenced(connection, name, attempt, token_hash)
+            if job.decided:
+                return job
             return _change(connection, job, {"result": result, "reason": reason or "COMPLETED", **_heartbeat(job)})
 
     def fail(self, name: str, error: Document, *, attempt: int | None = None, token_hash: str = "") -> Job:
-        """The work cannot be done. The job ends when its on_failure has run."""
+        """The work cannot be done. The job ends when its on_failure has run. What was decided first stays."""
         with writing(self._engine) as connection:
             job = _fenced(connection, name, attempt, token_hash)
+            if job.decided:
+                return job
             return _change(connection, job, {"error": error, **_heartbeat(job)})
 
     def instruct(self, name: str, instruction: Instruction) -> Job:

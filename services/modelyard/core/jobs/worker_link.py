@@ -89,7 +89,9 @@ class Completion:
 class WorkerLink:
     """The connection to the service that started this worker."""
 
-    def __init__(self, identity: dict[str, Any], settings: CoreSettings) -> None:
+    def __init__(self, identity: dict[str, Any], settings: CoreSettings, over: Callable[[], int] = lambda: EXIT_STALE) -> None:
+        """over: called when the service says that this attempt is over; gives the status to exit with, at once."""
+        self._over = over
         self._identity = pb.WorkerIdentity(job=identity["job"], attempt=identity["attempt"], token=identity["token"])
         self._service = identity["service"]
         self._settings = settings
@@ -223,7 +225,7 @@ class WorkerLink:
                 code = error.code()
                 if code in (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNAUTHENTICATED):
                     log.error("this attempt is over: %s", error.details())
-                    os._exit(EXIT_STALE)
+                    os._exit(self._over())
                 longest_s = patience_s if code in PASSING else min(patience_s, DOUBTFUL_S) if code in DOUBTFUL else 0.0
                 if time.monotonic() - start > longest_s:
                     raise
@@ -243,11 +245,11 @@ def _work_folder() -> Path:
     return folder
 
 
-def run_worker(work: Callable[[Assignment, WorkerLink], Completion]) -> int:
-    """The whole life of a worker process. Gives the exit status."""
+def run_worker(work: Callable[[Assignment, WorkerLink], Completion], over: Callable[[], int] = lambda: EXIT_STALE) -> int:
+    """The whole life of a worker process. Gives the exit status. over: as for WorkerLink."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     identity, settings = json.loads(os.environ["MODELYARD_JOB"]), CoreSettings()
-    link = WorkerLink(identity, settings)
+    link = WorkerLink(identity, settings, over)
     _hold_lifeline(link)
     signal.signal(signal.SIGTERM, lambda *_: link.cancel())
     tracing.start(settings.tracing_endpoint, "worker")

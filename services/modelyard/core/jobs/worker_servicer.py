@@ -30,7 +30,7 @@ class WorkerServicer(rpc.WorkerServiceServicer):
         self._store = store
 
     def GetAssignment(self, request: pb.GetAssignmentRequest, context: Any) -> pb.GetAssignmentResponse:
-        job = self._store.report(request.identity.job, **_identity(request.identity))
+        job = self._store.assign(request.identity.job, **_identity(request.identity))
         return pb.GetAssignmentResponse(
             kind=job.kind,
             spec=convert.struct(job.spec),

@@ -10,6 +10,7 @@ nothing), EXIT_EVICTED and EXIT_GROUP_BROKEN when it is not. Without torchrun: t
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -37,7 +38,7 @@ EXIT_EVICTED: Final = 7
 EXIT_GROUP_BROKEN: Final = 8
 """Another process of the group is gone, or the batch did not fit into memory: to be begun again."""
 
-ASSIGNMENT, ERROR, TOO_LARGE, DECIDED = "assignment", "error", "too-large", "decided"
+ASSIGNMENT, ERROR, TOO_LARGE, LEAVING, DECIDED = "assignment", "error", "too-large", "leaving", "decided"
 LAST_WORDS_S: Final = 5.0
 """How long a process waits for what another one that ended had to say."""
 
@@ -89,8 +90,14 @@ def _run_in_group(eviction: Eviction) -> int:
     log.info("process %d of %d", group.rank + 1, group.size)
     if not group.lead:
         return follow(group, settings, eviction)
-    run_worker(lambda assignment, link: lead(assignment, link, group, eviction))
-    group.tell(DECIDED)
+    run_worker(lambda assignment, link: lead(assignment, link, group, eviction), over=lambda: _all_decided(group))
+    return _all_decided(group)
+
+
+def _all_decided(group: Group) -> int:
+    """Has the others leave, too, where the attempt is over. Gives the status for which torchrun does not begin again."""
+    with contextlib.suppress(RuntimeError):  # the store is gone, and so are those who would read it
+        group.tell(DECIDED)
     return 0
 
 
@@ -111,10 +118,11 @@ def lead(assignment: Assignment, link: WorkerLink, group: Group, eviction: Evict
     try:
         return work(assignment, link, group, reporter)
     except Cancelled:
-        if eviction.asked and link.instruction() != "cancel":
-            log.info("told to leave")
-            raise SystemExit(EXIT_EVICTED) from None
-        raise
+        if link.instruction() == "cancel":
+            raise
+        log.info("told to leave" if eviction.asked else "another process was told to leave")
+        group.tell(LEAVING)
+        raise SystemExit(EXIT_EVICTED) from None
     except BatchTooLarge as error:
         raise _again(reporter, int(error.args[0])) from error
     except Exception as error:
@@ -173,8 +181,7 @@ def follow(group: Group, settings: TrainerSettings, eviction: Eviction) -> int:
         if eviction.asked:
             log.info("told to leave")
             return EXIT_EVICTED
-        group.wait(DECIDED)
-        return 0
+        return 0 if group.wait(DECIDED, LEAVING) == DECIDED else EXIT_GROUP_BROKEN
     except GroupBroken as error:
         return _broken(group, error)
     except BatchTooLarge as error:

@@ -64,7 +64,8 @@ class WorkerServiceServicer:
     """
 
     def GetAssignment(self, request, context):
-        """Fetches what to do and what an earlier attempt left. Marks the attempt as started.
+        """Fetches what to do and what an earlier attempt left. Marks the attempt as started. Refused with FAILED_PRECONDITION, reason
+        ATTEMPT_DECIDED, once the attempt has completed or failed; that worker must exit too.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -78,7 +79,7 @@ class WorkerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Complete(self, request, context):
-        """The work ended well.
+        """The work ended well. Of several Complete and Fail calls of an attempt the first counts; the others are answered alike.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

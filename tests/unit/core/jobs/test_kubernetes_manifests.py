@@ -101,6 +101,7 @@ def test_several_nodes_meet_at_the_first_one() -> None:
     assert command[:3] == ["python", "-m", "torch.distributed.run"]
     assert f"--rdzv-endpoint={name}-0.{name}:29400" in command
     assert {"--nnodes=3:3", "--nproc-per-node=1", "--max-restarts=0"} <= {*command}
+    assert "--rdzv-conf=last_call_timeout=5,keep_alive_interval=2,keep_alive_max_attempt=3" in command
     assert command[-2:] == ["-m", "modelyard.trainer.worker"]
     service = service_manifest(order, PLACEMENT, "u")
     assert (service["metadata"]["name"], service["spec"]["clusterIP"]) == (name, "None")
