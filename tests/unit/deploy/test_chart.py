@@ -89,6 +89,30 @@ def test_only_what_creates_jobs_or_pods_may_talk_to_kubernetes() -> None:
     assert not any(pod["automountServiceAccountToken"] for pod in pods(in_processes).values())
 
 
+def test_workers_are_called_by_nobody() -> None:
+    policies = {one["metadata"]["name"]: one["spec"] for one in rendered() if one["kind"] == "NetworkPolicy"}
+    worker = {
+        "app.kubernetes.io/name": "modelyard",
+        "app.kubernetes.io/instance": "yard",
+        "app.kubernetes.io/component": "worker",
+    }
+    of_workers = {name: policy for name, policy in policies.items() if selects(policy["podSelector"], worker)}
+    assert sorted(of_workers) == ["yard-modelyard-default-deny", "yard-modelyard-outwards"]
+    assert not any(policy.get("ingress") for policy in of_workers.values())
+    assert of_workers["yard-modelyard-default-deny"]["policyTypes"] == ["Ingress", "Egress"]
+    inside = policies["yard-modelyard-inside"]
+    assert selects(inside["podSelector"], {**worker, "app.kubernetes.io/component": "trainer"})
+    assert all(rule["ports"] for rule in inside["ingress"]), "not even a worker reaches every port of a service"
+
+
+def selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
+    """Whether a selector of the operators In and NotIn selects a pod with these labels."""
+    fits = all(labels.get(key) == value for key, value in selector.get("matchLabels", {}).items())
+    return fits and all(
+        (labels.get(each["key"]) in each["values"]) is (each["operator"] == "In") for each in selector.get("matchExpressions", ())
+    )
+
+
 def test_owners_of_jobs_are_never_two_and_serving_never_none() -> None:
     strategies = {
         document["metadata"]["labels"]["app.kubernetes.io/component"]: (

@@ -1,4 +1,5 @@
-"""What an attempt is in a cluster: a Job, a Secret with its identity and, for several nodes, a headless Service. No I/O.
+"""What an attempt is in a cluster: a Job, a Secret with its identity and, for several nodes, a headless Service and a
+NetworkPolicy. No I/O.
 
 All carry a name made of the job's name and the attempt, so that a service that restarts finds them. One pod is one attempt:
 the cluster never starts another in its place (but for the nodes of an elastic job), because a new attempt has a new token.
@@ -107,6 +108,16 @@ def service_manifest(order: Order, placement: Placement, job_uid: str) -> Docume
         "ports": [{"name": "rendezvous", "port": RENDEZVOUS_PORT}],
     }
     return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
+
+
+def policy_manifest(order: Order, placement: Placement, job_uid: str) -> Document:
+    """The NetworkPolicy of several nodes: they reach each other, and nobody else reaches them. What they say to each other is not
+    encrypted and trusts whoever connects. Besides the rendezvous they listen at ports that the system chooses."""
+    nodes = {"matchLabels": {JOB_OF_POD: object_name(order)}}
+    ports = [{"protocol": "TCP", "port": RENDEZVOUS_PORT}, {"protocol": "TCP", "port": 32768, "endPort": 65535}]
+    spec = {"podSelector": nodes, "policyTypes": ["Ingress"], "ingress": [{"from": [{"podSelector": nodes}], "ports": ports}]}
+    metadata = _metadata(order, placement) | {"name": object_name(order), "ownerReferences": [_owned(order, job_uid)]}
+    return {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata, "spec": spec}
 
 
 def command(order: Order, name: str) -> list[str]:

@@ -23,6 +23,7 @@ from modelyard.core.jobs.kubernetes_manifests import (
     Placement,
     job_manifest,
     object_name,
+    policy_manifest,
     queue_of,
     secret_manifest,
     service_manifest,
@@ -39,6 +40,7 @@ EXIT_S = 10.0
 LAST_OUTPUT_S = 3.0
 JOBS, PODS = ("batch/v1", "jobs"), ("v1", "pods")
 SECRETS, SERVICES, EVENTS = ("v1", "secrets"), ("v1", "services"), ("v1", "events")
+POLICIES = ("networking.k8s.io/v1", "networkpolicies")
 _STARTING = RunStatus(Stage.WAITING, "STARTING", "its Job is being made")
 
 
@@ -199,6 +201,7 @@ class KubernetesRun:
         uid = job["metadata"]["uid"]
         self._make_once(SECRETS, secret_manifest(self._order, placement, uid))
         if self._order.distributed and self._order.flavor.nodes > 1:
+            self._make_once(POLICIES, policy_manifest(self._order, placement, uid))
             self._make_once(SERVICES, service_manifest(self._order, placement, uid))
         self._made = True
 

@@ -17,6 +17,7 @@ from modelyard.core.jobs.kubernetes_manifests import (
     Placement,
     job_manifest,
     object_name,
+    policy_manifest,
     secret_manifest,
     service_manifest,
 )
@@ -106,6 +107,17 @@ def test_several_nodes_meet_at_the_first_one() -> None:
     service = service_manifest(order, PLACEMENT, "u")
     assert (service["metadata"]["name"], service["spec"]["clusterIP"]) == (name, "None")
     assert service["spec"]["publishNotReadyAddresses"] is True
+
+
+def test_only_nodes_of_the_same_attempt_reach_each_other() -> None:
+    order = replace(ORDER, flavor=replace(SMALL, nodes=3), distributed=True)
+    policy, name = policy_manifest(order, PLACEMENT, "u"), object_name(order)
+    theirs = {"matchLabels": {"batch.kubernetes.io/job-name": name}}
+    assert policy["metadata"]["ownerReferences"][0]["uid"] == "u"
+    assert (policy["spec"]["podSelector"], policy["spec"]["policyTypes"]) == (theirs, ["Ingress"])
+    (rule,) = policy["spec"]["ingress"]
+    assert rule["from"] == [{"podSelector": theirs}]
+    assert [(port["port"], port.get("endPort")) for port in rule["ports"]] == [(29400, None), (32768, 65535)]
 
 
 def test_an_elastic_job_gets_its_nodes_back() -> None:
