@@ -122,6 +122,16 @@ def test_its_own_maker_goes_on_where_it_was(cluster: FakeCluster) -> None:
     assert {kind for kind, _ in cluster.objects} == {"jobs", "secrets"}
 
 
+def test_several_nodes_find_each_other_and_are_found_by_nobody_else(cluster: FakeCluster) -> None:
+    order = replace(ORDER, flavor=replace(SMALL, nodes=2), distributed=True)
+    run = on(cluster).start(order)
+    run.status()
+    made = [kind for kind, name in cluster.objects if name == object_name(order)]
+    assert made == ["jobs", "networkpolicies", "services", "secrets"], "the secret is the last: it says that the rest is there"
+    run.ask_to_end()
+    assert not cluster.objects
+
+
 def test_kueue_lets_it_go(cluster: FakeCluster) -> None:
     run = on(cluster, queue="team").start(ORDER)
     status = run.status()

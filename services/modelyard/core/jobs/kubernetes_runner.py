@@ -199,10 +199,10 @@ class KubernetesRun:
                 raise
             job = found
         uid = job["metadata"]["uid"]
-        self._make_once(SECRETS, secret_manifest(self._order, placement, uid))
         if self._order.distributed and self._order.flavor.nodes > 1:
             self._make_once(POLICIES, policy_manifest(self._order, placement, uid))
             self._make_once(SERVICES, service_manifest(self._order, placement, uid))
+        self._make_once(SECRETS, secret_manifest(self._order, placement, uid))  # the last: it says that the rest is there
         self._made = True
 
     def _make_once(self, kind: tuple[str, str], manifest: Document) -> None:
