@@ -35,8 +35,8 @@ from tests.support.sources import breast_cancer_csv
 
 NEEDED = ("KUBECONFIG", "MODELYARD_E2E_NAMESPACE", "MODELYARD_SERVER", "MODELYARD_E2E_EXPORT", "MODELYARD_E2E_GATE_DECISION")
 SIZES = {"FP32": 4, "FP64": 8, "UINT8": 1, "INT32": 4, "INT64": 8}
-FOLLOWED_S = 15
-"""Until all servers of the release have looked at what one of them has deployed (MODELYARD_RECONCILE_S, 10 s)."""
+FOLLOWED_S = 5
+"""Until all servers of the release have looked at what one of them has deployed: MODELYARD_RECONCILE_S, and what loading takes."""
 READY = serving_pb2.EndpointPod.STATE_READY
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -146,6 +146,7 @@ def test_no_request_fails_while_versions_and_pods_come_and_go(client: Client) ->
     try:
         client.endpoints.create_deployment(endpoint, deployment_id="V1", **allowed)
         wait_ready(client, endpoint, 2)
+        time.sleep(FOLLOWED_S)
         load.start(4)
         client.endpoints.create_deployment(endpoint, deployment_id="V2", percent=10, **allowed)
         time.sleep(FOLLOWED_S)
