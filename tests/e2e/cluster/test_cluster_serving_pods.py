@@ -36,7 +36,7 @@ from tests.support.sources import breast_cancer_csv
 NEEDED = ("KUBECONFIG", "MODELYARD_E2E_NAMESPACE", "MODELYARD_SERVER", "MODELYARD_E2E_EXPORT", "MODELYARD_E2E_GATE_DECISION")
 SIZES = {"FP32": 4, "FP64": 8, "UINT8": 1, "INT32": 4, "INT64": 8}
 FOLLOWED_S = 5
-"""Until all servers of the release have looked at what one of them has deployed: MODELYARD_RECONCILE_S, and what loading takes."""
+"""Until all servers of the release know what one of them has deployed: MODELYARD_RECONCILE_S, and what loading takes."""
 READY = serving_pb2.EndpointPod.STATE_READY
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
