@@ -51,6 +51,14 @@ def _floats_as_python_has_them() -> Iterator[None]:
         sys.modules["torch"].set_flush_denormal(False)
 
 
+@pytest.fixture(autouse=True)
+def _logs_as_they_were() -> Iterator[None]:
+    """A program's main that ran inside a test has set up the logs to go to what pytest shows of that test, which is closed after it."""
+    yield
+    if "structlog" in sys.modules:
+        sys.modules["structlog"].reset_defaults()
+
+
 @pytest.fixture(scope="session")
 def _postgres() -> Iterator[str]:
     with postgres_server() as url:
