@@ -53,7 +53,7 @@ def _floats_as_python_has_them() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _logs_as_they_were() -> Iterator[None]:
-    """A program's main that ran inside a test has set up the logs to go to what pytest shows of that test, which is closed after it."""
+    """A main that ran inside a test has set up the logs to go to what pytest captures of that test, which is closed after it."""
     yield
     if "structlog" in sys.modules:
         sys.modules["structlog"].reset_defaults()
