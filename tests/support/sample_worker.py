@@ -30,11 +30,11 @@ def work(assignment: Assignment, link: WorkerLink) -> Completion:
             events=[{"step": step}], saved={"step": step + 1},
         )  # fmt: skip
         link.flush()
+        if spec.get("say"):
+            print(spec["say"], step, flush=True)
         if spec.get("die_at") == step and assignment.attempt == 1:
             os.kill(os.getpid(), signal.SIGKILL)
             os._exit(9)  # in a pod it is process 1, which cannot kill itself
-        if spec.get("say"):
-            print(spec["say"], step, flush=True)
         if spec.get("eat_at") == step:
             eaten = bytearray(int(spec["eat_mib"]) << 20)
             eaten[::4096] = b"x" * len(eaten[::4096])
