@@ -51,6 +51,19 @@ def on_node(number: int, job: str) -> list[int]:
     return found
 
 
+# First: it has a trainer of its own, and a process has one DBOS, which the trainer of the others then makes anew.
+def test_a_node_that_is_told_to_leave_costs_nothing(sparing: Trainer) -> None:
+    job = sparing.create("evicted", model="evicted", hyperparameters=pb.Hyperparameters(max_epochs=12, batch_size=32))
+    before = sparing.until(job, lambda now: now.latest_point.epoch >= 2 and now.processes == 2)
+    for pid in on_node(1, job.name):  # the agent passes it on; so may the kubelet
+        os.kill(pid, signal.SIGTERM)
+    assert not before.checkpoints, "so what it goes on from is what it saved when told to leave"
+    ended = sparing.wait(job)
+    assert (ended.status.state, ended.status.attempt, ended.processes) == (job_pb2.JOB_STATE_SUCCEEDED, 1, 1)
+    steps = [p.step for response in sparing.client.training.watch_training_job(job.name) for p in response.points]
+    assert steps == sorted(steps), "no step was made twice"
+
+
 def test_two_nodes_train_a_model_as_good_as_one_does(nodes: Trainer) -> None:
     settings = pb.Hyperparameters(max_epochs=4, batch_size=32, seed=3)
     alone, together = (nodes.wait(nodes.create(name, hyperparameters=settings)) for name in ("on-one-node", "on-two"))
@@ -78,18 +91,6 @@ def test_a_node_that_is_lost_costs_no_more_than_what_came_after_the_last_checkpo
     after = [point for response in responses for point in response.points if point.time.ToNanoseconds() / 1e9 > killed]
     assert after[-1].epoch == 12
     assert min(point.step for point in after) >= max(each.step for each in before.checkpoints), "it began again"
-
-
-def test_a_node_that_is_told_to_leave_costs_nothing(sparing: Trainer) -> None:
-    job = sparing.create("evicted", model="evicted", hyperparameters=pb.Hyperparameters(max_epochs=12, batch_size=32))
-    before = sparing.until(job, lambda now: now.latest_point.epoch >= 2 and now.processes == 2)
-    for pid in on_node(1, job.name):  # the agent passes it on; so may the kubelet
-        os.kill(pid, signal.SIGTERM)
-    assert not before.checkpoints, "so what it goes on from is what it saved when told to leave"
-    ended = sparing.wait(job)
-    assert (ended.status.state, ended.status.attempt, ended.processes) == (job_pb2.JOB_STATE_SUCCEEDED, 1, 1)
-    steps = [p.step for response in sparing.client.training.watch_training_job(job.name) for p in response.points]
-    assert steps == sorted(steps), "no step was made twice"
 
 
 def test_cancelling_ends_all_nodes(nodes: Trainer) -> None:

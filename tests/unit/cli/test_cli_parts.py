@@ -34,12 +34,14 @@ from modelyard.trainer.v1 import trainer_pb2
 from modelyard.type.v1 import job_pb2
 
 GROUPS = {
-    "dataset": ["import", "check", "publish", "list", "show", "examples"],
+    "dataset": ["import", "check", "publish", "edit", "fix", "diff", "list", "show", "examples"],
+    "device": ["enroll-token", "list", "show", "label", "revoke", "delete"],
     "endpoint": ["list", "show", "delete", "events"],
     "model": ["list", "show", "import"],
     "target": ["list", "create", "delete"],
     "token": ["create", "list", "revoke"],
     "passport": ["show", "verify"],
+    "rollout": ["create", "list", "show", "pause", "resume", "cancel", "revert"],
     "runs": ["list", "show", "watch", "cancel", "stop"],
     "watch": ["add", "list", "show", "run", "delete"],
 }

@@ -72,7 +72,9 @@ def list_(common: Common, endpoint: Endpoint) -> None:
 
 @app.command("revoke")
 @with_common
-def revoke(common: Common, endpoint: Endpoint, token: Annotated[str, typer.Argument(help="Its id, from the list.")]) -> None:
+def revoke(
+    common: Common, endpoint: Endpoint, token_id: Annotated[str, typer.Argument(metavar="TOKEN", help="Its id, from the list.")]
+) -> None:
     """Make a token worthless, within 5 seconds.
 
     \b
@@ -82,9 +84,9 @@ def revoke(common: Common, endpoint: Endpoint, token: Annotated[str, typer.Argum
     from modelyard.cli.session import session
 
     with session(common) as here:
-        name = f"{here.client.names.endpoint(endpoint)}/inferenceTokens/{token}"
+        name = f"{here.client.names.endpoint(endpoint)}/inferenceTokens/{token_id}"
         here.client.inference_tokens.delete_inference_token(name)
     if common.json:
         print_json({"revoked": name})
     else:
-        print(f"revoked {token}")
+        print(f"revoked {token_id}")

@@ -16,7 +16,7 @@ from modelyard.formats.decoders import Decoders
 from modelyard.formats.model import PictureInput
 from modelyard.formats.streaming import PictureStream, Shape
 from modelyard.trainer.worker.data import open_examples
-from modelyard.trainer.worker.examples import Examples, HeldExamples
+from modelyard.trainer.worker.examples import Examples, HeldExamples, places_of
 from modelyard.trainer.worker.loop import train
 from modelyard.trainer.worker.order import Order, order_of
 from modelyard.trainer.worker.run import Outcome
@@ -90,7 +90,7 @@ def test_the_parts_of_all_ranks_are_the_global_batches(pair: tuple[HeldExamples,
             for number, batch in enumerate(whole):
                 together = torch.empty_like(batch[0])
                 for rank in range(world):
-                    together[rank::world] = parts[rank][number][0]
+                    together[places_of(len(together), rank, world)] = parts[rank][number][0]
                 assert torch.equal(together, batch[0])
 
 
