@@ -56,7 +56,14 @@ def build(
         pods=pods,
     )
     background = Background(deployer, settings.reconcile_s, settings.retry_failed_s)
-    plane = data_plane(registry, deployed_models(deployer), settings.max_batch_size, 4 * settings.max_message_bytes)
+    alone = platform.engine.dialect.name == "sqlite"  # then no other server has this database
+    plane = data_plane(
+        registry,
+        deployed_models(deployer),
+        settings.max_batch_size,
+        4 * settings.max_message_bytes,
+        None if alone else background.second_look,
+    )
 
     followed = fleet(platform, settings, store, keys)
 

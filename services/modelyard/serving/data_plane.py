@@ -13,6 +13,7 @@ from modelyard.core.rpc.server import Mount
 from modelyard.serving.handlers.predict import MOST_BYTES, Predictions
 from modelyard.serving.handlers.registry import Registry
 from modelyard.serving.handlers.repository import Repository
+from modelyard.serving.handlers.second_look import SecondLook
 from modelyard.serving.handlers.shadow import mirror
 from modelyard.serving.rpc.inference_calls import InferenceCalls
 from modelyard.serving.rpc.inference_servicer import SERVICE, InferenceServicer
@@ -30,13 +31,19 @@ class DataPlane:
     http: HttpHandler
 
 
-def data_plane(registry: Registry, repository: Repository, max_batch: int, most_bytes: int = MOST_BYTES) -> DataPlane:
+def data_plane(
+    registry: Registry,
+    repository: Repository,
+    max_batch: int,
+    most_bytes: int = MOST_BYTES,
+    second_look: SecondLook | None = None,
+) -> DataPlane:
     """Answers for what is registered.
 
     `max_batch`: most examples of one request; `most_bytes`: inputs of all requests on their way together.
     """
     COLLECTOR.watch(registry)
-    calls = InferenceCalls(registry, Signatures(max_batch), Predictions(mirror, most_bytes))
+    calls = InferenceCalls(registry, Signatures(max_batch), Predictions(mirror, most_bytes), second_look)
     servicer = InferenceServicer(calls, repository, max_batch)
     mount = Mount(SERVICE, partial(add_GRPCInferenceServiceServicer_to_server, servicer), oip.DESCRIPTOR.pool)
     return DataPlane(mount, servicer.natives(), Rest(calls, repository, max_batch))

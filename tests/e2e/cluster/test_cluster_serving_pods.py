@@ -145,9 +145,8 @@ def test_no_request_fails_while_versions_and_pods_come_and_go(client: Client) ->
     load = Load(endpoint)
     try:
         client.endpoints.create_deployment(endpoint, deployment_id="V1", **allowed)
+        load.start(4)  # at once: a server that has not heard of it looks before it says that it does not know it
         wait_ready(client, endpoint, 2)
-        time.sleep(FOLLOWED_S)
-        load.start(4)
         client.endpoints.create_deployment(endpoint, deployment_id="V2", percent=10, **allowed)
         time.sleep(FOLLOWED_S)
         begun = time.time()

@@ -26,6 +26,25 @@ def reconcile(
     registry = deployer.registry
     held = registry.entries()  # before the reading below: what is in memory by then is written down by then
     models = list(registry.tables)
+    written, missing = _learn(deployer, retry_failed)
+    _drop_deleted(deployer, models, written)
+    for deployment in reversed(missing):
+        if not going():
+            return
+        _load(deployer, deployment, report)
+    _drop_others(registry, held, written)
+    registry.set_complete()
+
+
+def learn(deployer: Deployer) -> bool:
+    """Takes over names, shares and labels as they are written down, and loads nothing. Whether there is something to load."""
+    _, missing = _learn(deployer, retry_failed=False)
+    return bool(missing)
+
+
+def _learn(deployer: Deployer, retry_failed: bool) -> tuple[list[tuple[Endpoint, Sequence[Deployment]]], list[Deployment]]:
+    """What is written down, and what of it is to be loaded, oldest first: by now it is known as LOADING."""
+    registry = deployer.registry
     written = list(deployer.store.all())
     missing = oldest_first(
         each for _, deployments in written for each in deployments if _is_missing(registry, each, retry_failed)
@@ -34,13 +53,7 @@ def reconcile(
         if registry.entry(model_of(deployment.endpoint), deployment.version) is None:
             registry.put(_unready(deployment, Condition(DeploymentState.LOADING)))
     _route(registry, written)
-    _drop_deleted(deployer, models, written)
-    for deployment in reversed(missing):
-        if not going():
-            return
-        _load(deployer, deployment, report)
-    _drop_others(registry, held, written)
-    registry.set_complete()
+    return written, missing
 
 
 def _route(registry: Registry, written: Iterable[tuple[Endpoint, Sequence[Deployment]]]) -> None:

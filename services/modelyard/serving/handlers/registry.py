@@ -185,6 +185,13 @@ class Registry:
             return NotFound("VERSION_NOT_FOUND", message, field="model_version", model=model, version=version[:200])
         return _not_ready(found)
 
+    def meant(self, model: str, version: str) -> Entry | None:
+        """The version a caller means, whether it answers or not; None when it is not known."""
+        table = self.tables.get(model)
+        if table is None:
+            return None
+        return table.named(version) if version else table.default() or next(iter(table.order), None)
+
     def _lookup(self, model: str, version: str) -> Entry | None:
         table = self.tables.get(model)
         if table is None:

@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from inference import grpc_service_pb2 as oip
-from modelyard.core.errors import InvalidArgument, ModelyardError
+from modelyard.core.errors import InvalidArgument, ModelyardError, NotFound
 from modelyard.core.http.calls import UnaryCall
 from modelyard.serving.handlers.predict import Predictions, count_refusal
 from modelyard.serving.handlers.registry import Registry
 from modelyard.serving.handlers.router import Route, route, sticky_header
+from modelyard.serving.handlers.second_look import SecondLook
 from modelyard.serving.ports import Answer
 from modelyard.serving.rpc.infer_request import Wanted, parameter, parse, read_inputs, wanted_outputs
 from modelyard.serving.rpc.infer_response import response_bytes
@@ -42,12 +43,15 @@ class Caller(Protocol):
 
 
 class InferenceCalls:
-    """Answers ModelInferRequests."""
+    """Answers ModelInferRequests. `second_look`: where other servers deploy too, see there."""
 
-    def __init__(self, registry: Registry, signatures: Signatures, predictions: Predictions) -> None:
+    def __init__(
+        self, registry: Registry, signatures: Signatures, predictions: Predictions, second_look: SecondLook | None = None
+    ) -> None:
         self.registry = registry
         self.signatures = signatures
         self.predictions = predictions
+        self.second_look = second_look
 
     def model_infer(self, call: UnaryCall, message: bytes) -> None:
         """The UnaryHandler of ModelInfer."""
@@ -56,8 +60,36 @@ class InferenceCalls:
 
     def infer(self, request: oip.ModelInferRequest, caller: Caller, begun_ns: int) -> Callable[[], None]:
         """Asks for an answer. Gives what takes the request back. When it raises, the caller was told nothing."""
+        try:
+            chosen = self.chosen(request.model_name, request.model_version, request.id, caller.metadata)
+        except NotFound:
+            later = self._after_a_look(request, caller, begun_ns)
+            if later is None:
+                raise
+            return later
+        return self._begin(chosen, request, caller, begun_ns)
+
+    def _after_a_look(self, request: oip.ModelInferRequest, caller: Caller, begun_ns: int) -> Callable[[], None] | None:
+        """Asks again when it was looked whether another server has deployed it; None where that is not done."""
+        if self.second_look is None:
+            return None
+        model, version = request.model_name, request.model_version
+        undo: list[Callable[[], None]] = []
+
+        def again() -> None:
+            try:
+                undo[0] = self._begin(self.chosen(model, version, request.id, caller.metadata), request, caller, begun_ns)
+            except Exception as error:
+                caller.fail(error)
+
+        taken_back = self.second_look.wait(model, version, again)
+        if taken_back is None:
+            return None
+        undo.append(taken_back)
+        return lambda: undo[0]()
+
+    def _begin(self, chosen: Route, request: oip.ModelInferRequest, caller: Caller, begun_ns: int) -> Callable[[], None]:
         request_id = request.id
-        chosen = self.chosen(request.model_name, request.model_version, request_id, caller.metadata)
         entry, statistics = chosen.entry, chosen.model.statistics
         try:
             check_id(request_id)
