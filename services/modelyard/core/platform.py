@@ -180,7 +180,7 @@ class Host:
         self._services = services
         self._platforms = [platform.for_service(name) for name in namespaces]
         self._ownership = SqlOwnership(platform.engine, namespaces)
-        self._audit = AuditLog(platform.engine)
+        self._audit = AuditLog(platform.engine, platform.settings.audit_keep_days)
         self._quotas = Quotas(
             platform.engine,
             namespaces,

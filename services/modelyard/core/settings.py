@@ -81,6 +81,12 @@ class CoreSettings(BaseSettings):
     quotas_file: Path | None = Field(
         None, description="YAML or JSON file with the quotas of projects, read again when it changes. Empty: no limits."
     )
+    audit_keep_days: int = Field(
+        400,
+        ge=0,
+        le=36_500,
+        description="Days that rows of the audit log are kept; its lines in the log are not touched. 0: for ever.",
+    )
     metrics_auth: Literal["auto", "none"] = Field(
         "auto", description="auto: the metrics port asks for a token where the other does. none: it never does."
     )

@@ -177,6 +177,23 @@ def test_resuming_forgives_what_a_person_has_seen() -> None:
         rules.paused(rollout)
 
 
+def test_the_end_says_who_did_not_confirm() -> None:
+    seen = {device: Seen(said=FollowedState.CONFIRMED) for device in DEVICES}
+    seen[DEVICES[0]], seen[DEVICES[1]] = Seen(there=False), Seen()
+    rollout = rules.step(a_rollout(Plan(device_timeout_s=60)), {}, 0)
+    rollout = rules.step(rules.step(rollout, seen, 1), seen, 61)
+    assert rollout.state is RolloutState.SUCCEEDED
+    assert rollout.message == "8 of 10 devices confirmed; 1 unreachable, 1 gone"
+
+
+def test_one_that_reached_nobody_has_not_succeeded() -> None:
+    rollout = rules.step(a_rollout(Plan()), {}, 0)
+    rollout = rules.step(rollout, {device: Seen(there=False) for device in DEVICES}, 1)
+    assert rollout.state is RolloutState.CANCELLED
+    assert rollout.ended
+    assert "deleted, revoked" in rollout.message
+
+
 @pytest.mark.parametrize("stages", [(), (0, 100), (50, 20, 100), (50,), (50, 50, 100), tuple(range(80, 101)), (50, 101)])
 def test_stages_must_rise_to_all(stages: tuple[int, ...]) -> None:
     with pytest.raises(InvalidArgument, match="rising percentages"):

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
-from sqlalchemy import Engine, insert, select
+from sqlalchemy import Engine, delete, insert, select
 
 from modelyard.core.access.authentication import Attempts
 from modelyard.core.access.principal import Principal
@@ -30,6 +31,7 @@ MOST_WAITING: Final = 10_000
 AT_ONCE: Final = 200
 TRY_AGAIN_S: Final = 1.0
 LONGEST: Final = 512
+FORGET_EVERY_S: Final = 3600.0
 
 
 @dataclass(frozen=True)
@@ -49,10 +51,15 @@ class AuditEvent:
 
 
 class AuditLog:
-    """Notes from any thread; writes from its own. Without a database there are the lines alone."""
+    """Notes from any thread; writes from its own. Without a database there are the lines alone.
 
-    def __init__(self, engine: Engine | None = None) -> None:
+    `keep_days`: rows older than this are deleted, about once an hour while there are new ones; 0: none ever is.
+    """
+
+    def __init__(self, engine: Engine | None = None, keep_days: int = 0) -> None:
         self._engine = engine
+        self._keep_days = keep_days
+        self._forgot_at: float | None = None
         self._waiting: queue.Queue[AuditEvent | None] = queue.Queue(MOST_WAITING)
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
@@ -137,6 +144,7 @@ class AuditLog:
             events, last = self._next()
             if events:
                 self._write(events)
+                self._forget()
             for _ in range(len(events) + last):
                 self._waiting.task_done()
 
@@ -166,6 +174,18 @@ class AuditLog:
             except Exception:
                 log.exception("audit events cannot be written", events=len(events))
                 return
+
+    def _forget(self) -> None:
+        """Deletes what is older than it is to be kept."""
+        if not self._keep_days or (self._forgot_at is not None and time.monotonic() - self._forgot_at < FORGET_EVERY_S):
+            return
+        self._forgot_at = time.monotonic()
+        assert self._engine is not None
+        try:
+            with writing(self._engine) as connection:
+                connection.execute(delete(audit_event).where(audit_event.c.create_time < now() - timedelta(days=self._keep_days)))
+        except Exception:  # the next hour will do
+            log.exception("old audit events cannot be deleted")
 
 
 def project_of(resource: str) -> str:

@@ -256,12 +256,25 @@ def _onward(rollout: Rollout, now_s: float) -> Rollout:
     if any(each.progress is Progress.OFFERED for each in rollout.devices):
         return rollout
     if rollout.stage + 1 >= len(rollout.plan.stages):
-        return replace(rollout, state=RolloutState.SUCCEEDED, message="")
+        return _finished(rollout)
     if not rollout.good_since_s:
         rollout = replace(rollout, good_since_s=now_s)
     if now_s - rollout.good_since_s >= rollout.plan.wait_s:
         return _offered(rollout, rollout.stage + 1, now_s)
     return rollout
+
+
+def _finished(rollout: Rollout) -> Rollout:
+    """It says how many did not confirm. One whose devices are all gone changed nothing: it counts as cancelled."""
+    counts = {each: sum(device.progress is each for device in rollout.devices) for each in Progress}
+    if counts[Progress.GONE] == len(rollout.devices):
+        message = "all its devices were deleted, revoked or given another version"
+        return replace(rollout, state=RolloutState.CANCELLED, message=message)
+    open_ends = [
+        f"{counts[each]} {each.lower()}" for each in (Progress.FAILED, Progress.UNREACHABLE, Progress.GONE) if counts[each]
+    ]
+    confirmed = f"{counts[Progress.CONFIRMED]} of {len(rollout.devices)} devices confirmed; "
+    return replace(rollout, state=RolloutState.SUCCEEDED, message=confirmed + ", ".join(open_ends) if open_ends else "")
 
 
 def _offered(rollout: Rollout, stage: int, now_s: float) -> Rollout:
