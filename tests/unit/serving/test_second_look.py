@@ -112,6 +112,28 @@ async def test_many_wrong_names_share_a_look_and_do_not_fill_the_memory(server_o
     assert server.looks <= 3
 
 
+async def test_large_requests_wait_only_as_far_as_there_is_room(server_of: ServerOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = server_of(lambda registry: time.sleep(0.2))
+    monkeypatch.setattr(module, "MOST_BYTES", 2 * x_request().ByteSize())
+    calls = [server.ask() for _ in range(3)]
+    assert [isinstance(call.error, NotFound) for call in calls] == [False, False, True]
+    for call in calls:
+        await ended(call)
+    call = server.ask()
+    assert call.error is None  # there is room again
+    await ended(call)
+
+
+async def test_one_that_is_being_loaded_is_waited_for_too(server_of: ServerOf) -> None:
+    server = server_of(lambda registry: None)
+    server.registry.put(entry(DeploymentState.LOADING))
+    call = server.ask()
+    await asyncio.sleep(0.1)
+    assert (call.answered, call.error) == (None, None)
+    server.registry.put(entry(DeploymentState.READY, Answering()))
+    assert (await ended(call)).answered is not None
+
+
 async def test_it_waits_while_the_version_is_being_loaded(server_of: ServerOf) -> None:
     server = server_of(lambda registry: registry.put(entry(DeploymentState.LOADING)))
     call = server.ask()
@@ -146,7 +168,7 @@ async def test_the_real_look_reads_what_another_server_wrote_and_has_it_loaded()
         there = here.restarted()
         there.deploy(1)
         told = asyncio.Event()
-        assert background.second_look.wait("flowers", "V001", told.set) is not None
+        assert background.second_look.wait("flowers", "V001", 0, told.set) is not None
         await asyncio.wait_for(told.wait(), 5)
         found, loaded = here.registry.find("flowers", "V001")
         assert loaded is not None

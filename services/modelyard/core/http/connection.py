@@ -189,7 +189,7 @@ class Http2Connection(Sending):
             raise ConnectionFault(frames.FLOW_CONTROL_ERROR, "more data than the connection's window allows")
         stream = self.streams.get(stream_id)
         if stream is None or stream.ended:
-            self._on_late_data(stream_id, size)
+            self._on_late_data(flags, stream_id, size)
             return
         stream.receive_window -= size
         if stream.receive_window < 0:
@@ -215,12 +215,15 @@ class Http2Connection(Sending):
             self.credit(None, size)
             raise StreamFault(frames.PROTOCOL_ERROR, "content-length is not the length of the body")
 
-    def _on_late_data(self, stream_id: int, size: int) -> None:
+    def _on_late_data(self, flags: int, stream_id: int, size: int) -> None:
         """Data for a stream that has ended: on its way when we ended it, or wrong."""
         if stream_id == 0 or stream_id > self._last_stream:
             raise ConnectionFault(frames.PROTOCOL_ERROR, "data for a stream that is not open")
         self.credit(None, size)
-        self._nuisance()
+        if stream_id not in self._unfinished:
+            self._nuisance()
+        elif flags & frames.END_STREAM:
+            self._unfinished.discard(stream_id)
         if stream_id not in self._ended_here:
             raise StreamFault(frames.STREAM_CLOSED, "data after the end")
 
@@ -276,6 +279,7 @@ class Http2Connection(Sending):
         stream = self.streams.get(stream_id)
         if stream is None or stream.ended:
             if stream is None and stream_id in self._ended_here:
+                self._unfinished.discard(stream_id)
                 return self._nuisance()
             if stream is None:
                 raise ConnectionFault(frames.STREAM_CLOSED, "a header block for a stream that has ended")
@@ -311,6 +315,7 @@ class Http2Connection(Sending):
         if stream_id == 0 or stream_id > self._last_stream:
             raise ConnectionFault(frames.PROTOCOL_ERROR, "a reset of a stream that is not open")
         self._nuisance()
+        self._unfinished.discard(stream_id)
         stream = self.streams.pop(stream_id, None)
         if stream is not None:
             self._gone(stream)

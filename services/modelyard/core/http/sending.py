@@ -14,6 +14,9 @@ from modelyard.core.http.stream import Stream
 
 log = structlog.get_logger()
 REMEMBERED = 256
+STOP_AFTER_S = 0.25
+"""How long after its answer a request that has not ended may go on before its stream is reset. A reset that comes with the answer
+makes a proxy forget it: HAProxy 2.6 tells its caller CANCELLED then instead of what was answered."""
 """Streams that ended here before their request did: what is still on its way to them is no fault."""
 JOINED = 8
 """Up to so many pieces are sent as one."""
@@ -65,6 +68,8 @@ class Sending(asyncio.Protocol):
         self._closed = False
         self._last_stream = 0
         self._ended_here: deque[int] = deque(maxlen=REMEMBERED)
+        self._unfinished: set[int] = set()
+        """Of these streams: answered, while the request has not ended and was not told to."""
         self._send_window = frames.DEFAULT_WINDOW
         self._receive_window = limits.connection_window
         self._owed = 0
@@ -268,8 +273,15 @@ class Sending(asyncio.Protocol):
         self._allowance.give()
         if not stream.ended:
             self._ended_here.append(stream.id)
-            self.write(frames.rst_stream(stream.id, frames.NO_ERROR))
+            self._unfinished.add(stream.id)
+            asyncio.get_running_loop().call_later(STOP_AFTER_S, self._stop_request, stream.id)
         self._close_when_drained()
+
+    def _stop_request(self, stream_id: int) -> None:
+        """The answer has long been sent: what is left of the request is not wanted."""
+        if stream_id in self._unfinished:
+            self._unfinished.discard(stream_id)
+            self.write(frames.rst_stream(stream_id, frames.NO_ERROR))
 
     def _reset(self, stream_id: int, code: int) -> None:
         self._ended_here.append(stream_id)

@@ -1,4 +1,4 @@
-"""Requests for what this server does not know: another server of the same database may have deployed it a moment ago.
+"""Requests for what this server does not know, or not yet: another server of the same database may have just deployed it.
 
 Several servers answer behind one address, and each follows the database once in a while. Who has just been told that a version
 is deployed asks for it at once, and may reach a server that has not looked yet: that one looks before it says that there is none.
@@ -15,10 +15,12 @@ from typing import Final
 from modelyard.serving.domain.endpoint import DeploymentState
 from modelyard.serving.handlers.registry import Registry
 
-MOST_S: Final = 1.0
-"""Longest wait of a request: for the look, and for the version to be loaded when there is one."""
+MOST_S: Final = 5.0
+"""Longest wait of a request: for the look, and for the version to be loaded. One that lives in pods is there in seconds."""
 MOST_WAITING: Final = 64
 """Requests that wait at once; others get their answer without a look, so that wrong names cannot fill the memory."""
+MOST_BYTES: Final = 64 << 20
+"""The same in bytes of all of them."""
 BETWEEN_S: Final = 0.1
 """Shortest time between two looks, however many ask."""
 POLL_S: Final = 0.02
@@ -33,17 +35,18 @@ class SecondLook:
         self._wanted = threading.Event()
         self._stopped = False
         self._begun = self._ended = 0
-        self._waiting = 0
+        self._waiting = self._bytes = 0
 
-    def wait(self, model: str, version: str, then: Callable[[], None]) -> Callable[[], None] | None:
+    def wait(self, model: str, version: str, size: int, then: Callable[[], None]) -> Callable[[], None] | None:
         """Calls `then` on this event loop when the registry says all that it can; gives what takes that back.
 
-        None, and no call, when too many wait already.
+        `size`: bytes of the request. None, and no call, when too many wait already.
         """
-        if self._waiting >= MOST_WAITING:
+        if self._waiting >= MOST_WAITING or self._bytes + size > MOST_BYTES:
             return None
         self._waiting += 1
-        request = _Waiting(self, model, version, then, self._begun + 1)
+        self._bytes += size
+        request = _Waiting(self, model, version, size, then, self._begun + 1)
         self._wanted.set()
         asyncio.get_running_loop().call_later(POLL_S, request.look_again)  # never at once: the caller has not got this answer yet
         return request.take_back
@@ -71,23 +74,24 @@ class SecondLook:
             return self._ended >= look
         return entry.health.state is not DeploymentState.LOADING
 
-    def left(self) -> None:
+    def left(self, size: int) -> None:
         """One waits no more."""
         self._waiting -= 1
+        self._bytes -= size
 
 
 class _Waiting:
     """One request."""
 
-    def __init__(self, all_: SecondLook, model: str, version: str, then: Callable[[], None], look: int) -> None:
-        self._all, self._model, self._version, self._then, self._wanted_look = all_, model, version, then, look
+    def __init__(self, all_: SecondLook, model: str, version: str, size: int, then: Callable[[], None], look: int) -> None:
+        self._all, self._model, self._version, self._size, self._then, self._look = all_, model, version, size, then, look
         self._ends = time.monotonic() + MOST_S
         self._going = True
 
     def look_again(self) -> None:
         if not self._going:
             return
-        if time.monotonic() < self._ends and not self._all.settled(self._model, self._version, self._wanted_look):
+        if time.monotonic() < self._ends and not self._all.settled(self._model, self._version, self._look):
             asyncio.get_running_loop().call_later(POLL_S, self.look_again)
             return
         self.take_back()
@@ -96,4 +100,4 @@ class _Waiting:
     def take_back(self) -> None:
         if self._going:
             self._going = False
-            self._all.left()
+            self._all.left(self._size)

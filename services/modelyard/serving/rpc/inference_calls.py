@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from inference import grpc_service_pb2 as oip
-from modelyard.core.errors import InvalidArgument, ModelyardError, NotFound
+from modelyard.core.errors import InvalidArgument, ModelyardError, NotFound, Unavailable
 from modelyard.core.http.calls import UnaryCall
 from modelyard.serving.handlers.predict import Predictions, count_refusal
 from modelyard.serving.handlers.registry import Registry
@@ -21,6 +21,8 @@ from modelyard.serving.rpc.signature import Signature, Signatures
 
 TIMEOUT: Final = "timeout"
 """Parameter of a request: microseconds in which it must be answered."""
+NOT_YET: Final = frozenset(("MODEL_NOT_FOUND", "VERSION_NOT_FOUND", "MODEL_LOADING"))
+"""Why there may be an answer in a moment, where another server deploys."""
 LONGEST_ID: Final = 1024
 """Characters of a request's id."""
 
@@ -62,8 +64,8 @@ class InferenceCalls:
         """Asks for an answer. Gives what takes the request back. When it raises, the caller was told nothing."""
         try:
             chosen = self.chosen(request.model_name, request.model_version, request.id, caller.metadata)
-        except NotFound:
-            later = self._after_a_look(request, caller, begun_ns)
+        except (NotFound, Unavailable) as error:
+            later = self._after_a_look(request, caller, begun_ns) if error.reason in NOT_YET else None
             if later is None:
                 raise
             return later
@@ -82,7 +84,7 @@ class InferenceCalls:
             except Exception as error:
                 caller.fail(error)
 
-        taken_back = self.second_look.wait(model, version, again)
+        taken_back = self.second_look.wait(model, version, request.ByteSize(), again)
         if taken_back is None:
             return None
         undo.append(taken_back)

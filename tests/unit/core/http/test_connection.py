@@ -396,3 +396,24 @@ async def test_what_is_no_http2_is_refused() -> None:
     made = session()
     assert goaway(made.feed(b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n")) == frames.PROTOCOL_ERROR
     assert made.wire.closed
+
+
+async def test_a_request_that_goes_on_after_its_answer_is_stopped_a_little_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reset that comes together with the answer makes HAProxy forget the answer."""
+    monkeypatch.setattr("modelyard.core.http.sending.STOP_AFTER_S", 0.05)
+    made = session()
+    nowhere = made.caller.fields("/no.Service/Nowhere")
+    sent = made.feed(OPENING, made.caller.headers(1, nowhere), made.caller.headers(3, nowhere), made.caller.headers(5, nowhere))
+    assert {stream: fields["grpc-status"] for stream, (_, fields) in made.answers(sent).items()} == {1: "12", 3: "12", 5: "12"}
+    assert resets(sent) == {}
+    made.feed(data(1, b"abc", end=False), data(3, b"abc"), frames.rst_stream(5, frames.CANCEL))
+    await asyncio.sleep(0.2)
+    assert resets(made.wire.frames()) == {1: frames.NO_ERROR}  # of 3 all has come, 5 was given up
+
+
+async def test_what_comes_between_an_answer_and_its_reset_is_no_nuisance() -> None:
+    made = session(nuisances=20, nuisances_per_s=0)
+    made.feed(OPENING, made.caller.headers(1, made.caller.fields("/no.Service/Nowhere")))
+    sent = made.feed(*(data(1, b"x", end=False) for _ in range(200)))
+    assert goaway(sent) is None
+    assert not made.wire.closed
