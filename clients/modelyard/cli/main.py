@@ -18,6 +18,7 @@ from modelyard.cli.exits import report
 COMMANDS: Final = {
     "auto": "From data to a served endpoint in one command.",
     "up": "Keep a server running, for every command and client.",
+    "console": "Open the console in a browser, of your own server or of another.",
     "dataset": "Import, check, publish, list, show, examples.",
     "train": "Train a model on a dataset version.",
     "export": "Turn a model version into a bundle for its hardware, and judge it.",

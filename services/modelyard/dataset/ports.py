@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from modelyard.core import ports
 from modelyard.core.artifacts import Blob
 from modelyard.core.jobs.job import Document, Job, JobState
+from modelyard.formats.annotations import Annotation
 from modelyard.formats.dataset import DatasetDescriptor
 
 if TYPE_CHECKING:  # the database behind it is not needed in workers, which read documents only
@@ -51,6 +52,54 @@ class ExampleRow:
 
 
 @dataclass(frozen=True)
+class Selection:
+    """Which examples of a content are meant: of a usage, of a class (or with an object of it), or those with these ids. What is
+    empty does not choose."""
+
+    usage: str = ""
+    label: str = ""
+    example_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One channel of a sound or a series: smallest and largest value of each of a few stretches of equal length."""
+
+    name: str
+    low: Sequence[float]
+    high: Sequence[float]
+
+
+NOTHING_SAID: Final = Annotation()
+
+
+@dataclass(frozen=True)
+class ExampleLook:
+    """An example as people look at it. `cells`: column and value (None: missing) of a row. `mask`: PNG in colours of classes."""
+
+    row: ExampleRow
+    annotation: Annotation = NOTHING_SAID
+    media_type: str = ""
+    content: bytes = b""
+    width: int = 0
+    height: int = 0
+    mask: bytes = b""
+    cells: Sequence[tuple[str, str | None]] = ()
+    traces: Sequence[Trace] = ()
+    steps: int = 0
+    rate: float = 0.0
+
+
+@dataclass(frozen=True)
+class Look:
+    """How much of examples is wanted: `content` is "", "preview" or "original", sizes are pixels, `points` those of a trace."""
+
+    content: str = ""
+    size: int = 256
+    points: int = 300
+
+
+@dataclass(frozen=True)
 class ExampleChange:
     """An example that two versions do not have alike: `before` is None for one that was added, `after` for one that was removed.
 
@@ -75,8 +124,11 @@ class ChangeCounts:
 class Examples(Protocol):
     """Reads the examples of published versions."""
 
-    def rows(self, descriptor: DatasetDescriptor, usage: str, start: int, count: int) -> tuple[Sequence[ExampleRow], bool]:
-        """Examples of a usage ("": all) in the order of their ids, and whether more follow."""
+    def rows(self, descriptor: DatasetDescriptor, chosen: Selection, start: int, count: int) -> tuple[Sequence[ExampleRow], int]:
+        """Chosen examples in the order of their ids from `start` on, and how many are chosen in all."""
+
+    def looks(self, descriptor: DatasetDescriptor, example_ids: Sequence[str], look: Look) -> Sequence[ExampleLook]:
+        """Examples to look at, in this order; those that are not there are left out."""
 
     def change_counts(self, before: DatasetDescriptor, after: DatasetDescriptor) -> ChangeCounts:
         """How many examples changed from one version to another."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 from modelyard.core import ports
 from modelyard.core.artifacts import Blob
@@ -10,7 +12,12 @@ from modelyard.core.jobs.job import Document
 from modelyard.evaluator.domain.evaluation import DatasetVersionRef, ExportRef
 from modelyard.evaluator.domain.experiment import Experiment
 from modelyard.evaluator.domain.pairing import Answers
+from modelyard.evaluator.domain.scores import ExampleScore
 from modelyard.formats.bundle import BundleCard
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class Exports(Protocol):
@@ -31,11 +38,28 @@ Jobs = ports.WatchedJobs
 Resources = ports.Resources
 
 
+@dataclass(frozen=True)
+class Chances:
+    """Labels (text [N]) and the probability of each class, float32 [N, K], in the order of `classes`."""
+
+    labels: NDArray[np.object_]
+    chances: NDArray[np.float32]
+    classes: tuple[str, ...]
+
+
 class Predictions(Protocol):
     """What evaluations keep of single examples."""
 
     def test_answers(self, evaluation: str, predictions: Blob) -> Answers:
         """The answers on the test usage. Raises NotFound, DataLoss, FailedPrecondition NO_PREDICTIONS."""
+
+    def page(
+        self, evaluation: str, predictions: Blob, chosen: tuple[str, str, str], start: int, count: int
+    ) -> tuple[Sequence[ExampleScore], int]:
+        """Examples of a usage, label and prediction ("": any), those the model is surest of first, and how many there are."""
+
+    def chances(self, evaluation: str, predictions: Blob, usage: str) -> Chances | None:
+        """The probabilities on a usage; None where the task has none."""
 
 
 class Bundles(Protocol):

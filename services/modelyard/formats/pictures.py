@@ -91,6 +91,18 @@ def probe_with_thumbnail(data: Bytes | BinaryIO, *, size: int, name: str = "pict
     return info, _finish(upright, "L", size, size)
 
 
+def open_upright(data: Bytes, size: int = 0) -> tuple[Image.Image, str]:
+    """The picture as it is shown (EXIF orientation applied), in a mode that PNG has, and Pillow's name of the file's format;
+    raises as `decode` does. size: pixels of the preview that is made of it: a JPEG need not be decoded in full; 0: all.
+    """
+    image = _open(_read(data), "picture")
+    format_ = image.format or ""
+    if size:
+        image.draft(None, (2 * size, 2 * size))
+    upright = _load(image, "picture")
+    return upright if upright.mode in ("L", "RGB", "RGBA") else upright.convert("RGB"), format_
+
+
 def encode_png(pixels: npt.NDArray[np.uint8]) -> bytes:
     """A PNG file of uint8 [H, W], [H, W, 1] or [H, W, 3]: no row filters, fastest compression.
 

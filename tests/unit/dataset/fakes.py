@@ -11,7 +11,7 @@ from modelyard.core.artifacts import Blob
 from modelyard.core.errors import Aborted, AlreadyExists, FailedPrecondition, NotFound
 from modelyard.core.jobs.job import Document, Instruction, Job, JobChange, JobPage, JobState
 from modelyard.core.resources import Page, Resource
-from modelyard.dataset.ports import ExampleRow
+from modelyard.dataset.ports import ExampleLook, ExampleRow, Look, Selection
 from modelyard.formats.dataset import DatasetDescriptor
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -118,9 +118,12 @@ class FakeSources:
 class FakeExamples:
     """Ten examples, all of train."""
 
-    def rows(self, descriptor: DatasetDescriptor, usage: str, start: int, count: int) -> tuple[Sequence[ExampleRow], bool]:
+    def rows(self, descriptor: DatasetDescriptor, chosen: Selection, start: int, count: int) -> tuple[Sequence[ExampleRow], int]:
         rows = [ExampleRow(f"{i:020x}", "train", "a", f"a/{i}.png", "0" * 64) for i in range(10)]
-        return rows[start : start + count], start + count < len(rows)
+        return rows[start : start + count], len(rows)
+
+    def looks(self, descriptor: DatasetDescriptor, example_ids: Sequence[str], look: Look) -> Sequence[ExampleLook]:
+        return [ExampleLook(row) for row in self.rows(descriptor, Selection(), 0, 10)[0] if row.example_id in example_ids]
 
 
 def _job(name: str, kind: str, parent: str, spec: Document, labels: Mapping[str, str], time: datetime) -> Job:

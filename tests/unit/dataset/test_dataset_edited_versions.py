@@ -11,6 +11,7 @@ from modelyard.core.errors import FailedPrecondition, InvalidArgument
 from modelyard.dataset.adapters.examples_parquet import ParquetExamples
 from modelyard.dataset.domain.edits import DROP, MOVE, RELABEL
 from modelyard.dataset.domain.records import Edit, ImportResult, SplitPolicy, VersionResult
+from modelyard.dataset.ports import Selection
 from modelyard.formats import dataset as files
 from tests.unit.dataset.test_dataset_report_publish import Bench, digits
 
@@ -21,7 +22,7 @@ def bench(tmp_path: Path) -> Bench:
 
 
 def rows(bench: Bench, version: VersionResult) -> dict[str, tuple[str, str]]:
-    found, _ = ParquetExamples(bench.store).rows(version.descriptor, "", 0, 1000)
+    found, _ = ParquetExamples(bench.store).rows(version.descriptor, Selection(), 0, 1000)
     return {row.example_id: (row.label, row.usage) for row in found}
 
 
@@ -165,7 +166,7 @@ def test_pictures_are_split_by_a_part_of_their_name(bench: Bench) -> None:
     pictures = {f"{name.split('/')[0]}/cam{i % 5}_{i}.png": data for i, (name, data) in enumerate(digits(100).items())}
     imported = bench.imported(pictures, "d.zip")
     version = bench.publish(imported, SplitPolicy("0.6", group_by="{group}_{number}"))
-    found, _ = ParquetExamples(bench.store).rows(version.descriptor, "", 0, 1000)
+    found, _ = ParquetExamples(bench.store).rows(version.descriptor, Selection(), 0, 1000)
     sides: dict[str, set[str]] = {}
     for row in found:
         sides.setdefault(row.path.split("/")[1].split("_")[0], set()).add(row.usage)

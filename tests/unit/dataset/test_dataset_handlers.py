@@ -22,9 +22,10 @@ from modelyard.dataset.domain.records import (
     VersionResult,
     VersionSpec,
 )
-from modelyard.dataset.handlers import datasets, exports, imports, quality_reports, versions
+from modelyard.dataset.handlers import datasets, examples, exports, imports, quality_reports, versions
 from modelyard.dataset.handlers.documents import export_result, read_dataset
 from modelyard.dataset.handlers.versions import NewVersion
+from modelyard.dataset.ports import Selection
 from modelyard.formats import dataset as files
 from tests.unit.dataset.fakes import FakeExamples, FakeJobs, FakeResources, FakeSources
 
@@ -272,7 +273,8 @@ def test_examples_come_in_pages(world: World) -> None:
     name = world.publish().name
     seen, token = [], ""
     for _ in range(4):
-        rows, token = versions.list_examples(world.jobs, world.resources, FakeExamples(), name, "", 3, token)
+        rows, token, total = examples.list_examples(world.jobs, world.resources, FakeExamples(), name, Selection(), 3, token)
+        assert total == 10
         seen += [row.example_id for row in rows]
     assert len(set(seen)) == 10
     assert token == ""
@@ -281,17 +283,17 @@ def test_examples_come_in_pages(world: World) -> None:
 def test_page_tokens_of_another_list_are_refused(world: World) -> None:
     world.fill()
     name = world.publish().name
-    _, token = versions.list_examples(world.jobs, world.resources, FakeExamples(), name, "", 3, "")
+    _, token, _ = examples.list_examples(world.jobs, world.resources, FakeExamples(), name, Selection(), 3, "")
     for usage, wrong in (("train", token), ("", "garbage"), ("", "WzFd")):
         with pytest.raises(InvalidArgument) as caught:
-            versions.list_examples(world.jobs, world.resources, FakeExamples(), name, usage, 3, wrong)
+            examples.list_examples(world.jobs, world.resources, FakeExamples(), name, Selection(usage), 3, wrong)
         assert caught.value.reason == "BAD_PAGE_TOKEN"
 
 
 def test_examples_of_a_version_that_is_not_ready(world: World) -> None:
     world.fill()
     with pytest.raises(FailedPrecondition) as caught:
-        versions.list_examples(world.jobs, world.resources, FakeExamples(), world.start_version().name, "", 3, "")
+        examples.list_examples(world.jobs, world.resources, FakeExamples(), world.start_version().name, Selection(), 3, "")
     assert caught.value.reason == "DATASET_VERSION_NOT_READY"
 
 

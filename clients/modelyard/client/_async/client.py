@@ -10,6 +10,7 @@ from modelyard.client._async.datasets import AsyncDatasets
 from modelyard.client._async.devices import AsyncDevices
 from modelyard.client._async.endpoints import AsyncEndpoints
 from modelyard.client._async.evaluations import AsyncEvaluations, AsyncGate
+from modelyard.client._async.examples import AsyncExamples
 from modelyard.client._async.exports import AsyncExports, AsyncProfiles, AsyncTargets
 from modelyard.client._async.jobs import AsyncJobs
 from modelyard.client._async.pipelines import AsyncPipelines
@@ -52,6 +53,7 @@ class AsyncClient:
             addresses, CallSettings(timeout_s, patience_s, watch_patience_s), access or access_from_environment()
         )
         self.datasets = AsyncDatasets(transport, self.names)
+        self.examples = AsyncExamples(transport, self.names)
         self.training = AsyncTraining(transport, self.names)
         self.models = AsyncModels(transport, self.names)
         self.evaluations = AsyncEvaluations(transport, self.names)

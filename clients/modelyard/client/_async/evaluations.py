@@ -52,6 +52,39 @@ class AsyncEvaluations(AsyncResource):
         request = evaluator_service_pb2.ListEvaluationsRequest(parent=self.names.parent, page_size=page_size)
         return self._items("ListEvaluations", request, evaluator_service_pb2.ListEvaluationsResponse, "evaluations")
 
+    async def list_predictions(
+        self,
+        evaluation: str,
+        *,
+        usage: learning_pb2.Usage.ValueType | str = "test",
+        label: str = "",
+        prediction: str = "",
+        page_size: int = 50,
+        page_token: str = "",
+    ) -> evaluator_service_pb2.ListPredictionsResponse:
+        """A page of what the model says of single examples, the surest first; `total_size` counts all that are chosen.
+
+        label, prediction: only those with this label, of which the model says this.
+        """
+        request = evaluator_service_pb2.ListPredictionsRequest(
+            parent=self.names.evaluation(evaluation),
+            usage=enum_number(learning_pb2.Usage, usage, "usage"),
+            label=label,
+            prediction=prediction,
+            page_size=page_size,
+            page_token=page_token,
+        )
+        return await self._call("ListPredictions", request, evaluator_service_pb2.ListPredictionsResponse)
+
+    async def get_curves(
+        self, evaluation: str, *, usage: learning_pb2.Usage.ValueType | str = "test"
+    ) -> evaluator_service_pb2.EvaluationCurves:
+        """Precision over recall of each class, and calibration; empty for tasks without probabilities."""
+        request = evaluator_service_pb2.GetEvaluationCurvesRequest(
+            name=self.names.evaluation(evaluation), usage=enum_number(learning_pb2.Usage, usage, "usage")
+        )
+        return await self._call("GetEvaluationCurves", request, evaluator_service_pb2.EvaluationCurves)
+
     def watch_evaluation(
         self, evaluation: str, *, after_sequence: int = 0
     ) -> AsyncIterator[evaluator_service_pb2.WatchEvaluationResponse]:

@@ -11,6 +11,7 @@ from modelyard.client._sync.datasets import Datasets
 from modelyard.client._sync.devices import Devices
 from modelyard.client._sync.endpoints import Endpoints
 from modelyard.client._sync.evaluations import Evaluations, Gate
+from modelyard.client._sync.examples import Examples
 from modelyard.client._sync.exports import Exports, Profiles, Targets
 from modelyard.client._sync.jobs import Jobs
 from modelyard.client._sync.pipelines import Pipelines
@@ -53,6 +54,7 @@ class Client:
             addresses, CallSettings(timeout_s, patience_s, watch_patience_s), access or access_from_environment()
         )
         self.datasets = Datasets(transport, self.names)
+        self.examples = Examples(transport, self.names)
         self.training = Training(transport, self.names)
         self.models = Models(transport, self.names)
         self.evaluations = Evaluations(transport, self.names)

@@ -103,6 +103,7 @@ _SERVICES: Final[Mapping[str, Mapping[str, Rule]]] = {
         **_job("DatasetVersion", "DatasetVersions", EDIT),
         "DeleteDatasetVersion": _change(EDIT),
         "ListExamples": _list,
+        "ViewExamples": _list,
         "DiffDatasetVersions": _read,
         "ListExampleChanges": _list,
         **_job("DatasetExport", "DatasetExports", EDIT),
@@ -133,6 +134,8 @@ _SERVICES: Final[Mapping[str, Mapping[str, Rule]]] = {
     },
     "modelyard.evaluator.v1.EvaluatorService": {
         **_job("Evaluation", "Evaluations", EDIT),
+        "ListPredictions": _list,
+        "GetEvaluationCurves": _read,
         "CreateGateDecision": _create(EDIT),
         "GetGateDecision": _read,
         "ListGateDecisions": _list,

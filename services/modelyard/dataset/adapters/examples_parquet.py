@@ -7,7 +7,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from modelyard.core.artifacts import ArtifactStore, Blob
-from modelyard.dataset.ports import ChangeCounts, ExampleChange, ExampleRow
+from modelyard.dataset.adapters.example_looks import Looks
+from modelyard.dataset.ports import ChangeCounts, ExampleChange, ExampleLook, ExampleRow, Look, Selection
 from modelyard.formats.dataset import DatasetDescriptor, read_parquet
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 _KEPT = 4
 _COLUMNS = ("example_id", "usage", "label", "path", "sha256")
+_OF_CLASSES = ("labels", "marks")
 _SAID = "said"
 """What is compared to tell whether an example was relabelled: its label, and the hash of what is marked on it."""
 
@@ -26,13 +28,25 @@ class ParquetExamples:
         self._store = store
         self._sorted = lru_cache(maxsize=_KEPT)(self._read)
         self._joined = lru_cache(maxsize=_KEPT)(self._join)
+        self._looks = Looks(store)
 
-    def rows(self, descriptor: DatasetDescriptor, usage: str, start: int, count: int) -> tuple[Sequence[ExampleRow], bool]:
-        """Examples of a usage ("": all) in the order of their ids, and whether more follow."""
-        table = self._sorted(*_place(descriptor), usage)
+    def rows(self, descriptor: DatasetDescriptor, chosen: Selection, start: int, count: int) -> tuple[Sequence[ExampleRow], int]:
+        """Chosen examples in the order of their ids from `start` on, and how many are chosen in all."""
+        table = self._sorted(*_place(descriptor), chosen.usage)
+        if chosen.example_ids:
+            import pyarrow as pa
+            import pyarrow.compute as pc
+
+            table = table.filter(pc.is_in(table["example_id"], value_set=pa.array(chosen.example_ids, pa.string())))
+        if chosen.label:
+            table = table.filter(_of_class(table, descriptor, chosen.label))
         page = table.slice(start, count)
         values = zip(*(page[name].to_pylist() for name in _COLUMNS), strict=True)
-        return [_row(*value) for value in values], start + count < table.num_rows
+        return [_row(*value) for value in values], int(table.num_rows)
+
+    def looks(self, descriptor: DatasetDescriptor, example_ids: Sequence[str], look: Look) -> Sequence[ExampleLook]:
+        """Examples to look at, in this order; those that are not there are left out."""
+        return self._looks.of(descriptor, example_ids, look)
 
     def change_counts(self, before: DatasetDescriptor, after: DatasetDescriptor) -> ChangeCounts:
         """How many examples changed from one version to another."""
@@ -61,13 +75,14 @@ class ParquetExamples:
             table = table.filter(pc.equal(table["usage"], usage))
         marked = table["annotation"] if "annotation" in table.column_names else table["label"]
         said = pc.binary_join_element_wise(pc.fill_null(table["label"], ""), pc.fill_null(marked, ""), " ")
-        return table.select(list(_COLUMNS)).append_column(_SAID, said).sort_by("example_id")
+        classes = [name for name in _OF_CLASSES if name in table.column_names]
+        return table.select([*_COLUMNS, *classes]).append_column(_SAID, said).sort_by("example_id")
 
     def _join(self, before: tuple[Any, ...], after: tuple[Any, ...]) -> tuple[pa.Table, int]:
         """Changed examples of either version, sorted by id, and how many are alike."""
         import pyarrow.compute as pc
 
-        old, new = self._sorted(*before, ""), self._sorted(*after, "")
+        old, new = (self._sorted(*place, "").select([*_COLUMNS, _SAID]) for place in (before, after))
         both = new.join(old, "example_id", join_type="full outer", right_suffix="_before")
         relabelled = pc.fill_null(pc.not_equal(both[_SAID], both[f"{_SAID}_before"]), False)
         moved = pc.fill_null(pc.not_equal(both["usage"], both["usage_before"]), False)
@@ -82,8 +97,27 @@ def _place(descriptor: DatasetDescriptor) -> tuple[Blob, Blob | None, str]:
     return descriptor.manifest, descriptor.table if not descriptor.classes else None, descriptor.target
 
 
-def _row(example_id: str, usage: str, label: str | None, path: str, sha256: str) -> ExampleRow:
-    return ExampleRow(example_id, usage, label or "", path, sha256)
+def _of_class(table: pa.Table, descriptor: DatasetDescriptor, label: str) -> Any:
+    """Which rows are of a class: by their label, their labels, or the objects marked in them; bool [N]."""
+    import numpy as np
+    import pyarrow.compute as pc
+
+    found = pc.fill_null(pc.equal(table["label"], label), False).to_numpy(zero_copy_only=False)
+    index = descriptor.classes.index(label) if label in descriptor.classes else -1
+    for name in (name for name in _OF_CLASSES if name in table.column_names):
+        lists = table[name].combine_chunks()
+        flat = lists.flatten()
+        numbers = flat.field("label") if name == "marks" else flat
+        hit = lists.value_parent_indices().to_numpy()[np.asarray(numbers) == index] if len(flat) else []
+        found = found.copy()
+        found[hit] = True
+    import pyarrow as pa
+
+    return pa.array(found)
+
+
+def _row(example_id: str, usage: str | None, label: str | None, path: str, sha256: str) -> ExampleRow:
+    return ExampleRow(example_id, usage or "", label or "", path, sha256)
 
 
 def _side(row: dict[str, Any], suffix: str) -> ExampleRow | None:

@@ -1,4 +1,4 @@
-"""Dataset versions: publish, read, list, cancel, delete, list their examples."""
+"""Dataset versions: publish, read, list, cancel, delete."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from modelyard.core.errors import AlreadyExists, FailedPrecondition, InvalidArgu
 from modelyard.core.jobs.job import Job, JobPage, JobState
 from modelyard.core.names import DATASET, DATASET_VERSION, LATEST, choose_version, id_of, parent_of
 from modelyard.core.requests import Request
-from modelyard.core.resources import check_page_size
 from modelyard.dataset.domain.dataset import Dataset
 from modelyard.dataset.domain.edits import check_edits
 from modelyard.dataset.domain.records import Edit, ImportResult, SplitPolicy, VersionResult, VersionSpec
@@ -25,7 +24,7 @@ from modelyard.dataset.handlers import kinds
 from modelyard.dataset.handlers.documents import read_dataset, read_job, version_result
 from modelyard.dataset.handlers.imports import earlier_name
 from modelyard.dataset.handlers.quality_reports import present_content
-from modelyard.dataset.ports import ExampleRow, Examples, Jobs, Resources
+from modelyard.dataset.ports import Jobs, Resources
 from modelyard.formats.dataset import Column
 
 LARGEST_SEED = 2**53
@@ -120,21 +119,6 @@ def exact_name(resources: Resources, name: str, path: str) -> str:
         message = f"{parent_of(name)} has no version yet"
         raise NotFound("NO_DATASET_VERSION", message, field=path, name=parent_of(name))
     return latest
-
-
-def list_examples(
-    jobs: Jobs, resources: Resources, examples: Examples, parent: str, usage: str, page_size: int, page_token: str
-) -> tuple[Sequence[ExampleRow], str]:
-    """A page of the examples of a version, in the order of their ids, and the next page's token.
-
-    Raises NotFound, FailedPrecondition DATASET_VERSION_NOT_READY, InvalidArgument BAD_PAGE_SIZE, BAD_PAGE_TOKEN.
-    """
-    size = check_page_size(page_size)
-    job, result = ready_version(jobs, resources, parent, "parent")
-    query = f"{job.name} {usage}"
-    start = start_of(page_token, query)
-    rows, more = examples.rows(result.descriptor, usage, start, size)
-    return rows, token_after(query, start + len(rows)) if more else ""
 
 
 def _spec(jobs: Jobs, resources: Resources, new: NewVersion) -> VersionSpec:

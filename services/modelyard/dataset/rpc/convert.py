@@ -310,7 +310,8 @@ def export_message(job: Job) -> pb.DatasetExport:
 
 def example_message(row: ExampleRow) -> pb.Example:
     """An example."""
-    return pb.Example(example_id=row.example_id, usage=_USAGES[row.usage], label=row.label, path=row.path, sha256=row.sha256)
+    usage = _USAGES[row.usage] if row.usage else learning_pb2.USAGE_UNSPECIFIED  # imported, and not split yet
+    return pb.Example(example_id=row.example_id, usage=usage, label=row.label, path=row.path, sha256=row.sha256)
 
 
 def _summary(summary: records.ImportSummary) -> pb.ImportSummary:

@@ -11,9 +11,10 @@ from google.protobuf import empty_pb2
 from modelyard.core.requests import Request
 from modelyard.core.rpc.requests import fingerprint, mask_paths
 from modelyard.dataset.domain.dataset import Dataset
-from modelyard.dataset.handlers import datasets, diffs, exports, imports, quality_reports, versions
-from modelyard.dataset.ports import Examples, Jobs, Resources, Sources
+from modelyard.dataset.handlers import datasets, diffs, examples, exports, imports, quality_reports, versions
+from modelyard.dataset.ports import Examples, Jobs, Resources, Selection, Sources
 from modelyard.dataset.rpc import convert
+from modelyard.dataset.rpc.convert_views import look_of, view_message
 from modelyard.dataset.v1 import dataset_pb2 as pb
 from modelyard.dataset.v1 import dataset_service_pb2 as messages
 from modelyard.dataset.v1 import dataset_service_pb2_grpc as rpc
@@ -24,11 +25,11 @@ _FIELDS = {"display_name", "description"}
 class DatasetServicer(rpc.DatasetServiceServicer):
     """The servicer over its handlers."""
 
-    def __init__(self, jobs: Jobs, resources: Resources, sources: Sources, examples: Examples) -> None:
+    def __init__(self, jobs: Jobs, resources: Resources, sources: Sources, kept: Examples) -> None:
         self._jobs = jobs
         self._resources = resources
         self._sources = sources
-        self._examples = examples
+        self._examples = kept
 
     def CreateDataset(self, request: messages.CreateDatasetRequest, context: Any) -> pb.Dataset:
         wanted = Dataset(display_name=request.dataset.display_name, description=request.dataset.description)
@@ -144,11 +145,18 @@ class DatasetServicer(rpc.DatasetServiceServicer):
         return empty_pb2.Empty()
 
     def ListExamples(self, request: messages.ListExamplesRequest, context: Any) -> messages.ListExamplesResponse:
-        usage = convert.usage_name(request.usage)
-        rows, token = versions.list_examples(
-            self._jobs, self._resources, self._examples, request.parent, usage, request.page_size, request.page_token
+        chosen = Selection(convert.usage_name(request.usage), request.label, tuple(request.example_ids))
+        place = (request.parent, chosen, request.page_size, request.page_token, request.skip)
+        rows, token, total = examples.list_examples(self._jobs, self._resources, self._examples, *place)
+        found = [convert.example_message(row) for row in rows]
+        return messages.ListExamplesResponse(examples=found, next_page_token=token, total_size=total)
+
+    def ViewExamples(self, request: messages.ViewExamplesRequest, context: Any) -> messages.ViewExamplesResponse:
+        look = look_of(request)
+        looks, descriptor = examples.view_examples(
+            self._jobs, self._resources, self._examples, request.parent, request.example_ids, look
         )
-        return messages.ListExamplesResponse(examples=[convert.example_message(row) for row in rows], next_page_token=token)
+        return view_message(looks, descriptor)
 
     def DiffDatasetVersions(self, request: messages.DiffDatasetVersionsRequest, context: Any) -> pb.DatasetVersionDiff:
         diff = diffs.diff_versions(self._jobs, self._resources, self._examples, request.name, request.base_version)

@@ -8,7 +8,9 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from modelyard.dataset.v1 import dataset_pb2 as _dataset_pb2
+from modelyard.dataset.v1 import example_view_pb2 as _example_view_pb2
 from modelyard.type.v1 import learning_pb2 as _learning_pb2
 import builtins as _builtins
 import sys
@@ -793,14 +795,27 @@ class ListExamplesRequest(_message.Message):
     USAGE_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    LABEL_FIELD_NUMBER: _builtins.int
+    EXAMPLE_IDS_FIELD_NUMBER: _builtins.int
+    SKIP_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
-    """projects/{project}/datasets/{dataset}/versions/{version}"""
+    """projects/{project}/datasets/{dataset}/versions/{version}; or projects/{project}/datasets/{dataset}/imports/{import} for what an
+    import that succeeded brought, which nobody has split yet.
+    """
     usage: _learning_pb2.Usage.ValueType
     """Only this usage; unset: all."""
     page_size: _builtins.int
     """Most items in one answer: 0 means 50, more than 1000 means 1000, negative is refused."""
     page_token: _builtins.str
     """`next_page_token` of the answer before."""
+    label: _builtins.str
+    """Only examples of this class, or with an object of it; empty: all."""
+    skip: _builtins.int
+    """Examples to leave out before the page (without a page_token) begins; 0 or more."""
+    @_builtins.property
+    def example_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only those of these examples that there are; at most 1000. Empty: all."""
+
     def __init__(
         self,
         *,
@@ -808,10 +823,13 @@ class ListExamplesRequest(_message.Message):
         usage: _learning_pb2.Usage.ValueType = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        label: _builtins.str = ...,
+        example_ids: _abc.Iterable[_builtins.str] | None = ...,
+        skip: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "parent", b"parent", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["example_ids", b"example_ids", "label", b"label", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent", "skip", b"skip", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -825,8 +843,11 @@ class ListExamplesResponse(_message.Message):
 
     EXAMPLES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    TOTAL_SIZE_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Token of the next page; empty at the end."""
+    total_size: _builtins.int
+    """Examples on all pages together."""
     @_builtins.property
     def examples(self) -> _containers.RepeatedCompositeFieldContainer[_dataset_pb2.Example]:
         """The examples."""
@@ -836,14 +857,118 @@ class ListExamplesResponse(_message.Message):
         *,
         examples: _abc.Iterable[_dataset_pb2.Example] | None = ...,
         next_page_token: _builtins.str = ...,
+        total_size: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["examples", b"examples", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["examples", b"examples", "next_page_token", b"next_page_token", "total_size", b"total_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListExamplesResponse: _TypeAlias = ListExamplesResponse  # noqa: Y015
+
+@_typing.final
+class ViewExamplesRequest(_message.Message):
+    """Asks for examples to look at."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Content:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _ContentEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[ViewExamplesRequest._Content.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        CONTENT_UNSPECIFIED: ViewExamplesRequest._Content.ValueType  # 0
+        """NONE."""
+        CONTENT_NONE: ViewExamplesRequest._Content.ValueType  # 1
+        """Nothing."""
+        CONTENT_PREVIEW: ViewExamplesRequest._Content.ValueType  # 2
+        """Pictures at most `max_size` pixels wide and high; nothing of others."""
+        CONTENT_ORIGINAL: ViewExamplesRequest._Content.ValueType  # 3
+        """The file as it came, where browsers read it, else the same as PNG. Of one example only."""
+
+    class Content(_Content, metaclass=_ContentEnumTypeWrapper):
+        """What is sent beside what is known of the examples."""
+
+    CONTENT_UNSPECIFIED: ViewExamplesRequest.Content.ValueType  # 0
+    """NONE."""
+    CONTENT_NONE: ViewExamplesRequest.Content.ValueType  # 1
+    """Nothing."""
+    CONTENT_PREVIEW: ViewExamplesRequest.Content.ValueType  # 2
+    """Pictures at most `max_size` pixels wide and high; nothing of others."""
+    CONTENT_ORIGINAL: ViewExamplesRequest.Content.ValueType  # 3
+    """The file as it came, where browsers read it, else the same as PNG. Of one example only."""
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    EXAMPLE_IDS_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    MAX_SIZE_FIELD_NUMBER: _builtins.int
+    MAX_POINTS_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """projects/{project}/datasets/{dataset}/versions/{version}, or .../imports/{import}"""
+    content: Global___ViewExamplesRequest.Content.ValueType
+    """What is sent beside."""
+    max_size: _builtins.int
+    """Largest width and height of previews and masks, in pixels, 16 to 2048; 0 means 256."""
+    max_points: _builtins.int
+    """Most points of a trace, 2 to 4000; 0 means 300."""
+    @_builtins.property
+    def example_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The examples, 1 to 200, by their ids. Those that are not there are left out of the answer."""
+
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        example_ids: _abc.Iterable[_builtins.str] | None = ...,
+        content: Global___ViewExamplesRequest.Content.ValueType = ...,
+        max_size: _builtins.int = ...,
+        max_points: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "example_ids", b"example_ids", "max_points", b"max_points", "max_size", b"max_size", "parent", b"parent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ViewExamplesRequest: _TypeAlias = ViewExamplesRequest  # noqa: Y015
+
+@_typing.final
+class ViewExamplesResponse(_message.Message):
+    """Examples to look at."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXAMPLES_FIELD_NUMBER: _builtins.int
+    CLASS_COLOURS_FIELD_NUMBER: _builtins.int
+    CLASSES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def examples(self) -> _containers.RepeatedCompositeFieldContainer[_example_view_pb2.ExampleView]:
+        """In the order of the request."""
+
+    @_builtins.property
+    def class_colours(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Colour of each class for what is drawn over pictures, "#rrggbb", in the order of `classes`."""
+
+    @_builtins.property
+    def classes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The classes in the order of their index."""
+
+    def __init__(
+        self,
+        *,
+        examples: _abc.Iterable[_example_view_pb2.ExampleView] | None = ...,
+        class_colours: _abc.Iterable[_builtins.str] | None = ...,
+        classes: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["class_colours", b"class_colours", "classes", b"classes", "examples", b"examples"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ViewExamplesResponse: _TypeAlias = ViewExamplesResponse  # noqa: Y015
 
 @_typing.final
 class DiffDatasetVersionsRequest(_message.Message):

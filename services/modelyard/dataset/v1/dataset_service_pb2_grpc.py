@@ -147,6 +147,11 @@ class DatasetServiceStub:
                 request_serializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.ListExamplesRequest.SerializeToString,
                 response_deserializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.ListExamplesResponse.FromString,
                 _registered_method=True)
+        self.ViewExamples = channel.unary_unary(
+                '/modelyard.dataset.v1.DatasetService/ViewExamples',
+                request_serializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.ViewExamplesRequest.SerializeToString,
+                response_deserializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.ViewExamplesResponse.FromString,
+                _registered_method=True)
         self.DiffDatasetVersions = channel.unary_unary(
                 '/modelyard.dataset.v1.DatasetService/DiffDatasetVersions',
                 request_serializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.DiffDatasetVersionsRequest.SerializeToString,
@@ -343,6 +348,13 @@ class DatasetServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ViewExamples(self, request, context):
+        """Examples as people look at them: pictures with what is marked in them, rows, sounds and series as few points as can be seen.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DiffDatasetVersions(self, request, context):
         """How a version differs from another one of its dataset.
         """
@@ -504,6 +516,11 @@ def add_DatasetServiceServicer_to_server(servicer, server):
                     servicer.ListExamples,
                     request_deserializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.ListExamplesRequest.FromString,
                     response_serializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.ListExamplesResponse.SerializeToString,
+            ),
+            'ViewExamples': grpc.unary_unary_rpc_method_handler(
+                    servicer.ViewExamples,
+                    request_deserializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.ViewExamplesRequest.FromString,
+                    response_serializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.ViewExamplesResponse.SerializeToString,
             ),
             'DiffDatasetVersions': grpc.unary_unary_rpc_method_handler(
                     servicer.DiffDatasetVersions,
@@ -1136,6 +1153,33 @@ class DatasetService:
             '/modelyard.dataset.v1.DatasetService/ListExamples',
             modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.ListExamplesRequest.SerializeToString,
             modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.ListExamplesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ViewExamples(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelyard.dataset.v1.DatasetService/ViewExamples',
+            modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.ViewExamplesRequest.SerializeToString,
+            modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.ViewExamplesResponse.FromString,
             options,
             channel_credentials,
             insecure,

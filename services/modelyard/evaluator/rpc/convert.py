@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from modelyard.core.jobs import convert
 from modelyard.core.jobs.job import Job, JobState
 from modelyard.core.latency import Latency
 from modelyard.core.resources import Resource
 from modelyard.core.rpc.latency import latency_message, latency_of
+from modelyard.evaluator.domain.curves import Bin, PrecisionRecall
 from modelyard.evaluator.domain.evaluation import EvaluationResult
 from modelyard.evaluator.domain.gate import ClassFloor, Demands, Floor, GateTest
 from modelyard.evaluator.domain.scores import ClassScore, ExampleScore, Metric, SliceScore, UsageScore
 from modelyard.evaluator.handlers.decisions import Wanted, decision_of
 from modelyard.evaluator.handlers.evaluations import result_of, spec_of
 from modelyard.evaluator.v1 import evaluator_pb2 as pb
+from modelyard.evaluator.v1 import evaluator_service_pb2 as messages
 from modelyard.type.v1 import blob_pb2, learning_pb2
 
 
@@ -88,8 +90,8 @@ def _add_result(message: pb.Evaluation, result: EvaluationResult) -> None:
     message.baseline_scores.extend(_score(entry.baseline) for entry in result.results)
     message.predictions.MergeFrom(convert.blob_message(result.predictions) or blob_pb2.Blob())
     message.slices.extend(_slice(entry) for entry in result.slices)
-    message.worst_examples.extend(_example(example) for example in result.worst_examples)
-    message.label_suspects.extend(_example(example) for example in result.label_suspects)
+    message.worst_examples.extend(example_score(example) for example in result.worst_examples)
+    message.label_suspects.extend(example_score(example) for example in result.label_suspects)
     message.train_gaps.extend(_gap(gap) for gap in result.train_gaps)
     message.suggested_threshold = result.suggested_threshold
 
@@ -113,7 +115,7 @@ def decision_message(resource: Resource) -> pb.GateDecision:
         model_size_bytes=stored.model_size_bytes,
         quantized=stored.quantized,
         quantization_aware=stored.quantization_aware,
-        examples=[_example(example) for example in stored.examples],
+        examples=[example_score(example) for example in stored.examples],
         passport=convert.blob_message(stored.passport),
         verdict=pb.Verdict.Value(f"VERDICT_{stored.decision.verdict.value}"),
         reasons=stored.decision.reasons,
@@ -148,7 +150,7 @@ def _class(entry: ClassScore) -> pb.ClassScore:
     )
 
 
-def _example(example: ExampleScore) -> pb.ExampleScore:
+def example_score(example: ExampleScore) -> pb.ExampleScore:
     return pb.ExampleScore(
         example_id=example.example_id,
         usage=_usage(example.usage),
@@ -156,6 +158,26 @@ def _example(example: ExampleScore) -> pb.ExampleScore:
         prediction=example.prediction,
         probability=example.probability,
         loss=example.loss,
+    )
+
+
+def usage_name(usage: int) -> str:
+    """test, validation, train; "" for the unset one."""
+    return usage_names([usage])[0] if usage else ""
+
+
+def curves_message(curves: Sequence[tuple[str, PrecisionRecall]], bins: Sequence[Bin]) -> messages.EvaluationCurves:
+    """Curves of a classifier."""
+    return messages.EvaluationCurves(
+        precision_recall=[
+            messages.PrecisionRecallCurve(
+                label=label, recall=curve.recall, precision=curve.precision, average_precision=curve.average
+            )
+            for label, curve in curves
+        ],
+        calibration=[
+            messages.CalibrationBin(confidence=one.confidence, accuracy=one.accuracy, example_count=one.count) for one in bins
+        ],
     )
 
 

@@ -24,9 +24,10 @@ _sym_db = _symbol_database.Default()
 
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from modelyard.evaluator.v1 import evaluator_pb2 as modelyard_dot_evaluator_dot_v1_dot_evaluator__pb2
+from modelyard.type.v1 import learning_pb2 as modelyard_dot_type_dot_v1_dot_learning__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.modelyard/evaluator/v1/evaluator_service.proto\x12\x16modelyard.evaluator.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a&modelyard/evaluator/v1/evaluator.proto\"\x81\x01\n\x17\x43reateEvaluationRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12<\n\nevaluation\x18\x02 \x01(\x0b\x32\".modelyard.evaluator.v1.EvaluationB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"*\n\x14GetEvaluationRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"U\n\x16ListEvaluationsRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"k\n\x17ListEvaluationsResponse\x12\x37\n\x0b\x65valuations\x18\x01 \x03(\x0b\x32\".modelyard.evaluator.v1.Evaluation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"D\n\x16WatchEvaluationRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\"c\n\x17WatchEvaluationResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x36\n\nevaluation\x18\x02 \x01(\x0b\x32\".modelyard.evaluator.v1.Evaluation\"-\n\x17\x43\x61ncelEvaluationRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\x88\x01\n\x19\x43reateGateDecisionRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x41\n\rgate_decision\x18\x02 \x01(\x0b\x32$.modelyard.evaluator.v1.GateDecisionB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x03 \x01(\t\",\n\x16GetGateDecisionRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"W\n\x18ListGateDecisionsRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"r\n\x19ListGateDecisionsResponse\x12<\n\x0egate_decisions\x18\x01 \x03(\x0b\x32$.modelyard.evaluator.v1.GateDecision\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\x83\x07\n\x10\x45valuatorService\x12g\n\x10\x43reateEvaluation\x12/.modelyard.evaluator.v1.CreateEvaluationRequest\x1a\".modelyard.evaluator.v1.Evaluation\x12\x61\n\rGetEvaluation\x12,.modelyard.evaluator.v1.GetEvaluationRequest\x1a\".modelyard.evaluator.v1.Evaluation\x12r\n\x0fListEvaluations\x12..modelyard.evaluator.v1.ListEvaluationsRequest\x1a/.modelyard.evaluator.v1.ListEvaluationsResponse\x12t\n\x0fWatchEvaluation\x12..modelyard.evaluator.v1.WatchEvaluationRequest\x1a/.modelyard.evaluator.v1.WatchEvaluationResponse0\x01\x12g\n\x10\x43\x61ncelEvaluation\x12/.modelyard.evaluator.v1.CancelEvaluationRequest\x1a\".modelyard.evaluator.v1.Evaluation\x12m\n\x12\x43reateGateDecision\x12\x31.modelyard.evaluator.v1.CreateGateDecisionRequest\x1a$.modelyard.evaluator.v1.GateDecision\x12g\n\x0fGetGateDecision\x12..modelyard.evaluator.v1.GetGateDecisionRequest\x1a$.modelyard.evaluator.v1.GateDecision\x12x\n\x11ListGateDecisions\x12\x30.modelyard.evaluator.v1.ListGateDecisionsRequest\x1a\x31.modelyard.evaluator.v1.ListGateDecisionsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.modelyard/evaluator/v1/evaluator_service.proto\x12\x16modelyard.evaluator.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a&modelyard/evaluator/v1/evaluator.proto\x1a modelyard/type/v1/learning.proto\"\x81\x01\n\x17\x43reateEvaluationRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12<\n\nevaluation\x18\x02 \x01(\x0b\x32\".modelyard.evaluator.v1.EvaluationB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"*\n\x14GetEvaluationRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"U\n\x16ListEvaluationsRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"k\n\x17ListEvaluationsResponse\x12\x37\n\x0b\x65valuations\x18\x01 \x03(\x0b\x32\".modelyard.evaluator.v1.Evaluation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"D\n\x16WatchEvaluationRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\"c\n\x17WatchEvaluationResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x36\n\nevaluation\x18\x02 \x01(\x0b\x32\".modelyard.evaluator.v1.Evaluation\"-\n\x17\x43\x61ncelEvaluationRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\x88\x01\n\x19\x43reateGateDecisionRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x41\n\rgate_decision\x18\x02 \x01(\x0b\x32$.modelyard.evaluator.v1.GateDecisionB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x03 \x01(\t\",\n\x16GetGateDecisionRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"W\n\x18ListGateDecisionsRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"r\n\x19ListGateDecisionsResponse\x12<\n\x0egate_decisions\x18\x01 \x03(\x0b\x32$.modelyard.evaluator.v1.GateDecision\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xa1\x01\n\x16ListPredictionsRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\'\n\x05usage\x18\x02 \x01(\x0e\x32\x18.modelyard.type.v1.Usage\x12\r\n\x05label\x18\x03 \x01(\t\x12\x12\n\nprediction\x18\x04 \x01(\t\x12\x11\n\tpage_size\x18\x05 \x01(\x05\x12\x12\n\npage_token\x18\x06 \x01(\t\"\x81\x01\n\x17ListPredictionsResponse\x12\x39\n\x0bpredictions\x18\x01 \x03(\x0b\x32$.modelyard.evaluator.v1.ExampleScore\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x03\"Y\n\x1aGetEvaluationCurvesRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\'\n\x05usage\x18\x02 \x01(\x0e\x32\x18.modelyard.type.v1.Usage\"\x97\x01\n\x10\x45valuationCurves\x12\x46\n\x10precision_recall\x18\x01 \x03(\x0b\x32,.modelyard.evaluator.v1.PrecisionRecallCurve\x12;\n\x0b\x63\x61libration\x18\x02 \x03(\x0b\x32&.modelyard.evaluator.v1.CalibrationBin\"c\n\x14PrecisionRecallCurve\x12\r\n\x05label\x18\x01 \x01(\t\x12\x0e\n\x06recall\x18\x02 \x03(\x01\x12\x11\n\tprecision\x18\x03 \x03(\x01\x12\x19\n\x11\x61verage_precision\x18\x04 \x01(\x01\"M\n\x0e\x43\x61librationBin\x12\x12\n\nconfidence\x18\x01 \x01(\x01\x12\x10\n\x08\x61\x63\x63uracy\x18\x02 \x01(\x01\x12\x15\n\rexample_count\x18\x03 \x01(\x03\x32\xec\x08\n\x10\x45valuatorService\x12g\n\x10\x43reateEvaluation\x12/.modelyard.evaluator.v1.CreateEvaluationRequest\x1a\".modelyard.evaluator.v1.Evaluation\x12\x61\n\rGetEvaluation\x12,.modelyard.evaluator.v1.GetEvaluationRequest\x1a\".modelyard.evaluator.v1.Evaluation\x12r\n\x0fListEvaluations\x12..modelyard.evaluator.v1.ListEvaluationsRequest\x1a/.modelyard.evaluator.v1.ListEvaluationsResponse\x12t\n\x0fWatchEvaluation\x12..modelyard.evaluator.v1.WatchEvaluationRequest\x1a/.modelyard.evaluator.v1.WatchEvaluationResponse0\x01\x12g\n\x10\x43\x61ncelEvaluation\x12/.modelyard.evaluator.v1.CancelEvaluationRequest\x1a\".modelyard.evaluator.v1.Evaluation\x12r\n\x0fListPredictions\x12..modelyard.evaluator.v1.ListPredictionsRequest\x1a/.modelyard.evaluator.v1.ListPredictionsResponse\x12s\n\x13GetEvaluationCurves\x12\x32.modelyard.evaluator.v1.GetEvaluationCurvesRequest\x1a(.modelyard.evaluator.v1.EvaluationCurves\x12m\n\x12\x43reateGateDecision\x12\x31.modelyard.evaluator.v1.CreateGateDecisionRequest\x1a$.modelyard.evaluator.v1.GateDecision\x12g\n\x0fGetGateDecision\x12..modelyard.evaluator.v1.GetGateDecisionRequest\x1a$.modelyard.evaluator.v1.GateDecision\x12x\n\x11ListGateDecisions\x12\x30.modelyard.evaluator.v1.ListGateDecisionsRequest\x1a\x31.modelyard.evaluator.v1.ListGateDecisionsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -53,28 +54,44 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETGATEDECISIONREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
   _globals['_LISTGATEDECISIONSREQUEST'].fields_by_name['parent']._loaded_options = None
   _globals['_LISTGATEDECISIONSREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002'
-  _globals['_CREATEEVALUATIONREQUEST']._serialized_start=148
-  _globals['_CREATEEVALUATIONREQUEST']._serialized_end=277
-  _globals['_GETEVALUATIONREQUEST']._serialized_start=279
-  _globals['_GETEVALUATIONREQUEST']._serialized_end=321
-  _globals['_LISTEVALUATIONSREQUEST']._serialized_start=323
-  _globals['_LISTEVALUATIONSREQUEST']._serialized_end=408
-  _globals['_LISTEVALUATIONSRESPONSE']._serialized_start=410
-  _globals['_LISTEVALUATIONSRESPONSE']._serialized_end=517
-  _globals['_WATCHEVALUATIONREQUEST']._serialized_start=519
-  _globals['_WATCHEVALUATIONREQUEST']._serialized_end=587
-  _globals['_WATCHEVALUATIONRESPONSE']._serialized_start=589
-  _globals['_WATCHEVALUATIONRESPONSE']._serialized_end=688
-  _globals['_CANCELEVALUATIONREQUEST']._serialized_start=690
-  _globals['_CANCELEVALUATIONREQUEST']._serialized_end=735
-  _globals['_CREATEGATEDECISIONREQUEST']._serialized_start=738
-  _globals['_CREATEGATEDECISIONREQUEST']._serialized_end=874
-  _globals['_GETGATEDECISIONREQUEST']._serialized_start=876
-  _globals['_GETGATEDECISIONREQUEST']._serialized_end=920
-  _globals['_LISTGATEDECISIONSREQUEST']._serialized_start=922
-  _globals['_LISTGATEDECISIONSREQUEST']._serialized_end=1009
-  _globals['_LISTGATEDECISIONSRESPONSE']._serialized_start=1011
-  _globals['_LISTGATEDECISIONSRESPONSE']._serialized_end=1125
-  _globals['_EVALUATORSERVICE']._serialized_start=1128
-  _globals['_EVALUATORSERVICE']._serialized_end=2027
+  _globals['_LISTPREDICTIONSREQUEST'].fields_by_name['parent']._loaded_options = None
+  _globals['_LISTPREDICTIONSREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002'
+  _globals['_GETEVALUATIONCURVESREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_GETEVALUATIONCURVESREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
+  _globals['_CREATEEVALUATIONREQUEST']._serialized_start=182
+  _globals['_CREATEEVALUATIONREQUEST']._serialized_end=311
+  _globals['_GETEVALUATIONREQUEST']._serialized_start=313
+  _globals['_GETEVALUATIONREQUEST']._serialized_end=355
+  _globals['_LISTEVALUATIONSREQUEST']._serialized_start=357
+  _globals['_LISTEVALUATIONSREQUEST']._serialized_end=442
+  _globals['_LISTEVALUATIONSRESPONSE']._serialized_start=444
+  _globals['_LISTEVALUATIONSRESPONSE']._serialized_end=551
+  _globals['_WATCHEVALUATIONREQUEST']._serialized_start=553
+  _globals['_WATCHEVALUATIONREQUEST']._serialized_end=621
+  _globals['_WATCHEVALUATIONRESPONSE']._serialized_start=623
+  _globals['_WATCHEVALUATIONRESPONSE']._serialized_end=722
+  _globals['_CANCELEVALUATIONREQUEST']._serialized_start=724
+  _globals['_CANCELEVALUATIONREQUEST']._serialized_end=769
+  _globals['_CREATEGATEDECISIONREQUEST']._serialized_start=772
+  _globals['_CREATEGATEDECISIONREQUEST']._serialized_end=908
+  _globals['_GETGATEDECISIONREQUEST']._serialized_start=910
+  _globals['_GETGATEDECISIONREQUEST']._serialized_end=954
+  _globals['_LISTGATEDECISIONSREQUEST']._serialized_start=956
+  _globals['_LISTGATEDECISIONSREQUEST']._serialized_end=1043
+  _globals['_LISTGATEDECISIONSRESPONSE']._serialized_start=1045
+  _globals['_LISTGATEDECISIONSRESPONSE']._serialized_end=1159
+  _globals['_LISTPREDICTIONSREQUEST']._serialized_start=1162
+  _globals['_LISTPREDICTIONSREQUEST']._serialized_end=1323
+  _globals['_LISTPREDICTIONSRESPONSE']._serialized_start=1326
+  _globals['_LISTPREDICTIONSRESPONSE']._serialized_end=1455
+  _globals['_GETEVALUATIONCURVESREQUEST']._serialized_start=1457
+  _globals['_GETEVALUATIONCURVESREQUEST']._serialized_end=1546
+  _globals['_EVALUATIONCURVES']._serialized_start=1549
+  _globals['_EVALUATIONCURVES']._serialized_end=1700
+  _globals['_PRECISIONRECALLCURVE']._serialized_start=1702
+  _globals['_PRECISIONRECALLCURVE']._serialized_end=1801
+  _globals['_CALIBRATIONBIN']._serialized_start=1803
+  _globals['_CALIBRATIONBIN']._serialized_end=1880
+  _globals['_EVALUATORSERVICE']._serialized_start=1883
+  _globals['_EVALUATORSERVICE']._serialized_end=3015
 # @@protoc_insertion_point(module_scope)

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from modelyard.evaluator.v1 import evaluator_pb2 as _evaluator_pb2
+from modelyard.type.v1 import learning_pb2 as _learning_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -318,3 +319,201 @@ class ListGateDecisionsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListGateDecisionsResponse: _TypeAlias = ListGateDecisionsResponse  # noqa: Y015
+
+@_typing.final
+class ListPredictionsRequest(_message.Message):
+    """Asks for predictions of single examples."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    LABEL_FIELD_NUMBER: _builtins.int
+    PREDICTION_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """projects/{project}/evaluations/{evaluation}"""
+    usage: _learning_pb2.Usage.ValueType
+    """Only of this usage; unset: test."""
+    label: _builtins.str
+    """Only examples with this label; empty: all."""
+    prediction: _builtins.str
+    """Only examples of which the model says this; empty: all."""
+    page_size: _builtins.int
+    """Most items in one answer: 0 means 50, more than 1000 means 1000, negative is refused."""
+    page_token: _builtins.str
+    """`next_page_token` of the answer before."""
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        usage: _learning_pb2.Usage.ValueType = ...,
+        label: _builtins.str = ...,
+        prediction: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["label", b"label", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent", "prediction", b"prediction", "usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPredictionsRequest: _TypeAlias = ListPredictionsRequest  # noqa: Y015
+
+@_typing.final
+class ListPredictionsResponse(_message.Message):
+    """A page of predictions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PREDICTIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    TOTAL_SIZE_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty at the end."""
+    total_size: _builtins.int
+    """Predictions on all pages together."""
+    @_builtins.property
+    def predictions(self) -> _containers.RepeatedCompositeFieldContainer[_evaluator_pb2.ExampleScore]:
+        """The examples and what the model says of them; `loss` is set for classifiers only."""
+
+    def __init__(
+        self,
+        *,
+        predictions: _abc.Iterable[_evaluator_pb2.ExampleScore] | None = ...,
+        next_page_token: _builtins.str = ...,
+        total_size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "predictions", b"predictions", "total_size", b"total_size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPredictionsResponse: _TypeAlias = ListPredictionsResponse  # noqa: Y015
+
+@_typing.final
+class GetEvaluationCurvesRequest(_message.Message):
+    """Asks for the curves of an evaluation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """projects/{project}/evaluations/{evaluation}"""
+    usage: _learning_pb2.Usage.ValueType
+    """On which usage; unset: test."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        usage: _learning_pb2.Usage.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetEvaluationCurvesRequest: _TypeAlias = GetEvaluationCurvesRequest  # noqa: Y015
+
+@_typing.final
+class EvaluationCurves(_message.Message):
+    """Curves of a classifier on one usage."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRECISION_RECALL_FIELD_NUMBER: _builtins.int
+    CALIBRATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def precision_recall(self) -> _containers.RepeatedCompositeFieldContainer[Global___PrecisionRecallCurve]:
+        """One for each class that has examples, in the order of the classes; at most 100."""
+
+    @_builtins.property
+    def calibration(self) -> _containers.RepeatedCompositeFieldContainer[Global___CalibrationBin]:
+        """How sure and how right, from the least sure examples to the surest; bins of (nearly) equal numbers of examples."""
+
+    def __init__(
+        self,
+        *,
+        precision_recall: _abc.Iterable[Global___PrecisionRecallCurve] | None = ...,
+        calibration: _abc.Iterable[Global___CalibrationBin] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calibration", b"calibration", "precision_recall", b"precision_recall"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EvaluationCurves: _TypeAlias = EvaluationCurves  # noqa: Y015
+
+@_typing.final
+class PrecisionRecallCurve(_message.Message):
+    """Precision over recall of one class against all others, as the threshold falls."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LABEL_FIELD_NUMBER: _builtins.int
+    RECALL_FIELD_NUMBER: _builtins.int
+    PRECISION_FIELD_NUMBER: _builtins.int
+    AVERAGE_PRECISION_FIELD_NUMBER: _builtins.int
+    label: _builtins.str
+    """The class."""
+    average_precision: _builtins.float
+    """Area below the curve in steps, from 0 to 1."""
+    @_builtins.property
+    def recall(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Share of the class that is found, rising from 0 to 1; at most 200 points."""
+
+    @_builtins.property
+    def precision(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Share of what is called this class that is, at the same points."""
+
+    def __init__(
+        self,
+        *,
+        label: _builtins.str = ...,
+        recall: _abc.Iterable[_builtins.float] | None = ...,
+        precision: _abc.Iterable[_builtins.float] | None = ...,
+        average_precision: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["average_precision", b"average_precision", "label", b"label", "precision", b"precision", "recall", b"recall"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PrecisionRecallCurve: _TypeAlias = PrecisionRecallCurve  # noqa: Y015
+
+@_typing.final
+class CalibrationBin(_message.Message):
+    """Examples that the model is about equally sure of."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONFIDENCE_FIELD_NUMBER: _builtins.int
+    ACCURACY_FIELD_NUMBER: _builtins.int
+    EXAMPLE_COUNT_FIELD_NUMBER: _builtins.int
+    confidence: _builtins.float
+    """Mean of the largest probabilities, from 0 to 1."""
+    accuracy: _builtins.float
+    """Share of them that are right, from 0 to 1."""
+    example_count: _builtins.int
+    """How many."""
+    def __init__(
+        self,
+        *,
+        confidence: _builtins.float = ...,
+        accuracy: _builtins.float = ...,
+        example_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracy", b"accuracy", "confidence", b"confidence", "example_count", b"example_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CalibrationBin: _TypeAlias = CalibrationBin  # noqa: Y015

@@ -61,6 +61,16 @@ class EvaluatorServiceStub:
                 request_serializer=modelyard_dot_evaluator_dot_v1_dot_evaluator__service__pb2.CancelEvaluationRequest.SerializeToString,
                 response_deserializer=modelyard_dot_evaluator_dot_v1_dot_evaluator__pb2.Evaluation.FromString,
                 _registered_method=True)
+        self.ListPredictions = channel.unary_unary(
+                '/modelyard.evaluator.v1.EvaluatorService/ListPredictions',
+                request_serializer=modelyard_dot_evaluator_dot_v1_dot_evaluator__service__pb2.ListPredictionsRequest.SerializeToString,
+                response_deserializer=modelyard_dot_evaluator_dot_v1_dot_evaluator__service__pb2.ListPredictionsResponse.FromString,
+                _registered_method=True)
+        self.GetEvaluationCurves = channel.unary_unary(
+                '/modelyard.evaluator.v1.EvaluatorService/GetEvaluationCurves',
+                request_serializer=modelyard_dot_evaluator_dot_v1_dot_evaluator__service__pb2.GetEvaluationCurvesRequest.SerializeToString,
+                response_deserializer=modelyard_dot_evaluator_dot_v1_dot_evaluator__service__pb2.EvaluationCurves.FromString,
+                _registered_method=True)
         self.CreateGateDecision = channel.unary_unary(
                 '/modelyard.evaluator.v1.EvaluatorService/CreateGateDecision',
                 request_serializer=modelyard_dot_evaluator_dot_v1_dot_evaluator__service__pb2.CreateGateDecisionRequest.SerializeToString,
@@ -117,6 +127,20 @@ class EvaluatorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListPredictions(self, request, context):
+        """Lists what the model says of single examples, those it is surest of first. FAILED_PRECONDITION NO_PREDICTIONS before it succeeded.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetEvaluationCurves(self, request, context):
+        """Curves of a classifier: precision over recall of each class, and how often it is right by how sure it is. Empty for other tasks.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CreateGateDecision(self, request, context):
         """Decides about an evaluated artifact. FAILED_PRECONDITION while the evaluation has not succeeded.
         """
@@ -165,6 +189,16 @@ def add_EvaluatorServiceServicer_to_server(servicer, server):
                     servicer.CancelEvaluation,
                     request_deserializer=modelyard_dot_evaluator_dot_v1_dot_evaluator__service__pb2.CancelEvaluationRequest.FromString,
                     response_serializer=modelyard_dot_evaluator_dot_v1_dot_evaluator__pb2.Evaluation.SerializeToString,
+            ),
+            'ListPredictions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPredictions,
+                    request_deserializer=modelyard_dot_evaluator_dot_v1_dot_evaluator__service__pb2.ListPredictionsRequest.FromString,
+                    response_serializer=modelyard_dot_evaluator_dot_v1_dot_evaluator__service__pb2.ListPredictionsResponse.SerializeToString,
+            ),
+            'GetEvaluationCurves': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetEvaluationCurves,
+                    request_deserializer=modelyard_dot_evaluator_dot_v1_dot_evaluator__service__pb2.GetEvaluationCurvesRequest.FromString,
+                    response_serializer=modelyard_dot_evaluator_dot_v1_dot_evaluator__service__pb2.EvaluationCurves.SerializeToString,
             ),
             'CreateGateDecision': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateGateDecision,
@@ -318,6 +352,60 @@ class EvaluatorService:
             '/modelyard.evaluator.v1.EvaluatorService/CancelEvaluation',
             modelyard_dot_evaluator_dot_v1_dot_evaluator__service__pb2.CancelEvaluationRequest.SerializeToString,
             modelyard_dot_evaluator_dot_v1_dot_evaluator__pb2.Evaluation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPredictions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelyard.evaluator.v1.EvaluatorService/ListPredictions',
+            modelyard_dot_evaluator_dot_v1_dot_evaluator__service__pb2.ListPredictionsRequest.SerializeToString,
+            modelyard_dot_evaluator_dot_v1_dot_evaluator__service__pb2.ListPredictionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetEvaluationCurves(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelyard.evaluator.v1.EvaluatorService/GetEvaluationCurves',
+            modelyard_dot_evaluator_dot_v1_dot_evaluator__service__pb2.GetEvaluationCurvesRequest.SerializeToString,
+            modelyard_dot_evaluator_dot_v1_dot_evaluator__service__pb2.EvaluationCurves.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,0 +1,97 @@
+"""Bytes that pages show and offer: pictures and sounds of examples, files of artifacts. Fetched through the client, kept by the
+browser: what they are is in their address, so it never changes."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+from fastapi import FastAPI
+from starlette.background import BackgroundTask
+from starlette.requests import Request
+from starlette.responses import FileResponse, PlainTextResponse, Response
+
+from modelyard.client import InvalidArgument, ModelyardClientError, NotFound, PermissionDenied, Unavailable
+from modelyard.console.connection import connection
+from modelyard.type.v1 import blob_pb2
+
+_KEPT: Final = "private, max-age=604800, immutable"
+_SHOWN: Final = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp", "image/bmp", "audio/wav", "audio/flac"})
+_STATUS: Final = {NotFound: 404, InvalidArgument: 400, PermissionDenied: 403, Unavailable: 503}
+_SIZES: Final = range(16, 2049)
+
+
+def picture_address(content: str, example_id: str, size: int = 256) -> str:
+    """Where a picture of an example is; size 0: as it came. content: full name of a version or an import."""
+    return f"/content/{quote(content, safe='')}/{quote(example_id, safe='')}?size={size}"
+
+
+def mask_address(content: str, example_id: str, size: int = 256) -> str:
+    """Where what is painted over a picture is."""
+    return f"/mask/{quote(content, safe='')}/{quote(example_id, safe='')}?size={size}"
+
+
+def download_address(blob: blob_pb2.Blob, name: str) -> str:
+    """Where the bytes of an artifact are, offered under a file name."""
+    return f"/artifact/{quote(blob.uri, safe='')}/{quote(name, safe='')}?bytes={blob.size_bytes}"
+
+
+def add_content(app: FastAPI) -> None:
+    """The routes."""
+
+    @app.get("/content/{content}/{example_id}")
+    async def content(content: str, example_id: str, size: int = 256) -> Response:
+        client = connection().client(_project(content))
+        wanted = "original" if size == 0 else "preview"
+        try:
+            found = await client.examples.view(content, [example_id], content=wanted, max_size=_within(size))
+        except ModelyardClientError as error:
+            return _refused(error)
+        if not found.examples or found.examples[0].media_type not in _SHOWN:
+            return PlainTextResponse("there is no picture or sound of this example", 404)
+        one = found.examples[0]
+        return Response(one.content, media_type=one.media_type, headers={"cache-control": _KEPT})
+
+    @app.get("/mask/{content}/{example_id}")
+    async def mask(content: str, example_id: str, size: int = 256) -> Response:
+        client = connection().client(_project(content))
+        try:
+            found = await client.examples.view(content, [example_id], max_size=_within(size))
+        except ModelyardClientError as error:
+            return _refused(error)
+        if not found.examples or not found.examples[0].mask:
+            return PlainTextResponse("nothing is painted over this example", 404)
+        return Response(found.examples[0].mask, media_type="image/png", headers={"cache-control": _KEPT})
+
+    @app.get("/artifact/{uri}/{name}")
+    async def artifact(request: Request, uri: str, name: str) -> Response:
+        digest = uri.rpartition("/")[2]
+        size = request.query_params.get("bytes", "0")
+        blob = blob_pb2.Blob(uri=uri, sha256=digest, size_bytes=int(size) if size.isdecimal() else 0)
+        folder = tempfile.TemporaryDirectory(prefix="modelyard-console-")
+        try:
+            path = await connection().client("default").artifacts.download(blob, Path(folder.name) / "file")
+        except ModelyardClientError as error:
+            folder.cleanup()
+            return _refused(error)
+        return FileResponse(path, media_type="application/octet-stream", filename=name, background=BackgroundTask(folder.cleanup))
+
+
+def _project(content: str) -> str:
+    parts = content.split("/")
+    return parts[1] if len(parts) > 1 and parts[0] == "projects" else "default"
+
+
+def _within(size: int) -> int:
+    return size if size in _SIZES else 256
+
+
+def _refused(error: ModelyardClientError) -> Response:
+    return PlainTextResponse(error.message, next(_statuses(error), 502))
+
+
+def _statuses(error: ModelyardClientError) -> Iterator[int]:
+    return (status for kind, status in _STATUS.items() if isinstance(error, kind))

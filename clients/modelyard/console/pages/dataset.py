@@ -1,0 +1,259 @@
+"""One dataset: its examples, versions, quality."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+from nicegui import ui
+
+from modelyard.client import last_part
+from modelyard.console.pages.dataset_quality import Quality
+from modelyard.console.pages.dataset_versions import Versions
+from modelyard.console.parts.badges import state_badge
+from modelyard.console.parts.examples import gallery, look
+from modelyard.console.parts.forms import choice
+from modelyard.console.parts.fragment import Act, Fragment
+from modelyard.console.parts.layout import card, empty, figure, figures, link, tabs
+from modelyard.console.parts.lists import first, pager
+from modelyard.console.parts.markup import h
+from modelyard.console.parts.page import Here, frame, stretch
+from modelyard.console.parts.words import count, task_word
+from modelyard.dataset.v1 import dataset_pb2
+from modelyard.type.v1 import job_pb2
+
+MOST = 60
+_USAGES = (("", "all"), ("train", "train"), ("validation", "validation"), ("test", "test"))
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What the address says is to be seen."""
+
+    version: str
+    usage: str
+    label: str
+    finding: str
+    skip: int
+    example: str
+
+    def query(self, **changed: object) -> dict[str, object]:
+        said = {"version": self.version, "usage": self.usage, "label": self.label, "finding": self.finding, "skip": self.skip}
+        return {**said, **changed}
+
+
+@ui.page("/p/{project}/datasets/{dataset}")
+async def dataset(
+    project: str,
+    dataset: str,
+    tab: str = "examples",
+    version: str = "",
+    usage: str = "",
+    label: str = "",
+    finding: str = "",
+    skip: int = 0,
+    example: str = "",
+    base: str = "",
+) -> None:
+    actions = [
+        link("New data", f"/p/{project}/datasets/new?dataset={dataset}", "button"),
+        link("Train a model", f"/p/{project}/train?dataset={dataset}", "button primary"),
+    ]
+    with frame(project, "datasets", dataset, crumbs=[("Datasets", f"/p/{project}/datasets")], actions=actions) as here:
+        Fragment(_tabs(here, dataset, tab, version))
+        if tab == "versions":
+            await stretch(lambda: _versions(here, dataset), lambda found: Versions(here, dataset, found, version, base))
+        elif tab == "quality":
+            await stretch(lambda: _reports(here, dataset), lambda found: Quality(here, dataset, *found))
+        else:
+            chosen = Chosen(version, usage if usage in dict(_USAGES) else "", label, finding, max(skip, 0), example)
+            await stretch(lambda: _fetch(here, dataset, chosen), lambda found: _build(here, dataset, chosen, found), bones=8)
+
+
+def _tabs(here: Here, dataset: str, tab: str, version: str) -> object:
+    each = (("examples", "Examples"), ("versions", "Versions"), ("quality", "Quality"))
+    return tabs(
+        tab,
+        [
+            (key, words, here.path("datasets", dataset, tab="" if key == "examples" else key, version=version))
+            for key, words in each
+        ],
+        dataset,
+    )
+
+
+async def _versions(here: Here, dataset: str) -> list[dataset_pb2.DatasetVersion]:
+    return (await first(here.client.datasets.list_dataset_versions(dataset, page_size=200), 200))[0]
+
+
+async def _reports(here: Here, dataset: str) -> tuple[Any, ...]:
+    reports, versions, found = await asyncio.gather(
+        first(here.client.datasets.list_quality_reports(dataset, page_size=1), 1),
+        _versions(here, dataset),
+        here.client.datasets.get_dataset(dataset),
+    )
+    newest = await here.client.datasets.get_quality_report(reports[0][0].name) if reports[0] else None
+    return found, newest, versions
+
+
+async def _fetch(here: Here, dataset: str, chosen: Chosen) -> dict[str, Any]:
+    client = here.client
+    found, versions = await asyncio.gather(client.datasets.get_dataset(dataset), _versions(here, dataset))
+    ready = [one for one in versions if one.status.state == job_pb2.JOB_STATE_SUCCEEDED]
+    version = next((one for one in ready if last_part(one.name) == chosen.version), None)
+    if version is None and chosen.version not in ("", "present"):
+        version = await client.datasets.get_dataset_version(f"{dataset}/{chosen.version}")  # tells that there is none
+    if version is None and chosen.version == "":
+        version = next((one for one in ready if one.name == found.latest_version), None)
+    content = version.name if version is not None else found.current_import
+    said: dict[str, Any] = {"dataset": found, "versions": ready, "version": version, "content": content}
+    if not content:
+        running, _ = await first(client.datasets.list_imports(dataset, page_size=1), 1)
+        return {**said, "import": running[0] if running else None}
+    ids = await _ids_of_finding(here, dataset, chosen.finding) if chosen.finding else ()
+    if chosen.example:
+        said["look"] = await client.examples.view(content, [chosen.example], max_size=1024, max_points=1500)
+    if chosen.finding and not ids:
+        return {**said, "total": 0, "views": None, "ids": []}
+    page = await client.examples.page(
+        content, usage=chosen.usage, label=chosen.label, example_ids=ids, skip=chosen.skip, page_size=MOST
+    )
+    listed = [one.example_id for one in page.examples]
+    views = await client.examples.view(content, listed) if listed else None
+    return {**said, "total": page.total_size, "views": views, "ids": listed, "imported": await _import_of(here, found, version)}
+
+
+async def _import_of(here: Here, found: dataset_pb2.Dataset, version: dataset_pb2.DatasetVersion | None) -> Any:
+    """The import behind what is shown, for its classes where no version has them."""
+    return None if version is not None else await here.client.datasets.get_import(found.current_import)
+
+
+async def _ids_of_finding(here: Here, dataset: str, kind: str) -> tuple[str, ...]:
+    reports, _ = await first(here.client.datasets.list_quality_reports(dataset, page_size=1), 1)
+    if not reports:
+        return ()
+    report = await here.client.datasets.get_quality_report(reports[0].name)
+    ids = [each for one in report.findings if one.kind == kind for each in ids_of(one)]
+    return tuple(dict.fromkeys(ids))[:1000]
+
+
+def ids_of(finding: dataset_pb2.Finding) -> list[str]:
+    """Ids of the examples that a finding is about: those it lists as such, or those that its fix changes."""
+    said = list(getattr(finding, "example_ids", ()))
+    return said or list(finding.fix.example_ids) or list(finding.examples)
+
+
+def _build(here: Here, dataset: str, chosen: Chosen, found: dict[str, Any]) -> None:
+    if not found["content"]:
+        Fragment(_nothing(here, dataset, found["import"]))
+        return
+    version = found["version"]
+    classes = (
+        list(version.classes) if version is not None else list(found["imported"].summary.classes) if found.get("imported") else []
+    )
+    Fragment(_filters(chosen, found, classes)).does(filter=lambda act: _go(here, dataset, chosen, act))
+    if version is not None:
+        Fragment(_counts(version))
+
+    def address(example_id: str) -> str:
+        return here.path("datasets", dataset, **chosen.query(example=example_id))
+
+    if found["views"] is None:
+        Fragment(
+            empty(
+                "No example fits",
+                "Nothing here has this usage, label and finding together.",
+                link("Show all", here.path("datasets", dataset, version=chosen.version), "button"),
+                picture="search",
+            )
+        )
+    else:
+        shown = gallery(found["content"], found["views"], address)
+        more = chosen.skip + len(found["ids"]) < found["total"]
+        pages = pager(
+            found["ids"],
+            chosen.skip,
+            MOST,
+            more,
+            lambda at: here.path("datasets", dataset, **chosen.query(skip=at)),
+            found["total"],
+        )
+        Fragment(card(f"{count(found['total'])} examples", shown, pages))
+    if found.get("look") is not None:
+        _lightbox(here, dataset, chosen, found)
+
+
+def _filters(chosen: Chosen, found: dict[str, Any], classes: list[str]) -> object:
+    versions = [(last_part(one.name), last_part(one.name)) for one in found["versions"]]
+    current = last_part(found["version"].name) if found["version"] is not None else "present"
+    options = [*versions, ("present", "what was imported last")] if found["dataset"].current_import else versions
+    return h(
+        "form",
+        choice("version", "Version", options, current, data_change="filter"),
+        choice("usage", "Usage", _USAGES, chosen.usage, data_change="filter", disabled=current == "present"),
+        choice("label", "Label", [("", "all"), *((one, one) for one in classes[:1000])], chosen.label, data_change="filter")
+        if classes
+        else None,
+        h("p", "Finding: ", h("strong", chosen.finding.replace("_", " ").lower()), cls="chips") if chosen.finding else None,
+        cls="filters",
+        aria_label="Filters",
+        data_submit="filter",
+    )
+
+
+def _go(here: Here, dataset: str, chosen: Chosen, act: Act) -> None:
+    said = chosen.query(version=act.text("version"), usage=act.text("usage"), label=act.text("label"), skip=0)
+    ui.navigate.to(here.path("datasets", dataset, **said))
+
+
+def _counts(version: dataset_pb2.DatasetVersion) -> object:
+    names = {1: "Train", 2: "Validation", 3: "Test"}
+    each = [figure(names.get(one.usage, "?"), count(one.example_count)) for one in version.counts]
+    return figures(figure("Task", task_word(version.task)), *each)
+
+
+def _nothing(here: Here, dataset: str, running: Any) -> object:
+    if running is not None and running.status.state in (job_pb2.JOB_STATE_RUNNING, job_pb2.JOB_STATE_QUEUED):
+        return card("Importing", state_badge(running.status.state), h("p", "Load this page again in a moment."))
+    why = running.status.error.message if running is not None else "Nothing has been imported yet."
+    return empty(
+        "This dataset is empty",
+        why,
+        link("Bring data", here.path("datasets", "new", dataset=dataset), "button primary"),
+        picture="data",
+    )
+
+
+def _lightbox(here: Here, dataset: str, chosen: Chosen, found: dict[str, Any]) -> None:
+    views, ids = found["look"], found["ids"]
+    closing = here.path("datasets", dataset, **chosen.query())
+    if not views.examples:
+        Fragment(empty("No such example here", f"{chosen.example} is not in this version.", link("Back", closing, "button")))
+        return
+    at = ids.index(chosen.example) if chosen.example in ids else -1
+    colours = dict(zip(views.classes, views.class_colours, strict=False))
+
+    def step(words: str, to: int, key: str) -> object:
+        if at < 0 or not 0 <= to < len(ids):
+            return None
+        return h(
+            "a", words, href=here.path("datasets", dataset, **chosen.query(example=ids[to])), cls="button small", data_key=key
+        )
+
+    one = views.examples[0]
+    head = h(
+        "div",
+        h("h2", one.example.path or one.example.example_id, id="look-title"),
+        h(
+            "div",
+            step("← Before", at - 1, "prev"),
+            step("Next →", at + 1, "next"),
+            h("a", "Close", href=closing, cls="button small", data_key="close"),
+            cls="actions",
+        ),
+        cls="card-head",
+    )
+    Fragment(h("section", head, look(found["content"], one, colours), cls="card", aria_labelledby="look-title", id="look")).move(
+        target_index=0
+    )

@@ -1,0 +1,126 @@
+"""The models of a project, and the versions of one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nicegui import ui
+
+from modelyard.client import last_part
+from modelyard.console.parts.badges import badge
+from modelyard.console.parts.charts import Line, line_chart
+from modelyard.console.parts.fragment import Fragment
+from modelyard.console.parts.layout import card, empty, link, name_link, table
+from modelyard.console.parts.lists import first
+from modelyard.console.parts.markup import Markup, h
+from modelyard.console.parts.page import Here, frame, stretch
+from modelyard.console.parts.words import ago, metric_word, number, task_word
+from modelyard.trainer.v1 import trainer_pb2
+
+MOST = 200
+
+
+@ui.page("/p/{project}/models")
+async def models(project: str) -> None:
+    with frame(project, "models", "Models") as here:
+        await stretch(lambda: first(here.client.models.list_models(page_size=MOST), MOST), lambda found: _build(here, found[0]))
+
+
+def _build(here: Here, shown: list[trainer_pb2.Model]) -> None:
+    if not shown:
+        Fragment(
+            empty(
+                "No model yet",
+                "A training makes the first version of one.",
+                link("Train a model", here.path("train"), "button primary"),
+                picture="model",
+            )
+        )
+        return
+    cards = [
+        h(
+            "a",
+            h("h2", one.display_name or last_part(one.name)),
+            h("p", one.description, cls="muted") if one.description else None,
+            h(
+                "p",
+                badge(last_part(one.latest_version) or "no version", "good" if one.latest_version else "off"),
+                " ",
+                h("span", ago(one.update_time), cls="small muted"),
+            ),
+            href=here.path("models", last_part(one.name)),
+            cls="card",
+        )
+        for one in shown
+    ]
+    Fragment(h("div", *cards, cls="cards"))
+
+
+@ui.page("/p/{project}/models/{model}")
+async def model(project: str, model: str) -> None:
+    with frame(project, "models", model, crumbs=[("Models", f"/p/{project}/models")]) as here:
+        await stretch(
+            lambda: first(here.client.models.list_model_versions(model, page_size=MOST), MOST),
+            lambda found: _versions(here, model, found[0]),
+        )
+
+
+def _versions(here: Here, model: str, found: list[trainer_pb2.ModelVersion]) -> None:
+    if not found:
+        Fragment(
+            empty(
+                "No version yet",
+                "A training of this model makes one.",
+                link("Train it", here.path("train", dataset=model), "button primary"),
+                picture="model",
+            )
+        )
+        return
+    names = sorted({metric for one in found for metric in one.training_metrics})
+    main = next(
+        (name for name in ("accuracy", "map50", "mean_iou", "rmse", "f1_macro") if name in names), names[0] if names else ""
+    )
+    rows = [
+        [
+            link(last_part(one.name), here.path("models", model, last_part(one.name))),
+            one.recipe.recipe_id,
+            number(one.training_metrics[main]) if main in one.training_metrics else "",
+            name_link(one.dataset_version),
+            name_link(one.parent_version) or "fresh",
+            name_link(one.training_job),
+            h("span", ago(one.create_time), cls="small muted"),
+        ]
+        for one in found
+    ]
+    Fragment(
+        h(
+            "div",
+            _progress(found, main),
+            card(
+                f"{len(found)} versions of {task_word(found[0].task)}",
+                table(
+                    ["Version", "Recipe", metric_word(main) or "Metric", "Trained on", "From", "Training", "When"],
+                    rows,
+                    caption="Versions",
+                    numeric=(2,),
+                ),
+                h(
+                    "p",
+                    "These are the training graph's validation metrics. What ships is scored anew, on the exported bytes.",
+                    cls="small muted",
+                ),
+            ),
+        )
+    )
+
+
+def _progress(found: list[Any], main: str) -> Markup | None:
+    points = [
+        (float(at + 1), one.training_metrics[main]) for at, one in enumerate(reversed(found)) if main in one.training_metrics
+    ]
+    if len(points) < 2:
+        return None
+    return card(
+        "",
+        line_chart(f"{metric_word(main)}, version by version", [Line(metric_word(main), points)], x_name="version", height=170),
+    )

@@ -1,0 +1,152 @@
+"""The runs of a project: journeys from data to endpoint, and trainings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from nicegui import ui
+
+from modelyard.client import last_part, parent_of
+from modelyard.console.parts.badges import state_badge, verdict_badge
+from modelyard.console.parts.fragment import Fragment
+from modelyard.console.parts.icons import icon
+from modelyard.console.parts.layout import card, empty, link, name_link, table, tabs
+from modelyard.console.parts.lists import first, pager
+from modelyard.console.parts.markup import Markup, h, join
+from modelyard.console.parts.page import Here, frame, stretch
+from modelyard.console.parts.words import ago, number, seconds_of, spoken
+from modelyard.pipeline.v1 import pipeline_pb2
+from modelyard.trainer.v1 import trainer_pb2
+from modelyard.type.v1 import job_pb2, learning_pb2
+
+MOST = 50
+
+
+@ui.page("/p/{project}/runs")
+async def runs(project: str, tab: str = "runs", skip: int = 0) -> None:
+    start = max(skip, 0)
+    train = link(join([icon("plus"), "Train a model"]), f"/p/{project}/train", "button primary")
+    with frame(project, "runs", "Runs", actions=train) as here:
+        Fragment(
+            tabs(
+                tab,
+                [("runs", "From data to endpoint", here.path("runs")), ("jobs", "Trainings", here.path("runs", tab="jobs"))],
+                "Kinds of runs",
+            )
+        )
+        if tab == "jobs":
+            await stretch(lambda: _jobs(here, start), lambda found: _build_jobs(here, found, start))
+        else:
+            await stretch(lambda: _runs(here, start), lambda found: _build_runs(here, found, start))
+
+
+async def _runs(here: Here, skip: int) -> tuple[list[pipeline_pb2.PipelineRun], bool]:
+    return await first(here.client.pipelines.list_pipeline_runs(page_size=min(skip + MOST + 1, 1000)), MOST, skip)
+
+
+async def _jobs(here: Here, skip: int) -> tuple[list[trainer_pb2.TrainingJob], bool]:
+    return await first(here.client.training.list_training_jobs(page_size=min(skip + MOST + 1, 1000)), MOST, skip)
+
+
+def _build_runs(here: Here, found: tuple[list[pipeline_pb2.PipelineRun], bool], skip: int) -> None:
+    shown, more = found
+    if not shown:
+        Fragment(
+            empty(
+                "No run yet",
+                "A run takes data to a model that is proven and served.",
+                link("Train a model", here.path("train"), "button primary"),
+                picture="run",
+            )
+        )
+        return
+    pages = pager(shown, skip, MOST, more, lambda at: here.path("runs", skip=at))
+    Fragment(card("", runs_table(here, shown), pages))
+
+
+def runs_table(here: Here, shown: Sequence[pipeline_pb2.PipelineRun]) -> Markup:
+    """Pipeline runs, a row each."""
+    rows = [
+        [
+            link(run.display_name or last_part(run.name), here.path("runs", last_part(run.name))),
+            state_badge(run.status.state),
+            _model_of(run),
+            _score_of(run),
+            verdict_badge(run.result.gate_decision.verdict) or h("span", _why(run), cls="small muted"),
+            h("span", ago(run.status.create_time), cls="small muted"),
+        ]
+        for run in shown
+    ]
+    return table(["Run", "State", "Model", "Test score", "Gate", "Started"], rows, caption="Runs from data to endpoint")
+
+
+def _model_of(run: pipeline_pb2.PipelineRun) -> Markup | str:
+    return name_link(run.result.model_version) if run.result.model_version else last_part(run.model)
+
+
+def _score_of(run: pipeline_pb2.PipelineRun) -> str:
+    for score in run.result.scores:
+        if score.usage == learning_pb2.USAGE_TEST and score.metrics:
+            return f"{score.metrics[0].name} {number(score.metrics[0].value)}"
+    return ""
+
+
+def _why(run: pipeline_pb2.PipelineRun) -> str:
+    if run.status.state == job_pb2.JOB_STATE_FAILED:
+        return run.status.error.message[:120]
+    return run.status.progress.stage if run.status.state == job_pb2.JOB_STATE_RUNNING else ""
+
+
+def _build_jobs(here: Here, found: tuple[list[trainer_pb2.TrainingJob], bool], skip: int) -> None:
+    shown, more = found
+    if not shown:
+        Fragment(
+            empty(
+                "No training yet",
+                "Each training of a model is here, with its curve, its notes and its log.",
+                link("Train a model", here.path("train"), "button primary"),
+                picture="run",
+            )
+        )
+        return
+    rows = []
+    for job in shown:
+        point = job.latest_point
+        metric = next(iter(sorted(point.metrics.items())), None)
+        rows.append(
+            [
+                h(
+                    "input",
+                    type_="checkbox",
+                    name="job",
+                    value=last_part(job.name),
+                    aria_label=f"Compare {last_part(job.name)}",
+                    id=f"pick-{last_part(job.name)}",
+                ),
+                link(job.display_name or last_part(job.name), here.path("jobs", last_part(job.name))),
+                state_badge(job.status.state),
+                name_link(parent_of(job.dataset_version)),
+                job.resolved_recipe.recipe_id or job.recipe.recipe_id,
+                f"{metric[0]} {number(metric[1])}" if metric else "",
+                spoken(seconds_of(job.train_duration)) if job.HasField("train_duration") else "",
+                h("span", ago(job.status.create_time), cls="small muted"),
+            ]
+        )
+    columns = [h("span", "Compare", cls="unseen"), "Training", "State", "Dataset", "Recipe", "Last metric", "Took", "Started"]
+    pages = pager(shown, skip, MOST, more, lambda at: here.path("runs", tab="jobs", skip=at))
+    compare = h("button", icon("compare"), "Compare what is ticked", type_="submit", cls="button")
+
+    def go(act: Any) -> None:
+        picked = act.many("job")
+        if picked:
+            ui.navigate.to(here.path("compare", jobs=",".join(picked[:8])))
+
+    Fragment(
+        h(
+            "form",
+            h("div", compare, h("span", "Tick two or more.", cls="small muted"), cls="filters"),
+            card("", table(columns, rows, caption="Trainings"), pages),
+            data_submit="go",
+        )
+    ).does(go=go)

@@ -1,0 +1,151 @@
+"""Asking an endpoint: with a picture of one's own, or with values."""
+
+from __future__ import annotations
+
+import base64
+import math
+from pathlib import Path
+from typing import Any
+
+from nicegui import ui
+
+from modelyard.client import InvalidArgument, Violation
+from modelyard.console.parts.charts import bars
+from modelyard.console.parts.forms import choice, text
+from modelyard.console.parts.fragment import Act, Fragment
+from modelyard.console.parts.icons import icon
+from modelyard.console.parts.layout import card, facts
+from modelyard.console.parts.markup import Markup, h
+from modelyard.console.parts.page import Here
+from modelyard.console.parts.words import number, percent
+from modelyard.console.uploads import drop_basket, new_basket
+
+LARGEST = 20 << 20
+SHOWN = 8
+_TYPES = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG": "image/png", b"GIF8": "image/gif", b"RIFF": "image/webp", b"BM": "image/bmp"}
+
+
+class Asking:
+    """A form for what the model takes, and its answer."""
+
+    def __init__(self, here: Here, endpoint: str, metadata: Any, versions: list[str]) -> None:
+        self._here, self._endpoint, self._versions = here, endpoint, versions
+        self._inputs = list(metadata.inputs)
+        self._takes_pictures = any(one.name == "image" and one.datatype == "BYTES" for one in self._inputs)
+        self._key, self._basket = new_basket()
+        self._picture = b""
+        ui.context.client.on_delete(lambda: drop_basket(self._key))
+        self._page = Fragment(self._markup(None)).does(dropped=self._dropped, ask=self._ask)
+
+    def _markup(self, answer: Markup | None, version: str = "", values: dict[str, str] | None = None) -> Markup:
+        body = self._pictures() if self._takes_pictures else self._values(values or {})
+        which = choice("version", "Version", [("", "as the traffic goes"), *((one, one) for one in self._versions)], version)
+        send = h("button", "Ask", type_="submit", cls="button primary", id="ask")
+        form = h("form", body, h("div", which, send, cls="filters"), data_submit="ask")
+        shown = answer or h("p", "The answer comes here.", cls="muted")
+        return card("Try it", h("div", form, h("div", shown, aria_live="polite", id="answer"), cls="halves"), id="try")
+
+    def _pictures(self) -> Markup:
+        shown = (
+            h("img", src=_data_address(self._picture), alt="The picture to ask about", cls="asked")
+            if self._picture
+            else icon("upload")
+        )
+        return h(
+            "div",
+            shown,
+            h("h3", "Drop a picture here"),
+            h("label", "Choose a picture", h("input", type_="file", accept="image/*", id="picture"), cls="button"),
+            h("p", "", data_sent=True, role="status", cls="small unseen"),
+            h("button", "", type_="button", data_act="dropped", data_dropped=True, hidden=True),
+            cls="drop",
+            data_drop=f"/upload/{self._key}",
+            id="drop-picture",
+        )
+
+    def _values(self, values: dict[str, str]) -> Markup:
+        inputs = [
+            text(
+                f"v-{one.name}",
+                one.name,
+                values.get(one.name, ""),
+                placeholder="missing",
+                inputmode="decimal" if one.datatype.startswith(("FP", "INT")) else None,
+            )
+            for one in self._inputs
+        ]
+        return h("div", *inputs, cls="fields")
+
+    async def _dropped(self, act: Act) -> None:
+        found = [path for path in self._basket.folder.rglob("*") if path.is_file()]
+        newest = max(found, key=lambda path: path.stat().st_mtime, default=None)
+        if newest is None:
+            return
+        self._picture = _read(newest)
+        for path in found:
+            path.unlink(missing_ok=True)
+        await self._ask(act)
+
+    async def _ask(self, act: Act) -> None:
+        version = act.text("version")
+        if self._takes_pictures:
+            if not self._picture:
+                message = "Drop a picture first, or choose one."
+                raise InvalidArgument(message, reason="NO_PICTURE", violations=(Violation("image", message),))
+            found = await self._here.client.predictions.predict(self._endpoint, image=self._picture, version=version)
+            self._page.show(self._markup(_answer(found), version))
+            return
+        values = {one.name: act.text(f"v-{one.name}") for one in self._inputs}
+        row = {name: value if value != "" else None for name, value in values.items()}
+        found = await self._here.client.predictions.predict(self._endpoint, rows=[row], version=version)
+        self._page.show(self._markup(_answer(found), version, values))
+
+
+def _answer(found: Any) -> Markup:
+    columns = {name: found.rows(name) for name in found.outputs}
+    label = str(columns["label"][0]) if columns.get("label") else ""
+    by = h("p", f"answered by {found.model_version}", cls="small muted")
+    chances = columns.get("probabilities", [None])[0]
+    names = _class_names(found)
+    if isinstance(chances, list) and label:
+        order = sorted(range(len(chances)), key=lambda at: -chances[at])[:SHOWN]
+        rows = [
+            (names[at] if at < len(names) else (label if at == order[0] else f"class {at}"), chances[at], percent(chances[at]))
+            for at in order
+        ]
+        sure = max(chances)
+        return h(
+            "div",
+            h("p", h("strong", label, cls="answer"), " ", h("span", percent(sure), cls="muted")),
+            bars("Probabilities", rows, most=1.0),
+            by,
+        )
+    rest = [(name, _short(values[0] if values else "")) for name, values in columns.items()]
+    return h("div", facts(rest), by)
+
+
+def _class_names(found: Any) -> list[str]:
+    parameters = getattr(found.response, "parameters", {})
+    said = parameters["classes"].string_param if "classes" in parameters else ""
+    return said.split("\n") if said else []
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return number(value) if math.isfinite(value) else "—"
+    if isinstance(value, list):
+        shown = ", ".join(_short(each) for each in value[:12])
+        return shown + (f" … ({len(value)} values)" if len(value) > 12 else "")
+    return str(value)
+
+
+def _read(path: Path) -> bytes:
+    if path.stat().st_size > LARGEST:
+        message = f"{path.name} has {path.stat().st_size >> 20} MB; give a picture of at most {LARGEST >> 20} MB"
+        raise InvalidArgument(message, reason="PICTURE_TOO_LARGE", violations=(Violation("image", message),))
+    return path.read_bytes()
+
+
+def _data_address(data: bytes) -> str:
+    kind = next((kind for start, kind in _TYPES.items() if data.startswith(start)), "image/png")
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
