@@ -19,16 +19,14 @@ def up(
     data_dir: DataDir = DEFAULT_DATA_DIR,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8970,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for every interface.")] = "127.0.0.1",
-    console_port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port of the console, on 127.0.0.1; 0 takes a free one.")
-    ] = 8980,
+    console_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the console; 0 takes a free one.")] = 8980,
     no_console: Annotated[bool, typer.Option("--no-console", help="Without the console.")] = False,
     debug: Debug = False,
 ) -> None:
     """Keep a server running until Ctrl-C: all services on one port, with their data in one folder.
 
-    Other commands with the same --data-dir find it. Jobs that had not ended go on. The console is for a browser: open the link that
-    is printed; it lets in once, and `modelyard console` makes another one.
+    Other commands with the same --data-dir find it. Jobs that had not ended go on. The console is for a browser: open the link
+    that is printed; it lets in once, and `modelyard console` makes another one.
 
     \b
     Example: modelyard up --port 8970

@@ -166,7 +166,7 @@ class EndpointView:
         watched = (
             ""
             if policy.disabled
-            else f"A change is watched for {policy.window.seconds // 60 or 10} minutes, and taken back when errors or latency rise."
+            else f"A change is watched for {policy.window.seconds // 60 or 10} minutes: taken back when errors or latency rise."
         )
         changed = self._shares != ({share.deployment: share.percent for share in found.traffic} or _alone(found))
         actions = [

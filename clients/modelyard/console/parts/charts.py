@@ -117,7 +117,7 @@ def legend(lines: Sequence[Line]) -> Markup:
 def trace_chart(
     name: str, low: Sequence[float], high: Sequence[float], *, ranges: Sequence[tuple[float, float]] = (), height: int = 90
 ) -> Markup:
-    """A channel of a sound or a series, from its smallest to its largest values; `ranges`: shares of its length that are marked."""
+    """A channel of a sound or a series, from smallest to largest values; `ranges`: shares of its length that are marked."""
     finite = [value for value in (*low, *high) if math.isfinite(value)]
     if not finite:
         return h("p", f"{name}: no values", cls="muted")
