@@ -38,12 +38,14 @@ def open_dataset(store: ArtifactStore, descriptor_blob: Blob) -> DatasetReader:
 class DatasetReader:
     """Reads the examples of one dataset version, always in the order of its manifest. Safe to use from several threads."""
 
-    def __init__(self, store: ArtifactStore, descriptor: DatasetDescriptor) -> None:
+    def __init__(self, store: ArtifactStore, descriptor: DatasetDescriptor, *, unsplit: bool = False) -> None:
+        """`unsplit`: of an import, where no example has been drawn for a usage yet; then none is of any."""
         self.descriptor = descriptor
         self._store = store
         self._path = store.path(descriptor.manifest)
         self._whole: pa.Table | None = None
-        self._usage = _numbers_of(self._column("usage"), USAGES).astype(np.int8)
+        usage = self._column("usage")
+        self._usage = np.full(len(usage), -1, np.int8) if unsplit else _numbers_of(usage, USAGES).astype(np.int8)
         self._maps: dict[int, mmap.mmap] = {}
         self._mapping = threading.Lock()
         self._spans: tuple[npt.NDArray[np.int64], ...] = ()

@@ -58,7 +58,7 @@ def test_nobody_pays_for_pages_that_nobody_opens(console: Console) -> None:
 def test_the_pages_come_back_and_sessions_with_them(console: Console) -> None:
     opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
     assert opener.open(console.link(), timeout=60).status == 200
-    assert "The server does not answer" in opener.open(f"{console.address}/p/default/models", timeout=60).read().decode()
+    assert "Models · Modelyard" in opener.open(f"{console.address}/p/default/models", timeout=60).read().decode()
     before = pages_of(console)
     os.kill(before, signal.SIGKILL)
     until(lambda: console._child is not None and console._child.poll() is not None)

@@ -71,7 +71,7 @@ class _Content:
         self.descriptor = descriptor
         self._store = store
         self._manifest: pa.Table = _read_manifest(store, descriptor)
-        self._reader = DatasetReader(store, descriptor)
+        self._reader = DatasetReader(store, descriptor, unsplit=not descriptor.counts)
         self._at = {example: at for at, example in enumerate(self._manifest["example_id"].to_pylist())}
         self._colours = class_colours(len(descriptor.classes), descriptor.palette)
 

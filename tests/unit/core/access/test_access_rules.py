@@ -11,7 +11,22 @@ from modelyard.core.access.principal import Role
 from modelyard.core.access.rules import RULES, Rule, Where, endpoint_of_model, http_rule
 from tests.support.contracts import every_method
 
-READS = ("Get", "List", "Diff", "Watch", "Suggest", "Download", "Server", "Model", "Repository", "System", "Cuda", "Trace", "Log")
+READS = (
+    "Get",
+    "List",
+    "View",
+    "Diff",
+    "Watch",
+    "Suggest",
+    "Download",
+    "Server",
+    "Model",
+    "Repository",
+    "System",
+    "Cuda",
+    "Trace",
+    "Log",
+)
 
 
 METHODS = every_method()
