@@ -7,11 +7,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote
+from urllib.parse import urlencode
 
 from fastapi import FastAPI
 from starlette.background import BackgroundTask
-from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 
 from modelyard.client import InvalidArgument, ModelyardClientError, NotFound, PermissionDenied, Unavailable
@@ -26,28 +25,28 @@ _SIZES: Final = range(16, 2049)
 
 def picture_address(content: str, example_id: str, size: int = 256) -> str:
     """Where a picture of an example is; size 0: as it came. content: full name of a version or an import."""
-    return f"/content/{quote(content, safe='')}/{quote(example_id, safe='')}?size={size}"
+    return f"/content?{urlencode({'of': content, 'example': example_id, 'size': size})}"
 
 
 def mask_address(content: str, example_id: str, size: int = 256) -> str:
     """Where what is painted over a picture is."""
-    return f"/mask/{quote(content, safe='')}/{quote(example_id, safe='')}?size={size}"
+    return f"/mask?{urlencode({'of': content, 'example': example_id, 'size': size})}"
 
 
 def download_address(blob: blob_pb2.Blob, name: str) -> str:
     """Where the bytes of an artifact are, offered under a file name."""
-    return f"/artifact/{quote(blob.uri, safe='')}/{quote(name, safe='')}?bytes={blob.size_bytes}"
+    return f"/artifact?{urlencode({'uri': blob.uri, 'name': name, 'bytes': blob.size_bytes})}"
 
 
 def add_content(app: FastAPI) -> None:
     """The routes."""
 
-    @app.get("/content/{content}/{example_id}")
-    async def content(content: str, example_id: str, size: int = 256) -> Response:
-        client = connection().client(_project(content))
+    @app.get("/content")
+    async def content(of: str, example: str, size: int = 256) -> Response:
+        client = connection().client(_project(of))
         wanted = "original" if size == 0 else "preview"
         try:
-            found = await client.examples.view(content, [example_id], content=wanted, max_size=_within(size))
+            found = await client.examples.view(of, [example], content=wanted, max_size=_within(size))
         except ModelyardClientError as error:
             return _refused(error)
         if not found.examples or found.examples[0].media_type not in _SHOWN:
@@ -55,22 +54,20 @@ def add_content(app: FastAPI) -> None:
         one = found.examples[0]
         return Response(one.content, media_type=one.media_type, headers={"cache-control": _KEPT})
 
-    @app.get("/mask/{content}/{example_id}")
-    async def mask(content: str, example_id: str, size: int = 256) -> Response:
-        client = connection().client(_project(content))
+    @app.get("/mask")
+    async def mask(of: str, example: str, size: int = 256) -> Response:
+        client = connection().client(_project(of))
         try:
-            found = await client.examples.view(content, [example_id], max_size=_within(size))
+            found = await client.examples.view(of, [example], content="preview", max_size=_within(size))
         except ModelyardClientError as error:
             return _refused(error)
         if not found.examples or not found.examples[0].mask:
             return PlainTextResponse("nothing is painted over this example", 404)
         return Response(found.examples[0].mask, media_type="image/png", headers={"cache-control": _KEPT})
 
-    @app.get("/artifact/{uri}/{name}")
-    async def artifact(request: Request, uri: str, name: str) -> Response:
-        digest = uri.rpartition("/")[2]
-        size = request.query_params.get("bytes", "0")
-        blob = blob_pb2.Blob(uri=uri, sha256=digest, size_bytes=int(size) if size.isdecimal() else 0)
+    @app.get("/artifact")
+    async def artifact(uri: str, name: str, bytes: int = 0) -> Response:
+        blob = blob_pb2.Blob(uri=uri, sha256=uri.rpartition("/")[2], size_bytes=max(bytes, 0))
         folder = tempfile.TemporaryDirectory(prefix="modelyard-console-")
         try:
             path = await connection().client("default").artifacts.download(blob, Path(folder.name) / "file")

@@ -83,6 +83,7 @@ class ExampleLook:
     content: bytes = b""
     width: int = 0
     height: int = 0
+    masked: bool = False
     mask: bytes = b""
     cells: Sequence[tuple[str, str | None]] = ()
     traces: Sequence[Trace] = ()

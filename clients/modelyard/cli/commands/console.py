@@ -20,10 +20,10 @@ def console(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 takes a free one.")] = 8980,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the link, and open nothing.")] = False,
 ) -> None:
-    """Open the console in a browser: of your own server, or with --server of another, as your token says.
+    """Open the console in a browser: of your own server, or with --server of another, as whom your token says.
 
-    Beside `modelyard up` it makes another link for the console that is there. Else it keeps one running until Ctrl-C. It listens on
-    127.0.0.1 alone, and the link lets in once.
+    Beside `modelyard up` it makes another link for the console that is there. Else it keeps one running until Ctrl-C. It listens
+    on 127.0.0.1 alone, and the link lets in once.
 
     \b
     Example: modelyard console

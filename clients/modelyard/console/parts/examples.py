@@ -24,7 +24,8 @@ def gallery(content: str, views: dataset_service_pb2.ViewExamplesResponse, addre
     colours = dict(zip(views.classes, views.class_colours, strict=False))
     if shown and shown[0].traces:
         return h("div", [_trace_tile(one, address) for one in shown], cls="grid-traces")
-    return h("div", [picture_tile(content, one, colours, address) for one in shown], cls="grid-pictures")
+    large = " large" if any(one.marks or one.masked for one in shown) else ""
+    return h("div", [picture_tile(content, one, colours, address) for one in shown], cls=f"grid-pictures{large}")
 
 
 def picture_tile(content: str, one: example_view_pb2.ExampleView, colours: Mapping[str, str], address: Address) -> Markup:
@@ -33,7 +34,7 @@ def picture_tile(content: str, one: example_view_pb2.ExampleView, colours: Mappi
     return h(
         "a",
         h("span", picture(content, one, colours, 256), cls="frame"),
-        h("span", h("span", words or "no label"), h("span", usage_word(one.example.usage), cls="muted"), cls="words"),
+        h("span", h("span", words or _file(one)), h("span", _usage(one), cls="muted"), cls="words"),
         href=address(one.example.example_id),
         cls="picture",
         id=f"x-{one.example.example_id}",
@@ -48,7 +49,9 @@ def picture(
     tiny = "tiny" if 0 < max(one.width, one.height) <= TINY else None
     said = f"{label_words(one) or 'picture'}, {one.example.path}"
     image = h("img", src=picture_address(content, example_id, size), alt=said, loading="lazy", cls=tiny)
-    mask = h("img", src=mask_address(content, example_id, max(size, 256)), alt="", loading="lazy", cls=tiny) if one.mask else None
+    mask = (
+        h("img", src=mask_address(content, example_id, max(size, 256)), alt="", loading="lazy", cls=tiny) if one.masked else None
+    )
     return [image, mask, _marks(one, colours, names)]
 
 
@@ -91,15 +94,15 @@ def label_words(one: example_view_pb2.ExampleView) -> str:
 
 def _trace_tile(one: example_view_pb2.ExampleView, address: Address) -> Markup:
     ranges = [(interval.start / max(one.steps, 1), interval.end / max(one.steps, 1)) for interval in one.intervals]
-    charts = [trace_chart(trace.name, trace.low, trace.high, ranges=ranges) for trace in one.traces[:3]]
-    more = h("p", f"and {len(one.traces) - 3} more channels", cls="small muted") if len(one.traces) > 3 else None
+    charts = [trace_chart(trace.name, trace.low, trace.high, ranges=ranges) for trace in one.traces[:2]]
+    more = h("p", f"and {len(one.traces) - 2} more channels", cls="small muted") if len(one.traces) > 2 else None
     return h(
         "a",
         h(
             "h3",
-            label_words(one) or "no label",
+            label_words(one) or _file(one),
             " ",
-            h("span", f"{usage_word(one.example.usage)} · {length_words(one)}", cls="small muted"),
+            h("span", " · ".join(part for part in (_usage(one), length_words(one)) if part), cls="small muted"),
         ),
         *charts,
         more,
@@ -123,7 +126,7 @@ def rows_table(shown: Sequence[example_view_pb2.ExampleView], address: Address) 
     rows = [
         [
             h("a", one.example.path or one.example.example_id, href=address(one.example.example_id)),
-            usage_word(one.example.usage),
+            _usage(one) or "—",
             *(h("span", "missing", cls="muted small") if cell.missing else cell.value for cell in one.cells),
         ]
         for one in shown
@@ -160,6 +163,16 @@ def known(one: example_view_pb2.ExampleView) -> Markup:
     ]
     rows += [(name, value) for name, value in sorted(one.attributes.items())]
     return facts(rows)
+
+
+def _usage(one: example_view_pb2.ExampleView) -> str:
+    """Its usage; nothing where nobody has split it yet."""
+    return usage_word(one.example.usage) if one.example.usage else ""
+
+
+def _file(one: example_view_pb2.ExampleView) -> str:
+    """The name of its file."""
+    return one.example.path.rpartition("/")[2]
 
 
 def _is_number(cell: example_view_pb2.CellView) -> bool:

@@ -110,21 +110,19 @@ class _Content:
     ) -> ExampleLook:
         width, height = (int(rows[name][at].as_py()) for name in ("width", "height"))
         media_type, content = _shown(data, look) if look.content else ("", b"")
-        mask = self._mask(annotation, said, at, width, height, look.size) if look.content != "original" else b""
-        return ExampleLook(of, annotation, media_type, content, width, height, mask)
+        masked = self.descriptor.task == SEMANTIC_SEGMENTATION or any(mark.mask for mark in annotation.marks)
+        mask = self._mask(annotation, said, at, width, height, look.size) if masked and look.content == "preview" else b""
+        return ExampleLook(of, annotation, media_type, content, width, height, masked, mask)
 
     def _mask(self, annotation: Annotation, said: AnnotatedUsage, at: int, width: int, height: int, size: int) -> bytes:
         """What is painted over a picture: a mask of classes, or the objects that have pixels and no outline."""
-        painted = [mark for mark in annotation.marks if mark.mask]
         if self.descriptor.task == SEMANTIC_SEGMENTATION:
             classes = said.mask(at)
-        elif painted:
+        else:
             classes = np.full((height, width), IGNORED, np.uint8)
-            for mark in painted:
+            for mark in (mark for mark in annotation.marks if mark.mask):
                 inside = annotations_rle.decode(mark.mask, height, width).astype(bool)
                 classes[inside] = self.descriptor.classes.index(mark.label) % IGNORED
-        else:
-            return b""
         return _coloured(classes, self._colours, size)
 
     def _sound(

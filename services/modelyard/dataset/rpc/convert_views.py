@@ -43,6 +43,7 @@ def _view(look: ExampleLook) -> pb.ExampleView:
         marks=[_mark(mark) for mark in look.annotation.marks],
         labels=look.annotation.labels,
         attributes=dict(look.annotation.attributes),
+        masked=look.masked,
         mask=look.mask,
         cells=[pb.CellView(column=column, value=value or "", missing=value is None) for column, value in look.cells],
         traces=[pb.TraceView(name=trace.name, low=trace.low, high=trace.high) for trace in look.traces],

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from modelyard.dataset.v1 import dataset_pb2 as modelyard_dot_dataset_dot_v1_dot_dataset__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'modelyard/dataset/v1/example_view.proto\x12\x14modelyard.dataset.v1\x1a\"modelyard/dataset/v1/dataset.proto\"\xfc\x03\n\x0b\x45xampleView\x12.\n\x07\x65xample\x18\x01 \x01(\x0b\x32\x1d.modelyard.dataset.v1.Example\x12\x12\n\nmedia_type\x18\x02 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x03 \x01(\x0c\x12\r\n\x05width\x18\x04 \x01(\x05\x12\x0e\n\x06height\x18\x05 \x01(\x05\x12-\n\x05marks\x18\x06 \x03(\x0b\x32\x1e.modelyard.dataset.v1.MarkView\x12\x0e\n\x06labels\x18\x07 \x03(\t\x12\x45\n\nattributes\x18\x08 \x03(\x0b\x32\x31.modelyard.dataset.v1.ExampleView.AttributesEntry\x12\x0c\n\x04mask\x18\t \x01(\x0c\x12-\n\x05\x63\x65lls\x18\n \x03(\x0b\x32\x1e.modelyard.dataset.v1.CellView\x12/\n\x06traces\x18\x0b \x03(\x0b\x32\x1f.modelyard.dataset.v1.TraceView\x12\x35\n\tintervals\x18\x0c \x03(\x0b\x32\".modelyard.dataset.v1.IntervalView\x12\r\n\x05steps\x18\r \x01(\x03\x12\x0c\n\x04rate\x18\x0e \x01(\x01\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x95\x01\n\x08MarkView\x12\r\n\x05label\x18\x01 \x01(\t\x12\x0c\n\x04left\x18\x02 \x01(\x01\x12\x0b\n\x03top\x18\x03 \x01(\x01\x12\r\n\x05right\x18\x04 \x01(\x01\x12\x0e\n\x06\x62ottom\x18\x05 \x01(\x01\x12-\n\x05rings\x18\x06 \x03(\x0b\x32\x1e.modelyard.dataset.v1.RingView\x12\x11\n\tkeypoints\x18\x07 \x03(\x01\"\x1a\n\x08RingView\x12\x0e\n\x06points\x18\x01 \x03(\x01\":\n\x08\x43\x65llView\x12\x0e\n\x06\x63olumn\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x0f\n\x07missing\x18\x03 \x01(\x08\"4\n\tTraceView\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03low\x18\x02 \x03(\x02\x12\x0c\n\x04high\x18\x03 \x03(\x02\"9\n\x0cIntervalView\x12\r\n\x05start\x18\x01 \x01(\x03\x12\x0b\n\x03\x65nd\x18\x02 \x01(\x03\x12\r\n\x05label\x18\x03 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'modelyard/dataset/v1/example_view.proto\x12\x14modelyard.dataset.v1\x1a\"modelyard/dataset/v1/dataset.proto\"\x8c\x04\n\x0b\x45xampleView\x12.\n\x07\x65xample\x18\x01 \x01(\x0b\x32\x1d.modelyard.dataset.v1.Example\x12\x12\n\nmedia_type\x18\x02 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x03 \x01(\x0c\x12\r\n\x05width\x18\x04 \x01(\x05\x12\x0e\n\x06height\x18\x05 \x01(\x05\x12-\n\x05marks\x18\x06 \x03(\x0b\x32\x1e.modelyard.dataset.v1.MarkView\x12\x0e\n\x06labels\x18\x07 \x03(\t\x12\x45\n\nattributes\x18\x08 \x03(\x0b\x32\x31.modelyard.dataset.v1.ExampleView.AttributesEntry\x12\x0c\n\x04mask\x18\t \x01(\x0c\x12-\n\x05\x63\x65lls\x18\n \x03(\x0b\x32\x1e.modelyard.dataset.v1.CellView\x12/\n\x06traces\x18\x0b \x03(\x0b\x32\x1f.modelyard.dataset.v1.TraceView\x12\x35\n\tintervals\x18\x0c \x03(\x0b\x32\".modelyard.dataset.v1.IntervalView\x12\r\n\x05steps\x18\r \x01(\x03\x12\x0c\n\x04rate\x18\x0e \x01(\x01\x12\x0e\n\x06masked\x18\x0f \x01(\x08\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x95\x01\n\x08MarkView\x12\r\n\x05label\x18\x01 \x01(\t\x12\x0c\n\x04left\x18\x02 \x01(\x01\x12\x0b\n\x03top\x18\x03 \x01(\x01\x12\r\n\x05right\x18\x04 \x01(\x01\x12\x0e\n\x06\x62ottom\x18\x05 \x01(\x01\x12-\n\x05rings\x18\x06 \x03(\x0b\x32\x1e.modelyard.dataset.v1.RingView\x12\x11\n\tkeypoints\x18\x07 \x03(\x01\"\x1a\n\x08RingView\x12\x0e\n\x06points\x18\x01 \x03(\x01\":\n\x08\x43\x65llView\x12\x0e\n\x06\x63olumn\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x0f\n\x07missing\x18\x03 \x01(\x08\"4\n\tTraceView\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03low\x18\x02 \x03(\x02\x12\x0c\n\x04high\x18\x03 \x03(\x02\"9\n\x0cIntervalView\x12\r\n\x05start\x18\x01 \x01(\x03\x12\x0b\n\x03\x65nd\x18\x02 \x01(\x03\x12\r\n\x05label\x18\x03 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,17 +35,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXAMPLEVIEW_ATTRIBUTESENTRY']._loaded_options = None
   _globals['_EXAMPLEVIEW_ATTRIBUTESENTRY']._serialized_options = b'8\001'
   _globals['_EXAMPLEVIEW']._serialized_start=102
-  _globals['_EXAMPLEVIEW']._serialized_end=610
-  _globals['_EXAMPLEVIEW_ATTRIBUTESENTRY']._serialized_start=561
-  _globals['_EXAMPLEVIEW_ATTRIBUTESENTRY']._serialized_end=610
-  _globals['_MARKVIEW']._serialized_start=613
-  _globals['_MARKVIEW']._serialized_end=762
-  _globals['_RINGVIEW']._serialized_start=764
-  _globals['_RINGVIEW']._serialized_end=790
-  _globals['_CELLVIEW']._serialized_start=792
-  _globals['_CELLVIEW']._serialized_end=850
-  _globals['_TRACEVIEW']._serialized_start=852
-  _globals['_TRACEVIEW']._serialized_end=904
-  _globals['_INTERVALVIEW']._serialized_start=906
-  _globals['_INTERVALVIEW']._serialized_end=963
+  _globals['_EXAMPLEVIEW']._serialized_end=626
+  _globals['_EXAMPLEVIEW_ATTRIBUTESENTRY']._serialized_start=577
+  _globals['_EXAMPLEVIEW_ATTRIBUTESENTRY']._serialized_end=626
+  _globals['_MARKVIEW']._serialized_start=629
+  _globals['_MARKVIEW']._serialized_end=778
+  _globals['_RINGVIEW']._serialized_start=780
+  _globals['_RINGVIEW']._serialized_end=806
+  _globals['_CELLVIEW']._serialized_start=808
+  _globals['_CELLVIEW']._serialized_end=866
+  _globals['_TRACEVIEW']._serialized_start=868
+  _globals['_TRACEVIEW']._serialized_end=920
+  _globals['_INTERVALVIEW']._serialized_start=922
+  _globals['_INTERVALVIEW']._serialized_end=979
 # @@protoc_insertion_point(module_scope)

@@ -59,6 +59,7 @@ class ExampleView(_message.Message):
     INTERVALS_FIELD_NUMBER: _builtins.int
     STEPS_FIELD_NUMBER: _builtins.int
     RATE_FIELD_NUMBER: _builtins.int
+    MASKED_FIELD_NUMBER: _builtins.int
     media_type: _builtins.str
     """What `content` is: image/jpeg, image/png, audio/wav and so on; empty without content."""
     content: _builtins.bytes
@@ -69,12 +70,14 @@ class ExampleView(_message.Message):
     """Height of the picture as it came, in pixels; 0 for others."""
     mask: _builtins.bytes
     """Pixels by class in the colours of `ViewExamplesResponse.class_colours`, transparent where none is: PNG of the picture's shape, with
-    at most the size that was asked for. Empty where nothing is drawn.
+    at most the size that was asked for. Only with previews, and where `masked`.
     """
     steps: _builtins.int
     """Steps of a series, or samples of a sound; 0 for others."""
     rate: _builtins.float
     """Samples a second of a sound; 0 for others."""
+    masked: _builtins.bool
+    """Whether pixels of the picture are marked, so that a preview has a `mask`."""
     @_builtins.property
     def example(self) -> _dataset_pb2.Example:
         """Which one it is."""
@@ -120,10 +123,11 @@ class ExampleView(_message.Message):
         intervals: _abc.Iterable[Global___IntervalView] | None = ...,
         steps: _builtins.int = ...,
         rate: _builtins.float = ...,
+        masked: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["example", b"example"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "cells", b"cells", "content", b"content", "example", b"example", "height", b"height", "intervals", b"intervals", "labels", b"labels", "marks", b"marks", "mask", b"mask", "media_type", b"media_type", "rate", b"rate", "steps", b"steps", "traces", b"traces", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "cells", b"cells", "content", b"content", "example", b"example", "height", b"height", "intervals", b"intervals", "labels", b"labels", "marks", b"marks", "mask", b"mask", "masked", b"masked", "media_type", b"media_type", "rate", b"rate", "steps", b"steps", "traces", b"traces", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
