@@ -314,14 +314,21 @@ class View:
         charts: list[Any] = []
         if found.precision_recall:
             lines = [
-                Line(f"{curve.label} · AP", [*zip(curve.recall, curve.precision, strict=True)], at % 8 + 1)
+                Line(
+                    curve.label,
+                    [*zip(curve.recall, curve.precision, strict=True)],
+                    at % 8 + 1,
+                    said=f"AP {number(curve.average_precision)}",
+                )
                 for at, curve in enumerate(found.precision_recall[:8])
             ]
             charts.append(line_chart("Precision over recall", lines, x_name="recall", low=0.0, high=1.0))
         if found.calibration:
             lines = [
-                Line("measured", [(bin_.confidence, bin_.accuracy) for bin_ in found.calibration if bin_.example_count], 1),
-                Line("perfect", [(0.0, 0.0), (1.0, 1.0)], 8, dashed=True),
+                Line(
+                    "measured", [(bin_.confidence, bin_.accuracy) for bin_ in found.calibration if bin_.example_count], 1, said=""
+                ),
+                Line("perfect", [(0.0, 0.0), (1.0, 1.0)], 8, dashed=True, said=""),
             ]
             charts.append(
                 line_chart("How often it is right, by how sure it says it is", lines, x_name="surety", low=0.0, high=1.0)

@@ -9,7 +9,7 @@ from nicegui import background_tasks, ui
 
 from modelyard.client import last_part
 from modelyard.console.content import download_address
-from modelyard.console.pages.train import FORMATS, PRECISIONS
+from modelyard.console.pages.train_form import FORMATS, PRECISIONS
 from modelyard.console.parts.badges import progress_bar, state_badge, verdict_badge
 from modelyard.console.parts.forms import choice
 from modelyard.console.parts.fragment import Act, Fragment

@@ -19,12 +19,16 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 12, 30
 
 @dataclass(frozen=True)
 class Line:
-    """A curve: its name, its points by rising x, and which of the page's colours (1 to 8) it has."""
+    """A curve: its name, its points by rising x, and which of the page's colours (1 to 8) it has.
+
+    `said`: what the legend says beside its name; None: its last value.
+    """
 
     name: str
     points: Sequence[Point]
     colour: int = 1
     dashed: bool = False
+    said: str | None = None
 
 
 def line_chart(
@@ -105,7 +109,7 @@ def legend(lines: Sequence[Line]) -> Markup:
                 h("span", cls=f"swatch c{line.colour}" + (" dashed" if line.dashed else "")),
                 line.name,
                 " ",
-                h("b", number(line.points[-1][1])),
+                h("b", number(line.points[-1][1]) if line.said is None else line.said),
             )
             for line in lines
             if line.points
