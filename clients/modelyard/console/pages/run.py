@@ -8,7 +8,7 @@ from typing import Any, Final
 from nicegui import ui
 
 from modelyard.client import last_part
-from modelyard.console.parts.badges import progress_bar, state_badge
+from modelyard.console.parts.badges import progress_bar, severity_badge, state_badge
 from modelyard.console.parts.curves import training_charts
 from modelyard.console.parts.fragment import Act, Fragment
 from modelyard.console.parts.gate import verdict_card
@@ -18,7 +18,7 @@ from modelyard.console.parts.live import Curves, follow
 from modelyard.console.parts.markup import Markup, h
 from modelyard.console.parts.page import Here, frame, stretch
 from modelyard.console.parts.trouble import toast
-from modelyard.console.parts.words import metric_word, milliseconds, moment, number, seconds_of, size, spoken
+from modelyard.console.parts.words import metric_word, milliseconds, moment, number, reason_word, seconds_of, size, spoken
 from modelyard.pipeline.v1 import pipeline_pb2
 from modelyard.type.v1 import job_pb2, learning_pb2
 
@@ -184,7 +184,11 @@ class RunView:
 
     def _curve_card(self) -> Markup | None:
         if self._curves.last is None:
-            return None
+            if self._run.status.state in ENDED:
+                return None
+            return card(
+                "Training", h("p", "The curves of loss, metrics and learning rate appear here when training begins.", cls="muted")
+            )
         point = self._curves.last
         words = [f"step {point.step:,}", f"epoch {point.epoch:.1f}"]
         if point.examples_per_second:
@@ -219,7 +223,10 @@ class RunView:
         if not found or not self._run.result.dataset_version:
             return None
         dataset = self._run.result.dataset_version.split("/")[3]
-        items = [h("li", h("strong", one.kind.replace("_", " ").capitalize()), " ", one.message) for one in found[:6]]
+        items = [
+            h("li", severity_badge(one.severity), h("span", h("strong", reason_word(one.kind)), " ", one.message))
+            for one in found[:6]
+        ]
         see = link(f"All {len(found)} findings", self._here.path("datasets", dataset, tab="quality"), "button small")
         return card("What was found in the data", h("ul", items, cls="reasons"), actions=see)
 

@@ -41,7 +41,7 @@ export default {
     },
     onSubmit(e) {
       e.preventDefault();
-      const name = e.target.dataset.submit;
+      const name = e.target.getAttribute("data-submit"); // not .dataset: an input of that name would stand before it
       if (name) this.say(name, e.submitter || e.target);
     },
     say(name, at) {

@@ -63,7 +63,10 @@ def seconds_of(duration: Any) -> float:
 
 def ago(stamp: Any) -> str:
     """5 min ago; empty for a time that is not set."""
-    return f"{spoken(time.time() - stamp.ToSeconds())} ago" if stamp.seconds else ""
+    if not stamp.seconds:
+        return ""
+    seconds = time.time() - stamp.ToSeconds()
+    return "just now" if seconds < 10 else f"{spoken(seconds if seconds < 60 else 60 * (seconds // 60))} ago"
 
 
 def moment(stamp: Any) -> str:
