@@ -162,11 +162,15 @@ class FakeDatasets:
     facts: dict[str, DatasetFacts] = field(
         default_factory=lambda: {PICTURES: facts_of_pictures(), OTHER_PICTURES: facts_of_pictures(), ROWS: facts_of_rows()}
     )
+    held: list[tuple[str, str, str]] = field(default_factory=list)
 
     def get_version(self, name: str) -> DatasetVersion:
         if name not in self.facts:
             raise NotFound("DATASET_VERSION_NOT_FOUND", f"{name} does not exist", name=name)
         return DatasetVersion(name, "ab" * 32, ("cat", "dog"), blob("d"), self.facts[name])
+
+    def hold(self, version: str, training_job: str, model: str) -> None:
+        self.held.append((version, training_job, model))
 
 
 class FakeLink:

@@ -36,6 +36,15 @@ class Names:
         """`flowers/V002`; `flowers` alone is its newest version."""
         return self._full("dataset_version", value, ("datasets", "versions"), newest=True)
 
+    def dataset_tag(self, value: str) -> str:
+        return self._full("tag", value, ("datasets", "tags"))
+
+    def dataset_use(self, value: str) -> str:
+        return self._full("dataset_use", value, ("datasets", "versions", "uses"))
+
+    def folds(self, value: str) -> str:
+        return self._full("folds", value, ("datasets", "versions", "folds"))
+
     def dataset_import(self, value: str) -> str:
         return self._full("dataset_import", value, ("datasets", "imports"))
 

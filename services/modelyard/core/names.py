@@ -6,6 +6,7 @@ DATASET.parse("projects/demo/datasets/flowers", field="dataset")  ->  {"project"
 
 from __future__ import annotations
 
+import hashlib
 import re
 import secrets
 import time
@@ -21,9 +22,10 @@ LATEST = "latest"
 _ID = re.compile(r"[a-z][a-z0-9-]{0,62}")
 _VERSION_ID = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,62}")
 _NUMBERED = re.compile(r"V([0-9]{3,9})")
+_LIKE_A_NUMBER = re.compile(r"[Vv][0-9]+")
 _ID_FORM = "1 to 63 of a-z, 0-9 and '-', starting with a letter"
 _VERSION_FORM = "1 to 63 of A-Z, a-z, 0-9, '.', '_' and '-', starting with a letter"
-_VERSION_VARIABLES = ("version", "deployment")
+_VERSION_VARIABLES = ("version", "deployment", "tag")
 _BASE32 = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's, in ASCII order, so that ids sort by time
 
 
@@ -92,6 +94,9 @@ IMPORT = Pattern("projects/{project}/datasets/{dataset}/imports/{import}")
 QUALITY_REPORT = Pattern("projects/{project}/datasets/{dataset}/qualityReports/{quality_report}")
 DATASET_EXPORT = Pattern("projects/{project}/datasets/{dataset}/exports/{export}")
 DATASET_VERSION = Pattern("projects/{project}/datasets/{dataset}/versions/{version}")
+DATASET_TAG = Pattern("projects/{project}/datasets/{dataset}/tags/{tag}")
+DATASET_USE = Pattern("projects/{project}/datasets/{dataset}/versions/{version}/uses/{use}")
+FOLDS = Pattern("projects/{project}/datasets/{dataset}/versions/{version}/folds/{folds}")
 TRAINING_JOB = Pattern("projects/{project}/trainingJobs/{training_job}")
 MODEL = Pattern("projects/{project}/models/{model}")
 MODEL_VERSION = Pattern("projects/{project}/models/{model}/versions/{version}")
@@ -133,6 +138,26 @@ def check_version_id(value: str, field: str) -> str:
         message = f"{field} is {value!r}, which stands for the newest version; choose another id"
         raise InvalidArgument("BAD_ID", message, field=field, value=value)
     return _check(value, field, "version")
+
+
+def check_tag_id(value: str, field: str) -> str:
+    """The value. Raises InvalidArgument BAD_ID unless it is a version id that is neither "latest" nor of the form of a number
+    (V001)."""
+    check_version_id(value, field)
+    if _LIKE_A_NUMBER.fullmatch(value):
+        message = f"{field} is {value!r}; V and digits are the numbers that versions get by themselves. Choose a word"
+        raise InvalidArgument("BAD_ID", message, field=field, value=value)
+    return value
+
+
+def is_like_a_number(id_: str) -> bool:
+    """Whether an id has the form of a version's number, which no tag has."""
+    return bool(_LIKE_A_NUMBER.fullmatch(id_))
+
+
+def derived_id(letter: str, *parts: str) -> str:
+    """An id that follows from texts: the same ones give the same id. 20 characters."""
+    return letter + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:19]
 
 
 def new_id() -> str:

@@ -44,6 +44,7 @@ from modelyard.core.rpc.artifact_servicer import ArtifactServicer
 from modelyard.core.rpc.logs import configure_logs
 from modelyard.core.rpc.loop import run
 from modelyard.core.rpc.server import Mount, RpcServer, Service
+from modelyard.core.rpc.uploads import Uploads
 from modelyard.core.settings import CoreSettings
 from modelyard.jobs.v1 import jobs_service_pb2_grpc
 from modelyard.worker.v1 import worker_service_pb2_grpc
@@ -213,7 +214,8 @@ class Host:
     def _own_mounts(self) -> list[Mount]:
         stores = {platform.name: platform.artifacts for platform in self._platforms}
         uploads = stores.get("dataset") or next(iter(stores.values()))
-        artifacts = ArtifactServicer(uploads, stores, self._ownership.record, self._quotas)
+        waiting = Uploads(self._platform.settings.data_dir / "uploads")
+        artifacts = ArtifactServicer(uploads, stores, self._ownership.record, self._quotas, waiting)
         access = AccessServicer(self._audit, self._quotas)
         workers = WorkerServicer(self._platform.job_store)
         jobs = JobsServicer(self._platform.jobs, self._platform.job_logs)

@@ -9,10 +9,12 @@ from modelyard.core.jobs.job import Job, JobKind
 from modelyard.core.platform import Platform
 from modelyard.core.rpc.server import Mount, Service
 from modelyard.dataset.adapters.examples_parquet import ParquetExamples
+from modelyard.dataset.adapters.folds_parquet import ParquetFolding
+from modelyard.dataset.adapters.users_client import ClientUsers
 from modelyard.dataset.handlers import kinds
 from modelyard.dataset.handlers.imports import keep_import
 from modelyard.dataset.handlers.versions import keep_version
-from modelyard.dataset.ports import Examples
+from modelyard.dataset.ports import Examples, Users
 from modelyard.dataset.rpc.servicer import DatasetServicer
 from modelyard.dataset.settings import DatasetSettings
 from modelyard.dataset.v1 import dataset_service_pb2_grpc
@@ -21,8 +23,10 @@ SERVICE = "dataset"
 WORKER = "modelyard.dataset.worker"
 
 
-def build(platform: Platform, *, examples: Examples | None = None, worker_module: str = WORKER) -> Service:
-    """The service over a platform. Tests replace the worker's module."""
+def build(
+    platform: Platform, *, examples: Examples | None = None, users: Users | None = None, worker_module: str = WORKER
+) -> Service:
+    """The service over a platform. Tests replace the worker's module, and who uses versions."""
     settings = platform.settings if isinstance(platform.settings, DatasetSettings) else DatasetSettings()
     own = platform if platform.name == SERVICE else platform.for_service(SERVICE)
 
@@ -36,7 +40,14 @@ def build(platform: Platform, *, examples: Examples | None = None, worker_module
     for kind in kinds.KINDS:
         follow = followed.get(kind)
         platform.jobs.register(_kind(kind, settings, worker_module, follow))
-    servicer = DatasetServicer(own.jobs, own.resources, own.artifacts, examples or ParquetExamples(own.artifacts))
+    servicer = DatasetServicer(
+        own.jobs,
+        own.resources,
+        own.artifacts,
+        examples or ParquetExamples(own.artifacts),
+        ParquetFolding(own.artifacts),
+        users or ClientUsers(platform.client),
+    )
 
     def add(server: Any) -> None:
         dataset_service_pb2_grpc.add_DatasetServiceServicer_to_server(servicer, server)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from modelyard.core import ports
 from modelyard.core.artifacts import Blob
 from modelyard.core.jobs.job import Document, Job, JobState
+from modelyard.dataset.domain.folds import FoldPlan
+from modelyard.dataset.domain.records import VersionResult
 from modelyard.formats.annotations import Annotation
 from modelyard.formats.dataset import DatasetDescriptor
 
@@ -28,6 +30,9 @@ class Resources(ports.Resources, Protocol):
 
     def update(self, name: str, change: Callable[[Document], Document], etag: str = "") -> Resource:
         """Stores what `change` makes of the document. Raises NotFound, Aborted ETAG_MISMATCH."""
+
+    def put(self, name: str, collection: str, parent: str, document: Document) -> Resource:
+        """Stores one, in place of what was there."""
 
     def delete(self, name: str, etag: str = "") -> None:
         """Removes one. Raises NotFound, Aborted ETAG_MISMATCH."""
@@ -138,3 +143,48 @@ class Examples(Protocol):
         self, before: DatasetDescriptor, after: DatasetDescriptor, start: int, count: int
     ) -> tuple[Sequence[ExampleChange], bool]:
         """Examples that changed, in the order of their ids, and whether more follow."""
+
+    def count_held(self, descriptor: DatasetDescriptor, contents: Blob) -> int:
+        """How many train and validation examples have a content that a frozen test set (records.FrozenTest.contents) holds."""
+
+
+@dataclass(frozen=True)
+class MadeFolds:
+    """Folds of a version: who is in which, and the version as each fold sees it (that of fold f of repeat r at place r * k +
+    f)."""
+
+    assignment: Blob
+    descriptors: tuple[Blob, ...]
+    examples: int
+    notes: tuple[str, ...]
+
+
+class Folding(Protocol):
+    """Makes folds of published versions."""
+
+    def make(self, version: VersionResult, plan: FoldPlan, group_by: str) -> MadeFolds:
+        """Shares the train and validation examples out. Raises InvalidArgument UNKNOWN_GROUP, FailedPrecondition
+        TOO_FEW_EXAMPLES..."""
+
+
+@dataclass(frozen=True)
+class Use:
+    """What stands on a version: a training job (of a model) or an evaluation, by name."""
+
+    user: str
+    purpose: str
+    usages: tuple[str, ...] = ()
+    model: str = ""
+
+
+class Users(Protocol):
+    """The services whose resources stand on versions."""
+
+    def standing(self, use: Use) -> str:
+        """What still runs, in words that name it ("projects/.../trainingJobs/j1 runs on it"); "" where it has ended or is gone.
+
+        Raises Unavailable where it cannot be found out.
+        """
+
+    def models_of(self, versions: Collection[str]) -> Sequence[str]:
+        """Names of the model versions that were trained on one of these versions, all of one project. Raises Unavailable."""

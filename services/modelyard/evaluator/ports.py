@@ -33,6 +33,10 @@ class DatasetVersions(Protocol):
     def get(self, name: str) -> DatasetVersionRef:
         """Raises NotFound."""
 
+    def use(self, version: str, evaluation: str, usages: tuple[str, ...]) -> Blob:
+        """Records that an evaluation reads these usages of a version (a look at a test set counts); its descriptor. Raises
+        NotFound."""
+
 
 Jobs = ports.WatchedJobs
 Resources = ports.Resources

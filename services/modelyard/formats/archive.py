@@ -8,6 +8,7 @@ bytes come out of the decompressor, so a header that lies changes nothing.
 from __future__ import annotations
 
 import errno
+import os
 import re
 import struct
 import zipfile
@@ -56,6 +57,19 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Located:
+    """Where an entry's bytes lie in the archive's file, for `read_located`: of a zip its local header, with the name that
+    stands there; of a tar (name None) the data. `method`: 0 stored, 8 deflated."""
+
+    offset: int
+    packed_bytes: int
+    size_bytes: int
+    method: int = 0
+    crc: int = 0
+    name: bytes | None = None
+
+
+@dataclass(frozen=True)
 class RejectedEntry:
     """An entry that is not read, with the reason (UPPER_SNAKE_CASE) and the reason in a sentence."""
 
@@ -69,7 +83,7 @@ class SafeZip:
     operating system leaves behind (`ignored` counts it) are not among them. Not safe to use from several threads."""
 
     def __init__(self, path: Path, *, name: str = "archive", limits: Limits | None = None) -> None:
-        self.name = name
+        self.name, self.path = name, path
         self.limits = limits or Limits()
         self.ignored = 0
         self.rejected: list[RejectedEntry] = []
@@ -106,6 +120,20 @@ class SafeZip:
                 raise
             message = f"{entry.path} in {self.name} cannot be read: {error}"
             raise InvalidArgument("CORRUPT_ENTRY", message, file=entry.path, archive=self.name) from error
+
+    def locate(self, entry: Entry) -> Located | None:
+        """Where an entry lies, for another process to read; None where only this class can read it."""
+        info = self._infos[entry.index]
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or info.flag_bits & _ENCRYPTED_FLAG:
+            return None
+        name = info.orig_filename.encode("utf-8" if info.flag_bits & _UTF8_FLAG else "cp437", "replace")
+        return Located(info.header_offset, info.compress_size, info.file_size, info.compress_type, info.CRC, name)
+
+    def passed(self, size: int) -> None:
+        """Counts bytes that another process has read. Raises InvalidArgument ARCHIVE_BOMB."""
+        self._total += size
+        if self._total > self.limits.total_bytes:
+            raise _bomb(self.name, f"it unpacks to more than {self.limits.total_bytes} bytes")
 
     def close(self) -> None:
         """Closes the file."""
@@ -213,6 +241,45 @@ def file_chunks(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
             yield chunk
+
+
+_LOCAL_HEADER = struct.Struct("<4s22xHH")
+_EXTRA_BYTES = 64
+_RAW_WINDOW = -15
+
+
+def read_located(descriptor: int, located: Located, limits: Limits) -> bytes | None:
+    """The bytes of an entry, read from a file descriptor without moving it; None for whatever is not as it should be (or larger
+    than
+    `limits` allow): then the archive's own `read` says what is wrong, or what can be had of it. Reads and unpacks no more than
+    was announced.
+    """
+    packed, size = located.packed_bytes, located.size_bytes
+    if size > limits.entry_bytes or packed > limits.entry_bytes or packed < 0 or size < 0:
+        return None
+    if located.name is None:
+        data = os.pread(descriptor, size, located.offset)
+        return data if len(data) == size else None
+    guess = _LOCAL_HEADER.size + len(located.name) + _EXTRA_BYTES + packed
+    block = os.pread(descriptor, guess, located.offset)
+    if len(block) < _LOCAL_HEADER.size:
+        return None
+    magic, name_bytes, extra_bytes = _LOCAL_HEADER.unpack_from(block)
+    start = _LOCAL_HEADER.size + name_bytes + extra_bytes
+    if magic != b"PK\x03\x04" or block[_LOCAL_HEADER.size : _LOCAL_HEADER.size + name_bytes] != located.name:
+        return None
+    data = block[start : start + packed]
+    if len(data) < packed:
+        data = os.pread(descriptor, packed, located.offset + start)
+    if located.method == zipfile.ZIP_DEFLATED:
+        if size > limits.ratio_from_bytes and size > limits.ratio * max(packed, 1):
+            return None
+        inflater = zlib.decompressobj(_RAW_WINDOW)
+        try:
+            data = inflater.decompress(data, size + 1)
+        except zlib.error:
+            return None
+    return data if len(data) == size and zlib.crc32(data) == located.crc else None
 
 
 def _counted(file: IO[bytes], what: str, compressed: int, limits: Limits) -> Iterator[tuple[int, bytes]]:

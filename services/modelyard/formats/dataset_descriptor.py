@@ -61,6 +61,9 @@ TARGET = "target"
 USAGE = "usage"
 SET_ASIDE = "set_aside"
 
+_LATER = ("identity", "folds", "repeat", "fold")
+"""Fields that descriptors have only where they say something."""
+
 NO_BLOB = Blob("", "", 0)
 """Stands for a file that is not stored yet."""
 
@@ -108,6 +111,10 @@ class DatasetDescriptor:
     channels: tuple[str, ...] = ()  # of a series, in the order of its columns
     time_column: str = ""  # of a series: name of the times; empty where they are not known
     time_is_date: bool = False  # the times are seconds since 1970 that the source wrote as dates
+    identity: Blob | None = None  # the manifest's columns that no edit changes, where they lie in a file of their own
+    folds: Blob | None = None  # the fold of each example in which it is validated on; see FOLD
+    repeat: int = 0
+    fold: int = 0
     format: str = FORMAT
 
     @property
@@ -118,12 +125,17 @@ class DatasetDescriptor:
     @property
     def blobs(self) -> tuple[Blob, ...]:
         """Every blob this version stands on."""
-        return (self.manifest, *self.packs, *((self.table,) if self.table else ()))
+        others = [blob for blob in (self.table, self.identity, self.folds) if blob]
+        return (self.manifest, *self.packs, *others)
 
 
 def to_json(descriptor: DatasetDescriptor) -> bytes:
     """The descriptor as canonical JSON: equal descriptors give equal bytes."""
-    return json.dumps(_converter().unstructure(descriptor), ensure_ascii=False, sort_keys=True, indent=1).encode()
+    document = _converter().unstructure(descriptor)
+    unused = [name for name in _LATER if not document[name]]  # a descriptor without them is what earlier releases wrote and read
+    for name in unused:
+        del document[name]
+    return json.dumps(document, ensure_ascii=False, sort_keys=True, indent=1).encode()
 
 
 def from_json(data: bytes) -> DatasetDescriptor:

@@ -20,13 +20,29 @@ from modelyard.formats.dataset_descriptor import (
     SERIES,
     SERIES_CLASSIFICATION,
     TABLE,
+    TRAIN,
     USAGE,
+    VALIDATION,
     Column,
     DatasetDescriptor,
 )
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import pyarrow as pa
+
+    from modelyard.core.artifacts import ArtifactStore
+
+SAID = ("usage", "label", "annotation", "marks", "labels", "intervals")
+"""Columns of a manifest that edits change. The others are its identity: they may lie in a file that versions share."""
+
+IDENTITY_ROW = "identity_row"
+"""Column of a manifest whose identity lies elsewhere: the row there, int32. Absent where the rows are the same."""
+
+FOLD = "fold_{repeat}"
+"""Column of a file of folds: the fold in which an example is validated on, int16; its rows are those of the manifest. -1: in
+none."""
 
 
 def manifest_schema(kind: str, task: str = "") -> pa.Schema:
@@ -120,11 +136,66 @@ def digest_names(descriptor: DatasetDescriptor) -> tuple[str, ...]:
     return (*descriptor.keypoints, *time, *descriptor.channels)
 
 
+def load_manifest(store: ArtifactStore, descriptor: DatasetDescriptor, columns: Sequence[str] | None = None) -> pa.Table:
+    """The manifest of a dataset, or some of its columns: one row an example, whatever files it lies in; usages as the fold has
+    them where the descriptor names one."""
+    import pyarrow as pa
+
+    path = store.path(descriptor.manifest)
+    here = read_schema(path).names
+    wanted = columns if columns is not None else [name for name in here if name != IDENTITY_ROW]
+    table = read_parquet(path, [name for name in (*wanted, IDENTITY_ROW) if name in here])
+    if descriptor.identity is not None:
+        place = store.path(descriptor.identity)
+        there = read_schema(place).names
+        shared = read_parquet(place, [name for name in (columns or there) if name in there])
+        if IDENTITY_ROW in here:
+            shared = shared.take(table[IDENTITY_ROW])
+        parts = {name: shared[name] for name in shared.column_names} | {name: table[name] for name in table.column_names}
+        order = manifest_schema(descriptor.kind, descriptor.task).names if columns is None else columns
+        table = pa.table({name: parts[name] for name in order if name in parts})
+    if descriptor.folds is not None and "usage" in table.column_names:
+        table = table.set_column(table.column_names.index("usage"), "usage", _usage_in_fold(store, descriptor, table["usage"]))
+    return table.select(list(columns)) if columns is not None else table
+
+
+def identity_rows(store: ArtifactStore, descriptor: DatasetDescriptor, count: int) -> npt.NDArray[np.int64]:
+    """Where each of a manifest's examples is in its identity: int64 [count]; its own place where it has none."""
+    import numpy as np
+
+    path = store.path(descriptor.manifest)
+    if descriptor.identity is None or IDENTITY_ROW not in read_schema(path).names:
+        return np.arange(count, dtype=np.int64)
+    return np.asarray(read_parquet(path, [IDENTITY_ROW])[IDENTITY_ROW].to_numpy(), dtype=np.int64)
+
+
+def _usage_in_fold(store: ArtifactStore, descriptor: DatasetDescriptor, usage: pa.ChunkedArray) -> pa.ChunkedArray:
+    import pyarrow.compute as pc
+
+    if descriptor.folds is None:
+        return usage
+    name = FOLD.format(repeat=descriptor.repeat)
+    fold = read_parquet(store.path(descriptor.folds), [name])[name]
+    drawn = pc.if_else(pc.equal(fold, descriptor.fold), VALIDATION, TRAIN)
+    return pc.if_else(pc.less(fold, 0), usage, drawn)
+
+
+def split_identity(manifest: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """A whole manifest as what is said of the examples, and their identity."""
+    said = [name for name in manifest.column_names if name in SAID]
+    return manifest.select(said), manifest.select([name for name in manifest.column_names if name not in SAID])
+
+
 def write_parquet(table: pa.Table, path: Path) -> Path:
     """Writes a manifest or a table (Parquet, zstd); returns the path."""
     import pyarrow.parquet as pq
 
-    pq.write_table(table, path, compression="zstd")
+    if IDENTITY_ROW in table.column_names:  # rising numbers: by their differences they take next to nothing
+        others = [name for name in table.column_names if name != IDENTITY_ROW]
+        encoding = {IDENTITY_ROW: "DELTA_BINARY_PACKED"}
+        pq.write_table(table, path, compression="zstd", use_dictionary=others, column_encoding=encoding)
+    else:
+        pq.write_table(table, path, compression="zstd")
     return path
 
 

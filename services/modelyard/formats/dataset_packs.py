@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+import numpy.typing as npt
+
 from modelyard.core.artifacts import ArtifactStore, Blob
 
 PACK_BYTES = 64 * 1024 * 1024
@@ -21,40 +24,71 @@ class PackSpan:
     length: int
 
 
+class _Lane:
+    """The pack that is being written, of those for one kind of examples."""
+
+    def __init__(self) -> None:
+        self.file: BinaryIO | None = None
+        self.number = -1
+        self.offset = 0
+
+
 class PackWriter:
-    """Appends examples to pack files in a folder; holds nothing in memory. Nothing reaches a store before `put_all`."""
+    """Appends examples to pack files in a folder; holds nothing in memory. Nothing reaches a store before `put_all`.
+
+    Examples of different lanes never share a pack: test examples have one of their own, so that it can be left out as a whole.
+    """
 
     def __init__(self, folder: Path, *, pack_bytes: int = PACK_BYTES) -> None:
         self._folder = folder
         self._pack_bytes = pack_bytes
-        self._file: BinaryIO | None = None
-        self._offset = 0
+        self._lanes: dict[str, _Lane] = {}
         self.paths: list[Path] = []
 
-    def append(self, data: bytes) -> PackSpan:
+    def append(self, data: bytes, lane: str = "") -> PackSpan:
         """Adds an example and says where it lies."""
-        if self._file is None or (self._offset and self._offset + len(data) > self._pack_bytes):
-            self._next_pack()
-        if self._file is None:
-            raise AssertionError("a pack is open here")
-        span = PackSpan(len(self.paths) - 1, self._offset, len(data))
-        self._file.write(data)
-        self._offset += len(data)
+        file, pack = self._room(len(data), lane)
+        span = PackSpan(pack.number, pack.offset, len(data))
+        file.write(data)
+        pack.offset += len(data)
         return span
 
+    def append_all(
+        self, data: bytes, lengths: npt.NDArray[np.int64], lane: str = ""
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+        """Adds examples that lie one after the other in `data`, as `append` would one by one: their packs, and offsets in
+        them."""
+        ends = np.cumsum(lengths)
+        starts = ends - lengths
+        pack = self._lanes.get(lane)
+        if pack is not None and pack.file is not None and pack.offset + len(data) <= self._pack_bytes:
+            offsets = pack.offset + starts
+            pack.file.write(data)
+            pack.offset += len(data)
+            return np.full(len(lengths), pack.number, np.int32), offsets
+        spans = [self.append(data[start:end], lane) for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+        return np.array([span.pack for span in spans], np.int32), np.array([span.offset for span in spans], np.int64)
+
     def close(self) -> list[Path]:
-        """Finishes the last pack; the paths of all of them, in the order of their numbers."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        """Finishes the open packs; the paths of all of them, in the order of their numbers. What is appended later begins new
+        ones."""
+        for pack in self._lanes.values():
+            if pack.file is not None:
+                pack.file.close()
+        self._lanes = {}
         return self.paths
 
     def put_all(self, store: ArtifactStore) -> tuple[Blob, ...]:
         """Stores the packs, in the order of their numbers."""
         return tuple(store.put_file(path) for path in self.close())
 
-    def _next_pack(self) -> None:
-        self.close()
-        self.paths.append(self._folder / f"pack-{len(self.paths):05d}")
-        self._file = self.paths[-1].open("wb")
-        self._offset = 0
+    def _room(self, size: int, lane: str) -> tuple[BinaryIO, _Lane]:
+        """The open pack of a lane, or a new one where that has no room."""
+        pack = self._lanes.setdefault(lane, _Lane())
+        if pack.file is not None and pack.offset and pack.offset + size > self._pack_bytes:
+            pack.file.close()
+            pack.file = None
+        if pack.file is None:
+            self.paths.append(self._folder / f"pack-{len(self.paths):05d}")
+            pack.file, pack.number, pack.offset = self.paths[-1].open("wb"), len(self.paths) - 1, 0
+        return pack.file, pack

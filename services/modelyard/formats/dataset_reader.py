@@ -17,7 +17,7 @@ from modelyard.core.artifacts import ArtifactStore, Blob
 from modelyard.core.errors import Cancelled, DataLoss, InvalidArgument
 from modelyard.formats import pictures
 from modelyard.formats.dataset_descriptor import TABLE, USAGES, DatasetDescriptor, from_json
-from modelyard.formats.dataset_manifest import read_parquet
+from modelyard.formats.dataset_manifest import load_manifest, read_parquet
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -42,7 +42,6 @@ class DatasetReader:
         """`unsplit`: of an import, where no example has been drawn for a usage yet; then none is of any."""
         self.descriptor = descriptor
         self._store = store
-        self._path = store.path(descriptor.manifest)
         self._whole: pa.Table | None = None
         usage = self._column("usage")
         self._usage = np.full(len(usage), -1, np.int8) if unsplit else _numbers_of(usage, USAGES).astype(np.int8)
@@ -215,12 +214,12 @@ class DatasetReader:
 
     def _column(self, name: str) -> pa.ChunkedArray:
         """A column of the manifest, read when it is needed: all of them are 300 bytes an example."""
-        return read_parquet(self._path, [name])[name] if self._whole is None else self._whole[name]
+        return load_manifest(self._store, self.descriptor, [name])[name] if self._whole is None else self._whole[name]
 
     @property
     def _manifest(self) -> pa.Table:
         if self._whole is None:
-            self._whole = read_parquet(self._path)
+            self._whole = load_manifest(self._store, self.descriptor)
         return self._whole
 
 

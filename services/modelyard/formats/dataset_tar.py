@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Protocol
 
 from modelyard.core.errors import InvalidArgument
-from modelyard.formats.archive import Entry, Limits, RejectedEntry, clean_path, is_system_file
+from modelyard.formats.archive import Entry, Limits, Located, RejectedEntry, clean_path, is_system_file
 
 _CHUNK = 1024 * 1024
 _BLOCK = 512
@@ -43,7 +43,7 @@ class SafeTar:
     """A plain tar file opened for reading; see SafeZip. Not safe to use from several threads."""
 
     def __init__(self, path: Path, *, name: str = "archive", limits: Limits | None = None) -> None:
-        self.name = name
+        self.name, self.path = name, path
         self.limits = limits or Limits()
         self.ignored = 0
         self.rejected: list[RejectedEntry] = []
@@ -87,6 +87,16 @@ class SafeTar:
             if self._total > self.limits.total_bytes:
                 raise _refused(self.name, f"more than {self.limits.total_bytes} bytes come out of it")
             yield chunk
+
+    def locate(self, entry: Entry) -> Located | None:
+        """Where an entry lies, for another process to read."""
+        return Located(self._offsets[entry.index], entry.claimed_bytes, entry.claimed_bytes)
+
+    def passed(self, size: int) -> None:
+        """Counts bytes that another process has read. Raises InvalidArgument ARCHIVE_BOMB."""
+        self._total += size
+        if self._total > self.limits.total_bytes:
+            raise _refused(self.name, f"more than {self.limits.total_bytes} bytes come out of it")
 
     def close(self) -> None:
         """Closes the file."""

@@ -32,6 +32,10 @@ class Datasets(Protocol):
     def get_version(self, name: str) -> DatasetVersion:
         """Reads a version. Raises NotFound, FailedPrecondition DATASET_VERSION_NOT_READY, Unavailable."""
 
+    def hold(self, version: str, training_job: str, model: str) -> None:
+        """Records that a job trains on a version, which is then not deleted. Raises FailedPrecondition FROZEN_TEST where it
+        trains on what was frozen as test later, Unavailable."""
+
 
 class JobPage(Protocol):
     """Some of a list of jobs."""

@@ -85,7 +85,7 @@ def test_fsdd(bench: Bench, tmp_path: Path) -> None:
     assert set(manifest["rate"].to_pylist()) == {8000}
     assert '"speaker": "jackson"' in " ".join(manifest["attributes"].to_pylist())
     version = bench.publish(result, SplitPolicy(group_by="speaker"))
-    drawn = files.read_parquet(bench.store.path(version.descriptor.manifest))
+    drawn = files.load_manifest(bench.store, version.descriptor)
     sides: dict[str, set[str]] = {}
     for attributes, usage in zip(drawn["attributes"].to_pylist(), drawn["usage"].to_pylist(), strict=True):
         sides.setdefault(json.loads(attributes)["speaker"], set()).add(usage)

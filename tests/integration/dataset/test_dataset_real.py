@@ -86,7 +86,7 @@ def test_flowers(tmp_path: Path) -> None:
     assert conflicts.example_count == 8
     version = bench.publish(imported)
     reader = files.open_dataset(bench.store, version.descriptor_blob)
-    sha256 = np.asarray(files.read_parquet(bench.store.path(version.descriptor.manifest))["sha256"].to_pylist())
+    sha256 = np.asarray(files.load_manifest(bench.store, version.descriptor)["sha256"].to_pylist())
     content = {usage: set(sha256[reader.indices(usage)]) for usage in files.USAGES}
     assert not content["train"] & (content["validation"] | content["test"])
     assert abs(len(reader.indices("train")) - 0.8 * 4317) <= 5

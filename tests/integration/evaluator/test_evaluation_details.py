@@ -31,6 +31,9 @@ class _Known(dict[str, Any]):
     def get(self, name: str, _: Any = None) -> Any:
         return self[name]
 
+    def use(self, version: str, evaluation: str, usages: tuple[str, ...]) -> Any:
+        return self[version].descriptor
+
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:

@@ -12,7 +12,7 @@ import pytest
 
 from modelyard.client import Addresses, Client, FailedPrecondition, InvalidArgument, JobFailed, NotFound
 from modelyard.core import errors
-from modelyard.core.artifacts import ArtifactStore
+from modelyard.core.artifacts import ArtifactStore, Blob
 from modelyard.core.latency import Latency
 from modelyard.core.platform import open_platform
 from modelyard.evaluator import bootstrap
@@ -52,6 +52,11 @@ class FakeVersions:
         if name not in self.known:
             raise errors.NotFound("RESOURCE_NOT_FOUND", f"{name} does not exist", name=name)
         return self.known[name]
+
+    def use(self, version: str, evaluation: str, usages: tuple[str, ...]) -> Blob:
+        found = self.known[version].descriptor
+        assert found is not None
+        return found
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,7 +11,7 @@ from modelyard.core.artifacts import Blob
 from modelyard.core.errors import Aborted, AlreadyExists, FailedPrecondition, NotFound
 from modelyard.core.jobs.job import Document, Instruction, Job, JobChange, JobPage, JobState
 from modelyard.core.resources import Page, Resource
-from modelyard.dataset.ports import ExampleLook, ExampleRow, Look, Selection
+from modelyard.dataset.ports import ExampleLook, ExampleRow, Look, Selection, Use
 from modelyard.formats.dataset import DatasetDescriptor
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -92,7 +92,13 @@ class FakeResources:
         return self.found[name]
 
     def list(self, collection: str, parent: str | None = None, page_size: int = 0, page_token: str = "") -> Page:
-        return Page(tuple(each for each in self.found.values() if each.parent == parent), "")
+        found = (each for each in self.found.values() if each.parent == parent and each.collection == collection)
+        return Page(tuple(found), "")
+
+    def put(self, name: str, collection: str, parent: str, document: Document) -> Resource:
+        if name in self.found:
+            return self.update(name, lambda _: document)
+        return self.create(name, collection, parent, document)
 
     def update(self, name: str, change: Callable[[Document], Document], etag: str = "") -> Resource:
         current = self.get(name)
@@ -102,7 +108,20 @@ class FakeResources:
         return self.found[name]
 
     def delete(self, name: str, etag: str = "") -> None:
-        del self.found[self.get(name).name]
+        current = self.get(name)
+        if etag and etag != current.etag:
+            raise Aborted("ETAG_MISMATCH", f"{name} has changed", name=name)
+        del self.found[name]
+
+
+class FakeUsers:
+    """Nothing stands on anything."""
+
+    def standing(self, use: Use) -> str:
+        return ""
+
+    def models_of(self, versions: Collection[str]) -> Sequence[str]:
+        return ()
 
 
 class FakeSources:

@@ -140,7 +140,7 @@ def table(count: int = 120) -> bytes:
 
 
 def usage_by(bench: Bench, version: VersionResult, column: str) -> dict[str, set[str]]:
-    manifest = files.read_parquet(bench.store.path(version.descriptor.manifest))
+    manifest = files.load_manifest(bench.store, version.descriptor)
     assert version.descriptor.table is not None
     values = files.read_parquet(bench.store.path(version.descriptor.table), [column])[column].take(manifest["row"]).to_pylist()
     found: dict[str, set[str]] = {}
@@ -187,13 +187,3 @@ def test_a_wrong_group_or_time_is_named(bench: Bench, policy: SplitPolicy, reaso
     with pytest.raises(InvalidArgument, match=words) as caught:
         bench.publish(imported, policy)
     assert caught.value.reason == reason
-
-
-def test_rows_of_a_table_are_not_relabelled_by_edits(bench: Bench) -> None:
-    imported = bench.imported(table(), label_column="y")
-    first = bench.publish(imported)
-    id_ = next(iter(rows(bench, first)))
-    with pytest.raises(InvalidArgument) as caught:
-        based(bench, imported, first, Edit(RELABEL, (id_,), label="a"))
-    assert caught.value.reason == "CANNOT_RELABEL"
-    assert len(rows(bench, based(bench, imported, first, Edit(DROP, (id_,))))) == 119

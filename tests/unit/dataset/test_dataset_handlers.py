@@ -22,12 +22,12 @@ from modelyard.dataset.domain.records import (
     VersionResult,
     VersionSpec,
 )
-from modelyard.dataset.handlers import datasets, examples, exports, imports, quality_reports, versions
+from modelyard.dataset.handlers import datasets, deletion, examples, exports, imports, quality_reports, versions
 from modelyard.dataset.handlers.documents import export_result, read_dataset
 from modelyard.dataset.handlers.versions import NewVersion
 from modelyard.dataset.ports import Selection
 from modelyard.formats import dataset as files
-from tests.unit.dataset.fakes import FakeExamples, FakeJobs, FakeResources, FakeSources
+from tests.unit.dataset.fakes import FakeExamples, FakeJobs, FakeResources, FakeSources, FakeUsers
 
 SHA = "0" * 64
 BLOB = Blob(f"artifact://dataset/{SHA}", SHA, 5)
@@ -85,7 +85,7 @@ def test_datasets_are_made_changed_and_deleted(world: World) -> None:
     before = datasets.get_dataset(world.resources, DATASET)
     changed = datasets.update_dataset(world.resources, DATASET, {"description": "of the garden"}, before.etag)
     assert from_document(changed.document, Dataset) == Dataset(display_name="Flowers", description="of the garden")
-    datasets.delete_dataset(world.resources, world.jobs, DATASET, "")
+    deletion.delete_dataset(world.jobs, world.resources, FakeUsers(), DATASET, "")
     with pytest.raises(NotFound) as caught:
         datasets.get_dataset(world.resources, DATASET)
     assert caught.value.reason == "DATASET_NOT_FOUND"
@@ -106,10 +106,10 @@ def test_long_words_are_refused(world: World) -> None:
 def test_a_dataset_with_a_running_job_is_not_deleted(world: World) -> None:
     job = world.start_import()
     with pytest.raises(FailedPrecondition) as caught:
-        datasets.delete_dataset(world.resources, world.jobs, DATASET, "")
+        deletion.delete_dataset(world.jobs, world.resources, FakeUsers(), DATASET, "")
     assert caught.value.reason == "JOB_RUNNING"
     world.jobs.cancel(job.name)
-    datasets.delete_dataset(world.resources, world.jobs, DATASET, "")
+    deletion.delete_dataset(world.jobs, world.resources, FakeUsers(), DATASET, "")
     assert world.jobs.jobs == {}
 
 
@@ -198,7 +198,7 @@ def test_the_number_of_a_deleted_version_is_not_given_again(world: World) -> Non
     world.fill()
     world.publish()
     second = world.publish()
-    versions.delete_version(world.jobs, world.resources, second.name)
+    deletion.delete_version(world.jobs, world.resources, FakeUsers(), second.name)
     assert world.dataset.latest_version.endswith("V001")
     assert world.publish().name.endswith("V003")
     with pytest.raises(InvalidArgument):

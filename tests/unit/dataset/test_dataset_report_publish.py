@@ -145,7 +145,7 @@ def test_a_version_of_pictures_can_be_read_and_repeated(bench: Bench) -> None:
         labels = reader.labels(usage)
         assert reader.descriptor.counts[usage].classes == tuple(np.bincount(labels, minlength=10))
         assert [path.split("/")[0] for path in reader.paths(usage)] == [reader.descriptor.classes[label] for label in labels]
-    assert "thumbnail" not in files.read_parquet(bench.store.path(version.descriptor.manifest)).column_names
+    assert "thumbnail" not in files.load_manifest(bench.store, version.descriptor).column_names
 
 
 def test_near_duplicates_stay_on_one_side(bench: Bench) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from modelyard.cli.commands.dataset_edits import add_to as add_edits
+from modelyard.cli.commands.dataset_versions import add_to as add_versions
 from modelyard.cli.options import Common, new_app, with_common
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ FORMATS = (
 )
 
 app = new_app(
-    "Import, check, fix, publish, edit, diff, export, list, show, examples."
+    "Import, check, fix, publish, edit, diff, tag, lineage, folds, export, list, show, examples, delete."
     "\n\n\b\nExample: modelyard dataset import flowers/ --name flowers"
 )
 
@@ -153,6 +154,13 @@ def publish(
     exclude: Annotated[list[str], typer.Option(help="Tables: a column to leave out; may be given again.")] = [],  # noqa: B006
     keep_leaking: Annotated[bool, typer.Option("--keep-leaking", help="Keep columns that leak the target.")] = False,
     version_name: Annotated[str, typer.Option(help="Name of the version. Default: V001, V002...")] = "",
+    freeze_test: Annotated[
+        bool, typer.Option("--freeze-test", help="Its test examples stay test in all later versions, and no training reads them.")
+    ] = False,
+    new_test: Annotated[
+        bool, typer.Option("--new-test", help="Draw and freeze another test set. Models trained before may have seen it.")
+    ] = False,
+    note: Annotated[str, typer.Option(help="Notes about the version, for people.")] = "",
 ) -> None:
     """Split a dataset's content and freeze it as a version.
 
@@ -173,6 +181,8 @@ def publish(
             time_by=time_by,
             excluded_columns=exclude,
             keep_leaking_columns=keep_leaking,
+            test_policy="replace" if new_test else "freeze" if freeze_test else "",
+            description=note,
         )
         with job_bar("publish", "dataset_version") as show:
             done = here.client.datasets.wait_dataset_version(started.name, on_change=show)
@@ -338,7 +348,16 @@ def show_version(common: Common, version: dataset_pb2.DatasetVersion) -> None:
     if common.json:
         print_json(plain(version))
         return
-    print_facts({"version": short(version.name), "state": state_name(version.status.state), "digest": version.digest})
+    facts = {"version": short(version.name), "state": state_name(version.status.state), "digest": version.digest}
+    if version.tags:
+        facts["tags"] = ", ".join(version.tags)
+    if version.HasField("frozen_test"):
+        facts["frozen test"] = f"{version.frozen_test.example_count} examples, since {short(version.frozen_test.dataset_version)}"
+    if version.test_evaluation_count:
+        facts["test looked at"] = f"by {version.test_evaluation_count} evaluations"
+    if version.description:
+        facts["note"] = version.description
+    print_facts(facts)
     for text in version.notes:
         print(f"- {text}")
     print()
@@ -393,3 +412,4 @@ def examples(
 
 
 add_edits(app)
+add_versions(app)

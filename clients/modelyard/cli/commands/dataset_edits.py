@@ -30,6 +30,10 @@ def edit(
     relabel: Annotated[list[str], typer.Option(metavar="ID=CLASS", help="Put it into a class; give it again.")] = [],  # noqa: B006
     move: Annotated[list[str], typer.Option(metavar="ID=USAGE", help="To train, validation or test.")] = [],  # noqa: B006
     merge: Annotated[list[str], typer.Option(metavar="OLD=CLASS", help="Put a whole class into another.")] = [],  # noqa: B006
+    set_value: Annotated[list[str], typer.Option(metavar="ID=NUMBER", help="Its value to predict.")] = [],  # noqa: B006
+    reclass: Annotated[
+        list[str], typer.Option(metavar="OLD=CLASS", help="Rename a class of boxes or other marks, or merge it.")
+    ] = [],  # noqa: B006
     new_class: Annotated[bool, typer.Option("--new-class", help="CLASS may be one that the dataset does not have.")] = False,
     reason: Annotated[str, typer.Option(help="Why, for the record.")] = "",
 ) -> None:
@@ -56,9 +60,27 @@ def edit(
             raise wrong("--move", usage, f"--move is {id_}={usage}; the usage is train, validation or test")
         number = usages[usage]
         edits.append(dataset_pb2.Edit(action=dataset_pb2.Edit.ACTION_MOVE, example_ids=[id_], usage=number, reason=reason))
+    for id_, value in _pairs(set_value, "--set-value", "ID=NUMBER"):
+        made = dataset_pb2.Edit(action=dataset_pb2.Edit.ACTION_SET_VALUE, example_ids=[id_], reason=reason)
+        made.value = _number(value)
+        edits.append(made)
+    for old, label in _pairs(reclass, "--reclass", "OLD=CLASS"):
+        made = dataset_pb2.Edit(action=dataset_pb2.Edit.ACTION_RECLASS, of_class=old, label=label, new_class=new_class)
+        made.reason = reason
+        edits.append(made)
     if not edits:
-        raise wrong("--drop", "", "there is nothing to change: give --drop, --relabel, --move or --merge")
+        options = "--drop, --relabel, --move, --merge, --set-value or --reclass"
+        raise wrong("--drop", "", f"there is nothing to change: give {options}")
     _publish(common, version.partition("/")[0], version.partition("/")[2] or "latest", edits)
+
+
+def _number(text: str) -> float:
+    from modelyard.cli.asking import wrong
+
+    try:
+        return float(text)
+    except ValueError as error:
+        raise wrong("--set-value", text, f"--set-value is {text!r}; it has the form ID=NUMBER") from error
 
 
 def fix(

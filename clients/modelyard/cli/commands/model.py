@@ -12,7 +12,7 @@ from modelyard.cli.options import Common, new_app, with_common
 if TYPE_CHECKING:
     from modelyard.cli.session import Session
 
-app = new_app("List, show, import.\n\n\b\nExample: modelyard model show flowers/V001")
+app = new_app("List, show, lineage, import.\n\n\b\nExample: modelyard model show flowers/V001")
 
 
 @app.command("list")
@@ -58,6 +58,25 @@ def show(
             _show_version(here, model)
         else:
             _show_model(here, model)
+
+
+@app.command("lineage")
+@with_common
+def lineage(
+    common: Common,
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model version: flowers/V001, or flowers for its newest.")],
+) -> None:
+    """Show what a model version was trained on and started from, and which exports, evaluations and endpoints stand on it.
+
+    \b
+    Example: modelyard model lineage flowers/V001
+    """
+    from modelyard.cli.lineage import Known, print_lineage
+    from modelyard.cli.session import session
+
+    with session(common) as here:
+        found = here.client.models.get_model_version(model)
+        print_lineage(here, Known(here.client).model_with_origin(found))
 
 
 @app.command("import")

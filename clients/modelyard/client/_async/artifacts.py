@@ -12,8 +12,8 @@ from modelyard.client._archive import OnProgress, OnSkipped, Source, chunks, ope
 from modelyard.client._async.transport import AsyncTransport
 from modelyard.client._channels import ARTIFACT_SERVICE, backoff_s
 from modelyard.client._files import Landing, service_of
-from modelyard.client.errors import DataLoss, Unavailable
-from modelyard.client.names import Names
+from modelyard.client.errors import DataLoss, Unavailable, Unimplemented
+from modelyard.client.names import Names, new_request_id
 from modelyard.type.v1 import blob_pb2
 
 
@@ -32,26 +32,43 @@ class AsyncArtifacts:
         service: str = "dataset",
         on_skipped: OnSkipped | None = None,
     ) -> blob_pb2.Blob:
-        """Sends a file as it is, or a folder as a zip, to a service's store; neither is held in memory.
+        """Sends a file as it is, or a folder as a zip, to a service's store; neither is held in memory. One that breaks off
+        goes on where it was.
 
         on_progress(done, total) counts bytes of content. Links that lead out of a folder, and what cannot be read, are left out:
         on_skipped(path, why) is told, else the log. InvalidArgument when there is nothing to send (EMPTY_FOLDER, EMPTY_FILE,
         NO_SUCH_SOURCE...). DataLoss when the service received other bytes than were sent.
         """
         source = await self._transport.in_thread(lambda: open_source(Path(path), on_skipped))
-        failures, since = 0, time.monotonic()
+        failures, since, offset, upload_id = 0, time.monotonic(), 0, new_request_id()
         while True:
             try:
-                return await self._send(source, service, on_progress)
+                return await self._send(source, service, on_progress, upload_id, offset)
             except Unavailable as error:
                 failures += 1
                 if time.monotonic() - since > self._transport.settings.patience_s:
                     raise
                 await self._transport.sleep(backoff_s(failures, self._transport.settings, error.retry_after_s))
+                received = await self._received(service, upload_id)
+                if received > offset:
+                    failures, since = 0, time.monotonic()
+                offset = received
 
-    async def _send(self, source: Source, service: str, on_progress: OnProgress | None) -> blob_pb2.Blob:
+    async def _received(self, service: str, upload_id: str) -> int:
+        """How much came of an upload that broke off; 0 where the service cannot say."""
+        request = artifact_service_pb2.GetUploadRequest(parent=self.names.parent, upload_id=upload_id)
+        try:
+            answer = artifact_service_pb2.Upload
+            found = await self._transport.unary(service, ARTIFACT_SERVICE, "GetUpload", request, answer, 30.0)
+        except (Unavailable, Unimplemented):
+            return 0
+        return found.received_bytes
+
+    async def _send(
+        self, source: Source, service: str, on_progress: OnProgress | None, upload_id: str, offset: int
+    ) -> blob_pb2.Blob:
         digest = hashlib.sha256()
-        requests = self._requests(source, digest, on_progress)
+        requests = self._requests(source, digest, on_progress, upload_id, offset)
         blob = await self._transport.send(service, ARTIFACT_SERVICE, "UploadArtifact", requests, blob_pb2.Blob)
         if blob.sha256 != digest.hexdigest():
             values = {"sha256": digest.hexdigest(), "found": blob.sha256}
@@ -60,15 +77,24 @@ class AsyncArtifacts:
         return blob
 
     def _requests(
-        self, source: Source, digest: hashlib._Hash, on_progress: OnProgress | None
+        self, source: Source, digest: hashlib._Hash, on_progress: OnProgress | None, upload_id: str, offset: int
     ) -> Iterator[artifact_service_pb2.UploadArtifactRequest]:
+        """The messages of an upload. What came before is read again, for the digest, and not sent."""
         header = artifact_service_pb2.UploadHeader(
-            parent=self.names.parent, file_name=source.file_name, size_bytes=source.size_bytes
+            parent=self.names.parent,
+            file_name=source.file_name,
+            size_bytes=source.size_bytes,
+            upload_id=upload_id,
+            offset=offset,
         )
         yield artifact_service_pb2.UploadArtifactRequest(header=header)
+        at = 0
         for chunk in chunks(source, on_progress):
             digest.update(chunk)
-            yield artifact_service_pb2.UploadArtifactRequest(chunk=chunk)
+            unsent = chunk[max(0, offset - at) :]
+            at += len(chunk)
+            if unsent:
+                yield artifact_service_pb2.UploadArtifactRequest(chunk=unsent)
 
     async def download(self, blob: blob_pb2.Blob, path: str | Path, on_progress: OnProgress | None = None) -> Path:
         """Fetches a blob into a file, which appears when all its bytes have come and its sha256 is right.

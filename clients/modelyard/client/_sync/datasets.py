@@ -163,12 +163,15 @@ class Datasets(Resource):
         keep_leaking_columns: bool = False,
         base_version: str = "",
         edits: Sequence[dataset_pb2.Edit] = (),
+        test_policy: dataset_pb2.DatasetVersion.TestPolicy.ValueType | str = "",
+        description: str = "",
         request_id: str = "",
     ) -> dataset_pb2.DatasetVersion:
         """Starts to split and freeze the dataset's present content, or `base_version` (`V001`, `flowers/V001`) with `edits`.
 
         train_ratio: decimal text with one to five decimals, above 0 and below 1; empty is "0.8".
         It, `split_source` ("auto", "ratio", "given"), `seed`, `group_by` and `time_by` are used when no `split` is given.
+        test_policy: "freeze" freezes its test examples for all later versions, "replace" draws and freezes others.
         """
         base = ""
         if base_version:
@@ -179,6 +182,8 @@ class Datasets(Resource):
             keep_leaking_columns=keep_leaking_columns,
             base_version=base,
             edits=edits,
+            test_policy=enum_number(dataset_pb2.DatasetVersion.TestPolicy, test_policy, "dataset_version.test_policy"),
+            description=description,
         )
         request = dataset_service_pb2.CreateDatasetVersionRequest(
             parent=self.names.dataset(dataset),
@@ -227,9 +232,87 @@ class Datasets(Resource):
         request = dataset_service_pb2.CancelDatasetVersionRequest(name=self.names.dataset_version(dataset_version))
         return self._call("CancelDatasetVersion", request, dataset_pb2.DatasetVersion)
 
+    def update_dataset_version(self, dataset_version: str, description: str, *, etag: str = "") -> dataset_pb2.DatasetVersion:
+        """Changes a version's notes. Aborted when a set etag does not match."""
+        name = self.names.dataset_version(dataset_version)
+        version = dataset_pb2.DatasetVersion(name=name, description=description, etag=etag)
+        request = dataset_service_pb2.UpdateDatasetVersionRequest(
+            dataset_version=version, update_mask=FieldMask(paths=["description"])
+        )
+        return self._call("UpdateDatasetVersion", request, dataset_pb2.DatasetVersion)
+
     def delete_dataset_version(self, dataset_version: str) -> None:
+        """FailedPrecondition IN_USE while a model, or a running training or evaluation, stands on it; TAGGED while a tag names
+        it."""
         request = dataset_service_pb2.DeleteDatasetVersionRequest(name=self.names.dataset_version(dataset_version))
         self._call("DeleteDatasetVersion", request, EMPTY)
+
+    def get_tag(self, tag: str) -> dataset_pb2.Tag:
+        """`flowers/golden`"""
+        request = dataset_service_pb2.GetTagRequest(name=self.names.dataset_tag(tag))
+        return self._call("GetTag", request, dataset_pb2.Tag)
+
+    def list_tags(self, dataset: str, *, page_size: int = 0) -> Iterator[dataset_pb2.Tag]:
+        request = dataset_service_pb2.ListTagsRequest(parent=self.names.dataset(dataset), page_size=page_size)
+        return self._items("ListTags", request, dataset_service_pb2.ListTagsResponse, "tags")
+
+    def set_tag(self, tag: str, dataset_version: str, *, etag: str = "") -> dataset_pb2.Tag:
+        """Makes `flowers/golden` name a version (`V002`, `flowers/V002`), whatever it named before. With an etag only what it
+        was read as."""
+        name = self.names.dataset_tag(tag)
+        dataset = name.rpartition("/tags/")[0]
+        version = dataset_version if "/" in dataset_version else f"{dataset}/versions/{dataset_version}"
+        wanted = dataset_pb2.Tag(name=name, dataset_version=self.names.dataset_version(version), etag=etag)
+        request = dataset_service_pb2.UpdateTagRequest(tag=wanted, allow_missing=not etag)
+        return self._call("UpdateTag", request, dataset_pb2.Tag)
+
+    def delete_tag(self, tag: str, *, etag: str = "") -> None:
+        request = dataset_service_pb2.DeleteTagRequest(name=self.names.dataset_tag(tag), etag=etag)
+        self._call("DeleteTag", request, EMPTY)
+
+    def create_dataset_use(
+        self,
+        dataset_version: str,
+        user: str,
+        *,
+        model: str = "",
+        usages: Sequence[learning_pb2.Usage.ValueType | str] = (),
+    ) -> dataset_pb2.DatasetUse:
+        """Records what stands on a version: a training job or an evaluation, by its full name. The services do it by
+        themselves."""
+        numbers = [enum_number(learning_pb2.Usage, usage, "dataset_use.usages") for usage in usages]
+        use = dataset_pb2.DatasetUse(user=user, model=model, usages=numbers)
+        request = dataset_service_pb2.CreateDatasetUseRequest(
+            parent=self.names.dataset_version(dataset_version), dataset_use=use, request_id=new_request_id()
+        )
+        return self._call("CreateDatasetUse", request, dataset_pb2.DatasetUse)
+
+    def list_dataset_uses(self, dataset_version: str, *, page_size: int = 0) -> Iterator[dataset_pb2.DatasetUse]:
+        """Trainings and evaluations that stand, or stood, on a version, newest first."""
+        request = dataset_service_pb2.ListDatasetUsesRequest(
+            parent=self.names.dataset_version(dataset_version), page_size=page_size
+        )
+        return self._items("ListDatasetUses", request, dataset_service_pb2.ListDatasetUsesResponse, "dataset_uses")
+
+    def delete_dataset_use(self, dataset_use: str) -> None:
+        request = dataset_service_pb2.DeleteDatasetUseRequest(name=self.names.dataset_use(dataset_use))
+        self._call("DeleteDatasetUse", request, EMPTY)
+
+    def create_folds(
+        self, dataset_version: str, k: int, *, repeats: int = 1, seed: int = 0, group_by: str = ""
+    ) -> dataset_pb2.Folds:
+        """Shares the train and validation examples of a version out to k folds, `repeats` times; see Folds. The same again is
+        the same."""
+        request = dataset_service_pb2.CreateFoldsRequest(
+            parent=self.names.dataset_version(dataset_version),
+            folds=dataset_pb2.Folds(k=k, repeats=repeats, seed=seed, group_by=group_by),
+            request_id=new_request_id(),
+        )
+        return self._call("CreateFolds", request, dataset_pb2.Folds)
+
+    def get_folds(self, folds: str) -> dataset_pb2.Folds:
+        request = dataset_service_pb2.GetFoldsRequest(name=self.names.folds(folds))
+        return self._call("GetFolds", request, dataset_pb2.Folds)
 
     def list_examples(
         self, dataset_version: str, *, usage: learning_pb2.Usage.ValueType | str = "", page_size: int = 0

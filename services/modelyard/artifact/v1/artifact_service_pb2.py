@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from modelyard.type.v1 import blob_pb2 as modelyard_dot_type_dot_v1_dot_blob__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,modelyard/artifact/v1/artifact_service.proto\x12\x15modelyard.artifact.v1\x1a\x1cmodelyard/type/v1/blob.proto\"g\n\x15UploadArtifactRequest\x12\x35\n\x06header\x18\x01 \x01(\x0b\x32#.modelyard.artifact.v1.UploadHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"U\n\x0cUploadHeader\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tfile_name\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x0e\n\x06sha256\x18\x04 \x01(\t\"6\n\x17\x44ownloadArtifactRequest\x12\x0b\n\x03uri\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x03\")\n\x18\x44ownloadArtifactResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\x32\xe3\x01\n\x0f\x41rtifactService\x12Y\n\x0eUploadArtifact\x12,.modelyard.artifact.v1.UploadArtifactRequest\x1a\x17.modelyard.type.v1.Blob(\x01\x12u\n\x10\x44ownloadArtifact\x12..modelyard.artifact.v1.DownloadArtifactRequest\x1a/.modelyard.artifact.v1.DownloadArtifactResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,modelyard/artifact/v1/artifact_service.proto\x12\x15modelyard.artifact.v1\x1a\x1cmodelyard/type/v1/blob.proto\"g\n\x15UploadArtifactRequest\x12\x35\n\x06header\x18\x01 \x01(\x0b\x32#.modelyard.artifact.v1.UploadHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"x\n\x0cUploadHeader\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tfile_name\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x0e\n\x06sha256\x18\x04 \x01(\t\x12\x11\n\tupload_id\x18\x05 \x01(\t\x12\x0e\n\x06offset\x18\x06 \x01(\x03\"5\n\x10GetUploadRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tupload_id\x18\x02 \x01(\t\"3\n\x06Upload\x12\x11\n\tupload_id\x18\x01 \x01(\t\x12\x16\n\x0ereceived_bytes\x18\x02 \x01(\x03\"6\n\x17\x44ownloadArtifactRequest\x12\x0b\n\x03uri\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x03\")\n\x18\x44ownloadArtifactResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\x32\xb8\x02\n\x0f\x41rtifactService\x12Y\n\x0eUploadArtifact\x12,.modelyard.artifact.v1.UploadArtifactRequest\x1a\x17.modelyard.type.v1.Blob(\x01\x12S\n\tGetUpload\x12\'.modelyard.artifact.v1.GetUploadRequest\x1a\x1d.modelyard.artifact.v1.Upload\x12u\n\x10\x44ownloadArtifact\x12..modelyard.artifact.v1.DownloadArtifactRequest\x1a/.modelyard.artifact.v1.DownloadArtifactResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,11 +35,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPLOADARTIFACTREQUEST']._serialized_start=101
   _globals['_UPLOADARTIFACTREQUEST']._serialized_end=204
   _globals['_UPLOADHEADER']._serialized_start=206
-  _globals['_UPLOADHEADER']._serialized_end=291
-  _globals['_DOWNLOADARTIFACTREQUEST']._serialized_start=293
-  _globals['_DOWNLOADARTIFACTREQUEST']._serialized_end=347
-  _globals['_DOWNLOADARTIFACTRESPONSE']._serialized_start=349
-  _globals['_DOWNLOADARTIFACTRESPONSE']._serialized_end=390
-  _globals['_ARTIFACTSERVICE']._serialized_start=393
-  _globals['_ARTIFACTSERVICE']._serialized_end=620
+  _globals['_UPLOADHEADER']._serialized_end=326
+  _globals['_GETUPLOADREQUEST']._serialized_start=328
+  _globals['_GETUPLOADREQUEST']._serialized_end=381
+  _globals['_UPLOAD']._serialized_start=383
+  _globals['_UPLOAD']._serialized_end=434
+  _globals['_DOWNLOADARTIFACTREQUEST']._serialized_start=436
+  _globals['_DOWNLOADARTIFACTREQUEST']._serialized_end=490
+  _globals['_DOWNLOADARTIFACTRESPONSE']._serialized_start=492
+  _globals['_DOWNLOADARTIFACTRESPONSE']._serialized_end=533
+  _globals['_ARTIFACTSERVICE']._serialized_start=536
+  _globals['_ARTIFACTSERVICE']._serialized_end=848
 # @@protoc_insertion_point(module_scope)

@@ -56,6 +56,8 @@ class UploadHeader(_message.Message):
     FILE_NAME_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     SHA256_FIELD_NUMBER: _builtins.int
+    UPLOAD_ID_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """Project that pays for it: projects/{project}."""
     file_name: _builtins.str
@@ -64,6 +66,10 @@ class UploadHeader(_message.Message):
     """Total length in bytes when known; 0 when unknown."""
     sha256: _builtins.str
     """Expected SHA-256, 64 lower-case hexadecimal digits; empty when unknown."""
+    upload_id: _builtins.str
+    """A UUID of the caller's choice, by which the upload can go on after it broke off; empty: it cannot."""
+    offset: _builtins.int
+    """Bytes that came before, as GetUpload says: the chunks begin there. 0 begins anew. Only with an upload_id."""
     def __init__(
         self,
         *,
@@ -71,14 +77,68 @@ class UploadHeader(_message.Message):
         file_name: _builtins.str = ...,
         size_bytes: _builtins.int = ...,
         sha256: _builtins.str = ...,
+        upload_id: _builtins.str = ...,
+        offset: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["file_name", b"file_name", "parent", b"parent", "sha256", b"sha256", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["file_name", b"file_name", "offset", b"offset", "parent", b"parent", "sha256", b"sha256", "size_bytes", b"size_bytes", "upload_id", b"upload_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UploadHeader: _TypeAlias = UploadHeader  # noqa: Y015
+
+@_typing.final
+class GetUploadRequest(_message.Message):
+    """Asks about an upload."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    UPLOAD_ID_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """The project that pays for it: projects/{project}."""
+    upload_id: _builtins.str
+    """The upload's id."""
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        upload_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["parent", b"parent", "upload_id", b"upload_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetUploadRequest: _TypeAlias = GetUploadRequest  # noqa: Y015
+
+@_typing.final
+class Upload(_message.Message):
+    """An upload that has not ended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UPLOAD_ID_FIELD_NUMBER: _builtins.int
+    RECEIVED_BYTES_FIELD_NUMBER: _builtins.int
+    upload_id: _builtins.str
+    """The upload's id."""
+    received_bytes: _builtins.int
+    """Bytes that have come and are kept; 0 or more."""
+    def __init__(
+        self,
+        *,
+        upload_id: _builtins.str = ...,
+        received_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["received_bytes", b"received_bytes", "upload_id", b"upload_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Upload: _TypeAlias = Upload  # noqa: Y015
 
 @_typing.final
 class DownloadArtifactRequest(_message.Message):

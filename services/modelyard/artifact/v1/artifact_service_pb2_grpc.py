@@ -42,6 +42,11 @@ class ArtifactServiceStub:
                 request_serializer=modelyard_dot_artifact_dot_v1_dot_artifact__service__pb2.UploadArtifactRequest.SerializeToString,
                 response_deserializer=modelyard_dot_type_dot_v1_dot_blob__pb2.Blob.FromString,
                 _registered_method=True)
+        self.GetUpload = channel.unary_unary(
+                '/modelyard.artifact.v1.ArtifactService/GetUpload',
+                request_serializer=modelyard_dot_artifact_dot_v1_dot_artifact__service__pb2.GetUploadRequest.SerializeToString,
+                response_deserializer=modelyard_dot_artifact_dot_v1_dot_artifact__service__pb2.Upload.FromString,
+                _registered_method=True)
         self.DownloadArtifact = channel.unary_stream(
                 '/modelyard.artifact.v1.ArtifactService/DownloadArtifact',
                 request_serializer=modelyard_dot_artifact_dot_v1_dot_artifact__service__pb2.DownloadArtifactRequest.SerializeToString,
@@ -56,6 +61,14 @@ class ArtifactServiceServicer:
 
     def UploadArtifact(self, request_iterator, context):
         """Stores a stream of chunks. Nothing is kept of a stream that breaks or whose sha256 or size differs from what was announced.
+        An upload with an id is the exception: what has come of it waits a day for the rest.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetUpload(self, request, context):
+        """How much has come of an upload with an id that broke off; 0 bytes of one that is not known here.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -75,6 +88,11 @@ def add_ArtifactServiceServicer_to_server(servicer, server):
                     servicer.UploadArtifact,
                     request_deserializer=modelyard_dot_artifact_dot_v1_dot_artifact__service__pb2.UploadArtifactRequest.FromString,
                     response_serializer=modelyard_dot_type_dot_v1_dot_blob__pb2.Blob.SerializeToString,
+            ),
+            'GetUpload': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetUpload,
+                    request_deserializer=modelyard_dot_artifact_dot_v1_dot_artifact__service__pb2.GetUploadRequest.FromString,
+                    response_serializer=modelyard_dot_artifact_dot_v1_dot_artifact__service__pb2.Upload.SerializeToString,
             ),
             'DownloadArtifact': grpc.unary_stream_rpc_method_handler(
                     servicer.DownloadArtifact,
@@ -111,6 +129,33 @@ class ArtifactService:
             '/modelyard.artifact.v1.ArtifactService/UploadArtifact',
             modelyard_dot_artifact_dot_v1_dot_artifact__service__pb2.UploadArtifactRequest.SerializeToString,
             modelyard_dot_type_dot_v1_dot_blob__pb2.Blob.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetUpload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelyard.artifact.v1.ArtifactService/GetUpload',
+            modelyard_dot_artifact_dot_v1_dot_artifact__service__pb2.GetUploadRequest.SerializeToString,
+            modelyard_dot_artifact_dot_v1_dot_artifact__service__pb2.Upload.FromString,
             options,
             channel_credentials,
             insecure,

@@ -14,6 +14,7 @@ from modelyard.core.artifacts import ArtifactStore, Blob, parse_uri
 from modelyard.core.errors import Cancelled, InvalidArgument, NotFound
 from modelyard.core.jobs.convert import blob_message
 from modelyard.core.names import PROJECT
+from modelyard.core.rpc.uploads import Uploads
 from modelyard.type.v1 import blob_pb2
 
 CHUNK_BYTES = 1 << 20
@@ -31,8 +32,10 @@ class ArtifactServicer(rpc.ArtifactServiceServicer):
         stores: Mapping[str, ArtifactStore],
         record: Callable[[str, Blob], None] | None = None,
         quotas: Quotas | None = None,
+        waiting: Uploads | None = None,
     ) -> None:
-        """`record` is told of every upload: its project and blob."""
+        """`record` is told of every upload: its project and blob. `waiting` keeps what came of uploads that break off."""
+        self._waiting = waiting
         self._uploads = uploads
         self._stores = stores
         self._record = record
@@ -68,20 +71,29 @@ class ArtifactServicer(rpc.ArtifactServiceServicer):
             while chunk := await asyncio.to_thread(stream.read, CHUNK_BYTES):
                 yield pb.DownloadArtifactResponse(chunk=chunk)
 
+    def GetUpload(self, request: pb.GetUploadRequest, context: Any) -> pb.Upload:
+        received = self._waiting.received(request.parent, request.upload_id) if self._waiting is not None else 0
+        return pb.Upload(upload_id=request.upload_id, received_bytes=received)
+
     def _put(self, pipe: queue.Queue[bytes | None], header: pb.UploadHeader) -> Blob:
         project = PROJECT.parse(header.parent)["project"] if PROJECT.matches(header.parent) else ""
-        pieces = self._within_quota(_chunks(pipe), project, header.size_bytes)
-        blob = self._uploads.put(pieces, sha256=header.sha256 or None, size_bytes=header.size_bytes or None)
+        pieces = self._within_quota(_chunks(pipe), project, header.size_bytes, header.offset)
+        announced = {"sha256": header.sha256 or None, "size_bytes": header.size_bytes or None}
+        if header.upload_id and self._waiting is not None:
+            with self._waiting.taking(header.parent, header.upload_id, header.offset) as file:
+                blob = self._uploads.put(self._waiting.take(file, pieces), **announced)  # type: ignore[arg-type]
+        else:
+            blob = self._uploads.put(pieces, **announced)  # type: ignore[arg-type]
         if self._record is not None and project:
             self._record(project, blob)
         if self._quotas is not None:
             self._quotas.added(project, blob.size_bytes)
         return blob
 
-    def _within_quota(self, pieces: Iterator[bytes], project: str, announced: int) -> Iterator[bytes]:
-        """The same pieces, stopped when they are more than the project may send."""
+    def _within_quota(self, pieces: Iterator[bytes], project: str, announced: int, before: int) -> Iterator[bytes]:
+        """The same pieces, stopped when they, and what came before, are more than the project may send."""
         room = self._quotas.upload_room(project, announced) if self._quotas is not None and project else None
-        size = 0
+        size = before
         for piece in pieces:
             size += len(piece)
             if self._quotas is not None and room is not None and size > room:

@@ -24,6 +24,7 @@ from modelyard.formats.dataset import (
     TABLE,
     DatasetDescriptor,
     DatasetReader,
+    load_manifest,
     read_parquet,
 )
 from modelyard.formats.dataset_annotated import AnnotatedUsage
@@ -144,7 +145,7 @@ class _Content:
 
 
 def _read_manifest(store: ArtifactStore, descriptor: DatasetDescriptor) -> pa.Table:
-    table = read_parquet(store.path(descriptor.manifest))
+    table = load_manifest(store, descriptor)
     return table.drop_columns(["thumbnail"]) if "thumbnail" in table.column_names else table
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from modelyard.core.artifacts import ArtifactStore, Blob
 from modelyard.dataset.adapters.example_looks import Looks
 from modelyard.dataset.ports import ChangeCounts, ExampleChange, ExampleLook, ExampleRow, Look, Selection
-from modelyard.formats.dataset import DatasetDescriptor, read_parquet
+from modelyard.formats.dataset import TEST, DatasetDescriptor, load_manifest, read_parquet
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -19,6 +20,18 @@ _COLUMNS = ("example_id", "usage", "label", "path", "sha256")
 _OF_CLASSES = ("labels", "marks")
 _SAID = "said"
 """What is compared to tell whether an example was relabelled: its label, and the hash of what is marked on it."""
+
+
+@dataclass(frozen=True)
+class _Place:
+    """What of a descriptor says where its examples are: what is kept in memory is known by it."""
+
+    task: str
+    kind: str
+    manifest: Blob
+    identity: Blob | None
+    targets: Blob | None
+    target: str
 
 
 class ParquetExamples:
@@ -32,7 +45,7 @@ class ParquetExamples:
 
     def rows(self, descriptor: DatasetDescriptor, chosen: Selection, start: int, count: int) -> tuple[Sequence[ExampleRow], int]:
         """Chosen examples in the order of their ids from `start` on, and how many are chosen in all."""
-        table = self._sorted(*_place(descriptor), chosen.usage)
+        table = self._sorted(_place(descriptor), chosen.usage)
         if chosen.example_ids:
             import pyarrow as pa
             import pyarrow.compute as pc
@@ -64,10 +77,20 @@ class ParquetExamples:
         found = [ExampleChange(_side(row, "_before"), _side(row, ""), bool(row["relabelled"])) for row in page]
         return found, start + count < changed.num_rows
 
-    def _read(self, manifest: Blob, targets: Blob | None, target: str, usage: str) -> pa.Table:
+    def count_held(self, descriptor: DatasetDescriptor, contents: Blob) -> int:
+        """How many train and validation examples have a content that a frozen test set holds."""
         import pyarrow.compute as pc
 
-        table = read_parquet(self._store.path(manifest))
+        manifest = load_manifest(self._store, descriptor, ["usage", "sha256"])
+        held = read_parquet(self._store.path(contents), ["sha256"])["sha256"].combine_chunks()
+        among = pc.and_(pc.not_equal(manifest["usage"], TEST), pc.is_in(manifest["sha256"], value_set=held))
+        return _true(among)
+
+    def _read(self, place: _Place, usage: str) -> pa.Table:
+        import pyarrow.compute as pc
+
+        described = DatasetDescriptor(place.task, place.kind, place.manifest, "", identity=place.identity)
+        table, targets, target = load_manifest(self._store, described), place.targets, place.target
         if targets is not None:
             values = read_parquet(self._store.path(targets), [target])[target].take(table["row"])
             table = table.set_column(table.column_names.index("label"), "label", values.cast("string"))
@@ -78,11 +101,11 @@ class ParquetExamples:
         classes = [name for name in _OF_CLASSES if name in table.column_names]
         return table.select([*_COLUMNS, *classes]).append_column(_SAID, said).sort_by("example_id")
 
-    def _join(self, before: tuple[Any, ...], after: tuple[Any, ...]) -> tuple[pa.Table, int]:
+    def _join(self, before: _Place, after: _Place) -> tuple[pa.Table, int]:
         """Changed examples of either version, sorted by id, and how many are alike."""
         import pyarrow.compute as pc
 
-        old, new = (self._sorted(*place, "").select([*_COLUMNS, _SAID]) for place in (before, after))
+        old, new = (self._sorted(place, "").select([*_COLUMNS, _SAID]) for place in (before, after))
         both = new.join(old, "example_id", join_type="full outer", right_suffix="_before")
         relabelled = pc.fill_null(pc.not_equal(both[_SAID], both[f"{_SAID}_before"]), False)
         moved = pc.fill_null(pc.not_equal(both["usage"], both["usage_before"]), False)
@@ -92,9 +115,10 @@ class ParquetExamples:
         return changed.sort_by("example_id"), both.num_rows - changed.num_rows
 
 
-def _place(descriptor: DatasetDescriptor) -> tuple[Blob, Blob | None, str]:
+def _place(descriptor: DatasetDescriptor) -> _Place:
     """Where its examples are; the targets of a regression are in its table."""
-    return descriptor.manifest, descriptor.table if not descriptor.classes else None, descriptor.target
+    targets = descriptor.table if not descriptor.classes else None
+    return _Place(descriptor.task, descriptor.kind, descriptor.manifest, descriptor.identity, targets, descriptor.target)
 
 
 def _of_class(table: pa.Table, descriptor: DatasetDescriptor, label: str) -> Any:

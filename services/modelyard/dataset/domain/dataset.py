@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from modelyard.core.errors import InvalidArgument
+from modelyard.dataset.domain.records import FrozenTest
 
 LONGEST_NAME = 200
 LONGEST_DESCRIPTION = 10_000
@@ -22,13 +23,31 @@ class Dataset:
     latest_version: str = ""
     last_number: int = 0
     claimed_import: str = ""  # the import that may be running
+    frozen: FrozenTest | None = None  # the test set in force
+    frozen_evaluations: int = 0  # that have read it
 
 
-def check_words(display_name: str, description: str) -> None:
+@dataclass(frozen=True)
+class Tag:
+    """The document of a tag: the version it names."""
+
+    dataset_version: str
+
+
+@dataclass(frozen=True)
+class VersionMarks:
+    """What may change of a version: its notes, and how many evaluations have read its test examples (of a frozen test set: the
+    dataset counts)."""
+
+    description: str = ""
+    evaluations: int = 0
+
+
+def check_words(display_name: str, description: str, of: str = "dataset") -> None:
     """Raises InvalidArgument TEXT_TOO_LONG."""
     for field, text, longest in (
-        ("dataset.display_name", display_name, LONGEST_NAME),
-        ("dataset.description", description, LONGEST_DESCRIPTION),
+        (f"{of}.display_name", display_name, LONGEST_NAME),
+        (f"{of}.description", description, LONGEST_DESCRIPTION),
     ):
         if len(text) > longest:
             message = f"{field} has {len(text)} characters; at most {longest} are kept"

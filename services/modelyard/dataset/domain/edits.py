@@ -1,18 +1,20 @@
-"""Changes to the examples of a dataset: left out, put into another class, moved to another usage."""
+"""Changes to the examples of a dataset: left out, put into another class, moved to another usage, given another value to
+predict."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from modelyard.core.errors import InvalidArgument
+from modelyard.core.errors import FailedPrecondition, InvalidArgument
 from modelyard.dataset.domain.records import Edit
 
-DROP, RELABEL, MOVE = "drop", "relabel", "move"
-ACTIONS = (DROP, RELABEL, MOVE)
+DROP, RELABEL, MOVE, SET_VALUE, RECLASS = "drop", "relabel", "move", "set_value", "reclass"
+ACTIONS = (DROP, RELABEL, MOVE, SET_VALUE, RECLASS)
 USAGES = ("train", "validation", "test")
 """In the order of their numbers in `Edited.usages`."""
 
@@ -23,11 +25,26 @@ LONGEST_REASON = 200
 _NAMED = 20
 
 Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class MarkedClasses:
+    """The classes of what is marked on examples (objects, several labels, ranges), M marks in all: `rows` int64 [M], the
+    example of each; `labels` int64 [M], the index of its class."""
+
+    rows: Ints
+    labels: Ints
 
 
 @dataclass(frozen=True)
 class Edited:
-    """What edits make of N examples: `kept` bool [N], labels [N], usages int64 [N] (-1: none); `counts`: changed by each edit."""
+    """What edits make of N examples: `kept` bool [N], labels [N], usages int64 [N] (-1: none); `counts`: changed by each edit.
+
+    values float64 [N]: to predict, where there are such; marks: the classes of what is marked, by their place in `classes`, and
+    `remarked` bool [N], whose marks changed.
+    """
 
     kept: npt.NDArray[np.bool_]
     labels: tuple[str | None, ...]
@@ -35,6 +52,9 @@ class Edited:
     classes: tuple[str, ...]
     counts: tuple[int, ...]
     notes: tuple[str, ...]
+    values: Floats | None = None
+    marks: MarkedClasses | None = None
+    remarked: Flags = field(default_factory=lambda: np.zeros(0, np.bool_))
 
 
 def check_edits(edits: Sequence[Edit], *, based: bool) -> None:
@@ -52,11 +72,15 @@ def check_edits(edits: Sequence[Edit], *, based: bool) -> None:
 
 def _check(edit: Edit, path: str, based: bool) -> None:
     if edit.action not in ACTIONS:
-        raise _bad("BAD_EDIT", f"{path}.action is not set; it is DROP, RELABEL or MOVE", f"{path}.action")
-    if bool(edit.examples) == bool(edit.of_class):
+        raise _bad("BAD_EDIT", f"{path}.action is not set; it is DROP, RELABEL, MOVE, SET_VALUE or RECLASS", f"{path}.action")
+    if edit.action == RECLASS and not edit.of_class:
+        raise _bad("BAD_EDIT", f"{path}.of_class is empty; RECLASS needs the class that marks have now", f"{path}.of_class")
+    if edit.action == SET_VALUE and not math.isfinite(edit.value):
+        raise _bad("BAD_EDIT", f"{path}.value is {edit.value}; SET_VALUE needs a finite number", f"{path}.value")
+    if edit.action != RECLASS and bool(edit.examples) == bool(edit.of_class):
         raise _bad("BAD_EDIT", f"{path} names its examples by example_ids or by of_class: exactly one of them", path)
-    if edit.action == RELABEL and not 0 < len(edit.label.strip()) <= LONGEST_LABEL:
-        message = f"{path}.label is {edit.label[:40]!r}; RELABEL needs a class of 1 to {LONGEST_LABEL} characters"
+    if edit.action in (RELABEL, RECLASS) and not 0 < len(edit.label.strip()) <= LONGEST_LABEL:
+        message = f"{path}.label is {edit.label[:40]!r}; {edit.action.upper()} needs a class of 1 to {LONGEST_LABEL} characters"
         raise _bad("BAD_EDIT", message, f"{path}.label")
     if edit.action == MOVE and edit.usage not in USAGES:
         raise _bad("BAD_EDIT", f"{path}.usage is not set; MOVE needs train, validation or test", f"{path}.usage")
@@ -70,45 +94,164 @@ def _check(edit: Edit, path: str, based: bool) -> None:
 
 
 def make_edits(
-    edits: Sequence[Edit], ids: Sequence[str], labels: Sequence[str | None], usages: Ints, classes: Sequence[str], *, single: bool
+    edits: Sequence[Edit],
+    ids: Sequence[str],
+    labels: Sequence[str | None],
+    usages: Ints,
+    classes: Sequence[str],
+    *,
+    single: bool,
+    values: Floats | None = None,
+    marks: MarkedClasses | None = None,
+    frozen: Flags | None = None,
 ) -> Edited:
     """Makes edits one after the other. ids [N], labels [N], usages int64 [N]; `single`: every example has one class, its label.
 
-    Raises InvalidArgument UNKNOWN_EXAMPLE, UNKNOWN_CLASS, EXAMPLE_DROPPED, CANNOT_RELABEL, NOTHING_LEFT.
+    values float64 [N]: to predict, of a regression; marks: of annotated examples; frozen bool [N]: of a frozen test set, None
+    where there is
+    none. Raises InvalidArgument UNKNOWN_EXAMPLE, UNKNOWN_CLASS, EXAMPLE_DROPPED, CANNOT_RELABEL, CANNOT_SET_VALUE,
+    CANNOT_RECLASS, NOTHING_LEFT; FailedPrecondition FROZEN_TEST.
     """
-    at = {id_: place for place, id_ in enumerate(ids)} if any(edit.examples for edit in edits) else {}
-    kept = np.ones(len(ids), np.bool_)
-    new_labels, new_usages, known = list(labels), usages.copy(), list(classes)
-    counts = []
-    for number, edit in enumerate(edits):
-        path = f"dataset_version.edits[{number}]"
-        if (edit.action == RELABEL or edit.of_class) and not single:
-            what = "one class for each example" if classes else "classes"
-            message = f"{path} is about classes of examples, but this dataset has not {what} that an edit can change or select by"
-            raise _bad("CANNOT_RELABEL", message, path)
-        places = _selected(edit, at, kept, new_labels, known, path)
-        if edit.action == DROP:
-            kept[places] = False
-        elif edit.action == MOVE:
-            changed = [place for place in places if new_usages[place] != USAGES.index(edit.usage)]
-            new_usages[changed] = USAGES.index(edit.usage)
-            places = changed
-        else:
-            places = [place for place in places if new_labels[place] != edit.label]
-            _relabel(edit, places, new_labels, known, path)
-        counts.append(len(places))
+    state = _State(ids, labels, usages, classes, values, marks, frozen, single=single)
+    counts = [state.make(edit, f"dataset_version.edits[{number}]", bool(edit.examples)) for number, edit in enumerate(edits)]
+    kept = state.kept
     if not kept.any():
         raise _bad(
             "NOTHING_LEFT", "dataset_version.edits leave out every example; a version needs at least one", "dataset_version.edits"
         )
-    left, notes = _classes_left(known, classes, (new_labels[place] for place in np.flatnonzero(kept)), edits, single)
-    return Edited(kept, tuple(new_labels), new_usages, left, tuple(counts), notes)
+    left, notes = _classes_left(state.known, classes, (state.labels[place] for place in np.flatnonzero(kept)), edits, single)
+    changed_marks = None
+    if state.mark_labels is not None and marks is not None:
+        left, place = _marked_classes_left(state.known, state.mark_labels, state.emptied)
+        notes = tuple(f'Class "{name}" is now part of another.' for name in classes if name not in left)
+        notes += tuple(f'Class "{name}" is new.' for name in left if name not in classes)
+        changed_marks = MarkedClasses(marks.rows, place[state.mark_labels])
+    return Edited(
+        kept, tuple(state.labels), state.usages, left, tuple(counts), notes, state.values, changed_marks, state.remarked
+    )
+
+
+class _State:
+    """The examples while edits are made to them."""
+
+    def __init__(
+        self,
+        ids: Sequence[str],
+        labels: Sequence[str | None],
+        usages: Ints,
+        classes: Sequence[str],
+        values: Floats | None,
+        marks: MarkedClasses | None,
+        frozen: Flags | None,
+        *,
+        single: bool,
+    ) -> None:
+        self.ids, self.single, self.frozen, self.marks = ids, single, frozen, marks
+        self.at: dict[str, int] = {}
+        self.kept = np.ones(len(ids), np.bool_)
+        self.labels, self.usages, self.known = list(labels), usages.copy(), list(classes)
+        self.values = None if values is None else values.copy()
+        self.mark_labels = None if marks is None else marks.labels.copy()
+        self.remarked = np.zeros(len(ids), np.bool_)
+        self.emptied: set[int] = set()  # classes whose marks all went to another
+
+    def make(self, edit: Edit, path: str, by_id: bool) -> int:
+        """Makes one; how many examples it changed."""
+        if by_id and not self.at:
+            self.at = {id_: place for place, id_ in enumerate(self.ids)}
+        if edit.action == RECLASS:
+            return self._reclass(edit, path)
+        if (edit.action == RELABEL or edit.of_class) and not self.single:
+            what = "one class for each example" if self.known else "classes"
+            message = f"{path} is about classes of examples, but this dataset has not {what} that an edit can change or select by"
+            raise _bad("CANNOT_RELABEL", message, path)
+        places = _selected(edit, self.at, self.kept, self.labels, self.known, path)
+        if edit.action == DROP:
+            self.kept[places] = False
+        elif edit.action == MOVE:
+            places = self._move(edit, places, path)
+        elif edit.action == SET_VALUE:
+            places = self._set_value(edit, places, path)
+        else:
+            places = [place for place in places if self.labels[place] != edit.label]
+            _relabel(edit, places, self.labels, self.known, path)
+        return len(places)
+
+    def _move(self, edit: Edit, places: Sequence[int], path: str) -> list[int]:
+        usage = USAGES.index(edit.usage)
+        changed = [place for place in places if self.usages[place] != usage]
+        if self.frozen is not None:
+            held = [place for place in changed if self.frozen[place] or edit.usage == "test"]
+            if held:
+                shown = ", ".join(self.ids[place] for place in held[:_NAMED])
+                why = "are of the frozen test set and stay in test" if edit.usage != "test" else "cannot join the frozen test set"
+                message = (
+                    f"{path} moves {len(held)} examples that {why}: {shown}. A new test set is drawn with test_policy REPLACE"
+                )
+                raise FailedPrecondition("FROZEN_TEST", message, field=path, examples=len(held))
+        self.usages[changed] = usage
+        return changed
+
+    def _set_value(self, edit: Edit, places: Sequence[int], path: str) -> list[int]:
+        if self.values is None:
+            message = f"{path} sets the value to predict, but this dataset's examples have classes; use RELABEL"
+            raise _bad("CANNOT_SET_VALUE", message, f"{path}.action")
+        values = self.values
+        changed = [place for place in places if values[place] != edit.value]
+        values[changed] = edit.value
+        return changed
+
+    def _reclass(self, edit: Edit, path: str) -> int:
+        if self.marks is None or self.mark_labels is None:
+            message = f"{path} is about the classes of marks, but this dataset's examples have none; use RELABEL"
+            raise _bad("CANNOT_RECLASS", message, f"{path}.action")
+        if edit.of_class not in self.known:
+            raise _unknown_class(f"{path}.of_class", edit.of_class, self.known)
+        old = self.known.index(edit.of_class)
+        chosen = self.mark_labels == old
+        if edit.examples:
+            places = _selected(edit, self.at, self.kept, self.labels, self.known, path, by_class=False)
+            chosen &= np.isin(self.marks.rows, np.asarray(places, np.int64))
+        chosen &= self.kept[self.marks.rows]
+        if edit.label == edit.of_class:
+            return 0
+        if edit.label not in self.known:
+            if not edit.new_class:
+                raise _unknown_class(f"{path}.label", edit.label, self.known)
+            if not edit.examples:  # renamed: it keeps its place
+                self.known[old] = edit.label
+            else:
+                self.known.append(edit.label)
+        new = self.known.index(edit.label)
+        self.mark_labels[chosen] = new
+        if new != old and not (self.mark_labels == old).any():
+            self.emptied.add(old)
+        self.emptied.discard(new)
+        rows = np.unique(self.marks.rows[chosen])
+        self.remarked[rows] = True
+        return len(rows)
+
+
+def _marked_classes_left(known: Sequence[str], labels: Ints, emptied: set[int]) -> tuple[tuple[str, ...], Ints]:
+    """Classes without those that were emptied, in their order, and where each went: int64 [classes]."""
+    gone = {number for number in emptied if not (labels == number).any()}
+    left = [number for number in range(len(known)) if number not in gone]
+    place = np.zeros(len(known), np.int64)
+    place[left] = np.arange(len(left))
+    return tuple(known[number] for number in left), place
 
 
 def _selected(
-    edit: Edit, at: dict[str, int], kept: npt.NDArray[np.bool_], labels: Sequence[str | None], known: Sequence[str], path: str
+    edit: Edit,
+    at: dict[str, int],
+    kept: npt.NDArray[np.bool_],
+    labels: Sequence[str | None],
+    known: Sequence[str],
+    path: str,
+    *,
+    by_class: bool = True,
 ) -> list[int]:
-    if edit.of_class:
+    if by_class and edit.of_class:
         if edit.of_class not in known:
             raise _unknown_class(f"{path}.of_class", edit.of_class, known)
         return [place for place, label in enumerate(labels) if label == edit.of_class and kept[place]]

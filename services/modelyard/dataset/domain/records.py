@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from modelyard.core.artifacts import Blob
 from modelyard.formats.dataset import Column, DatasetDescriptor
@@ -77,7 +77,8 @@ class ImportSummary:
 
 @dataclass(frozen=True)
 class Edit:
-    """A change to examples: drop, relabel (to `label`) or move (to `usage`); of the `examples` by id, or of all of a class."""
+    """A change to examples: drop, relabel (to `label`), move (to `usage`), set the value to predict, or give marked objects of
+    a class another one (reclass); of the `examples` by id, or of all of a class."""
 
     action: str
     examples: tuple[str, ...] = ()
@@ -86,6 +87,7 @@ class Edit:
     usage: str = ""
     new_class: bool = False
     reason: str = ""
+    value: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -140,10 +142,25 @@ class SplitPolicy:
     time_by: str = ""
 
 
+KEEP_TEST, FREEZE_TEST, REPLACE_TEST = "", "freeze", "replace"
+"""What becomes of the test examples; see modelyard.dataset.v1.DatasetVersion.TestPolicy."""
+
+
+@dataclass(frozen=True)
+class FrozenTest:
+    """A test set that no training may read: the version that froze it, and a Parquet file of its contents (domain.frozen)."""
+
+    version: str
+    examples: int
+    digest: str
+    contents: Blob
+
+
 @dataclass(frozen=True)
 class VersionSpec:
     """What to publish: the result of the dataset's present import, split by a policy; or, where there is a `base`, that version
-    with the usages it has. `edits` are made first."""
+    with the usages it has. `edits` are made first. `frozen`: the test set in force; `test_policy` may freeze one, or another one.
+    `base_near`: who is a near duplicate of whom in the base (see VersionResult.near)."""
 
     dataset: str
     import_name: str
@@ -154,16 +171,36 @@ class VersionSpec:
     base: str = ""
     base_descriptor: DatasetDescriptor | None = None
     edits: tuple[Edit, ...] = ()
+    version: str = ""  # its own name
+    test_policy: str = KEEP_TEST
+    frozen: FrozenTest | None = None
+    base_near: Blob | None = None
 
 
 @dataclass(frozen=True)
 class VersionResult:
-    """A published version: its descriptor (named by `descriptor_blob`) and what was decided on the way, in sentences."""
+    """A published version: its descriptor (named by `descriptor_blob`) and what was decided on the way, in sentences.
+
+    With a `frozen` test set there is a second descriptor, for whoever trains: its manifest and packs hold no test example.
+    `near`: a Parquet file with a column `group`, int64, of the rows of the manifest's identity: equal for near duplicates.
+    """
 
     descriptor: DatasetDescriptor
     descriptor_blob: Blob
     notes: tuple[str, ...] = ()
     edited: tuple[int, ...] = ()  # examples that each edit changed
+    training: DatasetDescriptor | None = None
+    training_blob: Blob | None = None
+    frozen: FrozenTest | None = None
+    near: Blob | None = None
+    stored_bytes: int = field(default=0, compare=False)  # that were not in the store before
+
+    @property
+    def for_training(self) -> tuple[DatasetDescriptor, Blob]:
+        """What whoever trains may read."""
+        if self.training is not None and self.training_blob is not None:
+            return self.training, self.training_blob
+        return self.descriptor, self.descriptor_blob
 
 
 @dataclass(frozen=True)

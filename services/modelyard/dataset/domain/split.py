@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelyard.core.errors import FailedPrecondition, InvalidArgument
+from modelyard.dataset.domain.stratify import deal_labels
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 NONE = -1
@@ -21,6 +22,7 @@ _RATIO = re.compile(r"0?\.[0-9]{1,5}", re.ASCII)
 _STRATA = 10
 
 Ints = npt.NDArray[np.int64]
+Labels = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,14 @@ def strata_of(targets: npt.NDArray[np.float64]) -> Ints:
     return ranks.astype(np.int64) * bins // max(len(targets), 1)
 
 
-def split(strata: Ints, groups: Ints, given: Ints, ratio: Decimal, *, seed: int, source: str = AUTO) -> Split:
+def split(
+    strata: Ints | Labels, groups: Ints, given: Ints, ratio: Decimal, *, seed: int, source: str = AUTO, with_test: bool = True
+) -> Split:
     """Shares examples out.
 
-    strata int64 [N]: the class (or bin of the target) of each. groups int64 [N]: equal for duplicates, which stay together.
+    strata: the class (or bin of the target) of each, int64 [N]; or the classes that each shows, bool [N, classes], which are then
+    spread by iterative stratification (see stratify). groups int64 [N]: equal for duplicates, which stay together. `with_test`:
+    whether any of them may become test; a dataset whose test set is frozen has one already.
     given int64 [N]: the usage that came with the data, NONE where none. In each stratum the number to train on is the ratio of
     its examples to within one (or one group of duplicates); a stratum of one stays in train. Same arguments, same split.
     Raises FailedPrecondition NO_GIVEN_USAGE or NO_TRAIN_EXAMPLES.
@@ -65,10 +71,11 @@ def split(strata: Ints, groups: Ints, given: Ints, ratio: Decimal, *, seed: int,
     usage = usable.copy()
     notes: list[str] = []
     if np.all(usable == NONE):
-        _share(usage, np.arange(len(strata)), strata, groups, _Shares(ratio, with_test=True), rng)
-        notes.append(f"Split by the ratio {ratio}: the rest is half validation, half test; stratified, seed {seed}.")
+        _share(usage, np.arange(len(strata)), strata, groups, _Shares(ratio, with_test=with_test), rng)
+        rest = "half validation, half test" if with_test else "validation"
+        notes.append(f"Split by the ratio {ratio}: the rest is {rest}; stratified, seed {seed}.")
     else:
-        notes += _complete(usage, strata, groups, ratio, rng)
+        notes += _complete(usage, strata, groups, ratio, rng, with_test)
     return Split(usage.astype(np.int8), (*notes, *_group_notes(usage, groups, usable)))
 
 
@@ -85,9 +92,11 @@ def _given(given: Ints, source: str) -> Ints:
     return given
 
 
-def _complete(usage: Ints, strata: Ints, groups: Ints, ratio: Decimal, rng: np.random.Generator) -> list[str]:
+def _complete(
+    usage: Ints, strata: Ints | Labels, groups: Ints, ratio: Decimal, rng: np.random.Generator, with_test: bool
+) -> list[str]:
     """Fills in what the given usages leave open: examples without one, then a missing validation, then a missing test."""
-    has_validation, has_test = bool((usage == VALIDATION).any()), bool((usage == TEST).any())
+    has_validation, has_test = bool((usage == VALIDATION).any()), bool((usage == TEST).any()) or not with_test
     open_ = np.flatnonzero(usage == NONE)
     if not has_validation and not has_test:
         _share(usage, np.arange(len(usage)), strata, groups, _Shares(ratio, with_test=True), rng)
@@ -97,7 +106,7 @@ def _complete(usage: Ints, strata: Ints, groups: Ints, ratio: Decimal, rng: np.r
         usage[open_] = TRAIN
         notes.append(f"{len(open_)} examples came without a usage; they were shared out by the ratio {ratio}.")
     if len(open_) and has_validation:
-        _share(usage, open_, strata, groups, _Shares(ratio, with_test=has_test), rng)
+        _share(usage, open_, strata, groups, _Shares(ratio, with_test=has_test and with_test), rng)
     if not has_validation:
         _share(usage, np.flatnonzero(usage == TRAIN), strata, groups, _Shares(ratio, with_test=False), rng)
         notes.append(f"The data bring no validation: it was drawn from train, of which the share {ratio} stays.")
@@ -107,7 +116,7 @@ def _complete(usage: Ints, strata: Ints, groups: Ints, ratio: Decimal, rng: np.r
     return notes
 
 
-def _halve_validation(usage: Ints, strata: Ints, groups: Ints, rng: np.random.Generator) -> None:
+def _halve_validation(usage: Ints, strata: Ints | Labels, groups: Ints, rng: np.random.Generator) -> None:
     pool = np.flatnonzero(usage == VALIDATION)
     half = usage.copy()
     _share(half, pool, strata, groups, _Shares(Decimal("0.5"), with_test=False), rng)
@@ -118,6 +127,12 @@ def _halve_validation(usage: Ints, strata: Ints, groups: Ints, rng: np.random.Ge
 class _Shares:
     ratio: Decimal
     with_test: bool
+
+    @property
+    def parts(self) -> tuple[float, float, float]:
+        """Of train, validation and test."""
+        rest = float(1 - self.ratio)
+        return (float(self.ratio), rest / 2, rest / 2) if self.with_test else (float(self.ratio), rest, 0.0)
 
     def counts(self, n: int, carry: Decimal, turn: int, alone: bool) -> tuple[int, int, int, Decimal]:
         """Examples for train, validation and test of a stratum of n, and the rounding to carry on to the next stratum.
@@ -134,9 +149,13 @@ class _Shares:
         return n - held, held - test, test, carry + exact - held
 
 
-def _share(usage: Ints, pool: Ints, strata: Ints, groups: Ints, shares: _Shares, rng: np.random.Generator) -> None:
+def _share(usage: Ints, pool: Ints, strata: Ints | Labels, groups: Ints, shares: _Shares, rng: np.random.Generator) -> None:
     """Assigns the examples at `pool` (positions) in place. A group belongs to the stratum of its first example."""
     if not len(pool):
+        return
+    if strata.ndim == 2:
+        units = np.unique(groups[pool], return_inverse=True)[1]
+        usage[pool] = deal_labels(strata[pool], units, shares.parts, rng)
         return
     shuffled = rng.permutation(pool)
     first, unit_of, sizes = _units(groups[shuffled])

@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from modelyard.core.documents import from_document, to_document
-from modelyard.core.errors import FailedPrecondition, NotFound
+from modelyard.core.errors import NotFound
 from modelyard.core.names import DATASET, PROJECT, check_id
 from modelyard.core.requests import Request
 from modelyard.core.resources import Page, Resource
 from modelyard.dataset.domain.dataset import Dataset, check_words
 from modelyard.dataset.handlers.documents import read_dataset
-from modelyard.dataset.handlers.kinds import KINDS
-from modelyard.dataset.ports import Jobs, Resources
+from modelyard.dataset.ports import Resources
 
 
 def create_dataset(resources: Resources, parent: str, dataset_id: str, dataset: Dataset, request: Request) -> Resource:
@@ -60,17 +59,3 @@ def update_dataset(resources: Resources, name: str, values: Mapping[str, str], e
         return to_document(replace(known, display_name=display_name, description=values.get("description", known.description)))
 
     return resources.update(name, change, etag)
-
-
-def delete_dataset(resources: Resources, jobs: Jobs, name: str, etag: str) -> None:
-    """Deletes a dataset with its imports, reports and versions. Raises FailedPrecondition JOB_RUNNING while one of them runs."""
-    DATASET.parse(name)
-    read_dataset(resources, name)
-    below = [job for kind in KINDS for job in jobs.find(kind, parent=name)]
-    for job in below:
-        if not job.state.terminal:
-            message = f"{job.name} is {job.state}; cancel it first, or wait for its end"
-            raise FailedPrecondition("JOB_RUNNING", message, name=job.name, state=job.state)
-    resources.delete(name, etag)
-    for job in below:
-        jobs.delete(job.name)

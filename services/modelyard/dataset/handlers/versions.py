@@ -14,11 +14,11 @@ from functools import partial
 from modelyard.core.documents import from_document, to_document
 from modelyard.core.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from modelyard.core.jobs.job import Job, JobPage, JobState
-from modelyard.core.names import DATASET, DATASET_VERSION, LATEST, choose_version, id_of, parent_of
+from modelyard.core.names import DATASET, DATASET_VERSION, LATEST, choose_version, id_of, is_like_a_number, parent_of
 from modelyard.core.requests import Request
-from modelyard.dataset.domain.dataset import Dataset
+from modelyard.dataset.domain.dataset import Dataset, Tag, VersionMarks, check_words
 from modelyard.dataset.domain.edits import check_edits
-from modelyard.dataset.domain.records import Edit, ImportResult, SplitPolicy, VersionResult, VersionSpec
+from modelyard.dataset.domain.records import KEEP_TEST, Edit, ImportResult, SplitPolicy, VersionResult, VersionSpec
 from modelyard.dataset.domain.split import parse_ratio
 from modelyard.dataset.handlers import kinds
 from modelyard.dataset.handlers.documents import read_dataset, read_job, version_result
@@ -43,6 +43,8 @@ class NewVersion:
     keep_leaking_columns: bool = False
     base: str = ""
     edits: tuple[Edit, ...] = ()
+    test_policy: str = KEEP_TEST
+    description: str = ""
 
 
 def create_version(jobs: Jobs, resources: Resources, new: NewVersion, request: Request) -> Job:
@@ -56,22 +58,26 @@ def create_version(jobs: Jobs, resources: Resources, new: NewVersion, request: R
     parse_ratio(new.split.train_ratio)
     _check_seed(new.split.seed)
     check_edits(new.edits, based=bool(new.base))
+    check_words("", new.description, of="dataset_version")
     if new.split.group_by and new.split.time_by:
         message = "split.group_by and split.time_by are both set; a split keeps groups together or goes by time"
         raise InvalidArgument("GROUP_AND_TIME", message, field="dataset_version.split.time_by")
-    spec = _spec(jobs, resources, new)
+    spec = replace(_spec(jobs, resources, new), test_policy=new.test_policy, frozen=dataset.frozen)
     _check_columns((spec.base_descriptor or spec.imported.content).columns, spec.imported.content.target, new.excluded_columns)
     with _numbering:
         name = earlier_name(jobs, kinds.DATASET_VERSION, new.parent, request)
         if not name:
+            _check_freezing(jobs, new)
             version = _free_id(jobs, dataset, new)
             name = DATASET_VERSION.format(ids["project"], ids["dataset"], version)
+            _check_no_tag(resources, name)
             _clear_failed(jobs, name)
+            resources.put(name, DATASET_VERSION.collection, new.parent, to_document(VersionMarks(new.description)))
         return jobs.submit(
             name,
             kinds.DATASET_VERSION,
             parent=new.parent,
-            spec=to_document(spec),
+            spec=to_document(replace(spec, version=name)),
             labels={"request_id": request.id},
             request_id=request.id,
             method=request.method,
@@ -97,23 +103,47 @@ def cancel_version(jobs: Jobs, resources: Resources, name: str) -> Job:
     return jobs.cancel(get_version(jobs, resources, name).name)
 
 
-def delete_version(jobs: Jobs, resources: Resources, name: str) -> None:
-    """Deletes a version; its number is not given again. Raises NotFound, FailedPrecondition JOB_RUNNING."""
-    job = get_version(jobs, resources, name)
-    jobs.delete(job.name)
-    _renew_latest(jobs, resources, job.parent, succeeded=None)
-
-
 def keep_version(jobs: Jobs, resources: Resources, job: Job) -> None:
-    """Makes a version that was published well the dataset's latest, unless a newer one is. Idempotent."""
-    _renew_latest(jobs, resources, job.parent, succeeded=job)
+    """Makes a version that was published well the dataset's latest, unless a newer one is, and its new frozen test set the one
+    in force. Idempotent."""
+    with suppress(AlreadyExists):
+        resources.create(job.name, DATASET_VERSION.collection, job.parent, to_document(VersionMarks()))
+    renew_latest(jobs, resources, job.parent, succeeded=job)
+    frozen = result.frozen if (result := version_result(job)) else None
+    if frozen is None or frozen.version != job.name:
+        return
+
+    def freeze(document: dict[str, object]) -> dict[str, object]:
+        dataset = from_document(document, Dataset)
+        if dataset.frozen == frozen:
+            return document
+        return to_document(replace(dataset, frozen=frozen, frozen_evaluations=0))
+
+    resources.update(job.parent, freeze)
+
+
+def describe_version(jobs: Jobs, resources: Resources, name: str, description: str, etag: str) -> Job:
+    """Changes a version's notes. Raises NotFound, Aborted ETAG_MISMATCH, InvalidArgument TEXT_TOO_LONG."""
+    job = get_version(jobs, resources, name)
+    check_words("", description, of="dataset_version")
+    with suppress(AlreadyExists):
+        resources.create(job.name, DATASET_VERSION.collection, job.parent, to_document(VersionMarks()))
+
+    def change(document: dict[str, object]) -> dict[str, object]:
+        return to_document(replace(from_document(document, VersionMarks), description=description))
+
+    resources.update(job.name, change, etag)
+    return job
 
 
 def exact_name(resources: Resources, name: str, path: str) -> str:
-    """The name with "latest" replaced by the newest version's id. Raises NotFound NO_DATASET_VERSION when there is none yet."""
+    """The name with "latest" replaced by the newest version's id, and a tag by that of the version it names.
+
+    Raises NotFound NO_DATASET_VERSION when there is none yet.
+    """
     DATASET_VERSION.parse(name, path)
     if id_of(name).lower() != LATEST:
-        return name
+        return name if is_like_a_number(id_of(name)) else _tagged(resources, name)
     latest = read_dataset(resources, parent_of(name)).latest_version
     if not latest:
         message = f"{parent_of(name)} has no version yet"
@@ -121,13 +151,20 @@ def exact_name(resources: Resources, name: str, path: str) -> str:
     return latest
 
 
+def _tagged(resources: Resources, name: str) -> str:
+    """The version that a tag of this id names; the name itself where there is no such tag."""
+    try:
+        tag = resources.get(f"{parent_of(name)}/tags/{id_of(name)}")
+    except NotFound:
+        return name
+    return from_document(tag.document, Tag).dataset_version
+
+
 def _spec(jobs: Jobs, resources: Resources, new: NewVersion) -> VersionSpec:
-    made = partial(
-        VersionSpec, split=new.split, excluded_columns=new.excluded_columns, keep_leaking_columns=new.keep_leaking_columns
-    )
+    made = partial(VersionSpec, excluded_columns=new.excluded_columns, keep_leaking_columns=new.keep_leaking_columns)
     if not new.base:
         import_name, imported = present_content(jobs, resources, new.parent)
-        return made(new.parent, import_name, _lean(imported), edits=new.edits)
+        return made(new.parent, import_name, _lean(imported), split=new.split, edits=new.edits)
     if new.split != SplitPolicy():
         message = "dataset_version.split is set beside base_version, whose split is kept; leave one of them out"
         raise InvalidArgument("BASE_KEEPS_SPLIT", message, field="dataset_version.split")
@@ -140,8 +177,10 @@ def _spec(jobs: Jobs, resources: Resources, new: NewVersion) -> VersionSpec:
         new.parent,
         before.import_name,
         before.imported,
+        split=before.split,
         base=base.name,
         base_descriptor=result.descriptor,
+        base_near=result.near,
         edits=new.edits,
     )
 
@@ -190,6 +229,23 @@ def _free_id(jobs: Jobs, dataset: Dataset, new: NewVersion) -> str:
     return chosen
 
 
+def _check_freezing(jobs: Jobs, new: NewVersion) -> None:
+    """A version that freezes the test set, and any other one, are published one after the other: else the other could train on
+    it."""
+    for job in jobs.find(kinds.DATASET_VERSION, parent=new.parent):
+        if job.state.terminal:
+            continue
+        if new.test_policy != KEEP_TEST or from_document(job.spec, VersionSpec).test_policy != KEEP_TEST:
+            message = f"{job.name} is still being published; a test set is frozen while no other version is. Wait for its end"
+            raise FailedPrecondition("PUBLICATION_RUNNING", message, name=job.name, state=job.state)
+
+
+def _check_no_tag(resources: Resources, version: str) -> None:
+    if _tagged(resources, version) != version and not is_like_a_number(id_of(version)):
+        message = f"dataset_version_id is {id_of(version)!r}, which is a tag of {parent_of(version)}; choose another name"
+        raise AlreadyExists("RESOURCE_EXISTS", message, name=version)
+
+
 def _clear_failed(jobs: Jobs, name: str) -> None:
     with suppress(NotFound):
         if _gave_up(jobs.get(name)):
@@ -200,7 +256,8 @@ def _gave_up(job: Job) -> bool:
     return job.state in (JobState.FAILED, JobState.CANCELLED)
 
 
-def _renew_latest(jobs: Jobs, resources: Resources, parent: str, succeeded: Job | None) -> None:
+def renew_latest(jobs: Jobs, resources: Resources, parent: str, succeeded: Job | None) -> None:
+    """Notes which version of a dataset is the newest that succeeded; `succeeded` may be one that is just becoming so."""
     known = {job.name: job for job in jobs.find(kinds.DATASET_VERSION, parent=parent, states=(JobState.SUCCEEDED,))}
     if succeeded is not None:
         known[succeeded.name] = succeeded

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from modelyard.core.artifacts import Blob
 from modelyard.core.documents import from_document
 from modelyard.core.errors import InvalidArgument
 from modelyard.core.jobs.convert import blob_from, blob_message, status_message, timestamp
 from modelyard.core.jobs.job import Job
 from modelyard.core.resources import Resource
 from modelyard.dataset.domain import edits, records, split
-from modelyard.dataset.domain.dataset import Dataset
+from modelyard.dataset.domain.dataset import Dataset, Tag
 from modelyard.dataset.handlers.diffs import VersionDiff
 from modelyard.dataset.handlers.documents import export_result, import_result, report_result, version_result
+from modelyard.dataset.handlers.folds import FoldsRecord
+from modelyard.dataset.handlers.uses import EVALUATION_PURPOSE, TRAINING
+from modelyard.dataset.handlers.version_facts import VersionFacts
 from modelyard.dataset.handlers.versions import NewVersion
-from modelyard.dataset.ports import ExampleChange, ExampleRow
+from modelyard.dataset.ports import ExampleChange, ExampleRow, Use
 from modelyard.dataset.v1 import dataset_pb2 as pb
 from modelyard.dataset.v1 import dataset_service_pb2 as service_pb
 from modelyard.formats import dataset as files
@@ -69,11 +73,25 @@ _ROLES: Final = {
     files.USAGE: pb.Column.ROLE_USAGE,
     files.SET_ASIDE: pb.Column.ROLE_SET_ASIDE,
 }
-_ACTIONS: Final = {edits.DROP: pb.Edit.ACTION_DROP, edits.RELABEL: pb.Edit.ACTION_RELABEL, edits.MOVE: pb.Edit.ACTION_MOVE}
+_ACTIONS: Final = {
+    edits.DROP: pb.Edit.ACTION_DROP,
+    edits.RELABEL: pb.Edit.ACTION_RELABEL,
+    edits.MOVE: pb.Edit.ACTION_MOVE,
+    edits.SET_VALUE: pb.Edit.ACTION_SET_VALUE,
+    edits.RECLASS: pb.Edit.ACTION_RECLASS,
+}
+_TEST_POLICIES: Final = {
+    records.FREEZE_TEST: pb.DatasetVersion.TEST_POLICY_FREEZE,
+    records.REPLACE_TEST: pb.DatasetVersion.TEST_POLICY_REPLACE,
+}
 _SEVERITIES: Final = {
     "info": pb.Finding.SEVERITY_INFO,
     "warning": pb.Finding.SEVERITY_WARNING,
     "error": pb.Finding.SEVERITY_ERROR,
+}
+_PURPOSES: Final = {
+    TRAINING: pb.DatasetUse.PURPOSE_TRAINING,
+    EVALUATION_PURPOSE: pb.DatasetUse.PURPOSE_EVALUATION,
 }
 
 
@@ -111,6 +129,8 @@ def new_version(request: service_pb.CreateDatasetVersionRequest) -> NewVersion:
         keep_leaking_columns=wanted.keep_leaking_columns,
         base=wanted.base_version,
         edits=tuple(_edit(edit, number) for number, edit in enumerate(wanted.edits)),
+        test_policy=_name(_TEST_POLICIES, wanted.test_policy, "dataset_version.test_policy"),
+        description=wanted.description,
     )
 
 
@@ -124,6 +144,7 @@ def _edit(message: pb.Edit, number: int) -> records.Edit:
         usage=_name(_USAGES, message.usage, f"{path}.usage"),
         new_class=message.new_class,
         reason=message.reason,
+        value=message.value,
     )
 
 
@@ -207,11 +228,16 @@ def report_message(job: Job) -> pb.QualityReport:
     )
 
 
-def version_message(job: Job) -> pb.DatasetVersion:
-    """A dataset version."""
+def version_message(job: Job, facts: VersionFacts) -> pb.DatasetVersion:
+    """A dataset version. Where its test set is frozen, the descriptor is that of whoever trains."""
     spec = from_document(job.spec, records.VersionSpec)
     message = pb.DatasetVersion(
         name=job.name,
+        description=facts.description,
+        etag=facts.etag,
+        tags=facts.tags,
+        test_evaluation_count=facts.evaluations,
+        test_policy=_TEST_POLICIES.get(spec.test_policy, pb.DatasetVersion.TEST_POLICY_UNSPECIFIED),
         split=pb.SplitPolicy(
             train_ratio=spec.split.train_ratio,
             source=_SPLITS[spec.split.source],
@@ -234,11 +260,60 @@ def version_message(job: Job) -> pb.DatasetVersion:
         message.digest = result.descriptor.digest
         message.counts.extend(_counts(result.descriptor))
         message.columns.extend(_column(column) for column in result.descriptor.columns)
-        message.descriptor_blob.CopyFrom(blob_message(result.descriptor_blob) or message.descriptor_blob)
+        message.descriptor_blob.CopyFrom(blob_message(result.for_training[1]) or message.descriptor_blob)
+        message.stored_bytes = result.stored_bytes
+        if result.frozen is not None:
+            frozen = result.frozen
+            message.frozen_test.dataset_version, message.frozen_test.digest = frozen.version, frozen.digest
+            message.frozen_test.example_count = frozen.examples
         message.notes.extend(result.notes)
         message.classes[:] = result.descriptor.classes
         message.edited_counts.extend(result.edited)
     return message
+
+
+def tag_message(resource: Resource) -> pb.Tag:
+    """A tag."""
+    version = from_document(resource.document, Tag).dataset_version
+    return pb.Tag(name=resource.name, dataset_version=version, update_time=timestamp(resource.update_time), etag=resource.etag)
+
+
+def use_from(request: service_pb.CreateDatasetUseRequest) -> Use:
+    """What a request asks for. Its purpose follows from its user."""
+    wanted = request.dataset_use
+    usages = tuple(_name(_USAGES, usage, "dataset_use.usages") for usage in wanted.usages)
+    return Use(wanted.user, "", tuple(usage for usage in usages if usage), wanted.model)
+
+
+def use_message(resource: Resource, descriptor: Blob) -> pb.DatasetUse:
+    """A use, and the descriptor for it."""
+    use = from_document(resource.document, Use)
+    return pb.DatasetUse(
+        name=resource.name,
+        user=use.user,
+        purpose=_PURPOSES[use.purpose],
+        usages=[_USAGES[usage] for usage in use.usages],
+        descriptor_blob=blob_message(descriptor),
+        create_time=timestamp(resource.create_time),
+        model=use.model,
+    )
+
+
+def folds_message(resource: Resource) -> pb.Folds:
+    """Folds of a version."""
+    kept = from_document(resource.document, FoldsRecord)
+    return pb.Folds(
+        name=resource.name,
+        dataset_version=kept.dataset_version,
+        k=kept.k,
+        repeats=kept.repeats,
+        seed=kept.seed,
+        group_by=kept.group_by,
+        assignment_blob=blob_message(kept.assignment),
+        descriptor_blobs=[message for blob in kept.descriptors if (message := blob_message(blob))],
+        example_count=kept.examples,
+        notes=kept.notes,
+    )
 
 
 def edit_message(edit: records.Edit, *, with_examples: bool) -> pb.Edit:
@@ -251,6 +326,7 @@ def edit_message(edit: records.Edit, *, with_examples: bool) -> pb.Edit:
         usage=_USAGES.get(edit.usage, learning_pb2.USAGE_UNSPECIFIED),
         new_class=edit.new_class,
         reason=edit.reason,
+        value=edit.value,
     )
 
 

@@ -8,11 +8,27 @@ from typing import Any
 
 from google.protobuf import empty_pb2
 
+from modelyard.core.documents import from_document
+from modelyard.core.jobs.job import Job
 from modelyard.core.requests import Request
 from modelyard.core.rpc.requests import fingerprint, mask_paths
 from modelyard.dataset.domain.dataset import Dataset
-from modelyard.dataset.handlers import datasets, diffs, examples, exports, imports, quality_reports, versions
-from modelyard.dataset.ports import Examples, Jobs, Resources, Selection, Sources
+from modelyard.dataset.domain.folds import FoldPlan
+from modelyard.dataset.handlers import (
+    datasets,
+    deletion,
+    diffs,
+    examples,
+    exports,
+    folds,
+    imports,
+    quality_reports,
+    tags,
+    uses,
+    version_facts,
+    versions,
+)
+from modelyard.dataset.ports import Examples, Folding, Jobs, Resources, Selection, Sources, Use, Users
 from modelyard.dataset.rpc import convert
 from modelyard.dataset.rpc.convert_views import look_of, view_message
 from modelyard.dataset.v1 import dataset_pb2 as pb
@@ -25,11 +41,15 @@ _FIELDS = {"display_name", "description"}
 class DatasetServicer(rpc.DatasetServiceServicer):
     """The servicer over its handlers."""
 
-    def __init__(self, jobs: Jobs, resources: Resources, sources: Sources, kept: Examples) -> None:
+    def __init__(
+        self, jobs: Jobs, resources: Resources, sources: Sources, kept: Examples, folding: Folding, users: Users
+    ) -> None:
         self._jobs = jobs
         self._resources = resources
         self._sources = sources
         self._examples = kept
+        self._folding = folding
+        self._users = users
 
     def CreateDataset(self, request: messages.CreateDatasetRequest, context: Any) -> pb.Dataset:
         wanted = Dataset(display_name=request.dataset.display_name, description=request.dataset.description)
@@ -52,7 +72,7 @@ class DatasetServicer(rpc.DatasetServiceServicer):
         return convert.dataset_message(datasets.update_dataset(self._resources, wanted.name, values, wanted.etag))
 
     def DeleteDataset(self, request: messages.DeleteDatasetRequest, context: Any) -> empty_pb2.Empty:
-        datasets.delete_dataset(self._resources, self._jobs, request.name, request.etag)
+        deletion.delete_dataset(self._jobs, self._resources, self._users, request.name, request.etag)
         return empty_pb2.Empty()
 
     def CreateImport(self, request: messages.CreateImportRequest, context: Any) -> pb.Import:
@@ -115,18 +135,18 @@ class DatasetServicer(rpc.DatasetServiceServicer):
 
     def CreateDatasetVersion(self, request: messages.CreateDatasetVersionRequest, context: Any) -> pb.DatasetVersion:
         new = convert.new_version(request)
-        return convert.version_message(
-            versions.create_version(self._jobs, self._resources, new, _request(request, request.dataset_version.instance_flavor))
-        )
+        flavor = request.dataset_version.instance_flavor
+        return self._version(versions.create_version(self._jobs, self._resources, new, _request(request, flavor)))
 
     def GetDatasetVersion(self, request: messages.GetDatasetVersionRequest, context: Any) -> pb.DatasetVersion:
-        return convert.version_message(versions.get_version(self._jobs, self._resources, request.name))
+        return self._version(versions.get_version(self._jobs, self._resources, request.name))
 
     def ListDatasetVersions(
         self, request: messages.ListDatasetVersionsRequest, context: Any
     ) -> messages.ListDatasetVersionsResponse:
         page = versions.list_versions(self._jobs, self._resources, request.parent, request.page_size, request.page_token)
-        found = [convert.version_message(job) for job in page.items]
+        facts = version_facts.facts_below(self._resources, request.parent, page.items)
+        found = [convert.version_message(job, facts[job.name]) for job in page.items]
         return messages.ListDatasetVersionsResponse(dataset_versions=found, next_page_token=page.next_page_token)
 
     async def WatchDatasetVersion(
@@ -134,15 +154,67 @@ class DatasetServicer(rpc.DatasetServiceServicer):
     ) -> AsyncIterator[messages.WatchDatasetVersionResponse]:
         name = (await asyncio.to_thread(versions.get_version, self._jobs, self._resources, request.name)).name
         async for change in self._jobs.watch(name, request.after_sequence):
-            message = convert.version_message(change.job)
+            message = await asyncio.to_thread(self._version, change.job)
             yield messages.WatchDatasetVersionResponse(sequence=change.sequence, dataset_version=message)
 
     def CancelDatasetVersion(self, request: messages.CancelDatasetVersionRequest, context: Any) -> pb.DatasetVersion:
-        return convert.version_message(versions.cancel_version(self._jobs, self._resources, request.name))
+        return self._version(versions.cancel_version(self._jobs, self._resources, request.name))
+
+    def UpdateDatasetVersion(self, request: messages.UpdateDatasetVersionRequest, context: Any) -> pb.DatasetVersion:
+        wanted = request.dataset_version
+        mask_paths(request.update_mask, {"description"})
+        described = versions.describe_version(self._jobs, self._resources, wanted.name, wanted.description, wanted.etag)
+        return self._version(described)
 
     def DeleteDatasetVersion(self, request: messages.DeleteDatasetVersionRequest, context: Any) -> empty_pb2.Empty:
-        versions.delete_version(self._jobs, self._resources, request.name)
+        deletion.delete_version(self._jobs, self._resources, self._users, request.name)
         return empty_pb2.Empty()
+
+    def _version(self, job: Job) -> pb.DatasetVersion:
+        return convert.version_message(job, version_facts.facts_of(self._resources, job))
+
+    def GetTag(self, request: messages.GetTagRequest, context: Any) -> pb.Tag:
+        return convert.tag_message(tags.get_tag(self._resources, request.name))
+
+    def ListTags(self, request: messages.ListTagsRequest, context: Any) -> messages.ListTagsResponse:
+        page = tags.list_tags(self._resources, request.parent, request.page_size, request.page_token)
+        found = [convert.tag_message(item) for item in page.items]
+        return messages.ListTagsResponse(tags=found, next_page_token=page.next_page_token)
+
+    def UpdateTag(self, request: messages.UpdateTagRequest, context: Any) -> pb.Tag:
+        wanted, missing = request.tag, request.allow_missing
+        moved = tags.update_tag(
+            self._jobs, self._resources, wanted.name, wanted.dataset_version, wanted.etag, allow_missing=missing
+        )
+        return convert.tag_message(moved)
+
+    def DeleteTag(self, request: messages.DeleteTagRequest, context: Any) -> empty_pb2.Empty:
+        tags.delete_tag(self._resources, request.name, request.etag)
+        return empty_pb2.Empty()
+
+    def CreateDatasetUse(self, request: messages.CreateDatasetUseRequest, context: Any) -> pb.DatasetUse:
+        wanted = convert.use_from(request)
+        made, descriptor = uses.create_use(self._jobs, self._resources, self._examples, request.parent, wanted)
+        return convert.use_message(made, descriptor)
+
+    def ListDatasetUses(self, request: messages.ListDatasetUsesRequest, context: Any) -> messages.ListDatasetUsesResponse:
+        version, page = uses.list_uses(self._jobs, self._resources, request.parent, request.page_size, request.page_token)
+        found = [(item, uses.descriptor_for(from_document(item.document, Use), version)) for item in page.items]
+        listed = [convert.use_message(item, descriptor) for item, descriptor in found]
+        return messages.ListDatasetUsesResponse(dataset_uses=listed, next_page_token=page.next_page_token)
+
+    def DeleteDatasetUse(self, request: messages.DeleteDatasetUseRequest, context: Any) -> empty_pb2.Empty:
+        uses.delete_use(self._resources, request.name)
+        return empty_pb2.Empty()
+
+    def CreateFolds(self, request: messages.CreateFoldsRequest, context: Any) -> pb.Folds:
+        wanted = request.folds
+        plan = FoldPlan(wanted.k, wanted.repeats, wanted.seed)
+        made = folds.create_folds(self._jobs, self._resources, self._folding, request.parent, plan, wanted.group_by)
+        return convert.folds_message(made)
+
+    def GetFolds(self, request: messages.GetFoldsRequest, context: Any) -> pb.Folds:
+        return convert.folds_message(folds.get_folds(self._resources, request.name))
 
     def ListExamples(self, request: messages.ListExamplesRequest, context: Any) -> messages.ListExamplesResponse:
         chosen = Selection(convert.usage_name(request.usage), request.label, tuple(request.example_ids))

@@ -543,9 +543,15 @@ class Edit(_message.Message):
         ACTION_DROP: Edit._Action.ValueType  # 1
         """The examples are left out."""
         ACTION_RELABEL: Edit._Action.ValueType  # 2
-        """Their class becomes `label`. Pictures, sounds and series with one class each."""
+        """Their class becomes `label`. Pictures, sounds, series and rows of a table with one class each."""
         ACTION_MOVE: Edit._Action.ValueType  # 3
-        """Their usage becomes `usage`. Only with a base version, whose usages are kept otherwise."""
+        """Their usage becomes `usage`. Only with a base version, whose usages are kept otherwise. FROZEN_TEST into, and out of, a frozen test set."""
+        ACTION_SET_VALUE: Edit._Action.ValueType  # 4
+        """The value to predict becomes `value`. Tables of regression."""
+        ACTION_RECLASS: Edit._Action.ValueType  # 5
+        """The objects marked with the class `of_class` get the class `label`: all of them, or those of `example_ids` (with both set). Detection,
+        outlines, keypoints, several classes a picture, ranges of series.
+        """
 
     class Action(_Action, metaclass=_ActionEnumTypeWrapper):
         """What is done."""
@@ -555,9 +561,15 @@ class Edit(_message.Message):
     ACTION_DROP: Edit.Action.ValueType  # 1
     """The examples are left out."""
     ACTION_RELABEL: Edit.Action.ValueType  # 2
-    """Their class becomes `label`. Pictures, sounds and series with one class each."""
+    """Their class becomes `label`. Pictures, sounds, series and rows of a table with one class each."""
     ACTION_MOVE: Edit.Action.ValueType  # 3
-    """Their usage becomes `usage`. Only with a base version, whose usages are kept otherwise."""
+    """Their usage becomes `usage`. Only with a base version, whose usages are kept otherwise. FROZEN_TEST into, and out of, a frozen test set."""
+    ACTION_SET_VALUE: Edit.Action.ValueType  # 4
+    """The value to predict becomes `value`. Tables of regression."""
+    ACTION_RECLASS: Edit.Action.ValueType  # 5
+    """The objects marked with the class `of_class` get the class `label`: all of them, or those of `example_ids` (with both set). Detection,
+    outlines, keypoints, several classes a picture, ranges of series.
+    """
 
     ACTION_FIELD_NUMBER: _builtins.int
     EXAMPLE_IDS_FIELD_NUMBER: _builtins.int
@@ -566,6 +578,7 @@ class Edit(_message.Message):
     USAGE_FIELD_NUMBER: _builtins.int
     NEW_CLASS_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
     action: Global___Edit.Action.ValueType
     """What is done."""
     of_class: _builtins.str
@@ -578,6 +591,8 @@ class Edit(_message.Message):
     """RELABEL: `label` may be a class that the dataset does not have yet."""
     reason: _builtins.str
     """Why, for the record: the kind of a finding, or a person's words; at most 200 characters."""
+    value: _builtins.float
+    """SET_VALUE: the value to predict, in the unit of the target; finite."""
     @_builtins.property
     def example_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Ids of the examples; at most 1,000,000 in all edits of a version. Exactly one of `example_ids` and `of_class` is set."""
@@ -592,10 +607,11 @@ class Edit(_message.Message):
         usage: _learning_pb2.Usage.ValueType = ...,
         new_class: _builtins.bool = ...,
         reason: _builtins.str = ...,
+        value: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "example_ids", b"example_ids", "label", b"label", "new_class", b"new_class", "of_class", b"of_class", "reason", b"reason", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "example_ids", b"example_ids", "label", b"label", "new_class", b"new_class", "of_class", b"of_class", "reason", b"reason", "usage", b"usage", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -853,6 +869,29 @@ class DatasetVersion(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    class _TestPolicy:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _TestPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[DatasetVersion._TestPolicy.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        TEST_POLICY_UNSPECIFIED: DatasetVersion._TestPolicy.ValueType  # 0
+        """As the dataset stands: a frozen test set stays in force; without one the test examples are drawn for this version alone."""
+        TEST_POLICY_FREEZE: DatasetVersion._TestPolicy.ValueType  # 1
+        """The test examples of this version are the dataset's frozen test set from now on, where it has none yet."""
+        TEST_POLICY_REPLACE: DatasetVersion._TestPolicy.ValueType  # 2
+        """A new test set is drawn and frozen instead of the one that is. Models trained before may have seen it."""
+
+    class TestPolicy(_TestPolicy, metaclass=_TestPolicyEnumTypeWrapper):
+        """What becomes of the test examples."""
+
+    TEST_POLICY_UNSPECIFIED: DatasetVersion.TestPolicy.ValueType  # 0
+    """As the dataset stands: a frozen test set stays in force; without one the test examples are drawn for this version alone."""
+    TEST_POLICY_FREEZE: DatasetVersion.TestPolicy.ValueType  # 1
+    """The test examples of this version are the dataset's frozen test set from now on, where it has none yet."""
+    TEST_POLICY_REPLACE: DatasetVersion.TestPolicy.ValueType  # 2
+    """A new test set is drawn and frozen instead of the one that is. Models trained before may have seen it."""
+
     NAME_FIELD_NUMBER: _builtins.int
     SPLIT_FIELD_NUMBER: _builtins.int
     EXCLUDED_COLUMNS_FIELD_NUMBER: _builtins.int
@@ -870,6 +909,13 @@ class DatasetVersion(_message.Message):
     EDITS_FIELD_NUMBER: _builtins.int
     EDITED_COUNTS_FIELD_NUMBER: _builtins.int
     INSTANCE_FLAVOR_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    TEST_POLICY_FIELD_NUMBER: _builtins.int
+    FROZEN_TEST_FIELD_NUMBER: _builtins.int
+    TEST_EVALUATION_COUNT_FIELD_NUMBER: _builtins.int
+    STORED_BYTES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """projects/{project}/datasets/{dataset}/versions/{version}; the system gives V001, V002... unless `dataset_version_id` names it."""
     keep_leaking_columns: _builtins.bool
@@ -886,6 +932,18 @@ class DatasetVersion(_message.Message):
     """
     instance_flavor: _builtins.str
     """The size of machine it runs on, one of ListInstanceFlavors of this service; empty: the default one. In the answer: which it was."""
+    description: _builtins.str
+    """Free notes; at most 10,000 characters. UpdateDatasetVersion changes them; nothing else of a version ever changes."""
+    etag: _builtins.str
+    """Changes when the description does; send it back to be sure that nobody else changed it meanwhile."""
+    test_policy: Global___DatasetVersion.TestPolicy.ValueType
+    """What becomes of the test examples."""
+    test_evaluation_count: _builtins.int
+    """Evaluations that have read the test examples: of the frozen test set, whatever the version; else of this version. A test set that
+    was looked at often is no test any more.
+    """
+    stored_bytes: _builtins.int
+    """Bytes that the publication stored anew, without what earlier imports and versions had stored already."""
     @_builtins.property
     def split(self) -> Global___SplitPolicy:
         """How it is split."""
@@ -926,6 +984,16 @@ class DatasetVersion(_message.Message):
     def edited_counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Examples that each edit changed, in the order of `edits`."""
 
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of the tags that name this version now."""
+
+    @_builtins.property
+    def frozen_test(self) -> Global___FrozenTest:
+        """The frozen test set this version keeps to; unset where there is none. Then `descriptor_blob` holds no test example: what trains gets
+        no more, and what evaluates asks for the rest with CreateDatasetUse, which is recorded.
+        """
+
     def __init__(
         self,
         *,
@@ -946,14 +1014,232 @@ class DatasetVersion(_message.Message):
         edits: _abc.Iterable[Global___Edit] | None = ...,
         edited_counts: _abc.Iterable[_builtins.int] | None = ...,
         instance_flavor: _builtins.str = ...,
+        description: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        tags: _abc.Iterable[_builtins.str] | None = ...,
+        test_policy: Global___DatasetVersion.TestPolicy.ValueType = ...,
+        frozen_test: Global___FrozenTest | None = ...,
+        test_evaluation_count: _builtins.int = ...,
+        stored_bytes: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["descriptor_blob", b"descriptor_blob", "split", b"split", "status", b"status"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["descriptor_blob", b"descriptor_blob", "frozen_test", b"frozen_test", "split", b"split", "status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_version", b"base_version", "classes", b"classes", "columns", b"columns", "counts", b"counts", "dataset_import", b"dataset_import", "descriptor_blob", b"descriptor_blob", "digest", b"digest", "edited_counts", b"edited_counts", "edits", b"edits", "excluded_columns", b"excluded_columns", "instance_flavor", b"instance_flavor", "keep_leaking_columns", b"keep_leaking_columns", "name", b"name", "notes", b"notes", "split", b"split", "status", b"status", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_version", b"base_version", "classes", b"classes", "columns", b"columns", "counts", b"counts", "dataset_import", b"dataset_import", "description", b"description", "descriptor_blob", b"descriptor_blob", "digest", b"digest", "edited_counts", b"edited_counts", "edits", b"edits", "etag", b"etag", "excluded_columns", b"excluded_columns", "frozen_test", b"frozen_test", "instance_flavor", b"instance_flavor", "keep_leaking_columns", b"keep_leaking_columns", "name", b"name", "notes", b"notes", "split", b"split", "status", b"status", "stored_bytes", b"stored_bytes", "tags", b"tags", "task", b"task", "test_evaluation_count", b"test_evaluation_count", "test_policy", b"test_policy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DatasetVersion: _TypeAlias = DatasetVersion  # noqa: Y015
+
+@_typing.final
+class FrozenTest(_message.Message):
+    """Test examples that no training may read: in every later version they stay in test or are absent, and nothing like them is trained on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATASET_VERSION_FIELD_NUMBER: _builtins.int
+    EXAMPLE_COUNT_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    dataset_version: _builtins.str
+    """The version that froze it: projects/{project}/datasets/{dataset}/versions/{version}"""
+    example_count: _builtins.int
+    """Examples in it when it was frozen; 1 or more."""
+    digest: _builtins.str
+    """SHA-256 over their contents: 64 hexadecimal digits; equal for equal test sets."""
+    def __init__(
+        self,
+        *,
+        dataset_version: _builtins.str = ...,
+        example_count: _builtins.int = ...,
+        digest: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_version", b"dataset_version", "digest", b"digest", "example_count", b"example_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FrozenTest: _TypeAlias = FrozenTest  # noqa: Y015
+
+@_typing.final
+class Tag(_message.Message):
+    """A movable name of a version, usable wherever a version is named: projects/{project}/datasets/{dataset}/versions/golden."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    DATASET_VERSION_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """projects/{project}/datasets/{dataset}/tags/{tag}; the tag is 1 to 63 of A-Z, a-z, 0-9, '-', '_' and '.', starting with a letter;
+    neither "latest" nor of the form of a number (V001), and no version has it as its name.
+    """
+    dataset_version: _builtins.str
+    """The version it names, which has SUCCEEDED: projects/{project}/datasets/{dataset}/versions/{version}, of the same dataset."""
+    etag: _builtins.str
+    """Changes whenever it moves; send it back to be sure that nobody else moved it meanwhile."""
+    @_builtins.property
+    def update_time(self) -> _timestamp_pb2.Timestamp:
+        """When it last moved."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        dataset_version: _builtins.str = ...,
+        update_time: _timestamp_pb2.Timestamp | None = ...,
+        etag: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["update_time", b"update_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_version", b"dataset_version", "etag", b"etag", "name", b"name", "update_time", b"update_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Tag: _TypeAlias = Tag  # noqa: Y015
+
+@_typing.final
+class DatasetUse(_message.Message):
+    """Something that stands on a version, which is not deleted while it does. Recorded by the services that train and evaluate."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Purpose:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _PurposeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[DatasetUse._Purpose.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        PURPOSE_UNSPECIFIED: DatasetUse._Purpose.ValueType  # 0
+        """Not set."""
+        PURPOSE_TRAINING: DatasetUse._Purpose.ValueType  # 1
+        """A model learns from its train and validation examples."""
+        PURPOSE_EVALUATION: DatasetUse._Purpose.ValueType  # 2
+        """A model is scored on it."""
+
+    class Purpose(_Purpose, metaclass=_PurposeEnumTypeWrapper):
+        """What is done with the version."""
+
+    PURPOSE_UNSPECIFIED: DatasetUse.Purpose.ValueType  # 0
+    """Not set."""
+    PURPOSE_TRAINING: DatasetUse.Purpose.ValueType  # 1
+    """A model learns from its train and validation examples."""
+    PURPOSE_EVALUATION: DatasetUse.Purpose.ValueType  # 2
+    """A model is scored on it."""
+
+    NAME_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
+    USAGES_FIELD_NUMBER: _builtins.int
+    DESCRIPTOR_BLOB_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """projects/{project}/datasets/{dataset}/versions/{version}/uses/{use}; the id follows from `user`."""
+    user: _builtins.str
+    """What uses it: projects/{project}/trainingJobs/{training_job} or projects/{project}/evaluations/{evaluation}"""
+    purpose: Global___DatasetUse.Purpose.ValueType
+    """What for; follows from `user`."""
+    model: _builtins.str
+    """TRAINING: the model of which it makes a version: projects/{project}/models/{model}"""
+    @_builtins.property
+    def usages(self) -> _containers.RepeatedScalarFieldContainer[_learning_pb2.Usage.ValueType]:
+        """EVALUATION: what is read; empty: everything."""
+
+    @_builtins.property
+    def descriptor_blob(self) -> _blob_pb2.Blob:
+        """The descriptor for this use. For TRAINING, and without test among `usages`, that of a version with a frozen test set names no test example."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was recorded."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        user: _builtins.str = ...,
+        purpose: Global___DatasetUse.Purpose.ValueType = ...,
+        usages: _abc.Iterable[_learning_pb2.Usage.ValueType] | None = ...,
+        descriptor_blob: _blob_pb2.Blob | None = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        model: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "descriptor_blob", b"descriptor_blob"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "descriptor_blob", b"descriptor_blob", "model", b"model", "name", b"name", "purpose", b"purpose", "usages", b"usages", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DatasetUse: _TypeAlias = DatasetUse  # noqa: Y015
+
+@_typing.final
+class Folds(_message.Message):
+    """The train and validation examples of a version shared out to k parts, several times, for cross-validation. Test examples are in none.
+    The same values give the same folds. Classes are spread evenly; duplicates and groups stay together.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    DATASET_VERSION_FIELD_NUMBER: _builtins.int
+    K_FIELD_NUMBER: _builtins.int
+    REPEATS_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    GROUP_BY_FIELD_NUMBER: _builtins.int
+    ASSIGNMENT_BLOB_FIELD_NUMBER: _builtins.int
+    DESCRIPTOR_BLOBS_FIELD_NUMBER: _builtins.int
+    EXAMPLE_COUNT_FIELD_NUMBER: _builtins.int
+    NOTES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """projects/{project}/datasets/{dataset}/versions/{version}/folds/{folds}; the id follows from the values."""
+    dataset_version: _builtins.str
+    """The version: projects/{project}/datasets/{dataset}/versions/{version}"""
+    k: _builtins.int
+    """Parts; 2 to 20."""
+    repeats: _builtins.int
+    """How often they are drawn, each time anew; 1 to 100, 0 means 1; k times repeats is at most 200."""
+    seed: _builtins.int
+    """Seed of the draws; between -2^53 and 2^53."""
+    group_by: _builtins.str
+    """Keeps together what belongs together; see SplitPolicy.group_by. Empty: as the version's own split did."""
+    example_count: _builtins.int
+    """Examples that were shared out."""
+    @_builtins.property
+    def assignment_blob(self) -> _blob_pb2.Blob:
+        """A Parquet file: `example_id` and, for each repeat r, a column `fold_r` with the fold in which the example is validated on, 0 to k-1."""
+
+    @_builtins.property
+    def descriptor_blobs(self) -> _containers.RepeatedCompositeFieldContainer[_blob_pb2.Blob]:
+        """Descriptors of the version as each fold sees it: that fold is validation, all others are train, test examples are as they were.
+        That of fold f of repeat r is at place r * k + f.
+        """
+
+    @_builtins.property
+    def notes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What was decided on the way, in sentences for people: how it was stratified, classes with fewer examples than folds."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        dataset_version: _builtins.str = ...,
+        k: _builtins.int = ...,
+        repeats: _builtins.int = ...,
+        seed: _builtins.int = ...,
+        group_by: _builtins.str = ...,
+        assignment_blob: _blob_pb2.Blob | None = ...,
+        descriptor_blobs: _abc.Iterable[_blob_pb2.Blob] | None = ...,
+        example_count: _builtins.int = ...,
+        notes: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assignment_blob", b"assignment_blob"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment_blob", b"assignment_blob", "dataset_version", b"dataset_version", "descriptor_blobs", b"descriptor_blobs", "example_count", b"example_count", "group_by", b"group_by", "k", b"k", "name", b"name", "notes", b"notes", "repeats", b"repeats", "seed", b"seed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Folds: _TypeAlias = Folds  # noqa: Y015
 
 @_typing.final
 class UsageCount(_message.Message):

@@ -615,7 +615,7 @@ class GetDatasetVersionRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """projects/{project}/datasets/{dataset}/versions/{version}; "latest" is the newest that succeeded."""
+    """projects/{project}/datasets/{dataset}/versions/{version}; "latest" is the newest that succeeded; a tag stands for the version it names."""
     def __init__(
         self,
         *,
@@ -762,6 +762,336 @@ class CancelDatasetVersionRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CancelDatasetVersionRequest: _TypeAlias = CancelDatasetVersionRequest  # noqa: Y015
+
+@_typing.final
+class UpdateDatasetVersionRequest(_message.Message):
+    """Changes a version's description."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATASET_VERSION_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def dataset_version(self) -> _dataset_pb2.DatasetVersion:
+        """The version with its new description; `name` says which; a set `etag` must match."""
+
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """Fields to change: description. Empty: description."""
+
+    def __init__(
+        self,
+        *,
+        dataset_version: _dataset_pb2.DatasetVersion | None = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["dataset_version", b"dataset_version", "update_mask", b"update_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_version", b"dataset_version", "update_mask", b"update_mask"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateDatasetVersionRequest: _TypeAlias = UpdateDatasetVersionRequest  # noqa: Y015
+
+@_typing.final
+class GetTagRequest(_message.Message):
+    """Reads a tag."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """projects/{project}/datasets/{dataset}/tags/{tag}"""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTagRequest: _TypeAlias = GetTagRequest  # noqa: Y015
+
+@_typing.final
+class ListTagsRequest(_message.Message):
+    """Lists tags."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """projects/{project}/datasets/{dataset}"""
+    page_size: _builtins.int
+    """Most items in one answer: 0 means 50, more than 1000 means 1000, negative is refused."""
+    page_token: _builtins.str
+    """`next_page_token` of the answer before."""
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "parent", b"parent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListTagsRequest: _TypeAlias = ListTagsRequest  # noqa: Y015
+
+@_typing.final
+class ListTagsResponse(_message.Message):
+    """A page of tags."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TAGS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty at the end."""
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedCompositeFieldContainer[_dataset_pb2.Tag]:
+        """The tags."""
+
+    def __init__(
+        self,
+        *,
+        tags: _abc.Iterable[_dataset_pb2.Tag] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "tags", b"tags"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListTagsResponse: _TypeAlias = ListTagsResponse  # noqa: Y015
+
+@_typing.final
+class UpdateTagRequest(_message.Message):
+    """Moves a tag."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TAG_FIELD_NUMBER: _builtins.int
+    ALLOW_MISSING_FIELD_NUMBER: _builtins.int
+    allow_missing: _builtins.bool
+    """Makes the tag where there is none; NOT_FOUND otherwise."""
+    @_builtins.property
+    def tag(self) -> _dataset_pb2.Tag:
+        """The tag with the version it is to name; `name` says which; a set `etag` must match."""
+
+    def __init__(
+        self,
+        *,
+        tag: _dataset_pb2.Tag | None = ...,
+        allow_missing: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["tag", b"tag"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_missing", b"allow_missing", "tag", b"tag"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateTagRequest: _TypeAlias = UpdateTagRequest  # noqa: Y015
+
+@_typing.final
+class DeleteTagRequest(_message.Message):
+    """Deletes a tag."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """projects/{project}/datasets/{dataset}/tags/{tag}"""
+    etag: _builtins.str
+    """When set, must match."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        etag: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteTagRequest: _TypeAlias = DeleteTagRequest  # noqa: Y015
+
+@_typing.final
+class CreateDatasetUseRequest(_message.Message):
+    """Records a use."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    DATASET_USE_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """projects/{project}/datasets/{dataset}/versions/{version}"""
+    request_id: _builtins.str
+    """A UUID of the caller's choice. The answer follows from the values: the same ones give the same answer whatever this is."""
+    @_builtins.property
+    def dataset_use(self) -> _dataset_pb2.DatasetUse:
+        """The use to record."""
+
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        dataset_use: _dataset_pb2.DatasetUse | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["dataset_use", b"dataset_use"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_use", b"dataset_use", "parent", b"parent", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateDatasetUseRequest: _TypeAlias = CreateDatasetUseRequest  # noqa: Y015
+
+@_typing.final
+class ListDatasetUsesRequest(_message.Message):
+    """Lists uses."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """projects/{project}/datasets/{dataset}/versions/{version}"""
+    page_size: _builtins.int
+    """Most items in one answer: 0 means 50, more than 1000 means 1000, negative is refused."""
+    page_token: _builtins.str
+    """`next_page_token` of the answer before."""
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "parent", b"parent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDatasetUsesRequest: _TypeAlias = ListDatasetUsesRequest  # noqa: Y015
+
+@_typing.final
+class ListDatasetUsesResponse(_message.Message):
+    """A page of uses."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATASET_USES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty at the end."""
+    @_builtins.property
+    def dataset_uses(self) -> _containers.RepeatedCompositeFieldContainer[_dataset_pb2.DatasetUse]:
+        """The uses."""
+
+    def __init__(
+        self,
+        *,
+        dataset_uses: _abc.Iterable[_dataset_pb2.DatasetUse] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_uses", b"dataset_uses", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDatasetUsesResponse: _TypeAlias = ListDatasetUsesResponse  # noqa: Y015
+
+@_typing.final
+class DeleteDatasetUseRequest(_message.Message):
+    """Takes a use back."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """projects/{project}/datasets/{dataset}/versions/{version}/uses/{use}"""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteDatasetUseRequest: _TypeAlias = DeleteDatasetUseRequest  # noqa: Y015
+
+@_typing.final
+class CreateFoldsRequest(_message.Message):
+    """Shares examples out."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    FOLDS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """projects/{project}/datasets/{dataset}/versions/{version}"""
+    request_id: _builtins.str
+    """A UUID of the caller's choice. The answer follows from the values: the same ones give the same answer whatever this is."""
+    @_builtins.property
+    def folds(self) -> _dataset_pb2.Folds:
+        """The folds to make; `name` is ignored."""
+
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        folds: _dataset_pb2.Folds | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["folds", b"folds"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["folds", b"folds", "parent", b"parent", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateFoldsRequest: _TypeAlias = CreateFoldsRequest  # noqa: Y015
+
+@_typing.final
+class GetFoldsRequest(_message.Message):
+    """Reads folds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """projects/{project}/datasets/{dataset}/versions/{version}/folds/{folds}"""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetFoldsRequest: _TypeAlias = GetFoldsRequest  # noqa: Y015
 
 @_typing.final
 class DeleteDatasetVersionRequest(_message.Message):

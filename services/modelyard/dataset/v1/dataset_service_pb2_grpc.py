@@ -137,10 +137,60 @@ class DatasetServiceStub:
                 request_serializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.CancelDatasetVersionRequest.SerializeToString,
                 response_deserializer=modelyard_dot_dataset_dot_v1_dot_dataset__pb2.DatasetVersion.FromString,
                 _registered_method=True)
+        self.UpdateDatasetVersion = channel.unary_unary(
+                '/modelyard.dataset.v1.DatasetService/UpdateDatasetVersion',
+                request_serializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.UpdateDatasetVersionRequest.SerializeToString,
+                response_deserializer=modelyard_dot_dataset_dot_v1_dot_dataset__pb2.DatasetVersion.FromString,
+                _registered_method=True)
         self.DeleteDatasetVersion = channel.unary_unary(
                 '/modelyard.dataset.v1.DatasetService/DeleteDatasetVersion',
                 request_serializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.DeleteDatasetVersionRequest.SerializeToString,
                 response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                _registered_method=True)
+        self.GetTag = channel.unary_unary(
+                '/modelyard.dataset.v1.DatasetService/GetTag',
+                request_serializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.GetTagRequest.SerializeToString,
+                response_deserializer=modelyard_dot_dataset_dot_v1_dot_dataset__pb2.Tag.FromString,
+                _registered_method=True)
+        self.ListTags = channel.unary_unary(
+                '/modelyard.dataset.v1.DatasetService/ListTags',
+                request_serializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.ListTagsRequest.SerializeToString,
+                response_deserializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.ListTagsResponse.FromString,
+                _registered_method=True)
+        self.UpdateTag = channel.unary_unary(
+                '/modelyard.dataset.v1.DatasetService/UpdateTag',
+                request_serializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.UpdateTagRequest.SerializeToString,
+                response_deserializer=modelyard_dot_dataset_dot_v1_dot_dataset__pb2.Tag.FromString,
+                _registered_method=True)
+        self.DeleteTag = channel.unary_unary(
+                '/modelyard.dataset.v1.DatasetService/DeleteTag',
+                request_serializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.DeleteTagRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                _registered_method=True)
+        self.CreateDatasetUse = channel.unary_unary(
+                '/modelyard.dataset.v1.DatasetService/CreateDatasetUse',
+                request_serializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.CreateDatasetUseRequest.SerializeToString,
+                response_deserializer=modelyard_dot_dataset_dot_v1_dot_dataset__pb2.DatasetUse.FromString,
+                _registered_method=True)
+        self.ListDatasetUses = channel.unary_unary(
+                '/modelyard.dataset.v1.DatasetService/ListDatasetUses',
+                request_serializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.ListDatasetUsesRequest.SerializeToString,
+                response_deserializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.ListDatasetUsesResponse.FromString,
+                _registered_method=True)
+        self.DeleteDatasetUse = channel.unary_unary(
+                '/modelyard.dataset.v1.DatasetService/DeleteDatasetUse',
+                request_serializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.DeleteDatasetUseRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                _registered_method=True)
+        self.CreateFolds = channel.unary_unary(
+                '/modelyard.dataset.v1.DatasetService/CreateFolds',
+                request_serializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.CreateFoldsRequest.SerializeToString,
+                response_deserializer=modelyard_dot_dataset_dot_v1_dot_dataset__pb2.Folds.FromString,
+                _registered_method=True)
+        self.GetFolds = channel.unary_unary(
+                '/modelyard.dataset.v1.DatasetService/GetFolds',
+                request_serializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.GetFoldsRequest.SerializeToString,
+                response_deserializer=modelyard_dot_dataset_dot_v1_dot_dataset__pb2.Folds.FromString,
                 _registered_method=True)
         self.ListExamples = channel.unary_unary(
                 '/modelyard.dataset.v1.DatasetService/ListExamples',
@@ -222,7 +272,8 @@ class DatasetServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteDataset(self, request, context):
-        """Deletes a dataset with its imports, reports and versions. FAILED_PRECONDITION while one of them runs.
+        """Deletes a dataset with its imports, reports and versions. FAILED_PRECONDITION while one of them runs; reason IN_USE while a model, or a
+        running training or evaluation, stands on one of its versions.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -334,8 +385,80 @@ class DatasetServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateDatasetVersion(self, request, context):
+        """Changes the description of a version.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteDatasetVersion(self, request, context):
-        """Deletes a version. FAILED_PRECONDITION while it is being published.
+        """Deletes a version. FAILED_PRECONDITION while it is being published; reason IN_USE while a model, or a running training or evaluation, stands
+        on it (named in the message); reason TAGGED while a tag names it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetTag(self, request, context):
+        """Reads a tag.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTags(self, request, context):
+        """Lists the tags of a dataset.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateTag(self, request, context):
+        """Moves a tag to another version.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteTag(self, request, context):
+        """Deletes a tag. The version stays.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateDatasetUse(self, request, context):
+        """Records that something stands on a version, and gives the descriptor for it; the same user gives the same answer again. FAILED_PRECONDITION, reason
+        FROZEN_TEST, for a training on a version that trains on what was frozen as test later.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDatasetUses(self, request, context):
+        """Lists what stands on a version, newest first; trainings that have ended without a model too.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteDatasetUse(self, request, context):
+        """Takes a use back.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateFolds(self, request, context):
+        """Shares the train and validation examples of a version out for cross-validation. The same values give the same answer again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetFolds(self, request, context):
+        """Reads folds.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -507,10 +630,60 @@ def add_DatasetServiceServicer_to_server(servicer, server):
                     request_deserializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.CancelDatasetVersionRequest.FromString,
                     response_serializer=modelyard_dot_dataset_dot_v1_dot_dataset__pb2.DatasetVersion.SerializeToString,
             ),
+            'UpdateDatasetVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateDatasetVersion,
+                    request_deserializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.UpdateDatasetVersionRequest.FromString,
+                    response_serializer=modelyard_dot_dataset_dot_v1_dot_dataset__pb2.DatasetVersion.SerializeToString,
+            ),
             'DeleteDatasetVersion': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteDatasetVersion,
                     request_deserializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.DeleteDatasetVersionRequest.FromString,
                     response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
+            'GetTag': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTag,
+                    request_deserializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.GetTagRequest.FromString,
+                    response_serializer=modelyard_dot_dataset_dot_v1_dot_dataset__pb2.Tag.SerializeToString,
+            ),
+            'ListTags': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTags,
+                    request_deserializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.ListTagsRequest.FromString,
+                    response_serializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.ListTagsResponse.SerializeToString,
+            ),
+            'UpdateTag': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateTag,
+                    request_deserializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.UpdateTagRequest.FromString,
+                    response_serializer=modelyard_dot_dataset_dot_v1_dot_dataset__pb2.Tag.SerializeToString,
+            ),
+            'DeleteTag': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteTag,
+                    request_deserializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.DeleteTagRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
+            'CreateDatasetUse': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateDatasetUse,
+                    request_deserializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.CreateDatasetUseRequest.FromString,
+                    response_serializer=modelyard_dot_dataset_dot_v1_dot_dataset__pb2.DatasetUse.SerializeToString,
+            ),
+            'ListDatasetUses': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDatasetUses,
+                    request_deserializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.ListDatasetUsesRequest.FromString,
+                    response_serializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.ListDatasetUsesResponse.SerializeToString,
+            ),
+            'DeleteDatasetUse': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteDatasetUse,
+                    request_deserializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.DeleteDatasetUseRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
+            'CreateFolds': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateFolds,
+                    request_deserializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.CreateFoldsRequest.FromString,
+                    response_serializer=modelyard_dot_dataset_dot_v1_dot_dataset__pb2.Folds.SerializeToString,
+            ),
+            'GetFolds': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetFolds,
+                    request_deserializer=modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.GetFoldsRequest.FromString,
+                    response_serializer=modelyard_dot_dataset_dot_v1_dot_dataset__pb2.Folds.SerializeToString,
             ),
             'ListExamples': grpc.unary_unary_rpc_method_handler(
                     servicer.ListExamples,
@@ -1110,6 +1283,33 @@ class DatasetService:
             _registered_method=True)
 
     @staticmethod
+    def UpdateDatasetVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelyard.dataset.v1.DatasetService/UpdateDatasetVersion',
+            modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.UpdateDatasetVersionRequest.SerializeToString,
+            modelyard_dot_dataset_dot_v1_dot_dataset__pb2.DatasetVersion.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def DeleteDatasetVersion(request,
             target,
             options=(),
@@ -1126,6 +1326,249 @@ class DatasetService:
             '/modelyard.dataset.v1.DatasetService/DeleteDatasetVersion',
             modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.DeleteDatasetVersionRequest.SerializeToString,
             google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTag(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelyard.dataset.v1.DatasetService/GetTag',
+            modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.GetTagRequest.SerializeToString,
+            modelyard_dot_dataset_dot_v1_dot_dataset__pb2.Tag.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTags(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelyard.dataset.v1.DatasetService/ListTags',
+            modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.ListTagsRequest.SerializeToString,
+            modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.ListTagsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateTag(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelyard.dataset.v1.DatasetService/UpdateTag',
+            modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.UpdateTagRequest.SerializeToString,
+            modelyard_dot_dataset_dot_v1_dot_dataset__pb2.Tag.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteTag(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelyard.dataset.v1.DatasetService/DeleteTag',
+            modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.DeleteTagRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateDatasetUse(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelyard.dataset.v1.DatasetService/CreateDatasetUse',
+            modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.CreateDatasetUseRequest.SerializeToString,
+            modelyard_dot_dataset_dot_v1_dot_dataset__pb2.DatasetUse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDatasetUses(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelyard.dataset.v1.DatasetService/ListDatasetUses',
+            modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.ListDatasetUsesRequest.SerializeToString,
+            modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.ListDatasetUsesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteDatasetUse(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelyard.dataset.v1.DatasetService/DeleteDatasetUse',
+            modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.DeleteDatasetUseRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateFolds(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelyard.dataset.v1.DatasetService/CreateFolds',
+            modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.CreateFoldsRequest.SerializeToString,
+            modelyard_dot_dataset_dot_v1_dot_dataset__pb2.Folds.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetFolds(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelyard.dataset.v1.DatasetService/GetFolds',
+            modelyard_dot_dataset_dot_v1_dot_dataset__service__pb2.GetFoldsRequest.SerializeToString,
+            modelyard_dot_dataset_dot_v1_dot_dataset__pb2.Folds.FromString,
             options,
             channel_credentials,
             insecure,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -27,6 +29,7 @@ from modelyard.formats.dataset import (
     MARKED_TASKS,
     SEMANTIC_SEGMENTATION,
     SERIES_CLASSIFICATION,
+    TEST,
     PackWriter,
     example_id,
     manifest_schema,
@@ -61,6 +64,22 @@ class Example:
     sha256: str = ""
 
 
+@dataclass(frozen=True)
+class Block:
+    """Many pictures of one class each that were read to their end: `data` is their files, one after the other, `lengths` int64
+    [n]; `sizes` int32 [n, 2]: width and height; `thumbnails` one after the other."""
+
+    paths: Sequence[str]
+    labels: Sequence[str]
+    usages: Sequence[str | None]
+    ids: Sequence[str]
+    hashes: Sequence[str]
+    data: bytes
+    lengths: npt.NDArray[np.int64]
+    sizes: npt.NDArray[np.int32]
+    thumbnails: bytes
+
+
 @dataclass
 class Rejections:
     """Inputs that were left out: the first thousand are listed, all are counted."""
@@ -75,6 +94,11 @@ class Rejections:
             self.listed.append(RejectedInput(path, reason, message))
 
 
+def lane_of(usage: str | None) -> str:
+    """Which packs an example goes to: what came as test lies apart, so that a frozen test set can be left out without copying."""
+    return TEST if usage == TEST else ""
+
+
 class Content:
     """Collects the examples of an import in a folder. Memory does not grow with their number."""
 
@@ -86,6 +110,7 @@ class Content:
         self._manifest_path = folder / "manifest.parquet"
         self._manifest = pq.ParquetWriter(self._manifest_path, self._schema, compression="zstd")
         self._rows: list[tuple[Any, ...]] = []
+        self._blocks: list[pa.RecordBatch] = []
         self.class_counts: Counter[str] = Counter()
         self.count = 0
         self.with_usage = 0
@@ -93,7 +118,7 @@ class Content:
     def add(self, example: Example) -> None:
         """Appends an example."""
         sha256 = example.sha256 or hashlib.sha256(example.data).hexdigest()
-        span = self._packs.append(example.data)
+        span = self._packs.append(example.data, lane_of(example.usage))
         identity = (example_id(example.path, sha256), example.usage, example.label, sha256, example.path)
         thumbnail = (example.thumbnail,) if self.kind == IMAGE else ()
         self._rows.append((*identity, span.pack, span.offset, span.length, *example.sizes, *self._said(example), *thumbnail))
@@ -101,8 +126,49 @@ class Content:
             self.class_counts[example.label] += 1
         self.count += 1
         self.with_usage += example.usage is not None
+        self._write_blocks()
         if len(self._rows) >= _ROWS_AT_ONCE:
             self._flush()
+
+    def add_block(self, block: Block) -> None:
+        """Appends many pictures of one class each at once."""
+        count = len(block.paths)
+        if not count:
+            return
+        self._flush()
+        packs, offsets = self._placed(block)
+        thumbnails = pa.FixedSizeBinaryArray.from_buffers(
+            pa.binary(THUMBNAIL * THUMBNAIL), count, [None, pa.py_buffer(block.thumbnails)]
+        )
+        columns = [
+            pa.array(block.ids, pa.string()),
+            pa.array(block.usages, pa.string()),
+            pa.array(block.labels, pa.string()),
+            pa.array(block.hashes, pa.string()),
+            pa.array(block.paths, pa.string()),
+            pa.array(packs, pa.int32()),
+            pa.array(offsets),
+            pa.array(block.lengths),
+            pa.array(block.sizes[:, 0]),
+            pa.array(block.sizes[:, 1]),
+            thumbnails,
+        ]
+        self._blocks.append(pa.record_batch(columns, schema=self._schema))
+        self.class_counts.update(block.labels)
+        self.count += count
+        self.with_usage += sum(usage is not None for usage in block.usages)
+        if sum(len(each) for each in self._blocks) >= _ROWS_AT_ONCE:
+            self._write_blocks()
+
+    def _placed(self, block: Block) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+        """Where the files of a block lie, each in a pack of its usage's lane."""
+        lanes = [lane_of(usage) for usage in block.usages]
+        if len(set(lanes)) == 1:
+            return self._packs.append_all(block.data, block.lengths, lanes[0])
+        ends = np.cumsum(block.lengths).tolist()
+        starts = [0, *ends[:-1]]
+        spans = [self._packs.append(block.data[a:b], lane) for a, b, lane in zip(starts, ends, lanes, strict=True)]
+        return np.array([span.pack for span in spans], np.int32), np.array([span.offset for span in spans], np.int64)
 
     def finish(self) -> tuple[Path, list[Path]]:
         """Closes the files: the manifest and the packs."""
@@ -124,7 +190,7 @@ class Content:
             return (*common, sorted(self._index[label] for label in said.labels))
         if self.task == SEMANTIC_SEGMENTATION:
             self.class_counts.update(example.present)
-            span = self._packs.append(example.mask)
+            span = self._packs.append(example.mask, lane_of(example.usage))
             return (*common, span.pack, span.offset, span.length)
         if self.task == ANOMALY_DETECTION:
             self.class_counts.update(each.label for each in said.intervals)
@@ -132,7 +198,13 @@ class Content:
             return (*common, rows)
         return common
 
+    def _write_blocks(self) -> None:
+        if self._blocks:
+            self._manifest.write_table(pa.Table.from_batches(self._blocks), row_group_size=2 * _ROWS_AT_ONCE)
+            self._blocks = []
+
     def _flush(self) -> None:
+        self._write_blocks()
         if self._rows:
             columns = zip(*self._rows, strict=True)
             arrays = [pa.array(list(values), kind.type) for values, kind in zip(columns, self._schema, strict=True)]
@@ -144,22 +216,35 @@ _LABELLED = (AUDIO_CLASSIFICATION, SERIES_CLASSIFICATION)
 """Tasks whose label says all; their annotation has nothing but attributes."""
 
 
-@contextmanager
-def all_or_none(store: ArtifactStore) -> Iterator[Callable[[Path], Blob]]:
-    """Gives a function that stores a file. When the block fails, what was stored and had not been there before is deleted."""
-    new: list[Blob] = []
+class Puts:
+    """Stores files; remembers which of them were not there before."""
 
-    def put(path: Path) -> Blob:
-        known = store.exists(build_uri(store.namespace, _sha256(path)))
-        blob = store.put_file(path)
+    def __init__(self, store: ArtifactStore) -> None:
+        self._store = store
+        self.new: list[Blob] = []
+
+    def __call__(self, path: Path) -> Blob:
+        """Stores one."""
+        known = self._store.exists(build_uri(self._store.namespace, _sha256(path)))
+        blob = self._store.put_file(path)
         if not known:
-            new.append(blob)
+            self.new.append(blob)
         return blob
 
+    @property
+    def new_bytes(self) -> int:
+        """Bytes that the store did not have before."""
+        return sum(blob.size_bytes for blob in self.new)
+
+
+@contextmanager
+def all_or_none(store: ArtifactStore) -> Iterator[Puts]:
+    """Gives a function that stores a file. When the block fails, what was stored and had not been there before is deleted."""
+    puts = Puts(store)
     try:
-        yield put
+        yield puts
     except BaseException:
-        for blob in new:
+        for blob in puts.new:
             store.delete(blob)
         raise
 

@@ -10,39 +10,51 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from modelyard.core.artifacts import ArtifactStore
+from modelyard.core.artifacts import ArtifactStore, Blob
 from modelyard.core.errors import FailedPrecondition
-from modelyard.dataset.domain import group_split, tables
+from modelyard.dataset.domain import frozen, group_split, tables
 from modelyard.dataset.domain import split as splitting
-from modelyard.dataset.domain.records import SplitPolicy, VersionResult, VersionSpec
+from modelyard.dataset.domain.belonging import Column, groups_of, strata_of, times_of
+from modelyard.dataset.domain.records import FREEZE_TEST, REPLACE_TEST, SplitPolicy, VersionResult, VersionSpec
 from modelyard.dataset.domain.work import Work
-from modelyard.dataset.worker.belonging import groups_of, times_of
-from modelyard.dataset.worker.content import all_or_none
+from modelyard.dataset.worker import frozen_test
+from modelyard.dataset.worker.content import Puts, all_or_none
 from modelyard.dataset.worker.edited import edit
 from modelyard.dataset.worker.stored import Stored, load
+from modelyard.dataset.worker.version_files import Wanted, place
 from modelyard.formats import dataset as files
 
 
 def run(spec: VersionSpec, store: ArtifactStore, folder: Path, work: Work) -> VersionResult:
-    """Publishes. Raises FailedPrecondition NO_FEATURES, NO_GIVEN_USAGE or NO_TRAIN_EXAMPLES, InvalidArgument, Cancelled."""
+    """Publishes. Raises FailedPrecondition NO_FEATURES, NO_GIVEN_USAGE, NO_TRAIN_EXAMPLES, FROZEN_TEST, InvalidArgument,
+    Cancelled."""
     based = spec.base_descriptor
     content = based or spec.imported.content
     columns, column_notes = choose_columns(content.columns, spec.excluded_columns, spec.keep_leaking_columns)
     ratio = splitting.parse_ratio(content.ratio if based and content.ratio else spec.split.train_ratio)
     seed = content.seed if based else spec.split.seed
-    edited = edit(load(store, content, work, compare=based is None), content, spec.edits)
-    stored, content = edited.stored, edited.content
-    strata, small_notes = _strata(store, content, stored)
+    loaded = load(store, content, work, compare=based is None, near_blob=spec.base_near)
+    in_force = frozen_test.in_force(spec, store)
+    edited = edit(store, loaded, content, spec.edits, in_force.held(loaded) if in_force else None)
+    stored, content, bound = edited.stored, edited.content, None
+    together = _together(spec, store, content, stored)
+    if in_force:
+        bound = in_force.bind(stored, together)
+        stored, bound = frozen_test.kept(stored, bound)
+    strata, small_notes = _strata(store, edited.table, content, stored)
     if based:
         drawn = splitting.Split(
             stored.usages.astype(np.int8), (f"Made from {spec.base}; its usages were kept but for the edits.",)
         )
+        if bound is not None:
+            drawn = splitting.Split(np.where(bound.test, splitting.TEST, drawn.usage).astype(np.int8), drawn.notes)
     else:
-        drawn = _split(spec.split, store, content, stored, strata, ratio)
+        drawn = _split(spec.split, store, content, stored, strata, ratio, bound.test if bound is not None else None)
+    if bound is None and spec.test_policy in (FREEZE_TEST, REPLACE_TEST):
+        stored, strata, drawn, bound = _freeze(spec, store, content, stored, strata, drawn)
     if not (drawn.usage == splitting.TRAIN).any():
-        message = "no example is left to train on; edits moved or left out all of them"
+        message = "no example is left to train on; edits moved or left out all of them, or all are like frozen test examples"
         raise FailedPrecondition("NO_TRAIN_EXAMPLES", message, field="dataset_version.edits")
     manifest = _manifest(stored.manifest, drawn.usage, content)
     work.stage("store", 0, 2, "files", 0.8, 1.0)
@@ -61,14 +73,67 @@ def run(spec: VersionSpec, store: ArtifactStore, folder: Path, work: Work) -> Ve
         seed=seed,
         ratio=str(ratio),
     )
-    path = files.write_parquet(manifest, folder / "manifest")
-    described = folder / "descriptor"
+    table = edited.table
     with all_or_none(store) as put:
-        descriptor = replace(unfinished, manifest=put(path))
-        described.write_bytes(files.to_json(descriptor))
-        descriptor_blob = put(described)
-    notes = (*column_notes, *edited.notes, *small_notes, *drawn.notes)
-    return VersionResult(descriptor, descriptor_blob, notes, edited.counts)
+        wanted = Wanted(manifest, stored, unfinished, table, spec.base_near, separate=bound is not None)
+        placed = place(wanted, store, put, folder, work)
+        frozen = spec.frozen if in_force else None
+        if bound is not None and frozen is None:
+            frozen = frozen_test.store_new(spec, stored, drawn.usage, put, folder)
+        descriptor_blob = _put_descriptor(placed.descriptor, put, folder / "descriptor")
+        training = _without_test(placed.training) if placed.training else None
+        training_blob = _put_descriptor(training, put, folder / "training") if training else None
+        new_bytes = put.new_bytes
+    notes = (*column_notes, *edited.notes, *small_notes, *drawn.notes, *(bound.notes() if bound is not None else ()))
+    return VersionResult(
+        placed.descriptor,
+        descriptor_blob,
+        notes,
+        edited.counts,
+        training=training,
+        training_blob=training_blob,
+        frozen=frozen,
+        near=placed.near,
+        stored_bytes=new_bytes,
+    )
+
+
+def _put_descriptor(descriptor: files.DatasetDescriptor, put: Puts, path: Path) -> Blob:
+    path.write_bytes(files.to_json(descriptor))
+    return put(path)
+
+
+def _without_test(training: files.DatasetDescriptor) -> files.DatasetDescriptor:
+    """Says how many test examples there are, and not of which classes."""
+    counts = {name: count if name != files.TEST else files.UsageCount(0) for name, count in training.counts.items()}
+    return replace(training, counts=counts)
+
+
+def _together(spec: VersionSpec, store: ArtifactStore, content: files.DatasetDescriptor, stored: Stored) -> npt.NDArray[np.int64]:
+    """Equal for examples that are near duplicates, or belong together by the split's policy: int64 [N]."""
+    if not spec.split.group_by:
+        return stored.near_groups
+    groups = groups_of(spec.split.group_by, _column_of(store, content), content, stored.manifest)
+    return group_split.joined_groups(groups, stored.near_groups)
+
+
+def _freeze(
+    spec: VersionSpec,
+    store: ArtifactStore,
+    content: files.DatasetDescriptor,
+    stored: Stored,
+    strata: npt.NDArray[np.int64] | npt.NDArray[np.bool_],
+    drawn: splitting.Split,
+) -> tuple[Stored, npt.NDArray[np.int64] | npt.NDArray[np.bool_], splitting.Split, frozen.Bound]:
+    """Makes the test examples of a split a frozen test set; what is like one of them elsewhere is left out."""
+    usages = drawn.usage.astype(np.int64)
+    if not (usages == splitting.TEST).any():
+        message = "there is no test example to freeze; the split gave none"
+        raise FailedPrecondition("NO_TEST_EXAMPLES", message, field="dataset_version.test_policy")
+    bound = frozen.freeze(_together(spec, store, content, stored), usages)
+    rows = np.flatnonzero(~bound.left_out)
+    stored, bound = frozen_test.kept(replace(stored, usages=usages), bound)
+    return stored, strata[rows], splitting.Split(drawn.usage[rows], drawn.notes), bound
 
 
 def _split(
@@ -76,15 +141,43 @@ def _split(
     store: ArtifactStore,
     content: files.DatasetDescriptor,
     stored: Stored,
-    strata: npt.NDArray[np.int64],
+    strata: npt.NDArray[np.int64] | npt.NDArray[np.bool_],
     ratio: Decimal,
+    test: npt.NDArray[np.bool_] | None,
+) -> splitting.Split:
+    """Shares out all examples but those of a frozen test set (`test`, bool [N])."""
+    if test is None:
+        return _draw(policy, store, content, stored, strata, ratio, with_test=True)
+    free = np.flatnonzero(~test)
+    usage = np.full(len(test), splitting.TEST, np.int8)
+    if not len(free):
+        return splitting.Split(usage, ())
+    drawn = _draw(policy, store, content, stored.taken(free), strata[free], ratio, with_test=False)
+    usage[free] = drawn.usage
+    return splitting.Split(usage, drawn.notes)
+
+
+def _draw(
+    policy: SplitPolicy,
+    store: ArtifactStore,
+    content: files.DatasetDescriptor,
+    stored: Stored,
+    strata: npt.NDArray[np.int64] | npt.NDArray[np.bool_],
+    ratio: Decimal,
+    *,
+    with_test: bool,
 ) -> splitting.Split:
     if policy.time_by:
-        return group_split.split_by_time(times_of(policy.time_by, store, content, stored.manifest), ratio, field=policy.time_by)
+        times = times_of(policy.time_by, _column_of(store, content), content, stored.manifest)
+        return group_split.split_by_time(times, ratio, field=policy.time_by, with_test=with_test)
     if policy.group_by:
-        groups = groups_of(policy.group_by, store, content, stored.manifest)
-        return group_split.split_by_groups(strata, groups, stored.near_groups, ratio, seed=policy.seed, field=policy.group_by)
-    return splitting.split(strata, stored.near_groups, stored.usages, ratio, seed=policy.seed, source=policy.source)
+        groups = groups_of(policy.group_by, _column_of(store, content), content, stored.manifest)
+        near = stored.near_groups
+        return group_split.split_by_groups(
+            strata, groups, near, ratio, seed=policy.seed, field=policy.group_by, with_test=with_test
+        )
+    near, given = stored.near_groups, stored.usages
+    return splitting.split(strata, near, given, ratio, seed=policy.seed, source=policy.source, with_test=with_test)
 
 
 def choose_columns(
@@ -111,40 +204,31 @@ def _role(column: files.Column, excluded: Sequence[str], keep_leaking: bool) -> 
     return column
 
 
-def _strata(store: ArtifactStore, content: files.DatasetDescriptor, stored: Stored) -> tuple[npt.NDArray[np.int64], list[str]]:
-    """What the split is stratified by: the class, or bins of the number to predict."""
-    if "marks" in stored.manifest.column_names or (stored.manifest["label"].null_count and content.kind != files.TABLE):
-        return strata_of_annotations(stored.manifest, len(content.classes)), []
-    if content.classes:
-        index = {name: i for i, name in enumerate(content.classes)}
-        strata = np.asarray([index[label] for label in stored.manifest["label"].to_pylist()], dtype=np.int64)
-        single = np.flatnonzero(np.bincount(strata, minlength=len(content.classes)) == 1)
-        names = ", ".join(f'"{content.classes[i]}"' for i in single[:20])
-        return strata, [f"Classes of one example stay in train and are not measured: {names}."] if len(single) else []
+def _column_of(store: ArtifactStore, content: files.DatasetDescriptor) -> Column:
+    """Reads columns of the content's table."""
+
+    def column(name: str) -> pa.ChunkedArray:
+        if content.table is None:
+            raise AssertionError("only a table has columns")
+        return files.read_parquet(store.path(content.table), [name])[name]
+
+    return column
+
+
+def _strata(
+    store: ArtifactStore, changed: pa.Table | None, content: files.DatasetDescriptor, stored: Stored
+) -> tuple[npt.NDArray[np.int64] | npt.NDArray[np.bool_], list[str]]:
+    """What the split is stratified by: the class, the classes shown (bool [N, classes]), or bins of the number to predict."""
+    return strata_of(stored.manifest, content, lambda: _targets(store, changed, content, stored.manifest))
+
+
+def _targets(
+    store: ArtifactStore, changed: pa.Table | None, content: files.DatasetDescriptor, manifest: pa.Table
+) -> npt.NDArray[np.float64]:
     if content.table is None:
         raise AssertionError("a regression set has a table")
-    table = files.read_parquet(store.path(content.table), [content.target])
-    return splitting.strata_of(tables.feature_arrays(table, [content.target])[content.target]), []
-
-
-def strata_of_annotations(manifest: pa.Table, classes: int) -> npt.NDArray[np.int64]:
-    """A stratum for each example of several classes: the rarest class that it shows, `classes` where it shows none. int64 [N].
-
-    Masks are not looked into: their examples are one stratum.
-    """
-    column = next((name for name in ("marks", "labels", "intervals") if name in manifest.column_names), "")
-    if not column:
-        return np.zeros(manifest.num_rows, np.int64)
-    lists = manifest[column].combine_chunks()
-    flat = lists.flatten()
-    labels = np.asarray((flat if column == "labels" else flat.field("label")).to_numpy(zero_copy_only=False), dtype=np.int64)
-    of = np.asarray(pc.list_parent_indices(lists).to_numpy(zero_copy_only=False), dtype=np.int64)
-    shown = np.unique(np.stack([of, labels]), axis=1)
-    counts = np.bincount(shown[1], minlength=classes)
-    out = np.full(manifest.num_rows, classes, np.int64)
-    for label in np.argsort(-counts, kind="stable"):  # the rarest is written last and stays
-        out[shown[0][shown[1] == label]] = label
-    return out
+    table = changed if changed is not None else files.read_parquet(store.path(content.table), [content.target])
+    return tables.feature_arrays(table.select([content.target]).take(manifest["row"]), [content.target])[content.target]
 
 
 def _manifest(imported: pa.Table, usage: npt.NDArray[np.int8], content: files.DatasetDescriptor) -> pa.Table:
@@ -154,10 +238,15 @@ def _manifest(imported: pa.Table, usage: npt.NDArray[np.int8], content: files.Da
     return pa.table(columns, schema=schema)
 
 
-def _counts(usage: npt.NDArray[np.int8], strata: npt.NDArray[np.int64], classes: Sequence[str]) -> dict[str, files.UsageCount]:
+def _counts(
+    usage: npt.NDArray[np.int8], strata: npt.NDArray[np.int64] | npt.NDArray[np.bool_], classes: Sequence[str]
+) -> dict[str, files.UsageCount]:
     counts = {}
     for number, name in enumerate(files.USAGES):
         chosen = strata[usage == number]
+        if chosen.ndim == 2:
+            counts[name] = files.UsageCount(len(chosen), tuple(chosen.sum(axis=0).tolist()))
+            continue
         by_class = tuple(np.bincount(chosen, minlength=len(classes)).tolist()[: len(classes)]) if classes else ()
         counts[name] = files.UsageCount(len(chosen), by_class)
     return counts

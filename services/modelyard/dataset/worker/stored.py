@@ -9,10 +9,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from modelyard.core.artifacts import ArtifactStore
+from modelyard.core.artifacts import ArtifactStore, Blob
 from modelyard.dataset.domain import near
 from modelyard.dataset.domain.work import Work
-from modelyard.formats.dataset import IMAGE, USAGES, DatasetDescriptor, read_parquet
+from modelyard.formats.dataset import IMAGE, USAGES, DatasetDescriptor, identity_rows, load_manifest, read_parquet
 
 Ints = npt.NDArray[np.int64]
 
@@ -26,19 +26,40 @@ class Stored:
     near_groups: Ints  # equal for near duplicates too
     usages: Ints  # 0 train, 1 validation, 2 test, -1 where none came with the data
     thumbnails: npt.NDArray[np.uint8]  # [N, 16, 16]; [0, 16, 16] for tables
+    identity_rows: Ints  # where each example is in the manifest's identity; in an import: its place
+
+    def taken(self, rows: Ints) -> Stored:
+        """Some of it, by position."""
+        if len(rows) == self.manifest.num_rows:
+            return self
+        thumbnails = self.thumbnails[rows] if len(self.thumbnails) else self.thumbnails
+        manifest = self.manifest.take(pa.array(rows))
+        numbers = (self.groups[rows], self.near_groups[rows], self.usages[rows])
+        return Stored(manifest, *numbers, thumbnails, self.identity_rows[rows])
 
 
-def load(store: ArtifactStore, content: DatasetDescriptor, work: Work, *, compare: bool = True) -> Stored:
-    """Reads the manifest and finds the duplicates; without `compare` (a version has no thumbnails) only exact ones."""
+def load(
+    store: ArtifactStore, content: DatasetDescriptor, work: Work, *, compare: bool = True, near_blob: Blob | None = None
+) -> Stored:
+    """Reads the manifest and finds the duplicates; without `compare` (a version has no thumbnails) only exact ones, and those
+    that `near_blob` knows (see records.VersionResult.near)."""
     work.stage("read", 0, 1, "files", 0.0, 0.2)
-    manifest = read_parquet(store.path(content.manifest))
+    manifest = load_manifest(store, content)
+    rows = identity_rows(store, content, manifest.num_rows)
     groups = near.equal_groups(manifest["sha256"].to_pylist())
     pictures = compare and content.kind == IMAGE
     thumbnails = _thumbnails(manifest) if pictures else np.empty((0, near.THUMBNAIL, near.THUMBNAIL), np.uint8)
     work.stage("compare", 0, manifest.num_rows, "examples", 0.2, 0.6)
     near_groups = _near_groups(groups, thumbnails) if pictures else groups
+    if near_blob is not None:
+        near_groups = read_near(store, near_blob)[rows]
     work.check()
-    return Stored(manifest, groups, near_groups, _usages(manifest), thumbnails)
+    return Stored(manifest, groups, near_groups, _usages(manifest), thumbnails, rows)
+
+
+def read_near(store: ArtifactStore, near_blob: Blob) -> Ints:
+    """Who is a near duplicate of whom, by the rows of an identity: int64 [N], equal for near duplicates."""
+    return np.asarray(read_parquet(store.path(near_blob), ["group"])["group"].to_numpy(), dtype=np.int64)
 
 
 def _near_groups(groups: Ints, thumbnails: npt.NDArray[np.uint8]) -> Ints:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from modelyard.core.artifacts import Blob
 from modelyard.core.client_errors import named_errors
 from modelyard.core.jobs import convert
 from modelyard.core.rpc.latency import latency_of
@@ -53,6 +54,12 @@ class ClientDatasetVersions:
             task=_task(version.task),
             columns=tuple(column.name for column in version.columns),
         )
+
+    def use(self, version: str, evaluation: str, usages: tuple[str, ...]) -> Blob:
+        """Raises NotFound, Unavailable."""
+        with named_errors():
+            used = self._client().datasets.create_dataset_use(version, evaluation, usages=usages)
+        return convert.blob_from(used.descriptor_blob)
 
 
 def _state(state: job_pb2.JobState.ValueType) -> str:

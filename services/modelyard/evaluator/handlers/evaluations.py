@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from modelyard.core import names
@@ -37,8 +38,12 @@ def create_evaluation(
     choose_usages(usages)
     scored = exports.get(export)
     spec = plan(scored, versions.get(dataset_version or scored.dataset_version), usages, slice_columns)
+    # The same request is the same evaluation, so that a call tried again is no second look at the test set.
+    id_ = names.derived_id("e", request.id) if request.id else names.new_id()
+    name = names.EVALUATION.format(project, id_)
+    spec = replace(spec, descriptor=versions.use(spec.dataset_version, name, spec.usages))
     return jobs.submit(
-        names.EVALUATION.format(project, names.new_id()),
+        name,
         KIND,
         parent=parent,
         spec=to_document(spec),

@@ -7,13 +7,13 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from modelyard.core import errors
 from modelyard.core.artifacts import ArtifactStore, Blob
 from modelyard.core.errors import FailedPrecondition, FieldViolation, ModelyardError
 from modelyard.core.jobs.convert import blob_from
-from modelyard.formats.dataset import IMAGE, TRAIN, DatasetDescriptor, from_json, read_parquet
+from modelyard.formats.dataset import IMAGE, TRAIN, DatasetDescriptor, from_json, load_manifest
 from modelyard.recipes.catalogue import DatasetFacts
 from modelyard.trainer.ports import DatasetVersion
 from modelyard.type.v1 import job_pb2
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from modelyard.client.errors import ModelyardClientError
     from modelyard.dataset.v1 import dataset_pb2
 
+T = TypeVar("T")
 PICTURES_LOOKED_AT: Final = 64
 PACKS_LOOKED_AT: Final = 2
 
@@ -43,12 +44,19 @@ class ClientDatasets:
         descriptor = blob_from(found.descriptor_blob)
         return DatasetVersion(found.name, found.digest, tuple(found.classes), descriptor, self._facts(descriptor))
 
+    def hold(self, version: str, training_job: str, model: str) -> None:
+        """Records the use. Raises what the dataset service answers."""
+        self._ask(lambda client: client.datasets.create_dataset_use(version, training_job, model=model))
+
     def _fetch(self, name: str) -> dataset_pb2.DatasetVersion:
+        return self._ask(lambda client: client.datasets.get_dataset_version(name))
+
+    def _ask(self, call: Callable[[Client], T]) -> T:
         from modelyard.client.errors import ModelyardClientError
 
         client = self._client()
         try:
-            return client.datasets.get_dataset_version(name)
+            return call(client)
         except ModelyardClientError as error:
             raise _translated(error) from error
         finally:
@@ -62,7 +70,7 @@ def read_facts(artifacts: ArtifactStore, descriptor: Blob) -> DatasetFacts:
     """What the choice of a recipe depends on. Sizes are medians over training pictures; a sample says whether all are grey."""
     described = from_json(artifacts.read_bytes(descriptor))
     where = ["pack", "offset", "length", "width", "height"] if described.kind == IMAGE else []
-    manifest = read_parquet(artifacts.path(described.manifest), ["usage", *where])
+    manifest = load_manifest(artifacts, described, ["usage", *where])
     training = [row for row in manifest.to_pylist() if row["usage"] == TRAIN]
     facts = DatasetFacts(described.task, len(training), len(described.classes))
     if described.kind != IMAGE or not training:

@@ -60,6 +60,7 @@ def create_training_job(jobs: Jobs, datasets: Datasets, resources: Resources, ne
     name = _name_of(new)
     spec = _spec_of(jobs, datasets, resources, new)
     labels = {"model": spec.model, "dataset_version": spec.dataset_version}
+    datasets.hold(spec.dataset_version, name, spec.model)
     return jobs.submit(
         name,
         KIND,

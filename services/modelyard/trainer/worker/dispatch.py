@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelyard.core.artifacts import ArtifactStore
+from modelyard.core.artifacts_named import NamedArtifacts
 from modelyard.core.errors import FailedPrecondition
 from modelyard.core.jobs.worker_link import Assignment, Cancelled, Completion, WorkerLink
 from modelyard.formats.dataset import DatasetDescriptor, DatasetReader, open_dataset
@@ -91,8 +92,9 @@ def work(assignment: Assignment, link: WorkerLink, group: Group = ALONE, reporte
     """
     spec, before = spec_from(assignment.spec), state_from(assignment.saved)
     link.report(stage="reading the data")
-    with open_dataset(link.artifacts, spec.descriptor) as reader:
-        attempt = Attempt(spec, before, reader, link.artifacts, link.workdir, TrainerSettings(), group)
+    store = NamedArtifacts(link.artifacts, assignment.spec, assignment.saved)
+    with open_dataset(store, spec.descriptor) as reader:
+        attempt = Attempt(spec, before, reader, store, link.workdir, TrainerSettings(), group)
         train = _train_table if spec.recipe.tabular is not None else _train_pictures
         reason, result = train(attempt, reporter or reporter_of(assignment, link, group))
     return Completion(result_document(result), reason)
@@ -103,8 +105,9 @@ def train_a_part(assignment: Assignment, link: WorkerLink, group: Group, hooks: 
     spec, before = spec_from(assignment.spec), state_from(assignment.saved)
     if spec.recipe.tabular is not None:
         return  # the lead refuses it
-    with open_dataset(link.artifacts, spec.descriptor) as reader:
-        _run_pictures(Attempt(spec, before, reader, link.artifacts, link.workdir, TrainerSettings(), group), hooks)
+    store = NamedArtifacts(link.artifacts, assignment.spec, assignment.saved)
+    with open_dataset(store, spec.descriptor) as reader:
+        _run_pictures(Attempt(spec, before, reader, store, link.workdir, TrainerSettings(), group), hooks)
 
 
 def _describer(recipe: Recipe) -> Any:

@@ -1,39 +1,43 @@
-"""What belongs together, and what came before what: read from attributes, columns or names."""
+"""What belongs together, what came before what, and what is to be spread evenly: by attributes, columns, names and classes."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from modelyard.core.artifacts import ArtifactStore
 from modelyard.core.errors import InvalidArgument
+from modelyard.dataset.domain import split as splitting
 from modelyard.dataset.domain import tables
 from modelyard.dataset.domain.name_patterns import NamePattern, is_pattern
 from modelyard.dataset.domain.picture_names import stem
 from modelyard.formats import dataset as files
 
+Column = Callable[[str], pa.ChunkedArray]
+"""Gives a column of a table by its name, all rows of it."""
+
 _NAMED = 20
 _ISO_TIME = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?)?", re.ASCII)
 
 
-def groups_of(name: str, store: ArtifactStore, content: files.DatasetDescriptor, manifest: pa.Table) -> npt.NDArray[np.int64]:
+def groups_of(name: str, column: Column, content: files.DatasetDescriptor, manifest: pa.Table) -> npt.NDArray[np.int64]:
     """A number for each example, equal for those that belong together, int64 [N]: by column, attribute or pattern of names.
 
     Raises InvalidArgument UNKNOWN_GROUP, BAD_NAME_PATTERN, GROUP_MISSING.
     """
     if content.kind == files.TABLE:
-        return _numbered(_column(name, "group_by", store, content, manifest))
+        return _numbered(_column(name, "group_by", column, content, manifest))
     if is_pattern(name):
         return _by_pattern(name, manifest)
     return _by_attribute(name, manifest)
 
 
-def times_of(name: str, store: ArtifactStore, content: files.DatasetDescriptor, manifest: pa.Table) -> npt.NDArray[np.float64]:
+def times_of(name: str, column: Column, content: files.DatasetDescriptor, manifest: pa.Table) -> npt.NDArray[np.float64]:
     """The time of each row, float64 [N], in the unit of the column; ISO 8601 text as seconds since 1970 (without a zone: UTC).
 
     Raises InvalidArgument UNKNOWN_COLUMN, TIME_MISSING, BAD_TIME.
@@ -41,7 +45,7 @@ def times_of(name: str, store: ArtifactStore, content: files.DatasetDescriptor, 
     if content.kind != files.TABLE:
         message = f"split.time_by is {name!r}; only rows of a table have a column of times"
         raise InvalidArgument("UNKNOWN_COLUMN", message, field="split.time_by", value=name)
-    values = _column(name, "time_by", store, content, manifest)
+    values = _column(name, "time_by", column, content, manifest)
     if missing := values.null_count:
         message = f"split.time_by is {name!r}: {missing} of {len(values)} rows have no time"
         raise InvalidArgument("TIME_MISSING", message, field="split.time_by", column=name, missing=missing)
@@ -57,6 +61,39 @@ def times_of(name: str, store: ArtifactStore, content: files.DatasetDescriptor, 
     return np.array([_seconds(text, name) for text in texts], np.float64)
 
 
+def strata_of(
+    manifest: pa.Table, content: files.DatasetDescriptor, targets: Callable[[], npt.NDArray[np.float64]]
+) -> tuple[npt.NDArray[np.int64] | npt.NDArray[np.bool_], list[str]]:
+    """What a split spreads evenly, and what there is to say of it: the class of each example, int64 [N]; where examples show
+    any number of classes, those, bool [N, classes]; for a number to predict (`targets`, float64 [N]) bins of it, int64 [N]."""
+    if "marks" in manifest.column_names or (manifest["label"].null_count and content.kind != files.TABLE):
+        return classes_shown(manifest, len(content.classes)), []
+    if not content.classes:
+        return splitting.strata_of(targets()), []
+    index = pc.index_in(manifest["label"], value_set=pa.array(content.classes, pa.string()))
+    strata = np.asarray(index.to_numpy(), dtype=np.int64)
+    single = np.flatnonzero(np.bincount(strata, minlength=len(content.classes)) == 1)
+    names = ", ".join(f'"{content.classes[i]}"' for i in single[:20])
+    return strata, [f"Classes of one example stay in train and are not measured: {names}."] if len(single) else []
+
+
+def classes_shown(manifest: pa.Table, classes: int) -> npt.NDArray[np.int64] | npt.NDArray[np.bool_]:
+    """Which classes the marks, labels or ranges of each example name: bool [N, classes].
+
+    Masks are not looked into: their examples are one stratum, int64 [N].
+    """
+    column = next((name for name in ("marks", "labels", "intervals") if name in manifest.column_names), "")
+    if not column:
+        return np.zeros(manifest.num_rows, np.int64)
+    lists = manifest[column].combine_chunks()
+    flat = lists.flatten()
+    labels = np.asarray((flat if column == "labels" else flat.field("label")).to_numpy(zero_copy_only=False), dtype=np.int64)
+    of = np.asarray(pc.list_parent_indices(lists).to_numpy(zero_copy_only=False), dtype=np.int64)
+    shown = np.zeros((manifest.num_rows, classes), np.bool_)
+    shown[of, labels] = True
+    return shown
+
+
 def _seconds(text: str, name: str) -> float:
     from datetime import UTC, datetime
 
@@ -68,12 +105,12 @@ def _seconds(text: str, name: str) -> float:
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
-def _column(name: str, field: str, store: ArtifactStore, content: files.DatasetDescriptor, manifest: pa.Table) -> pa.ChunkedArray:
+def _column(name: str, field: str, column: Column, content: files.DatasetDescriptor, manifest: pa.Table) -> pa.ChunkedArray:
     names = [column.name for column in content.columns]
     if name not in names or content.table is None:
         message = f"split.{field} is {name[:80]!r}; the columns are {', '.join(names[:100])}"
         raise InvalidArgument("UNKNOWN_COLUMN", message, field=f"split.{field}", value=name[:80])
-    return files.read_parquet(store.path(content.table), [name])[name].take(manifest["row"])
+    return column(name).take(manifest["row"])
 
 
 def _numbered(values: pa.ChunkedArray) -> npt.NDArray[np.int64]:
