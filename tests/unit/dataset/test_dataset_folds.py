@@ -95,7 +95,7 @@ def test_every_class_of_several_is_spread(seed: int, parts: int) -> None:
     for label in range(5):
         share = np.bincount(part[labels[:, label]], minlength=parts)
         assert share.max() - share.min() <= 3, share
-    assert np.ptp(np.bincount(part, minlength=parts)) <= 12
+    assert np.ptp(np.bincount(part, minlength=parts)) <= 6
 
 
 def test_rare_classes_beat_a_random_deal() -> None:

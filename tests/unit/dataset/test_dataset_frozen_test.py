@@ -141,11 +141,11 @@ def test_edits_neither_move_test_examples_nor_add_some(bench: Bench) -> None:
         assert caught.value.reason == "FROZEN_TEST"
         assert id_ in caught.value.message
     allowed = (Edit(MOVE, (usage["train"],), usage="validation"), Edit(RELABEL, (usage["test"],), label="0"))
-    stored = set(bench.store.list())
+    stored = {blob.uri for blob in bench.store.list()}
     second = later(bench, imported, first, base="V001", base_descriptor=first.descriptor, base_near=first.near, edits=allowed)
     assert rows(bench, second)[usage["test"]] == ("0", "test")
     assert second.descriptor.packs == first.descriptor.packs
-    new = sum(blob.size_bytes for blob in bench.store.list() if blob not in stored)
+    new = sum(blob.size_bytes for blob in bench.store.list() if blob.uri not in stored)
     assert new == second.stored_bytes
 
 

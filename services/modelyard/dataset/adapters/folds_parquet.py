@@ -54,9 +54,9 @@ class ParquetFolding:
         size = manifest.num_rows if version.training is None else len(rows)
         columns: dict[str, pa.Array] = {"example_id": self._ids(view)}
         for repeat in range(plan.repeats):
-            fold = np.full(size, NO_FOLD, np.int16)
-            fold[place] = drawn[repeat]
-            columns[files.FOLD.format(repeat=repeat)] = pa.array(fold)
+            folds = np.full(size, NO_FOLD, np.int16)
+            folds[place] = drawn[repeat]
+            columns[files.FOLD.format(repeat=repeat)] = pa.array(folds)
         with tempfile.TemporaryDirectory() as folder:
             path = files.write_parquet(pa.table(columns), Path(folder) / "folds")
             assignment = store.put_file(path)

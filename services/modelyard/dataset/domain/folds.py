@@ -71,7 +71,7 @@ def draw_folds(strata: Ints | Labels, groups: Ints, plan: FoldPlan) -> npt.NDArr
     for repeat in range(plan.repeats):
         rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([plan.seed & (2**64 - 1), repeat])))
         if strata.ndim == 2:
-            out[repeat] = deal_labels(strata, unit_of, [1 / plan.k] * plan.k, rng)
+            out[repeat] = deal_labels(strata.astype(np.bool_), unit_of, [1 / plan.k] * plan.k, rng)
         else:
             out[repeat] = _deal(strata.astype(np.int64), unit_of, sizes, plan.k, rng)
     return out

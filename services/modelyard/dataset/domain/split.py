@@ -155,7 +155,7 @@ def _share(usage: Ints, pool: Ints, strata: Ints | Labels, groups: Ints, shares:
         return
     if strata.ndim == 2:
         units = np.unique(groups[pool], return_inverse=True)[1]
-        usage[pool] = deal_labels(strata[pool], units, shares.parts, rng)
+        usage[pool] = deal_labels(strata[pool].astype(np.bool_), units, shares.parts, rng)
         return
     shuffled = rng.permutation(pool)
     first, unit_of, sizes = _units(groups[shuffled])

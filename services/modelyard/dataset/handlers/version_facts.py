@@ -39,7 +39,7 @@ def facts_below(resources: Resources, dataset: str, versions: Sequence[Job]) -> 
     if len(versions) > 1:
         marks = {item.name: item for item in all_below(resources, DATASET_VERSION.collection, dataset)}
     else:
-        marks = {job.name: item for job in versions if (item := _read(resources, job.name))}
+        marks = {job.name: found for job in versions if (found := _read(resources, job.name))}
     kept = _read(resources, dataset)
     known = from_document(kept.document, Dataset) if kept else Dataset()
     return {job.name: _facts(job, marks.get(job.name), sorted(tags.get(job.name, [])), known) for job in versions}

@@ -90,5 +90,7 @@ def serve(link: Connection, archive: str, limits: Limits) -> None:
 
 
 if __name__ == "__main__":
+    from modelyard.dataset.worker import picture_process  # what is sent must be known under its own name, not as __main__'s
+
     with Connection(int(sys.argv[1])) as own:
-        serve(own, sys.argv[2], own.recv())
+        picture_process.serve(own, sys.argv[2], own.recv())
