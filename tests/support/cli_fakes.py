@@ -48,7 +48,10 @@ class Datasets(dataset_service_pb2_grpc.DatasetServiceServicer):
             opened.writestr("annotations/instances_train.json", "{}")
             opened.writestr("images/train/1.png", b"png")
         self.archive = artifacts.keep(archive.getvalue())
+        self.page = artifacts.keep(b"<!doctype html>a report")
         self.requests: list[Any] = []
+        self.deleted: list[str] = []
+        self.reports: list[Any] = []
 
     def CreateDataset(self, request: Any, context: Any) -> Any:
         self.requests.append(request)
@@ -85,17 +88,48 @@ class Datasets(dataset_service_pb2_grpc.DatasetServiceServicer):
     def WatchImport(self, request: Any, context: Any) -> Iterator[Any]:
         yield dataset_service_pb2.WatchImportResponse(sequence=2, dataset_import=self._import(request.name))
 
+    def DeleteDataset(self, request: Any, context: Any) -> Any:
+        self.deleted.append(request.name)
+        return Empty()
+
     def CreateQualityReport(self, request: Any, context: Any) -> Any:
-        return self._report(request.parent + "/qualityReports/q1")
+        self.requests.append(request)
+        report = self._report(request.parent + "/qualityReports/q1")
+        report.dataset_version = request.quality_report.dataset_version
+        report.depth = request.quality_report.depth
+        self.reports.append(report)
+        return report
+
+    def ListQualityReports(self, request: Any, context: Any) -> Any:
+        return dataset_service_pb2.ListQualityReportsResponse(quality_reports=self.reports)
+
+    def ListImports(self, request: Any, context: Any) -> Any:
+        return dataset_service_pb2.ListImportsResponse()
+
+    def CancelQualityReport(self, request: Any, context: Any) -> Any:
+        return self._report(request.name)
 
     def _report(self, name: str) -> Any:
+        drop, relabel = dataset_pb2.Edit.ACTION_DROP, dataset_pb2.Edit.ACTION_RELABEL
         finding = dataset_pb2.Finding(
             kind="EXACT_DUPLICATES",
             severity=dataset_pb2.Finding.SEVERITY_WARNING,
             message="4 pictures twice",
             action="remove them",
+            cost="they count twice",
+            examples=["a.png", "b.png", "c.png", "d.png"],
+            example_count=4,
+            fix=dataset_pb2.Edit(action=drop, example_ids=["e1", "e2"]),
         )
-        return dataset_pb2.QualityReport(name=name, status=DONE, findings=[finding])
+        wrong = dataset_pb2.Finding(
+            kind="LABEL_ERRORS",
+            severity=dataset_pb2.Finding.SEVERITY_WARNING,
+            message="3 labels",
+            fix=dataset_pb2.Edit(action=relabel, example_ids=["e2", "e3", "e4"], labels=["rose", "rose", "tulip"]),
+            fix_scores=[0.9, 0.8, 0.4],
+        )
+        small = dataset_pb2.Finding(kind="SMALL_CLASS", severity=dataset_pb2.Finding.SEVERITY_INFO, message="few")
+        return dataset_pb2.QualityReport(name=name, status=DONE, findings=[finding, wrong, small], page=self.page)
 
     def GetQualityReport(self, request: Any, context: Any) -> Any:
         return self._report(request.name)

@@ -1,1 +1,1 @@
-"""Intervals and tests of significance, one of each, for whoever measures: the evaluator's scores, the exporter's losses."""
+"""Intervals, tests of significance and suspected labels, one of each, for whoever measures: scores, losses, quality reports."""

@@ -34,7 +34,7 @@ from modelyard.trainer.v1 import trainer_pb2
 from modelyard.type.v1 import job_pb2
 
 GROUPS = {
-    "dataset": ["import", "check", "publish", "edit", "fix", "diff", "list", "show", "examples"],
+    "dataset": ["import", "check", "report", "publish", "edit", "fix", "diff", "list", "show", "examples"],
     "device": ["enroll-token", "list", "show", "label", "revoke", "delete"],
     "endpoint": ["list", "show", "delete", "events"],
     "model": ["list", "show", "import"],

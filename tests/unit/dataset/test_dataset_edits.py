@@ -82,6 +82,32 @@ def test_a_move_needs_usages_to_start_from() -> None:
     assert caught.value.reason == "MOVE_NEEDS_BASE_VERSION"
 
 
+def test_each_example_can_get_a_class_of_its_own() -> None:
+    found = made(Edit(RELABEL, ("e2", "e0"), labels=("a", "c")))
+    assert (found.labels[2], found.labels[0]) == ("a", "c")
+    assert [label for place, label in enumerate(found.labels) if place not in (0, 2)] == [
+        label for place, label in enumerate(LABELS) if place not in (0, 2)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("edit", "reason", "field"),
+    [
+        (Edit(RELABEL, ("e0", "e1"), labels=("a",)), "BAD_EDIT", "dataset_version.edits[0].labels"),
+        (Edit(RELABEL, ("e0",), labels=("a",), label="b"), "BAD_EDIT", "dataset_version.edits[0].labels"),
+        (Edit(DROP, ("e0",), labels=("a",)), "BAD_EDIT", "dataset_version.edits[0].labels"),
+        (Edit(RELABEL, of_class="a", labels=("a",)), "BAD_EDIT", "dataset_version.edits[0].labels"),
+        (Edit(RELABEL, ("e0", "e1"), labels=("a", " ")), "BAD_EDIT", "dataset_version.edits[0].labels[1]"),
+        (Edit(RELABEL, ("e0",), labels=("zz",)), "UNKNOWN_CLASS", "dataset_version.edits[0].labels"),
+    ],
+)
+def test_wrong_lists_of_classes_are_named(edit: Edit, reason: str, field: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        made(edit)
+    assert caught.value.reason == reason
+    assert caught.value.violations[0].field == field
+
+
 def test_classes_of_boxes_cannot_be_edited_by_example() -> None:
     with pytest.raises(InvalidArgument) as caught:
         made(Edit(RELABEL, ("e0",), label="a"), single=False)

@@ -69,3 +69,14 @@ def test_many_equal_thumbnails_end_in_one_group() -> None:
     thumbnails = np.repeat(thumbnail(scene(3))[None], 500, axis=0)
     left, right = near.near_pairs(thumbnails)
     assert set(near.merge_groups(np.arange(500), left, right).tolist()) == {0}
+
+
+def test_mirrored_and_turned_pictures_are_found_and_others_are_not() -> None:
+    from PIL import ImageOps
+
+    scenes = [scene(seed) for seed in range(80)]
+    planted = [ImageOps.mirror(scenes[3]), scenes[11].rotate(90), scenes[20].rotate(180), scenes[33].rotate(270)]
+    left, right = near.turned_pairs(np.stack([thumbnail(image) for image in (*scenes, *planted)]))
+    assert set(zip(left.tolist(), right.tolist(), strict=True)) == {(3, 80), (11, 81), (20, 82), (33, 83)}
+    for count in (0, 1):
+        assert len(near.turned_pairs(np.zeros((count, 16, 16), np.uint8))[0]) == 0

@@ -15,6 +15,7 @@ from modelyard.dataset.domain.records import (
     Finding,
     ImportResult,
     ImportSpec,
+    ReportResult,
     ReportSpec,
     SplitPolicy,
     VersionResult,
@@ -27,6 +28,17 @@ from modelyard.formats import dataset as files
 from modelyard.formats.pictures import encode_png
 from tests.support.datasets import file_store
 from tests.unit.dataset.test_dataset_import import Files, picture, zipped
+
+COSTLESS = {
+    "MISSING_VALUES",
+    "OUTLIERS",
+    "CONFLICTING_LABELS",
+    "CONSTANT_COLUMN",
+    "IDENTIFIER_COLUMN",
+    "LEAKING_COLUMN",
+    "MIXED_TYPES",
+}
+"""Kinds of tables, which say what to do and not yet what it costs."""
 
 
 class Bench:
@@ -50,9 +62,17 @@ class Bench:
         assert from_document(to_document(result), ImportResult) == result
         return result
 
-    def report(self, imported: ImportResult) -> dict[str, list[Finding]]:
+    def report(self, imported: ImportResult, **spec: object) -> dict[str, list[Finding]]:
         found: dict[str, list[Finding]] = {}
-        for finding in report_job.run(ReportSpec("d", "i", imported), self.store, Work()).findings:
+        made = ReportSpec("d", "i", imported, **spec)  # type: ignore[arg-type]
+        self.made = report_job.run(made, self.store, self.folder(), Work())
+        assert from_document(to_document(self.made), ReportResult) == self.made
+        for finding in self.made.findings:
+            assert finding.cost or finding.kind in COSTLESS
+            assert finding.action
+            if finding.example_ids:
+                assert len(finding.example_ids) == len(finding.examples)
+            assert len(finding.scores) in (0, len(finding.examples))
             found.setdefault(finding.kind, []).append(finding)
         return found
 
@@ -91,7 +111,7 @@ def test_picture_findings(bench: Bench) -> None:
     assert found["EXACT_DUPLICATES"][0].example_count == 2
     assert found["SMALL_CLASS"][0].example_count == 1
     assert "tiny" in found["SMALL_CLASS"][0].message
-    assert found["OUTLIERS"][0].examples == ("3/black.png",)
+    assert found["LOW_INFORMATION"][0].examples == ("3/black.png",)
     assert found["UNREADABLE_INPUT"][0].examples == ("3/broken.png",)
     assert "CLASS_IMBALANCE" in found
 
@@ -219,4 +239,4 @@ def test_regression_is_split_evenly_over_the_target(bench: Bench) -> None:
 def test_jobs_stop_when_cancelled(bench: Bench) -> None:
     imported = bench.imported(digits(50), "d.zip")
     with pytest.raises(Cancelled):
-        report_job.run(ReportSpec("d", "i", imported), bench.store, Work(should_stop=lambda: True))
+        report_job.run(ReportSpec("d", "i", imported), bench.store, bench.folder(), Work(should_stop=lambda: True))

@@ -12,7 +12,7 @@ from modelyard.evaluator.domain import metrics, slices
 from modelyard.evaluator.domain.examples import Classified, Estimated, suspects, worst_classified, worst_estimated
 from modelyard.evaluator.domain.gaps import train_gaps
 from modelyard.evaluator.domain.scores import Metric, UsageScore
-from modelyard.evaluator.domain.suspects import class_thresholds, label_suspects
+from modelyard.statistics.confident_learning import class_thresholds, label_suspects
 from modelyard.statistics.intervals import Floats, Ints
 
 

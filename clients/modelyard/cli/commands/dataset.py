@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from modelyard.cli.commands.dataset_edits import add_to as add_edits
+from modelyard.cli.commands.dataset_quality import add_to as add_quality
+from modelyard.cli.commands.dataset_quality import print_findings
 from modelyard.cli.commands.dataset_versions import add_to as add_versions
 from modelyard.cli.options import Common, new_app, with_common
 
@@ -28,7 +30,7 @@ FORMATS = (
 )
 
 app = new_app(
-    "Import, check, fix, publish, edit, diff, tag, lineage, folds, export, list, show, examples, delete."
+    "Import, check, report, fix, publish, edit, diff, tag, lineage, folds, export, list, show, examples, delete."
     "\n\n\b\nExample: modelyard dataset import flowers/ --name flowers"
 )
 
@@ -104,39 +106,6 @@ def _print_import(name: str, done: dataset_pb2.Import) -> None:
         print(f"left out: {rejected.path}: {rejected.reason}: {rejected.message}")
     if done.findings:
         print_findings(done.findings)
-
-
-@app.command("check")
-@with_common
-def check(common: Common, dataset: Annotated[str, typer.Argument(metavar="DATASET", help="The dataset's name.")]) -> None:
-    """Look for what spoils a model: duplicates, wrong labels, missing values, outliers, imbalance, columns that leak the target.
-
-    \b
-    Example: modelyard dataset check flowers
-    """
-    from modelyard.cli.live import job_bar
-    from modelyard.cli.output import plain, print_json
-    from modelyard.cli.session import session
-
-    with session(common) as here:
-        started = here.client.datasets.create_quality_report(dataset)
-        with job_bar("check", "quality_report") as show:
-            report = here.client.datasets.wait_quality_report(started.name, on_change=show)
-    print_json(plain(report)) if common.json else print_findings(report.findings)
-
-
-def print_findings(findings: Any) -> None:
-    from modelyard.cli.output import enum_name
-    from modelyard.dataset.v1 import dataset_pb2
-
-    if not findings:
-        print("nothing found")
-    for finding in findings:
-        print(
-            f"{enum_name(dataset_pb2.Finding.Severity.DESCRIPTOR, finding.severity).lower()}: {finding.kind}: {finding.message}"
-        )
-        if finding.action:
-            print(f"  {finding.action}")
 
 
 @app.command("publish")
@@ -413,3 +382,4 @@ def examples(
 
 add_edits(app)
 add_versions(app)
+add_quality(app)

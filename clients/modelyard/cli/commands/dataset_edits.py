@@ -1,4 +1,4 @@
-"""`modelyard dataset edit`, `fix` and `diff`: versions made from versions."""
+"""`modelyard dataset edit` and `diff`: versions made from versions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHOWN = 20
 
 def add_to(app: typer.Typer) -> None:
     """Adds the commands to `modelyard dataset`."""
-    for name, command in (("edit", edit), ("fix", fix), ("diff", diff)):
+    for name, command in (("edit", edit), ("diff", diff)):
         app.command(name)(with_common(command))
 
 
@@ -71,7 +71,7 @@ def edit(
     if not edits:
         options = "--drop, --relabel, --move, --merge, --set-value or --reclass"
         raise wrong("--drop", "", f"there is nothing to change: give {options}")
-    _publish(common, version.partition("/")[0], version.partition("/")[2] or "latest", edits)
+    publish_edits(common, version.partition("/")[0], version.partition("/")[2] or "latest", edits)
 
 
 def _number(text: str) -> float:
@@ -81,38 +81,6 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError as error:
         raise wrong("--set-value", text, f"--set-value is {text!r}; it has the form ID=NUMBER") from error
-
-
-def fix(
-    common: Common,
-    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="The dataset's name.")],
-    kind: Annotated[list[str], typer.Option("--kind", help="Kind of finding, such as EXACT_DUPLICATES; give it again.")],
-) -> None:
-    """Do what a check proposes: make a version of the present content with the findings of a kind mended.
-
-    \b
-    Example: modelyard dataset fix flowers --kind EXACT_DUPLICATES
-    """
-    from modelyard.cli.asking import wrong
-    from modelyard.cli.live import job_bar
-    from modelyard.cli.session import session
-
-    with session(common) as here:
-        started = here.client.datasets.create_quality_report(dataset)
-        with job_bar("check", "quality_report") as show:
-            report = here.client.datasets.wait_quality_report(started.name, on_change=show)
-    mended = {finding.kind for finding in report.findings if finding.HasField("fix")}
-    for wanted in kind:
-        if wanted not in mended:
-            have = ", ".join(sorted(mended)) or "none"
-            raise wrong("--kind", wanted, f"--kind is {wanted!r}; the findings here that an edit mends are: {have}")
-    edits, gone = [], set[str]()
-    for finding in report.findings:
-        left = [id_ for id_ in finding.fix.example_ids if id_ not in gone]
-        if finding.kind in kind and left:
-            gone.update(left)
-            edits.append(type(finding.fix)(action=finding.fix.action, example_ids=left, reason=finding.kind))
-    _publish(common, dataset, "", edits)
 
 
 def diff(
@@ -186,7 +154,8 @@ def _pairs(given: Iterable[str], option: str, form: str) -> list[tuple[str, str]
     return [(left, right) for left, _, right in found]
 
 
-def _publish(common: Common, dataset: str, base: str, edits: list[Any]) -> None:
+def publish_edits(common: Common, dataset: str, base: str, edits: list[Any]) -> None:
+    """Makes a version of a dataset's present content, or of its version `base`, with these edits, and shows it."""
     from modelyard.cli.commands.dataset import show_version
     from modelyard.cli.live import job_bar
     from modelyard.cli.session import session

@@ -113,10 +113,27 @@ class AsyncDatasets(AsyncResource):
         request = dataset_service_pb2.CancelImportRequest(name=self.names.dataset_import(dataset_import))
         return await self._call("CancelImport", request, dataset_pb2.Import)
 
-    async def create_quality_report(self, dataset: str, *, request_id: str = "") -> dataset_pb2.QualityReport:
-        """Starts a check of the dataset's present content."""
+    async def create_quality_report(
+        self,
+        dataset: str,
+        *,
+        dataset_version: str = "",
+        depth: dataset_pb2.QualityReport.Depth.ValueType | str = "",
+        request_id: str = "",
+    ) -> dataset_pb2.QualityReport:
+        """Starts a check of the dataset's present content, or of a version of it (`V001`, `flowers/V001`).
+
+        depth: "full" (the default) or "quick", which reads no example again.
+        """
+        version = ""
+        if dataset_version:
+            version = self.names.dataset_version(dataset_version if "/" in dataset_version else f"{dataset}/{dataset_version}")
         request = dataset_service_pb2.CreateQualityReportRequest(
-            parent=self.names.dataset(dataset), request_id=request_id or new_request_id()
+            parent=self.names.dataset(dataset),
+            quality_report=dataset_pb2.QualityReport(
+                dataset_version=version, depth=enum_number(dataset_pb2.QualityReport.Depth, depth, "quality_report.depth")
+            ),
+            request_id=request_id or new_request_id(),
         )
         return await self._call("CreateQualityReport", request, dataset_pb2.QualityReport)
 

@@ -1,15 +1,15 @@
-"""Findings of a quality report that pictures and tables share: classes and duplicates. Most severe first is `ranked`."""
+"""Findings of a quality report that all kinds of data share: classes and duplicates. Most severe first is `ranked`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from modelyard.dataset.domain.edits import DROP
-from modelyard.dataset.domain.records import LISTED_EXAMPLES, Edit, Finding, RejectedInput
+from modelyard.dataset.domain.findings import Names, about
+from modelyard.dataset.domain.near import merge_groups
+from modelyard.dataset.domain.records import LISTED_EXAMPLES, Finding, RejectedInput
 
 SMALL_CLASS = 10
 """A class with fewer examples than this is reported."""
@@ -36,39 +36,53 @@ def class_findings(classes: Sequence[str], counts: Sequence[int]) -> list[Findin
 
 
 def duplicate_findings(
-    groups: Ints,
-    near_groups: Ints,
-    labels: Sequence[str | None],
-    usages: Ints,
-    paths: Sequence[str],
-    ids: Sequence[str] = (),
+    groups: Ints, near_groups: Ints, labels: Sequence[str | None], usages: Ints, names: Names
 ) -> list[Finding]:
     """Exact duplicates, near duplicates, equal content under two labels, and duplicates that cross the given usages.
 
     groups int64 [N]: equal for equal content. near_groups int64 [N]: equal for near duplicates too. usages: -1 where none.
-    With `ids` of the examples, each finding brings the edit that mends it.
+    With ids of the examples, each finding brings the edit that mends it.
     """
     codes = label_codes(labels)
     exact, near = _extra(groups), _extra(near_groups)
     findings = []
     if len(conflicting := _members_with_several(groups, codes)):
-        findings.append(_mended(_conflict(conflicting, paths, groups), conflicting, ids))
+        findings.append(_conflict(conflicting, groups, names))
     if len(exact):
         message = f"{len(exact)} examples repeat the content of another one."
-        action = "Duplicates stay on one side of the split; remove them if they came by mistake."
-        findings.append(_mended(_finding("EXACT_DUPLICATES", "info", message, exact, paths, action), exact, ids))
+        action = "Leave the copies out if they came by mistake; the split keeps them on one side either way."
+        cost = "A copy teaches nothing new, and what is repeated counts more than the rest in training and in every score."
+        findings.append(about("EXACT_DUPLICATES", "info", message, exact, names, cost=cost, action=action, drop=exact))
     if len(only_near := np.setdiff1d(near, exact)):
         message = f"{len(only_near)} pictures differ from another one only by encoding, size or a little brightness."
-        action = "Near duplicates stay on one side of the split; fewer of them and more variety would help more."
-        findings.append(_mended(_finding("NEAR_DUPLICATES", "info", message, only_near, paths, action), only_near, ids))
+        action = "Leave the copies out; more variety would help more than more pictures of one kind."
+        cost = "Pictures that are nearly alike add training time and hardly any knowledge; they make a test easier than the task."
+        findings.append(about("NEAR_DUPLICATES", "info", message, only_near, names, cost=cost, action=action, drop=only_near))
     known = np.flatnonzero(usages >= 0)
     if len(crossing := known[_members_with_several(near_groups[known], usages[known])]):
         message = f"{len(crossing)} examples have a duplicate under another of the usages that came with the data."
-        action = "Scores on such examples are too good. Split by the ratio instead, or remove them from train."
+        action = "Leave them out of train, or split by the ratio instead, which keeps duplicates on one side."
+        cost = "The model is tested on what it was trained on: its scores are better than what it will do in service."
         kind = "EXACT_DUPLICATES" if len(_members_with_several(groups[known], usages[known])) else "NEAR_DUPLICATES"
         in_train = crossing[usages[crossing] == 0]
-        findings.append(_mended(_finding(kind, "warning", message, crossing, paths, action), in_train, ids))
+        findings.append(about(kind, "warning", message, crossing, names, cost=cost, action=action, drop=in_train))
     return findings
+
+
+def alike_findings(left: Ints, right: Ints, near_groups: Ints, what: str, names: Names) -> list[Finding]:
+    """Pictures that repeat another one in a way that comparing them pixel by pixel does not see: pairs (i < j) int64 [P] each.
+
+    near_groups int64 [N]: what is alike pixel by pixel is told already. `what`: how they repeat it, after their number.
+    """
+    new = near_groups[left] != near_groups[right]
+    groups = merge_groups(near_groups, near_groups[left[new]], near_groups[right[new]])
+    members = np.setdiff1d(_extra(groups), _extra(near_groups))
+    if not len(members):
+        return []
+    message = f"{len(members)} pictures {what}."
+    cost = "They add little that is new, and the split does not know that they belong together: a test with them is too easy."
+    action = "Leave them out, or split by what they have in common (publish --group-by), such as the video or the place."
+    return [about("NEAR_DUPLICATES", "info", message, members, names, cost=cost, action=action, drop=members)]
 
 
 def rejected_findings(rejected: Sequence[RejectedInput], count: int) -> list[Finding]:
@@ -78,7 +92,9 @@ def rejected_findings(rejected: Sequence[RejectedInput], count: int) -> list[Fin
     reasons = ", ".join(sorted({item.reason for item in rejected}))
     message = f"{count} files or rows were left out by the import: {reasons}."
     paths = tuple(item.path for item in rejected[:LISTED_EXAMPLES])
-    return [Finding("UNREADABLE_INPUT", "warning", message, paths, count, action="Replace them, or leave them out for good.")]
+    cost = "The model learns without them; if they are of one kind (one camera, one day), it will not know that kind."
+    action = "Replace them at the source and import again, or leave them out for good."
+    return [Finding("UNREADABLE_INPUT", "warning", message, paths, count, action=action, cost=cost)]
 
 
 def label_codes(labels: Sequence[str | None]) -> Ints:
@@ -90,8 +106,10 @@ def label_codes(labels: Sequence[str | None]) -> Ints:
 def _small_class(name: str, count: int) -> Finding:
     examples = "example" if count == 1 else "examples"
     message = f'Class "{name}" has {count} {examples}.'
-    action = "It stays in train, so its quality cannot be measured; add examples." if count == 1 else "Add examples of it."
-    return Finding("SMALL_CLASS", "warning", message, example_count=count, action=action)
+    action = "Add examples of it, or merge it with a class that it resembles (modelyard dataset edit --merge)."
+    cost = "It stays in train, so nobody can say how well it is recognised." if count == 1 else ""
+    cost = cost or "So few teach little, and its scores rest on one or two test examples: they say next to nothing."
+    return Finding("SMALL_CLASS", "warning", message, example_count=count, action=action, cost=cost)
 
 
 def _imbalance(classes: Sequence[str], counts: Sequence[int]) -> Finding:
@@ -100,28 +118,19 @@ def _imbalance(classes: Sequence[str], counts: Sequence[int]) -> Finding:
     much = f"{counts[large]} examples, {times:.1f} times as many"
     message = f'Class "{classes[large]}" has {much} as class "{classes[small]}" ({counts[small]}).'
     severity = "warning" if times >= 10 * IMBALANCE else "info"
-    action = "Look at the scores per class, not at accuracy alone; add examples of the small classes."
-    return Finding("CLASS_IMBALANCE", severity, message, example_count=int(sum(counts)), action=action)
+    action = "Add examples of the small classes, and look at the scores per class, not at accuracy alone."
+    share = counts[large] / max(sum(counts), 1)
+    cost = f'A model that only ever says "{classes[large]}" is right in {share:.0%} of the cases; small classes are missed first.'
+    return Finding("CLASS_IMBALANCE", severity, message, example_count=int(sum(counts)), action=action, cost=cost)
 
 
-def _conflict(members: Ints, paths: Sequence[str], groups: Ints) -> Finding:
+def _conflict(members: Ints, groups: Ints, names: Names) -> Finding:
     contents = len(np.unique(groups[members]))
     message = f"{contents} contents come under more than one label ({len(members)} examples)."
-    action = "At most one of the labels is right: correct or remove these examples."
+    action = "At most one of the labels is right: correct these examples, or leave them out."
+    cost = "The model is taught two answers to one question, and is marked wrong for at least one of them."
     ordered = members[np.argsort(groups[members], kind="stable")]
-    return _finding("CONFLICTING_LABELS", "error", message, ordered, paths, action)
-
-
-def _finding(kind: str, severity: str, message: str, members: Ints, paths: Sequence[str], action: str) -> Finding:
-    listed = tuple(paths[int(i)] for i in members[:LISTED_EXAMPLES])
-    return Finding(kind, severity, message, listed, len(members), action=action)
-
-
-def _mended(finding: Finding, members: Ints, ids: Sequence[str]) -> Finding:
-    """With the edit that leaves the members out."""
-    if not ids or not len(members):
-        return finding
-    return replace(finding, fix=Edit(DROP, tuple(ids[int(i)] for i in members), reason=finding.kind))
+    return about("CONFLICTING_LABELS", "error", message, ordered, names, cost=cost, action=action, drop=ordered)
 
 
 def _extra(groups: Ints) -> Ints:

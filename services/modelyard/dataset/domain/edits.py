@@ -4,7 +4,7 @@ predict."""
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -79,7 +79,9 @@ def _check(edit: Edit, path: str, based: bool) -> None:
         raise _bad("BAD_EDIT", f"{path}.value is {edit.value}; SET_VALUE needs a finite number", f"{path}.value")
     if edit.action != RECLASS and bool(edit.examples) == bool(edit.of_class):
         raise _bad("BAD_EDIT", f"{path} names its examples by example_ids or by of_class: exactly one of them", path)
-    if edit.action in (RELABEL, RECLASS) and not 0 < len(edit.label.strip()) <= LONGEST_LABEL:
+    if edit.labels:
+        _check_labels(edit, path)
+    elif edit.action in (RELABEL, RECLASS) and not 0 < len(edit.label.strip()) <= LONGEST_LABEL:
         message = f"{path}.label is {edit.label[:40]!r}; {edit.action.upper()} needs a class of 1 to {LONGEST_LABEL} characters"
         raise _bad("BAD_EDIT", message, f"{path}.label")
     if edit.action == MOVE and edit.usage not in USAGES:
@@ -91,6 +93,20 @@ def _check(edit: Edit, path: str, based: bool) -> None:
         raise _bad(
             "TEXT_TOO_LONG", f"{path}.reason has {len(edit.reason)} characters; at most {LONGEST_REASON}", f"{path}.reason"
         )
+
+
+def _check_labels(edit: Edit, path: str) -> None:
+    """A class for each example, and nothing beside."""
+    if edit.action != RELABEL or edit.label or edit.of_class:
+        message = f"{path}.labels is set; it belongs to RELABEL with example_ids, without label and of_class"
+        raise _bad("BAD_EDIT", message, f"{path}.labels")
+    if len(edit.labels) != len(edit.examples):
+        message = f"{path}.labels has {len(edit.labels)} classes for {len(edit.examples)} example_ids; each has one"
+        raise _bad("BAD_EDIT", message, f"{path}.labels")
+    for number, label in enumerate(edit.labels):
+        if not 0 < len(label.strip()) <= LONGEST_LABEL:
+            message = f"{path}.labels[{number}] is {label[:40]!r}; a class has 1 to {LONGEST_LABEL} characters"
+            raise _bad("BAD_EDIT", message, f"{path}.labels[{number}]")
 
 
 def make_edits(
@@ -173,8 +189,9 @@ class _State:
         elif edit.action == SET_VALUE:
             places = self._set_value(edit, places, path)
         else:
-            places = [place for place in places if self.labels[place] != edit.label]
-            _relabel(edit, places, self.labels, self.known, path)
+            wanted = _wanted(edit, places, self.at)
+            places = [place for place in places if self.labels[place] != wanted[place]]
+            _relabel(edit, wanted, places, self.labels, self.known, path)
         return len(places)
 
     def _move(self, edit: Edit, places: Sequence[int], path: str) -> list[int]:
@@ -268,13 +285,23 @@ def _selected(
     return places
 
 
-def _relabel(edit: Edit, places: Sequence[int], labels: list[str | None], known: list[str], path: str) -> None:
-    if edit.label not in known:
-        if not edit.new_class:
-            raise _unknown_class(f"{path}.label", edit.label, known)
-        known.append(edit.label)
+def _wanted(edit: Edit, places: Sequence[int], at: Mapping[str, int]) -> dict[int, str]:
+    """The class that each place gets; an example that is named twice gets what is said last."""
+    if not edit.labels:
+        return dict.fromkeys(places, edit.label)
+    return {at[id_]: label for id_, label in zip(edit.examples, edit.labels, strict=True)}
+
+
+def _relabel(
+    edit: Edit, wanted: Mapping[int, str], places: Sequence[int], labels: list[str | None], known: list[str], path: str
+) -> None:
+    for name in dict.fromkeys(edit.labels or (edit.label,)):
+        if name not in known:
+            if not edit.new_class:
+                raise _unknown_class(f"{path}.labels" if edit.labels else f"{path}.label", name, known)
+            known.append(name)
     for place in places:
-        labels[place] = edit.label
+        labels[place] = wanted[place]
 
 
 def _classes_left(

@@ -43,6 +43,24 @@ def near_pairs(thumbnails: Thumbnails) -> tuple[Indices, Indices]:
     return left[alike], right[alike]
 
 
+def turned_pairs(thumbnails: Thumbnails) -> tuple[Indices, Indices]:
+    """Pairs (i < j) of uint8 [N, 16, 16] of which one is the other mirrored, or turned by quarters. int64 [P] each."""
+    count = len(thumbnails)
+    if count < 2:
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    hashes = perceptual_hashes(thumbnails)
+    keys = [np.empty(0, np.int64)]
+    for turned in (thumbnails[:, :, ::-1], *(np.rot90(thumbnails, turns, axes=(1, 2)) for turns in (1, 2, 3))):
+        both = np.concatenate([hashes, perceptual_hashes(turned)])
+        left, right = _candidates(both)
+        across = (left < count) & (right >= count) & (left != right - count)
+        left, right = left[across], right[across] - count
+        alike = _alike(thumbnails, left, right, turned)
+        keys.append(np.minimum(left, right)[alike] * count + np.maximum(left, right)[alike])
+    found = np.unique(np.concatenate(keys))
+    return found // count, found % count
+
+
 def merge_groups(groups: Indices, left: Indices, right: Indices) -> Indices:
     """Groups joined wherever a pair connects them; the name of a group is its smallest member's position."""
     parent = groups.copy()
@@ -98,9 +116,11 @@ def _neighbours(hashes: npt.NDArray[np.uint64], turn: int) -> Indices:
     return np.concatenate(found)
 
 
-def _alike(thumbnails: Thumbnails, left: Indices, right: Indices) -> npt.NDArray[np.bool_]:
+def _alike(thumbnails: Thumbnails, left: Indices, right: Indices, others: Thumbnails | None = None) -> npt.NDArray[np.bool_]:
+    """Whether the thumbnails at `left` are like those at `right`, of `others` where given: bool [P]."""
+    others = thumbnails if others is None else others
     blocks = [
-        _alike_block(thumbnails[left[start : start + _PAIRS_AT_ONCE]], thumbnails[right[start : start + _PAIRS_AT_ONCE]])
+        _alike_block(thumbnails[left[start : start + _PAIRS_AT_ONCE]], others[right[start : start + _PAIRS_AT_ONCE]])
         for start in range(0, len(left), _PAIRS_AT_ONCE)
     ]
     return np.concatenate(blocks) if blocks else np.empty(0, np.bool_)

@@ -30,6 +30,34 @@ ACTIONS = {
 }
 """Severity and action by kind of finding."""
 
+_TEACHES_WRONG = "The model is taught something that is not so, and is marked wrong where it sees the truth."
+_LOST = "What was left out is missing in training and in every score: the model learns that nothing is there, where something is."
+_UNSURE = "Nobody can say which of two readings was meant; if the wrong one was taken, the model learns it."
+_MISSING = "The model does without these values, in training as in service."
+COSTS = {
+    "DEGENERATE_BOX": "A box without an area matches nothing: it counts as a miss in every score, and can make a loss infinite.",
+    "TURNED_BOX": "None in this dataset; other programs that read the same source may fail or drop the object.",
+    "BAD_BOX": _LOST,
+    "BOX_OUTSIDE": "The part outside shows nothing: the model is taught to draw boxes too large, and its overlap scores suffer.",
+    "BAD_POLYGON": "The object is learned by its box alone; its outline is missing in training and in the scores of masks.",
+    "BAD_MASK": _LOST,
+    "UNKNOWN_CATEGORY": _LOST,
+    "UNKNOWN_PICTURE": "The work that went into these annotations is not used.",
+    "DOUBLED_ID": "None in this dataset; other programs that read the same source may lose one of the two.",
+    "DOUBLED_FILE": _UNSURE,
+    "DOUBLED_CATEGORY": _UNSURE,
+    "UNSUPPORTED_SHAPE": _LOST,
+    "BAD_LINE": _LOST,
+    "BAD_ATTRIBUTE": "Splits and slices by this attribute leave the example out.",
+    "UNKNOWN_MASK_VALUE": "These pixels teach nothing and are not scored.",
+    "SIZE_MISMATCH": _TEACHES_WRONG,
+    "NAME_MISMATCH": _UNSURE,
+    "BAD_TIME": "A split by time, and windows over time, put these steps in the wrong place or leave them out.",
+    "BAD_INTERVAL": _LOST,
+    "MIXED_TYPES": _MISSING,
+}
+"""What it costs to leave it, by kind of finding."""
+
 
 @dataclass
 class _Kind:
@@ -68,4 +96,4 @@ class Problems:
 def _finding(kind: str, found: _Kind) -> Finding:
     severity, action = ACTIONS[kind]
     message = found.first if found.count == 1 else f"{found.count} times, the first: {found.first}"
-    return Finding(kind, severity, message, tuple(found.examples), found.count, action=action)
+    return Finding(kind, severity, message, tuple(found.examples), found.count, action=action, cost=COSTS[kind])

@@ -28,6 +28,9 @@ TABLE_FORMATS = (CSV, TSV, JSON_LINES, PARQUET)
 ANNOTATED_FORMATS = (COCO, VOC, YOLO, CVAT, LABELME, MASKS, COLOUR_MASKS, MANIFEST)
 FORMATS = (IMAGE_FOLDERS, IDX, *TABLE_FORMATS, *ANNOTATED_FORMATS, AUDIO_FOLDERS, TS, SENSOR_CSV)
 
+QUICK, FULL = "quick", "full"
+"""How closely a report looks: at what is known of the content, or at every example."""
+
 LISTED_REJECTED = 1000
 """How many rejected inputs an import lists; it counts all of them."""
 
@@ -77,8 +80,8 @@ class ImportSummary:
 
 @dataclass(frozen=True)
 class Edit:
-    """A change to examples: drop, relabel (to `label`), move (to `usage`), set the value to predict, or give marked objects of
-    a class another one (reclass); of the `examples` by id, or of all of a class."""
+    """A change to examples: drop, relabel (to `label`, or each to its own of `labels`), move (to `usage`), set the value to
+    predict, or give marked objects of a class another one (reclass); of the `examples` by id, or of all of a class."""
 
     action: str
     examples: tuple[str, ...] = ()
@@ -88,11 +91,15 @@ class Edit:
     new_class: bool = False
     reason: str = ""
     value: float = 0.0
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A finding of a quality report."""
+    """A finding of a quality report. `cost` says in a sentence what it costs to leave it, `action` what to do, `fix` does it.
+
+    examples: paths or rows, the worst first, at most LISTED_EXAMPLES; example_ids and scores (0 to 1, higher is worse) are in
+    their order, or empty. fix_scores: the same of all of fix.examples."""
 
     kind: str
     severity: str  # info, warning or error
@@ -102,6 +109,10 @@ class Finding:
     column: str = ""
     action: str = ""
     fix: Edit | None = None
+    cost: str = ""
+    example_ids: tuple[str, ...] = ()
+    scores: tuple[float, ...] = ()
+    fix_scores: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -117,18 +128,29 @@ class ImportResult:
 
 @dataclass(frozen=True)
 class ReportSpec:
-    """What to check: the result of the dataset's present import."""
+    """What to check: the result of the dataset's present import; or, where there is a `version`, what its descriptor says."""
 
     dataset: str
     import_name: str
     imported: ImportResult
+    version: str = ""
+    descriptor: DatasetDescriptor | None = None
+    depth: str = FULL
+
+    @property
+    def content(self) -> DatasetDescriptor:
+        """What is checked."""
+        return self.descriptor or self.imported.content
 
 
 @dataclass(frozen=True)
 class ReportResult:
-    """What was found, the most severe first."""
+    """What was found, the most severe first; what was looked at, in sentences; and the same as a page (HTML) for people."""
 
     findings: tuple[Finding, ...]
+    notes: tuple[str, ...] = ()
+    page: Blob | None = None
+    example_count: int = 0
 
 
 @dataclass(frozen=True)

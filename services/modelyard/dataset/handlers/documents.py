@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from modelyard.core.documents import from_document
-from modelyard.core.errors import NotFound
+from modelyard.core.errors import FailedPrecondition, NotFound
 from modelyard.core.jobs.job import Job
 from modelyard.dataset.domain.dataset import Dataset
 from modelyard.dataset.domain.records import ExportResult, ImportResult, ReportResult, VersionResult
@@ -44,3 +44,13 @@ def read_job(jobs: Jobs, name: str, reason: str) -> Job:
         return jobs.get(name)
     except NotFound as error:
         raise NotFound(reason, f"{name} does not exist", name=name) from error
+
+
+def present_content(jobs: Jobs, resources: Resources, dataset: str) -> tuple[str, ImportResult]:
+    """The import whose content is the dataset's present one. Raises NotFound, FailedPrecondition NO_CONTENT."""
+    name = read_dataset(resources, dataset).current_import
+    imported = import_result(jobs.get(name)) if name else None
+    if imported is None:
+        message = f"{dataset} is empty: no import of it has succeeded yet"
+        raise FailedPrecondition("NO_CONTENT", message, name=dataset)
+    return name, imported

@@ -2,30 +2,50 @@
 
 from __future__ import annotations
 
-from modelyard.core.documents import to_document
-from modelyard.core.errors import FailedPrecondition
+from dataclasses import replace
+
+from modelyard.core.documents import from_document, to_document
+from modelyard.core.errors import InvalidArgument
 from modelyard.core.jobs.job import Job, JobPage
 from modelyard.core.names import DATASET, QUALITY_REPORT, new_id
 from modelyard.core.requests import Request
-from modelyard.dataset.domain.records import ImportResult, ReportSpec
+from modelyard.dataset.domain.records import FULL, ReportSpec, VersionSpec
 from modelyard.dataset.handlers import kinds
-from modelyard.dataset.handlers.documents import import_result, read_dataset, read_job
+from modelyard.dataset.handlers.documents import present_content, read_dataset, read_job
+from modelyard.dataset.handlers.versions import ready_version
 from modelyard.dataset.ports import Jobs, Resources
 
 
-def create_quality_report(jobs: Jobs, resources: Resources, parent: str, request: Request) -> Job:
-    """Starts a check of the dataset's present content. Raises NotFound, FailedPrecondition NO_CONTENT."""
+def create_quality_report(
+    jobs: Jobs, resources: Resources, parent: str, request: Request, *, version: str = "", depth: str = FULL
+) -> Job:
+    """Starts a check of the dataset's present content, or of a version ("": none). `depth`: quick or full.
+
+    Raises NotFound, FailedPrecondition NO_CONTENT or DATASET_VERSION_NOT_READY, InvalidArgument OTHER_DATASET.
+    """
     ids = DATASET.parse(parent, "parent")
-    import_name, imported = present_content(jobs, resources, parent)
+    spec = replace(_spec(jobs, resources, parent, version), depth=depth)
     return jobs.submit(
         QUALITY_REPORT.format(ids["project"], ids["dataset"], new_id()),
         kinds.QUALITY_REPORT,
         parent=parent,
-        spec=to_document(ReportSpec(parent, import_name, imported)),
+        spec=to_document(spec),
         request_id=request.id,
         method=request.method,
         fingerprint=request.fingerprint,
     )
+
+
+def _spec(jobs: Jobs, resources: Resources, parent: str, version: str) -> ReportSpec:
+    if not version:
+        import_name, imported = present_content(jobs, resources, parent)
+        return ReportSpec(parent, import_name, imported)
+    job, result = ready_version(jobs, resources, version, "quality_report.dataset_version")
+    if job.parent != parent:
+        message = f"quality_report.dataset_version is {version}, a version of another dataset than {parent}"
+        raise InvalidArgument("OTHER_DATASET", message, field="quality_report.dataset_version", value=version)
+    made = from_document(job.spec, VersionSpec)
+    return ReportSpec(parent, made.import_name, made.imported, job.name, result.descriptor)
 
 
 def get_quality_report(jobs: Jobs, name: str) -> Job:
@@ -44,13 +64,3 @@ def list_quality_reports(jobs: Jobs, resources: Resources, parent: str, page_siz
 def cancel_quality_report(jobs: Jobs, name: str) -> Job:
     """Cancels a running report; one that has ended stays as it is."""
     return jobs.cancel(get_quality_report(jobs, name).name)
-
-
-def present_content(jobs: Jobs, resources: Resources, dataset: str) -> tuple[str, ImportResult]:
-    """The import whose content is the dataset's present one. Raises NotFound, FailedPrecondition NO_CONTENT."""
-    name = read_dataset(resources, dataset).current_import
-    imported = import_result(jobs.get(name)) if name else None
-    if imported is None:
-        message = f"{dataset} is empty: no import of it has succeeded yet"
-        raise FailedPrecondition("NO_CONTENT", message, name=dataset)
-    return name, imported

@@ -21,9 +21,8 @@ from modelyard.dataset.domain.edits import check_edits
 from modelyard.dataset.domain.records import KEEP_TEST, Edit, ImportResult, SplitPolicy, VersionResult, VersionSpec
 from modelyard.dataset.domain.split import parse_ratio
 from modelyard.dataset.handlers import kinds
-from modelyard.dataset.handlers.documents import read_dataset, read_job, version_result
+from modelyard.dataset.handlers.documents import present_content, read_dataset, read_job, version_result
 from modelyard.dataset.handlers.imports import earlier_name
-from modelyard.dataset.handlers.quality_reports import present_content
 from modelyard.dataset.ports import Jobs, Resources
 from modelyard.formats.dataset import Column
 

@@ -84,6 +84,7 @@ _TEST_POLICIES: Final = {
     records.FREEZE_TEST: pb.DatasetVersion.TEST_POLICY_FREEZE,
     records.REPLACE_TEST: pb.DatasetVersion.TEST_POLICY_REPLACE,
 }
+_DEPTHS: Final = {records.QUICK: pb.QualityReport.DEPTH_QUICK, records.FULL: pb.QualityReport.DEPTH_FULL}
 _SEVERITIES: Final = {
     "info": pb.Finding.SEVERITY_INFO,
     "warning": pb.Finding.SEVERITY_WARNING,
@@ -145,7 +146,13 @@ def _edit(message: pb.Edit, number: int) -> records.Edit:
         new_class=message.new_class,
         reason=message.reason,
         value=message.value,
+        labels=tuple(message.labels),
     )
+
+
+def report_depth(value: pb.QualityReport.Depth.ValueType) -> str:
+    """The domain's word for a depth; full when unset. Raises InvalidArgument UNKNOWN_ENUM_VALUE."""
+    return _name(_DEPTHS, value, "quality_report.depth") or records.FULL
 
 
 def export_format(value: pb.SourceFormat.ValueType) -> str:
@@ -220,12 +227,20 @@ def import_message(job: Job) -> pb.Import:
 def report_message(job: Job) -> pb.QualityReport:
     """A quality report."""
     result = report_result(job)
-    return pb.QualityReport(
+    message = pb.QualityReport(
         name=job.name,
         dataset_import=str(job.spec["import_name"]),
+        dataset_version=str(job.spec.get("version", "")),
+        depth=_DEPTHS[str(job.spec.get("depth", records.FULL))],
         status=status_message(job),
-        findings=[_finding(finding) for finding in result.findings] if result else (),
     )
+    if result is not None:
+        message.findings.extend(_finding(finding) for finding in result.findings)
+        message.notes.extend(result.notes)
+        message.example_count = result.example_count
+        if result.page is not None:
+            message.page.CopyFrom(blob_message(result.page) or message.page)
+    return message
 
 
 def version_message(job: Job, facts: VersionFacts) -> pb.DatasetVersion:
@@ -327,6 +342,7 @@ def edit_message(edit: records.Edit, *, with_examples: bool) -> pb.Edit:
         new_class=edit.new_class,
         reason=edit.reason,
         value=edit.value,
+        labels=edit.labels if with_examples else (),
     )
 
 
@@ -425,6 +441,10 @@ def _finding(finding: records.Finding) -> pb.Finding:
         column=finding.column,
         action=finding.action,
         fix=edit_message(finding.fix, with_examples=True) if finding.fix else None,
+        cost=finding.cost,
+        example_ids=finding.example_ids,
+        scores=finding.scores,
+        fix_scores=finding.fix_scores,
     )
 
 

@@ -107,7 +107,10 @@ class DatasetServicer(rpc.DatasetServiceServicer):
         return convert.import_message(imports.cancel_import(self._jobs, request.name))
 
     def CreateQualityReport(self, request: messages.CreateQualityReportRequest, context: Any) -> pb.QualityReport:
-        job = quality_reports.create_quality_report(self._jobs, self._resources, request.parent, _request(request))
+        version, depth = request.quality_report.dataset_version, convert.report_depth(request.quality_report.depth)
+        job = quality_reports.create_quality_report(
+            self._jobs, self._resources, request.parent, _request(request), version=version, depth=depth
+        )
         return convert.report_message(job)
 
     def GetQualityReport(self, request: messages.GetQualityReportRequest, context: Any) -> pb.QualityReport:

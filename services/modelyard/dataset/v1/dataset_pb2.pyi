@@ -484,9 +484,14 @@ class Finding(_message.Message):
     COLUMN_FIELD_NUMBER: _builtins.int
     ACTION_FIELD_NUMBER: _builtins.int
     FIX_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
+    EXAMPLE_IDS_FIELD_NUMBER: _builtins.int
+    SCORES_FIELD_NUMBER: _builtins.int
+    FIX_SCORES_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
-    """UPPER_SNAKE_CASE: EXACT_DUPLICATES, NEAR_DUPLICATES, CONFLICTING_LABELS, CLASS_IMBALANCE, SMALL_CLASS, MISSING_VALUES, OUTLIERS, LEAKING_COLUMN, CONSTANT_COLUMN, IDENTIFIER_COLUMN, UNREADABLE_INPUT, MIXED_TYPES;
-    of annotations: DEGENERATE_BOX, TURNED_BOX, BAD_BOX, BOX_OUTSIDE, BAD_POLYGON, BAD_MASK, UNKNOWN_CATEGORY, UNKNOWN_PICTURE, DOUBLED_ID, DOUBLED_FILE, DOUBLED_CATEGORY and more (docs/data.md).
+    """UPPER_SNAKE_CASE: LABEL_ERRORS, CONFLICTING_LABELS, EXACT_DUPLICATES, NEAR_DUPLICATES, CLASS_IMBALANCE, SMALL_CLASS, OUTLIERS, MISSING_VALUES, LEAKING_COLUMN, CONSTANT_COLUMN, IDENTIFIER_COLUMN, UNREADABLE_INPUT, MIXED_TYPES;
+    of pictures: BLURRY, DARK, BRIGHT, LOW_INFORMATION, ODD_SIZE, ODD_SHAPE, GREY_AMONG_COLOUR;
+    of annotations: DEGENERATE_BOX, TURNED_BOX, BAD_BOX, BOX_OUTSIDE, BAD_POLYGON, BAD_MASK, UNKNOWN_CATEGORY, UNKNOWN_PICTURE, DOUBLED_ID, DOUBLED_FILE, DOUBLED_CATEGORY and more (docs/quality.md, docs/data.md).
     """
     severity: Global___Finding.Severity.ValueType
     """How much it matters."""
@@ -498,13 +503,27 @@ class Finding(_message.Message):
     """The column it concerns; empty for pictures."""
     action: _builtins.str
     """What to do about it, in a sentence."""
+    cost: _builtins.str
+    """What it costs to leave it as it is, in a sentence."""
     @_builtins.property
     def examples(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Example ids, paths or rows it concerns; the first 100."""
+        """Paths or rows it concerns, the worst first; the first 100."""
 
     @_builtins.property
     def fix(self) -> Global___Edit:
         """The edit that does it, ready for CreateDatasetVersion; unset where only a person can say what is right."""
+
+    @_builtins.property
+    def example_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of `examples`, in their order; empty where the finding is about something else than imported examples (a file that was left out)."""
+
+    @_builtins.property
+    def scores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """How bad each of `examples` is, in their order: 0 to 1, higher is worse. Empty where all are alike."""
+
+    @_builtins.property
+    def fix_scores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """The same of `fix.example_ids`, in their order, so that only the surest can be mended. Empty where all are alike."""
 
     def __init__(
         self,
@@ -517,10 +536,14 @@ class Finding(_message.Message):
         column: _builtins.str = ...,
         action: _builtins.str = ...,
         fix: Global___Edit | None = ...,
+        cost: _builtins.str = ...,
+        example_ids: _abc.Iterable[_builtins.str] | None = ...,
+        scores: _abc.Iterable[_builtins.float] | None = ...,
+        fix_scores: _abc.Iterable[_builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["fix", b"fix"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "column", b"column", "example_count", b"example_count", "examples", b"examples", "fix", b"fix", "kind", b"kind", "message", b"message", "severity", b"severity"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "column", b"column", "cost", b"cost", "example_count", b"example_count", "example_ids", b"example_ids", "examples", b"examples", "fix", b"fix", "fix_scores", b"fix_scores", "kind", b"kind", "message", b"message", "scores", b"scores", "severity", b"severity"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -579,6 +602,7 @@ class Edit(_message.Message):
     NEW_CLASS_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
     action: Global___Edit.Action.ValueType
     """What is done."""
     of_class: _builtins.str
@@ -597,6 +621,12 @@ class Edit(_message.Message):
     def example_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Ids of the examples; at most 1,000,000 in all edits of a version. Exactly one of `example_ids` and `of_class` is set."""
 
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """RELABEL: a class for each of `example_ids`, in their order, instead of one `label` for all; 1 to 200 characters each.
+        In answers that leave `example_ids` out it is left out too.
+        """
+
     def __init__(
         self,
         *,
@@ -608,10 +638,11 @@ class Edit(_message.Message):
         new_class: _builtins.bool = ...,
         reason: _builtins.str = ...,
         value: _builtins.float = ...,
+        labels: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "example_ids", b"example_ids", "label", b"label", "new_class", b"new_class", "of_class", b"of_class", "reason", b"reason", "usage", b"usage", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "example_ids", b"example_ids", "label", b"label", "labels", b"labels", "new_class", b"new_class", "of_class", b"of_class", "reason", b"reason", "usage", b"usage", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -754,18 +785,54 @@ Global___ExampleChange: _TypeAlias = ExampleChange  # noqa: Y015
 
 @_typing.final
 class QualityReport(_message.Message):
-    """A check of a dataset's present content. A job."""
+    """A check of a dataset's present content, or of a version. A job."""
 
     DESCRIPTOR: _descriptor.Descriptor
+
+    class _Depth:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _DepthEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[QualityReport._Depth.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        DEPTH_UNSPECIFIED: QualityReport._Depth.ValueType  # 0
+        """FULL."""
+        DEPTH_QUICK: QualityReport._Depth.ValueType  # 1
+        """What the import found and its lists say; no picture, sound or series is read again. Seconds."""
+        DEPTH_FULL: QualityReport._Depth.ValueType  # 2
+        """Every example is read once; labels are checked by models that did not learn from them. Minutes for tens of thousands of pictures."""
+
+    class Depth(_Depth, metaclass=_DepthEnumTypeWrapper):
+        """How closely it looks."""
+
+    DEPTH_UNSPECIFIED: QualityReport.Depth.ValueType  # 0
+    """FULL."""
+    DEPTH_QUICK: QualityReport.Depth.ValueType  # 1
+    """What the import found and its lists say; no picture, sound or series is read again. Seconds."""
+    DEPTH_FULL: QualityReport.Depth.ValueType  # 2
+    """Every example is read once; labels are checked by models that did not learn from them. Minutes for tens of thousands of pictures."""
 
     NAME_FIELD_NUMBER: _builtins.int
     DATASET_IMPORT_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
     FINDINGS_FIELD_NUMBER: _builtins.int
+    DATASET_VERSION_FIELD_NUMBER: _builtins.int
+    NOTES_FIELD_NUMBER: _builtins.int
+    PAGE_FIELD_NUMBER: _builtins.int
+    EXAMPLE_COUNT_FIELD_NUMBER: _builtins.int
+    DEPTH_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """projects/{project}/datasets/{dataset}/qualityReports/{quality_report}"""
     dataset_import: _builtins.str
     """The import whose content was checked."""
+    dataset_version: _builtins.str
+    """The version to check: projects/{project}/datasets/{dataset}/versions/{version}, of the same dataset; "latest" is the newest. Empty: the
+    present content. In the answer: which it was.
+    """
+    example_count: _builtins.int
+    """Examples that were checked; 0 before it succeeded."""
+    depth: Global___QualityReport.Depth.ValueType
+    """How closely to look. In the answer: how closely it looked."""
     @_builtins.property
     def status(self) -> _job_pb2.JobStatus:
         """Where it stands."""
@@ -774,6 +841,14 @@ class QualityReport(_message.Message):
     def findings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Finding]:
         """What was found, the most severe first."""
 
+    @_builtins.property
+    def notes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What was looked at, with what, and which limits held, in sentences for people; set when it succeeded."""
+
+    @_builtins.property
+    def page(self) -> _blob_pb2.Blob:
+        """The report as one HTML file for people, with pictures of the worst examples and no reference to anything outside; set when it succeeded."""
+
     def __init__(
         self,
         *,
@@ -781,10 +856,15 @@ class QualityReport(_message.Message):
         dataset_import: _builtins.str = ...,
         status: _job_pb2.JobStatus | None = ...,
         findings: _abc.Iterable[Global___Finding] | None = ...,
+        dataset_version: _builtins.str = ...,
+        notes: _abc.Iterable[_builtins.str] | None = ...,
+        page: _blob_pb2.Blob | None = ...,
+        example_count: _builtins.int = ...,
+        depth: Global___QualityReport.Depth.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["page", b"page", "status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_import", b"dataset_import", "findings", b"findings", "name", b"name", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_import", b"dataset_import", "dataset_version", b"dataset_version", "depth", b"depth", "example_count", b"example_count", "findings", b"findings", "name", b"name", "notes", b"notes", "page", b"page", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -398,7 +398,7 @@ class CreateQualityReportRequest(_message.Message):
     """A UUID of the caller's choice: the same id gives the same answer again."""
     @_builtins.property
     def quality_report(self) -> _dataset_pb2.QualityReport:
-        """The report to make."""
+        """The report to make: which version it is about, if any."""
 
     def __init__(
         self,

@@ -316,7 +316,7 @@ class DatasetServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateQualityReport(self, request, context):
-        """Starts a check of the dataset's present content.
+        """Starts a check of the dataset's present content, or of one of its versions.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,7 +34,8 @@ def _run(assignment: Assignment, link: WorkerLink, wires: Work) -> dict[str, obj
         spec = from_document(assignment.spec, ImportSpec)
         return to_document(import_job.run(spec, link.artifacts, link.workdir, wires))
     if assignment.kind == kinds.QUALITY_REPORT:
-        return to_document(report_job.run(from_document(assignment.spec, ReportSpec), link.artifacts, wires))
+        report = from_document(assignment.spec, ReportSpec)
+        return to_document(report_job.run(report, link.artifacts, link.workdir, wires))
     if assignment.kind == kinds.DATASET_VERSION:
         version = from_document(assignment.spec, VersionSpec)
         return to_document(publish_job.run(version, link.artifacts, link.workdir, wires))

@@ -1,41 +1,208 @@
-"""A quality report: everything worth knowing of an import's content before anyone trains on it."""
+"""A quality report: everything worth knowing of a dataset's content before anyone trains on it."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
 from modelyard.core.artifacts import ArtifactStore
-from modelyard.dataset.domain import checks, picture_checks, table_checks, tables
-from modelyard.dataset.domain.records import Finding, ReportResult, ReportSpec
+from modelyard.dataset.domain import checks, label_checks, picture_checks, table_checks, tables
+from modelyard.dataset.domain.findings import Names
+from modelyard.dataset.domain.giveaways import giveaway_findings
+from modelyard.dataset.domain.near import merge_groups, turned_pairs
+from modelyard.dataset.domain.neighbours import CLOSE, Neighbours, close_pairs, nearest, principal_axes
+from modelyard.dataset.domain.picture_facts import FACTS
+from modelyard.dataset.domain.records import QUICK, Finding, ReportResult, ReportSpec
 from modelyard.dataset.domain.work import Work
-from modelyard.dataset.worker.stored import Stored, load
-from modelyard.formats.dataset import IMAGE, NUMERIC, DatasetDescriptor, read_parquet
+from modelyard.dataset.worker import label_models, picture_pass, report_page
+from modelyard.dataset.worker.picture_pass import Looks
+from modelyard.dataset.worker.stored import Stored, load, near_groups_of
+from modelyard.formats.dataset import FEATURE, IMAGE, NUMERIC, TABLE, DatasetDescriptor, read_parquet
+
+READ, LOOKED, LABELLED, COMPARED, DRAWN = 0.05, 0.6, 0.85, 0.95, 1.0
+"""Shares of a full report of pictures that are done after its stages."""
+
+_LEAST_NEIGHBOURS = 50
+_FEW = 5_000
+_SAMPLE = 4096
 
 
-def run(spec: ReportSpec, store: ArtifactStore, work: Work) -> ReportResult:
-    """Checks the content. Raises Cancelled."""
-    content, summary = spec.imported.content, spec.imported.summary
-    stored = load(store, content, work)
-    paths = stored.manifest["path"].to_pylist()
+def run(spec: ReportSpec, store: ArtifactStore, folder: Path, work: Work) -> ReportResult:
+    """Checks the content. `folder` is for files that do not outlive the job. Raises Cancelled."""
+    from threadpoolctl import threadpool_limits
+
+    # Of few examples, threads wait for each other longer than they compute, much longer where others use the cores.
+    with threadpool_limits(1 if _few(spec) else None):
+        return _run(spec, store, folder, work)
+
+
+def _few(spec: ReportSpec) -> bool:
+    return spec.imported.summary.example_count < _FEW
+
+
+def _run(spec: ReportSpec, store: ArtifactStore, folder: Path, work: Work) -> ReportResult:
+    content, full = spec.content, spec.depth != QUICK
+    stored = load(store, content, work, compare=not spec.version, end=READ if full else 0.9)
+    looks = None
+    if full and content.kind == IMAGE and stored.manifest.num_rows:
+        looks = picture_pass.look_at(store, content, stored.manifest, folder, work, (READ, LOOKED))
+        if spec.version:  # its manifest has no thumbnails to compare by
+            near_groups = near_groups_of(stored.groups, looks.thumbnails)
+            stored = replace(stored, thumbnails=looks.thumbnails, near_groups=near_groups)
+    names = Names(stored.manifest["path"].to_pylist(), stored.manifest["example_id"].to_pylist())
+    classes = _classes(spec)
+    findings = [*_of_import(spec), *checks.class_findings(*classes)]
+    findings += _of_kind(store, content, stored, looks, names)
+    findings += checks.duplicate_findings(stored.groups, stored.near_groups, _said(stored, content), stored.usages, names)
+    notes: list[str] = []
+    if full:
+        found, notes = _of_models(store, content, stored, looks, names, work)
+        findings += found
+    ranked = checks.ranked(findings)
+    page = report_page.write(spec, ranked, notes, classes, stored, store, folder, work, (COMPARED, DRAWN))
+    return ReportResult(ranked, tuple(notes), store.put_file(page), stored.manifest.num_rows)
+
+
+def _of_import(spec: ReportSpec) -> list[Finding]:
+    """What only the import could see. A version is not judged by it: what it left out, or an edit mended, is not in it."""
+    if spec.version:
+        return []
+    summary = spec.imported.summary
+    return [*spec.imported.findings, *checks.rejected_findings(summary.rejected, summary.rejected_count)]
+
+
+def _classes(spec: ReportSpec) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """The classes and how many examples each has."""
+    if spec.descriptor is None:
+        return spec.imported.summary.classes, spec.imported.summary.class_counts
+    counts = np.sum([count.classes for count in spec.descriptor.counts.values()], axis=0, dtype=np.int64)
+    return spec.descriptor.classes, tuple(np.atleast_1d(counts).tolist()) if spec.descriptor.classes else ()
+
+
+def _said(stored: Stored, content: DatasetDescriptor) -> list[str | None]:
+    """What is said of each example: its label, or the hash of its annotation."""
     annotated = "annotation" in stored.manifest.column_names and content.kind == IMAGE
-    labels = stored.manifest["annotation" if annotated else "label"].to_pylist()
-    findings = [*spec.imported.findings, *checks.rejected_findings(summary.rejected, summary.rejected_count)]
-    findings += checks.class_findings(summary.classes, summary.class_counts)
-    work.stage("check", 0, len(paths), "examples", 0.6, 1.0)
-    findings += _picture_findings(stored, paths) if content.kind == IMAGE else _table_findings(store, content, paths)
-    ids = stored.manifest["example_id"].to_pylist()
-    findings += checks.duplicate_findings(stored.groups, stored.near_groups, labels, stored.usages, paths, ids)
-    return ReportResult(checks.ranked(findings))
+    said: list[str | None] = stored.manifest["annotation" if annotated else "label"].to_pylist()
+    return said
 
 
-def _picture_findings(stored: Stored, paths: list[str]) -> list[Finding]:
+def _of_kind(
+    store: ArtifactStore, content: DatasetDescriptor, stored: Stored, looks: Looks | None, names: Names
+) -> list[Finding]:
+    """What the kind of data can have."""
+    if content.kind == IMAGE:
+        return _of_pictures(stored, looks, names)
+    return _of_tables(store, content, stored, names) if content.kind == TABLE else []
+
+
+def _of_pictures(stored: Stored, looks: Looks | None, names: Names) -> list[Finding]:
     widths, heights = (stored.manifest[name].to_numpy().astype("int64") for name in ("width", "height"))
-    return picture_checks.outlier_findings(stored.thumbnails, widths, heights, paths)
+    findings = picture_checks.size_findings(widths, heights, names)
+    if looks is None:
+        return findings + picture_checks.thumbnail_findings(stored.thumbnails, names)
+    return findings + picture_checks.fact_findings(looks.facts, looks.thumbnails, names)
 
 
-def _table_findings(store: ArtifactStore, content: DatasetDescriptor, paths: list[str]) -> list[Finding]:
+def _of_tables(store: ArtifactStore, content: DatasetDescriptor, stored: Stored, names: Names) -> list[Finding]:
     if content.table is None:
         return []
-    table = read_parquet(store.path(content.table))
+    table = read_parquet(store.path(content.table)).take(stored.manifest["row"])
     numbers = tables.feature_arrays(table, [column.name for column in content.columns if column.type == NUMERIC])
-    findings = table_checks.column_findings(content.columns, len(paths))
-    findings += table_checks.outlier_findings(numbers, content.columns, paths)
-    return findings + (tables.contradictions(table, content.columns, content.target, paths) if content.classes else [])
+    findings = table_checks.column_findings(content.columns, len(names.paths))
+    findings += table_checks.outlier_findings(numbers, content.columns, names.paths)
+    return findings + (tables.contradictions(table, content.columns, content.target, names.paths) if content.classes else [])
+
+
+def _of_models(
+    store: ArtifactStore, content: DatasetDescriptor, stored: Stored, looks: Looks | None, names: Names, work: Work
+) -> tuple[list[Finding], list[str]]:
+    """What models and neighbours say of the examples, and sentences about what was looked at."""
+    span = (LOOKED, LABELLED) if looks else (READ, COMPARED)
+    findings, notes = _of_labels(store, content, stored, looks, names, work, span)
+    if looks is not None and _has_labels(content, stored):
+        findings += giveaway_findings(_numbers(stored, looks), _codes(stored, content), content.classes)
+    if looks is not None:
+        what = "EfficientNet-Lite0 (ImageNet) and edges and colours" if looks.pretrained else "edges and colours"
+        notes.insert(0, f"Each of {len(names.paths)} pictures was decoded once; vectors are made of {what}.")
+        if len(names.paths) >= _LEAST_NEIGHBOURS:
+            neighbours = _neighbours(looks, stored, work)
+            findings += picture_checks.outlier_findings(neighbours, names)
+            findings += _of_pairs(neighbours, stored, names)
+        else:
+            notes.append(f"Outliers were not looked for: that needs {_LEAST_NEIGHBOURS} pictures or more.")
+    return findings, notes
+
+
+def _of_labels(
+    store: ArtifactStore,
+    content: DatasetDescriptor,
+    stored: Stored,
+    looks: Looks | None,
+    names: Names,
+    work: Work,
+    span: tuple[float, float],
+) -> tuple[list[Finding], list[str]]:
+    if not _has_labels(content, stored):
+        return [], []
+    every = _codes(stored, content)
+    members = label_checks.judged(every, len(content.classes))
+    labels = every[members]
+    if len(np.unique(labels)) < 2 or len(members) < label_checks.LEAST_JUDGED:
+        return [], [f"Labels were not checked: that needs two classes of {label_checks.LEAST_EXAMPLES} examples or more each."]
+    found = label_models.judge(store, content, stored, looks, labels, members, work, span)
+    skill = label_checks.skill(found.balanced, len(np.unique(labels)))
+    note = "Labels were compared with models trained on four fifths of the examples and asked about the rest, "
+    note += f"which agree with {found.accuracy:.1%}"
+    if skill < label_checks.LEAST_SKILL:
+        return [], [f"{note}: too few to accuse a label, so none was."]
+    findings = label_checks.label_findings(labels, found.probabilities, members, content.classes, names)
+    left = len(every) - len(members)
+    return findings, [f"{note}{f'; {left} examples of small classes were not judged' if left else ''}."]
+
+
+def _has_labels(content: DatasetDescriptor, stored: Stored) -> bool:
+    """Whether every example has one class, and something to tell it by."""
+    features = content.kind != TABLE or any(column.role == FEATURE for column in content.columns)
+    return bool(content.classes) and not stored.manifest["label"].null_count and features
+
+
+def _of_pairs(neighbours: Neighbours, stored: Stored, names: Names) -> list[Finding]:
+    """Pictures that repeat another one, changed: mirrored and turned ones, then those that an embedding sees through."""
+    left, right = turned_pairs(stored.thumbnails)
+    findings = checks.alike_findings(left, right, stored.near_groups, "are another one, mirrored or turned", names)
+    told = merge_groups(stored.near_groups, stored.near_groups[left], stored.near_groups[right])
+    if neighbours.complete:
+        left, right = close_pairs(neighbours, CLOSE)
+        findings += checks.alike_findings(left, right, told, "show the same as another one, cut, lit or edited", names)
+    return findings
+
+
+def _codes(stored: Stored, content: DatasetDescriptor) -> npt.NDArray[np.int64]:
+    """The class of each example by its number, -1 where it is none of the dataset's: int64 [N]."""
+    index = {name: number for number, name in enumerate(content.classes)}
+    return np.asarray([index.get(label, -1) for label in stored.manifest["label"].to_pylist()], dtype=np.int64)
+
+
+def _numbers(stored: Stored, looks: Looks) -> dict[str, npt.NDArray[np.floating]]:
+    """What could give a picture's class away, by what it is called."""
+    widths, heights = (stored.manifest[name].to_numpy().astype(np.float64) for name in ("width", "height"))
+    facts = {fact: looks.facts[:, number] for number, fact in enumerate(FACTS)}
+    measured = {
+        "lightest part": "dark",
+        "darkest part": "bright",
+        "contrast": "contrast",
+        "blur": "blur",
+        "colourfulness": "colour",
+    }
+    return {"size": widths * heights, "shape": widths / heights, **{name: facts[fact] for name, fact in measured.items()}}
+
+
+def _neighbours(looks: Looks, stored: Stored, work: Work) -> Neighbours:
+    count = len(looks.features)
+    rows = np.sort(np.random.default_rng(0).choice(count, min(_SAMPLE, count), replace=False))
+    mean, axes = principal_axes(looks.at(rows))
+    blocks = [(looks.at(np.arange(start, min(start + _SAMPLE, count))) - mean) @ axes for start in range(0, count, _SAMPLE)]
+    return nearest(np.concatenate(blocks), stored.near_groups, work, (LABELLED, COMPARED))

@@ -39,18 +39,24 @@ class Stored:
 
 
 def load(
-    store: ArtifactStore, content: DatasetDescriptor, work: Work, *, compare: bool = True, near_blob: Blob | None = None
+    store: ArtifactStore,
+    content: DatasetDescriptor,
+    work: Work,
+    *,
+    compare: bool = True,
+    near_blob: Blob | None = None,
+    end: float = 0.6,
 ) -> Stored:
     """Reads the manifest and finds the duplicates; without `compare` (a version has no thumbnails) only exact ones, and those
-    that `near_blob` knows (see records.VersionResult.near)."""
-    work.stage("read", 0, 1, "files", 0.0, 0.2)
+    that `near_blob` knows (see records.VersionResult.near). `end`: the share of the job that is done then."""
+    work.stage("read", 0, 1, "files", 0.0, end / 3)
     manifest = load_manifest(store, content)
     rows = identity_rows(store, content, manifest.num_rows)
     groups = near.equal_groups(manifest["sha256"].to_pylist())
     pictures = compare and content.kind == IMAGE
     thumbnails = _thumbnails(manifest) if pictures else np.empty((0, near.THUMBNAIL, near.THUMBNAIL), np.uint8)
-    work.stage("compare", 0, manifest.num_rows, "examples", 0.2, 0.6)
-    near_groups = _near_groups(groups, thumbnails) if pictures else groups
+    work.stage("compare", 0, manifest.num_rows, "examples", end / 3, end)
+    near_groups = near_groups_of(groups, thumbnails) if pictures else groups
     if near_blob is not None:
         near_groups = read_near(store, near_blob)[rows]
     work.check()
@@ -62,7 +68,7 @@ def read_near(store: ArtifactStore, near_blob: Blob) -> Ints:
     return np.asarray(read_parquet(store.path(near_blob), ["group"])["group"].to_numpy(), dtype=np.int64)
 
 
-def _near_groups(groups: Ints, thumbnails: npt.NDArray[np.uint8]) -> Ints:
+def near_groups_of(groups: Ints, thumbnails: npt.NDArray[np.uint8]) -> Ints:
     """Groups of near duplicates; equal contents are compared once."""
     different = np.unique(groups)
     left, right = near.near_pairs(thumbnails[different] if len(different) < len(groups) else thumbnails)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from modelyard.evaluator.domain.metrics import log_losses
 from modelyard.evaluator.domain.scores import ExampleScore
-from modelyard.evaluator.domain.suspects import label_suspects
+from modelyard.statistics.confident_learning import label_suspects
 from modelyard.statistics.intervals import Floats, Ints
 
 MOST_WORST: Final = 50

@@ -1,0 +1,111 @@
+"""Who lies near whom among examples as vectors: what has no neighbours is an outlier, what lies far closer than neighbours do
+is a near duplicate. Numpy only.
+
+Vectors are first turned to their principal axes and shortened. Distances are computed in blocks, so memory does not grow with the
+square of the number of examples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from modelyard.dataset.domain.work import Work
+
+NEIGHBOURS = 10
+"""How many neighbours are looked for."""
+
+MOST_REFERENCES = 20_000
+"""With more examples than COMPARED_WITH_ALL, neighbours are looked for among so many of them, drawn at random."""
+
+COMPARED_WITH_ALL = 60_000
+
+CLOSE = 0.35
+"""Two pictures show the same when they lie closer than this share of what is usual around them."""
+
+_AXES = 64
+_BLOCK = 512
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The nearest of each example: distances float32 [N, K] and who they are int64 [N, K], nearest first; K at most NEIGHBOURS.
+
+    `complete`: whether they were looked for among all examples."""
+
+    distances: Floats
+    ids: Ints
+    complete: bool
+
+
+def principal_axes(sample: Floats, most: int = _AXES) -> tuple[Floats, Floats]:
+    """Mean [D] and axes [D, A] of vectors float32 [n, D], those of most variance first; A is `most` or less."""
+    mean = sample.mean(axis=0)
+    centred = (sample - mean).astype(np.float64)
+    values, vectors = np.linalg.eigh(centred.T @ centred / len(sample))
+    order = np.argsort(-values)[: min(most, len(sample) - 1)]
+    kept = order[values[order] > 1e-9 * max(values.max(), 1e-12)]
+    return mean, vectors[:, kept].astype(np.float32)
+
+
+def nearest(vectors: Floats, groups: Ints, work: Work, span: tuple[float, float]) -> Neighbours:
+    """Neighbours of each of float32 [N, A]; members of the same group (duplicates, int64 [N]) are not each other's neighbours.
+
+    Raises Cancelled.
+    """
+    count = len(vectors)
+    complete = count <= COMPARED_WITH_ALL
+    among = np.arange(count) if complete else np.sort(np.random.default_rng(0).choice(count, MOST_REFERENCES, replace=False))
+    others, of = vectors[among], groups[among]
+    lengths = np.square(others).sum(axis=1)
+    k = min(NEIGHBOURS, len(among) - 1)
+    distances = np.full((count, k), np.inf, np.float32)
+    ids = np.full((count, k), -1, np.int64)
+    for start in range(0, count, _BLOCK):
+        if start % (16 * _BLOCK) == 0:
+            work.stage("find neighbours", start, count, "examples", *span)
+        block = vectors[start : start + _BLOCK]
+        squared = lengths[None, :] - 2 * (block @ others.T)
+        squared[groups[start : start + _BLOCK, None] == of[None, :]] = np.inf
+        best = (
+            np.argpartition(squared, k - 1, axis=1)[:, :k]
+            if k < len(among)
+            else np.arange(len(among))[None].repeat(len(block), 0)
+        )
+        found = np.take_along_axis(squared, best, axis=1) + np.square(block).sum(axis=1)[:, None]
+        order = np.argsort(found, axis=1, kind="stable")
+        distances[start : start + _BLOCK] = np.sqrt(np.maximum(np.take_along_axis(found, order, axis=1), 0))
+        ids[start : start + _BLOCK] = among[np.take_along_axis(best, order, axis=1)]
+    return Neighbours(distances, ids, complete)
+
+
+def far_out(neighbours: Neighbours) -> tuple[npt.NDArray[np.float64], float]:
+    """How far each example lies from its neighbours, in robust standard deviations of the logarithm of that distance above the
+    median: float64 [N]; and the share of the median that one such deviation is. 0 where distances are not spread."""
+    mean = neighbours.distances.mean(axis=1, dtype=np.float64)
+    logs = np.log(np.maximum(np.where(np.isfinite(mean), mean, 0), 1e-9))
+    median = float(np.median(logs))
+    spread = 1.4826 * float(np.median(np.abs(logs - median)))
+    return (logs - median) / spread if spread > 0 else np.zeros(len(logs)), spread
+
+
+def close_pairs(neighbours: Neighbours, ratio: float) -> tuple[Ints, Ints]:
+    """Pairs (i < j) that are nearest to each other and closer than `ratio` times what is usual around both: the distance of the
+    last of their neighbours (as Lowe 2004 tells matches from chance by the next best). int64 [P] each."""
+    count = len(neighbours.distances)
+    usual = neighbours.distances[:, -1]
+    first, second = [], []
+    for rank in range(min(3, neighbours.distances.shape[1] - 1)):
+        other, distance = neighbours.ids[:, rank], neighbours.distances[:, rank]
+        here = np.flatnonzero((other >= 0) & np.isfinite(distance))
+        there = other[here]
+        close = distance[here] < ratio * np.minimum(usual[here], usual[there])
+        first.append(np.minimum(here, there)[close])
+        second.append(np.maximum(here, there)[close])
+    keys = np.unique(np.concatenate(first) * count + np.concatenate(second)) if first else np.empty(0, np.int64)
+    return keys // max(count, 1), keys % max(count, 1)

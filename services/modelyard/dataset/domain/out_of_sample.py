@@ -1,0 +1,173 @@
+"""What a quick model says of each example that it did not learn from: probabilities of the classes, by cross-validation.
+
+The model is ridge regression on random cosines of the features (Rahimi and Recht 2007: their inner products come close to a
+Gaussian kernel), on the classes as one-hot targets. It needs one pass over the examples: each fold's products of features are
+summed once, and the model without a fold is solved from the sums of the others. Least squares do not bend to single wrong labels,
+which is what is wanted of a model that is to find them. A temperature, chosen on the answers out of sample, makes probabilities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from modelyard.dataset.domain.work import Work
+
+FOLDS = 5
+MOST_COSINES = 4096
+"""Random features; fewer of few examples."""
+
+_BLOCK = 4096
+_STRETCH = 64
+_RIDGES = (1e-4, 1e-3, 1e-2, 1e-1)
+_TEMPERATURES = np.geomspace(0.02, 1.0, 24)
+_FLOOR = 0.01
+_PAIRS = 2000
+_NARROW = 1.0
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+Blocks = Callable[[int, int], Floats]
+"""Features of the examples from a position to another: float32 [n, D]."""
+
+
+@dataclass(frozen=True)
+class OutOfSample:
+    """probabilities float32 [N, K] of each example by a model that did not learn from it; accuracy: share of the labels that are
+    its most probable class (0 to 1); balanced: the mean of that share over the classes."""
+
+    probabilities: Floats
+    accuracy: float
+    balanced: float
+
+
+def out_of_sample(
+    features: Blocks, labels: Ints, groups: Ints, classes: int, work: Work, span: tuple[float, float]
+) -> OutOfSample:
+    """Cross-validates. labels int64 [N], 0 to classes - 1; groups int64 [N]: examples of one group (duplicates) are in one fold.
+
+    `span`: the share of the job that this is, for its progress. Raises Cancelled.
+    """
+    rng = np.random.default_rng(0)
+    folds = _folds(groups, rng)
+    cosines = _Cosines(features, len(labels), rng)
+    begin, end = span
+    turn = begin + 0.6 * (end - begin)
+    sums = _summed(features, cosines, labels, folds, classes, work, (begin, turn))
+    ridge = _best_ridge(features, cosines, sums, labels, folds)
+    weights = []
+    for fold in range(FOLDS):
+        work.check()
+        weights.append(_solved(sums, ridge, fold))
+    scores = np.empty((len(labels), classes), np.float32)
+    for start in range(0, len(labels), _BLOCK):
+        work.stage("judge labels", start, len(labels), "examples", turn, end)
+        block = cosines(features(start, min(start + _BLOCK, len(labels))))
+        for fold in range(FOLDS):
+            mine = np.flatnonzero(folds[start : start + _BLOCK] == fold)
+            scores[start + mine] = block[mine] @ weights[fold]
+    return scored(_probabilities(scores, labels), labels)
+
+
+def scored(probabilities: Floats, labels: Ints) -> OutOfSample:
+    """Probabilities out of sample float32 [N, K] with how often they are right about the labels int64 [N]."""
+    classes = probabilities.shape[1]
+    hits = probabilities.argmax(axis=1) == labels
+    carried = np.bincount(labels, minlength=classes)
+    right = np.bincount(labels, weights=hits, minlength=classes)
+    balanced = float(np.mean(right[carried > 0] / carried[carried > 0]))
+    return OutOfSample(probabilities, float(hits.mean()), balanced)
+
+
+class _Cosines:
+    """Features as random cosines, [n, width + 1] with a last column of ones. The scale is the median distance of two examples."""
+
+    def __init__(self, features: Blocks, count: int, rng: np.random.Generator) -> None:
+        sample = np.concatenate([features(*place) for place in _places(count, rng)])
+        self._mean = sample.mean(axis=0)
+        pairs = rng.integers(0, len(sample), (2, _PAIRS))
+        distances = np.linalg.norm(sample[pairs[0]] - sample[pairs[1]], axis=1)
+        scale = float(np.median(distances[distances > 0])) if (distances > 0).any() else 1.0
+        self.width = int(min(MOST_COSINES, max(256, count // 4)))
+        self._directions = (rng.normal(size=(sample.shape[1], self.width)) * (_NARROW / scale)).astype(np.float32)
+        self._shift = rng.uniform(0, 2 * np.pi, self.width).astype(np.float32)
+
+    def __call__(self, block: Floats) -> Floats:
+        out = np.ones((len(block), self.width + 1), np.float32)
+        np.cos((block - self._mean) @ self._directions + self._shift, out=out[:, :-1])
+        return out
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """Of each fold, the sums of products of features [FOLDS, W, W] and of features by class [FOLDS, W, K]."""
+
+    products: Floats
+    answers: npt.NDArray[np.float64]
+
+
+def _summed(
+    features: Blocks, cosines: _Cosines, labels: Ints, folds: Ints, classes: int, work: Work, span: tuple[float, float]
+) -> _Sums:
+    width = cosines.width + 1
+    products = np.zeros((FOLDS, width, width), np.float32)
+    answers = np.zeros((FOLDS, width, classes))
+    for start in range(0, len(labels), _BLOCK):
+        work.stage("learn labels", start, len(labels), "examples", *span)
+        block = cosines(features(start, min(start + _BLOCK, len(labels))))
+        for fold in range(FOLDS):
+            mine = np.flatnonzero(folds[start : start + _BLOCK] == fold)
+            rows, given = block[mine], labels[start + mine]
+            products[fold] += rows.T @ rows
+            for label in np.unique(given):
+                answers[fold, :, label] += rows[given == label].sum(axis=0)
+    return _Sums(products, answers)
+
+
+def _best_ridge(features: Blocks, cosines: _Cosines, sums: _Sums, labels: Ints, folds: Ints) -> float:
+    """The ridge whose model without fold 0 is right most often on examples of fold 0."""
+    places = _places(len(labels), np.random.default_rng(1))
+    held = [(start, np.flatnonzero(folds[start:stop] == 0)) for start, stop in places]
+    seen = np.concatenate([cosines(features(*place))[mine] for place, (_, mine) in zip(places, held, strict=True)])
+    given = np.concatenate([labels[start + mine] for start, mine in held])
+    return max(_RIDGES, key=lambda ridge: float(np.mean((seen @ _solved(sums, ridge, 0)).argmax(axis=1) == given)))
+
+
+def _folds(groups: Ints, rng: np.random.Generator) -> Ints:
+    """A fold for each example, int64 [N]; one for each group."""
+    _, of = np.unique(groups, return_inverse=True)
+    return rng.permutation(int(of.max()) + 1)[of] % FOLDS
+
+
+def _places(count: int, rng: np.random.Generator) -> list[tuple[int, int]]:
+    """Stretches that hold about _BLOCK examples from all over (sources come class by class), or all of them."""
+    if count <= _BLOCK:
+        return [(0, count)]
+    return [(int(start), int(start) + _STRETCH) for start in np.sort(rng.integers(0, count - _STRETCH, _BLOCK // _STRETCH))]
+
+
+def _solved(sums: _Sums, ridge: float, fold: int) -> Floats:
+    """Weights [width + 1, K] of the model without a fold."""
+    products = sums.products.sum(axis=0, dtype=np.float64) - sums.products[fold]
+    products[np.diag_indices_from(products)] += ridge * np.trace(products) / len(products)
+    solved = np.linalg.solve(products, sums.answers.sum(axis=0) - sums.answers[fold])
+    return solved.astype(np.float32)
+
+
+def _probabilities(scores: Floats, labels: Ints) -> Floats:
+    """Softmax of the scores at the temperature at which the labels are likeliest, with a floor: a label may be wrong."""
+    best = min(_TEMPERATURES, key=lambda temperature: _surprise(_softmax(scores / np.float32(temperature)), labels))
+    return _softmax(scores / np.float32(best))
+
+
+def _surprise(probabilities: Floats, labels: Ints) -> float:
+    held = probabilities[np.arange(len(labels)), labels]
+    return float(-np.log((1 - _FLOOR) * held + _FLOOR / probabilities.shape[1]).mean(dtype=np.float64))
+
+
+def _softmax(scores: Floats) -> Floats:
+    raised = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return np.asarray(raised / raised.sum(axis=1, keepdims=True), dtype=np.float32)

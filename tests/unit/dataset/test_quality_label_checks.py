@@ -1,0 +1,103 @@
+"""Labels that are probably wrong: the quick models, and what is said of their answers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from modelyard.core.errors import Cancelled
+from modelyard.dataset.domain import label_checks, out_of_sample
+from modelyard.dataset.domain.findings import Names
+from modelyard.dataset.domain.work import Work
+
+
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    data = load_digits()
+    return (data.data / 16).astype(np.float32), data.target.astype(np.int64)
+
+
+def planted(labels: np.ndarray, share: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Labels of which a share is moved to another class at random, and which they are."""
+    rng = np.random.default_rng(seed)
+    wrong = np.zeros(len(labels), bool)
+    wrong[rng.choice(len(labels), int(share * len(labels)), replace=False)] = True
+    return np.where(wrong, (labels + rng.integers(1, 10, len(labels))) % 10, labels), wrong
+
+
+def judged(features: np.ndarray, labels: np.ndarray, groups: np.ndarray | None = None) -> out_of_sample.OutOfSample:
+    groups = np.arange(len(labels)) if groups is None else groups
+    return out_of_sample.out_of_sample(lambda a, b: features[a:b], labels, groups, 10, Work(), (0, 1))
+
+
+def found(labels: np.ndarray, probabilities: np.ndarray) -> list:
+    members = np.arange(len(labels))
+    names = Names([f"{i}.png" for i in members], [f"e{i}" for i in members])
+    return label_checks.label_findings(labels, probabilities, members, [str(i) for i in range(10)], names, relabel=True)
+
+
+def test_planted_label_errors_are_found_and_put_right() -> None:
+    """5 percent of digits' labels moved: the precision and recall that docs/quality.md states."""
+    features, labels = digits()
+    noisy, wrong = planted(labels, 0.05)
+    answer = judged(features, noisy)
+    assert answer.accuracy > 0.9
+    (finding,) = found(noisy, answer.probabilities)
+    assert finding.kind == "LABEL_ERRORS"
+    assert finding.severity == "warning"
+    assert finding.fix is not None
+    places = np.array([int(id_[1:]) for id_ in finding.fix.examples])
+    assert wrong[places].mean() >= 0.9
+    assert wrong[places].sum() / wrong.sum() >= 0.85
+    right = [labels[place] == int(label) for place, label in zip(places, finding.fix.labels, strict=True)]
+    assert np.mean(right) >= 0.9
+    assert list(finding.fix_scores) == sorted(finding.fix_scores, reverse=True)
+    assert all(label_checks.LEAST_MARGIN <= score <= 1 for score in finding.fix_scores)
+    assert finding.example_count == len(places)
+    assert finding.examples[0] == f"{places[0]}.png"
+    assert finding.cost
+    assert finding.action
+
+
+def test_clean_labels_are_hardly_accused() -> None:
+    features, labels = digits()
+    accused = found(labels, judged(features, labels).probabilities)
+    assert sum(finding.example_count for finding in accused) <= 0.01 * len(labels)
+
+
+def test_a_model_never_learns_from_the_group_it_judges() -> None:
+    """Each example twice, once with a wrong label: in one fold the copy cannot vouch for it."""
+    rng = np.random.default_rng(0)
+    features = np.repeat(rng.normal(size=(200, 8)).astype(np.float32), 2, axis=0)
+    labels = rng.integers(0, 10, 200).repeat(2)
+    together = judged(features, labels, np.arange(200).repeat(2))
+    apart = judged(features, labels)
+    assert together.accuracy < 0.25
+    assert apart.accuracy > 0.6
+
+
+def test_probabilities_are_probabilities_and_repeatable() -> None:
+    features, labels = digits()
+    first, second = judged(features[:400], labels[:400]), judged(features[:400], labels[:400])
+    assert np.array_equal(first.probabilities, second.probabilities)
+    np.testing.assert_allclose(first.probabilities.sum(axis=1), 1, rtol=1e-5)
+    assert first.probabilities.min() >= 0
+
+
+def test_small_classes_are_not_judged() -> None:
+    labels = np.array([0] * 12 + [1] * 9 + [-1] * 3 + [2] * 10)
+    assert label_checks.judged(labels, 3).tolist() == [*range(12), *range(24, 34)]
+
+
+def test_skill_is_nought_by_chance_and_one_when_always_right() -> None:
+    assert label_checks.skill(0.5, 2) == 0
+    assert label_checks.skill(1.0, 7) == 1
+    assert label_checks.skill(0.1, 10) == pytest.approx(0)
+
+
+def test_learning_stops_when_cancelled() -> None:
+    features, labels = digits()
+    with pytest.raises(Cancelled):
+        out_of_sample.out_of_sample(
+            lambda a, b: features[a:b], labels, np.arange(len(labels)), 10, Work(should_stop=lambda: True), (0, 1)
+        )
