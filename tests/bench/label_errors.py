@@ -33,7 +33,7 @@ from modelyard.core.artifacts import open_store  # noqa: E402
 from modelyard.dataset.domain.records import ImportSpec, ReportSpec  # noqa: E402
 from modelyard.dataset.domain.work import Work  # noqa: E402
 from modelyard.dataset.worker import import_job, report_job  # noqa: E402
-from modelyard.formats.dataset import read_parquet  # noqa: E402
+from modelyard.formats.dataset import load_manifest  # noqa: E402
 from modelyard.formats.pictures import encode_png  # noqa: E402
 
 DATA = Path(os.environ.get("MODELYARD_DATA") or ROOT.parent / "shared" / "data")
@@ -143,7 +143,7 @@ def measured(name: str, share: float, seed: int, folder: Path) -> dict[str, Any]
     start, spent = time.perf_counter(), _processor()
     report = report_job.run(ReportSpec("d", "i", imported), store, folder / "report", Work())
     seconds, processor = time.perf_counter() - start, _processor() - spent
-    rows = read_parquet(store.path(imported.content.manifest), ["example_id", "path", "label"]).to_pylist()
+    rows = load_manifest(store, imported.content, ["example_id", "path", "label"]).to_pylist()
     of = {row["example_id"]: row["path"] for row in rows}
     named: list[tuple[str, str]] = []
     for finding in report.findings:

@@ -33,7 +33,7 @@ def judged(features: np.ndarray, labels: np.ndarray, groups: np.ndarray | None =
 def found(labels: np.ndarray, probabilities: np.ndarray) -> list:
     members = np.arange(len(labels))
     names = Names([f"{i}.png" for i in members], [f"e{i}" for i in members])
-    return label_checks.label_findings(labels, probabilities, members, [str(i) for i in range(10)], names, relabel=True)
+    return label_checks.label_findings(labels, probabilities, members, [str(i) for i in range(10)], names)
 
 
 def test_planted_label_errors_are_found_and_put_right() -> None:

@@ -45,43 +45,28 @@ def judged(labels: Ints, classes: int) -> Ints:
 
 
 def label_findings(
-    labels: Ints, probabilities: npt.NDArray[np.float32], members: Ints, classes: Sequence[str], names: Names, *, relabel: bool
+    labels: Ints, probabilities: npt.NDArray[np.float32], members: Ints, classes: Sequence[str], names: Names
 ) -> list[Finding]:
     """A finding with the suspected labels, or none.
 
-    labels int64 [M] and probabilities float32 [M, K] of the examples at `members` int64 [M]; `relabel`: whether an edit can
-    put a label right. The score of an example is the margin: how much more probable the suggested class is than the label.
+    labels int64 [M] and probabilities float32 [M, K] of the examples at `members` int64 [M]. The score of an example is the
+    margin: how much more probable the suggested class is than the label.
     """
     suspects = label_suspects(labels, probabilities, len(classes))
     sure = np.flatnonzero(suspects.margins >= LEAST_MARGIN)
     if not len(sure):
         return []
     at, suggested = suspects.positions[sure], suspects.classes[sure]
-    scores = np.clip(suspects.margins[sure].astype(np.float64), 0, 1)
     share = len(sure) / len(labels)
-    message = (
-        f"{len(sure)} labels ({share:.1%}) are probably wrong: models that did not learn from these examples say another class, "
-    )
-    message += f"by a margin of at least {LEAST_MARGIN:g}; most often {_most_often(labels[at], suggested, classes)}."
-    cost = f"About {share:.1%} of what the model is taught is wrong, and it is marked wrong about as often where it is right: "
+    message = f"{len(sure)} labels ({share:.1%}) are probably wrong: models that did not learn from these examples say another "
+    message += f"class, by a margin of {LEAST_MARGIN:g} or more; most often {_most_often(labels[at], suggested, classes)}."
+    cost = f"Up to {share:.1%} of what the model is taught is wrong, and it is marked wrong about as often where it is right: "
     cost += "small differences between models cannot be seen in such scores."
     action = "Look at them, the surest first, and take over the suggested classes (modelyard dataset fix --min-score 0.8)."
+    right = [classes[int(label)] for label in suggested]
+    scores = np.clip(suspects.margins[sure].astype(np.float64), 0, 1)
     severity = "warning" if share >= WARNING_SHARE else "info"
-    names_of = [classes[int(label)] for label in suggested] if relabel else []
-    drop = None if relabel else members[at]
-    found = about(
-        "LABEL_ERRORS",
-        severity,
-        message,
-        members[at],
-        names,
-        cost=cost,
-        action=action,
-        scores=scores,
-        relabel=names_of,
-        drop=drop,
-    )
-    return [found]
+    return [about("LABEL_ERRORS", severity, message, members[at], names, cost=cost, action=action, scores=scores, relabel=right)]
 
 
 def _most_often(given: Ints, suggested: Ints, classes: Sequence[str]) -> str:
