@@ -49,6 +49,7 @@ from modelyard.trainer.worker.order import Order, order_of  # noqa: E402
 from modelyard.trainer.worker.processors import training_threads  # noqa: E402
 from modelyard.trainer.worker.run import Instruction, Setup  # noqa: E402
 from modelyard.trainer.worker.streamed import StreamedExamples  # noqa: E402
+from modelyard.trainer.worker.tasks.classification import Classification  # noqa: E402
 from tests.support.datasets import publish_files  # noqa: E402
 from tests.support.minio import S3Server, s3_server  # noqa: E402
 
@@ -190,6 +191,7 @@ def rate(data: Data, examples: Examples, seconds: float) -> Speed:
             normalization=Normalization((0.5,) * picture.channels, (0.25,) * picture.channels),
             workdir=Path(folder),
             classes=CLASSES,
+            learning=Classification(),
             flip=True,
             limit_s=3600.0,
         )

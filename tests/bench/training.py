@@ -36,6 +36,7 @@ from modelyard.trainer.worker.loop import train  # noqa: E402
 from modelyard.trainer.worker.optimizers import build_optimizer  # noqa: E402
 from modelyard.trainer.worker.processors import training_threads  # noqa: E402
 from modelyard.trainer.worker.run import Instruction, Setup  # noqa: E402
+from modelyard.trainer.worker.tasks.classification import Classification  # noqa: E402
 
 CLASSES = 10
 
@@ -100,6 +101,7 @@ def ours(recipe: Recipe, data: HeldExamples, seconds: float) -> float:
             normalization=Normalization((0.5,) * channels, (0.25,) * channels),
             workdir=Path(folder),
             classes=CLASSES,
+            learning=Classification(),
             flip=True,
             limit_s=3600.0,
         )

@@ -17,6 +17,7 @@ from modelyard.recipes.build_image import build
 from modelyard.recipes.recipe import Hyperparameters
 from modelyard.trainer.worker.examples import HeldExamples
 from modelyard.trainer.worker.run import Instruction, Setup
+from modelyard.trainer.worker.tasks.classification import Classification
 
 SMALL = Hyperparameters(max_epochs=4, batch_size=16, base_lr=5e-3, warmup_steps=4, augmentation="light")
 
@@ -86,6 +87,7 @@ def small_setup(workdir: Path, settings: Hyperparameters = SMALL, *, train: int 
         normalization=Normalization((0.5,), (0.25,)),
         workdir=workdir,
         classes=3,
+        learning=Classification(),
     )
     return replace(made, **changes)
 

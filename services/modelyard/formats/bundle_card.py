@@ -15,6 +15,7 @@ from cattrs import BaseValidationError, Converter, transform_error
 
 from modelyard.formats.bundle_files import CALIBRATION, CAPS, CARD, FORMATS, LABELS, STATISTICS, FileEntry, FormatFiles, refuse
 from modelyard.formats.bundle_vectors import VECTORS_JSON, VECTORS_SAFETENSORS
+from modelyard.formats.dataset_descriptor import IMAGE_MULTILABEL, OBJECT_DETECTION, SEMANTIC_SEGMENTATION
 
 FORMAT_VERSION: Final = 1
 PRECISIONS: Final = ("fp32", "fp16", "int8", "dynamic_int8")
@@ -161,8 +162,21 @@ class BundleCard:
 
     @property
     def served_outputs(self) -> tuple[TensorSpec, ...]:
-        """The graph's outputs, and for a classifier `label` (BYTES [N]): the name of the most probable class."""
-        return (*self.outputs, TensorSpec("label", "BYTES", (-1,))) if self.classes else self.outputs
+        """The graph's outputs and the `derived` one."""
+        return (*self.outputs, self.derived) if self.derived else self.outputs
+
+    @property
+    def derived(self) -> TensorSpec | None:
+        """What a runtime adds (runtime.derived): for a classifier `label` (BYTES [N]), the name of the most probable class; for
+        several labels `labels` (BYTES [N]), the names of those found as a JSON list; for boxes `labels` (BYTES [N, K]), the class
+        of each, "" beyond what was found. None for all else."""
+        if not self.classes:
+            return None
+        if self.task == IMAGE_MULTILABEL:
+            return TensorSpec("labels", "BYTES", (-1,))
+        if self.task == OBJECT_DETECTION:
+            return next((TensorSpec("labels", "BYTES", each.shape) for each in self.outputs if each.name == "classes"), None)
+        return None if self.task == SEMANTIC_SEGMENTATION else TensorSpec("label", "BYTES", (-1,))
 
 
 def card_json(card: BundleCard) -> bytes:

@@ -141,8 +141,11 @@ def _flac_info(data: bytes, name: str) -> SoundInfo:
 
 
 def _flac(data: bytes, name: str) -> tuple[Samples, int]:
-    import soundfile
-
+    try:
+        import soundfile
+    except ImportError as error:
+        message = f"{name} is a FLAC file, for which soundfile is not installed here; send it as WAV"
+        raise InvalidArgument("FLAC_NOT_READ", message, file=name) from error
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
             expected, rate = file.frames, int(file.samplerate)

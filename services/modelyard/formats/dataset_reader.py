@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 from modelyard.core.artifacts import ArtifactStore, Blob
 from modelyard.core.errors import Cancelled, DataLoss, InvalidArgument
-from modelyard.formats import pictures
 from modelyard.formats.dataset_descriptor import TABLE, USAGES, DatasetDescriptor, from_json
 from modelyard.formats.dataset_manifest import load_manifest, read_parquet
+from modelyard.formats.decoding_any import decode_example
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -161,13 +161,13 @@ class DatasetReader:
         on_progress: OnProgress | None = None,
         should_stop: ShouldStop | None = None,
     ) -> npt.NDArray[np.uint8]:
-        """The pictures at positions of the manifest, decoded; see `pictures`."""
+        """The pictures at positions of the manifest, decoded; see `pictures`. Sounds come as spectrograms (formats/sounds.py)."""
         out = np.empty((len(positions), height, width, channels), np.uint8)
 
         def fill(start: int) -> int:
             stop = min(start + _DECODE_CHUNK, len(positions))
             for row in range(start, stop):
-                out[row] = pictures.decode(self.picture(int(positions[row])), height=height, width=width, channels=channels)
+                out[row] = decode_example(self.picture(int(positions[row])), height=height, width=width, channels=channels)
             return stop - start
 
         with ThreadPoolExecutor(threads or available_cpus()) as pool:

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelyard.core.errors import InvalidArgument
-from modelyard.formats import pictures
+from modelyard.formats.decoding_any import decode_example
 
 HEADER = struct.Struct("<?qqqqqq")
 """Whether a descriptor comes along; examples; rows, height, width and channels of the memory; bytes of the block."""
@@ -64,7 +64,7 @@ def decode_block(block: memoryview, places: Places, rows: Rows) -> Fault | None:
         if hashlib.sha256(data).digest() != wanted[32 * index : 32 * index + 32]:
             return Fault(index)
         try:
-            rows[row] = pictures.decode(data, height=height, width=width, channels=channels)
+            rows[row] = decode_example(data, height=height, width=width, channels=channels)
         except InvalidArgument as error:
             return Fault(index, error.reason, error.message)
     return None

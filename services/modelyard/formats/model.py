@@ -24,6 +24,8 @@ import numpy as np
 import numpy.typing as npt
 
 from modelyard.core.errors import DataLoss, InvalidArgument
+from modelyard.formats.dataset_descriptor import SERIES_CLASSIFICATION
+from modelyard.formats.tasks import TASKS, task_of
 
 FORMAT = 1
 """Version of the form; a reader refuses a newer one."""
@@ -31,8 +33,6 @@ FORMAT = 1
 PAYLOADS = {"torch": "weights.safetensors", "lightgbm": "model.txt", "linear": "linear.safetensors"}
 """Name of the file that holds the numbers, by kind."""
 
-TASKS = ("image_classification", "tabular_classification", "tabular_regression")
-"""What a model can have learned."""
 
 MAX_CARD_BYTES = 16 * 1024 * 1024
 """Largest model.json that is read."""
@@ -180,10 +180,14 @@ def check_card(card: ModelCard) -> None:
     _expect(card.task in TASKS, "task", card.task, f"one of {', '.join(TASKS)}")
     _expect(bool(card.architecture), "architecture", card.architecture, "a name")
     if card.task != "tabular_regression":
-        _expect(len(card.classes) >= 2, "classes", len(card.classes), "at least 2 names")
+        fewest = 2 if task_of(card.task).one_label or card.task == "semantic_segmentation" else 1
+        _expect(len(card.classes) >= fewest, "classes", len(card.classes), f"at least {fewest} names")
         _expect(len(set(card.classes)) == len(card.classes), "classes", "a name twice", "each name once")
-    if card.task == "image_classification":
+    if task_of(card.task).pictured:
         _check_picture(card)
+    if card.task == SERIES_CLASSIFICATION:
+        for name in ("steps", "channels"):
+            _expect(isinstance(card.details.get(name), int), f"details.{name}", card.details.get(name), "a whole number")
 
 
 def _check_picture(card: ModelCard) -> None:

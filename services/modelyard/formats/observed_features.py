@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from modelyard.formats.dataset_descriptor import IMAGE_MULTILABEL, OBJECT_DETECTION, SEMANTIC_SEGMENTATION
+from modelyard.formats.sounds import is_sound
+
 if TYPE_CHECKING:
     from modelyard.formats.bundle_card import BundleCard
 
@@ -58,13 +61,32 @@ def observed_inputs(card: BundleCard, inputs: Mapping[str, Array]) -> Observed:
 
 def observed_outputs(card: BundleCard, outputs: Mapping[str, Array]) -> Observed:
     """Features of a model's answers."""
-    if card.classes and PROBABILITIES in outputs:
+    if card.task == OBJECT_DETECTION:
+        return box_features(outputs)
+    if card.task == SEMANTIC_SEGMENTATION:
+        return mask_features(outputs, card.classes)
+    if card.classes and PROBABILITIES in outputs and card.task != IMAGE_MULTILABEL:
         return answer_features(outputs[PROBABILITIES], card.classes)
     found: Observed = {}
     for spec in card.outputs:
         if spec.name in outputs:
             found |= _tensor_features(OUTPUT, spec.name, outputs[spec.name], [])
     return found
+
+
+def box_features(outputs: Mapping[str, Array]) -> Observed:
+    """Of boxes found: how many with a score of 0.3 or more, the highest score, the class of the surest (as its index; -1:
+    none)."""
+    scores = np.asarray(outputs["scores"], np.float64)
+    found = {"count": (scores >= 0.3).sum(axis=1), "top_score": scores.max(axis=1), "top_class": outputs["classes"][:, 0]}
+    return {(OUTPUT, f"boxes.{name}"): np.asarray(values, np.float64) for name, values in found.items()}
+
+
+def mask_features(outputs: Mapping[str, Array], classes: Sequence[str]) -> Observed:
+    """Of masks: the share of the pixels of each class, of the first MOST_ELEMENTS of them."""
+    pixels = np.asarray(outputs["mask"])[:, ::2, ::2]
+    shares = {name: (pixels == index).mean(axis=(1, 2)) for index, name in enumerate(classes[:MOST_ELEMENTS])}
+    return {(OUTPUT, f"mask.{name}"): np.asarray(values, np.float64) for name, values in shares.items()}
 
 
 def answer_features(probabilities: Array, classes: Sequence[str]) -> Observed:
@@ -122,6 +144,8 @@ def observed_files(files: Sequence[bytes]) -> Observed:
 
     sizes = []
     for file in files:
+        if is_sound(file):
+            return {}  # a spectrogram has one size
         with Image.open(io.BytesIO(file)) as picture:
             sizes.append(picture.size)
     return file_features([width for width, _ in sizes], [height for _, height in sizes])

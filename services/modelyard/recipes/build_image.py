@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from modelyard.core.errors import DataLoss, InvalidArgument
 from modelyard.formats.model import Normalization
-from modelyard.recipes.build_networks import WIDTHS, build_small_network
+from modelyard.recipes.build_networks import NAMES, build_small_network
 
 IMAGENET_ARCHITECTURE = "timm:tf_efficientnet_lite0"
 """The architecture whose ImageNet weights can be had offline."""
@@ -27,7 +27,13 @@ _SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 
 class ServedImageModel(nn.Module):
-    """A classifier with its pre- and post-processing, as exported: uint8 [N, H, W, C] in, probabilities [N, classes] out."""
+    """A classifier with its pre- and post-processing, as exported: uint8 [N, H, W, C] in, probabilities [N, classes] out.
+
+    Of other tasks there are classes of their own: their `decode` makes the answers of what the network gives, in floating point
+    whatever the network is computed in; `output_names` are those of the answers in their order.
+    """
+
+    output_names: tuple[str, ...] = ("probabilities",)
 
     def __init__(self, module: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
@@ -41,6 +47,14 @@ class ServedImageModel(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         x = image.permute(0, 3, 1, 2).to(self.scale.dtype) * self.scale + self.shift
         return torch.softmax(cast(Tensor, self.module(x)), dim=1)
+
+
+class ServedMultilabel(ServedImageModel):
+    """The same where several classes may be there: a probability of its own for each."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = image.permute(0, 3, 1, 2).to(self.scale.dtype) * self.scale + self.shift
+        return torch.sigmoid(cast(Tensor, self.module(x)))
 
 
 def scale_and_shift(mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[Tensor, Tensor]:
@@ -116,7 +130,7 @@ class SupportsClassifier(nn.Module):
 
 def _network(architecture: str, *, classes: int, channels: int, height: int, width: int) -> nn.Module:
     origin, _, name = architecture.partition(":")
-    if origin == "modelyard" and name in WIDTHS:
+    if origin == "modelyard" and name in NAMES:
         return build_small_network(name, classes=classes, channels=channels, height=height, width=width)
     if origin == "timm":
         import timm
@@ -125,7 +139,7 @@ def _network(architecture: str, *, classes: int, channels: int, height: int, wid
             network: nn.Module = timm.create_model(name, pretrained=False, num_classes=classes, in_chans=channels)
             _calm_head(network)
             return network
-    ours = ", ".join(f"modelyard:{each}" for each in WIDTHS)
+    ours = ", ".join(f"modelyard:{each}" for each in NAMES)
     message = f"architecture is {architecture!r}; {ours}, or timm: with the name of a classifier of timm is right"
     raise InvalidArgument("UNKNOWN_ARCHITECTURE", message, field="recipe.architecture", value=architecture)
 

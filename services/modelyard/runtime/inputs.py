@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelyard.core.errors import InvalidArgument
-from modelyard.formats import pictures
+from modelyard.formats import pictures, sounds
 from modelyard.formats.bundle import DATATYPES, BundleCard, TensorSpec
+from modelyard.formats.dataset_descriptor import AUDIO_CLASSIFICATION
 
 Array = NDArray[Any]
 Tensors = dict[str, Array]
@@ -56,12 +57,13 @@ def _decode(card: BundleCard, spec: TensorSpec, files: Array) -> Array:
         message = f"holds picture files in the shape {list(files.shape)}, it must be one file per example: [N]"
         raise _wrong(spec, "WRONG_SHAPE", message, found=str(list(files.shape)))
     size = (picture.height, picture.width, picture.channels)
+    decode, what = (sounds.decode, "a WAV or FLAC") if card.task == AUDIO_CLASSIFICATION else (pictures.decode, "a JPEG or PNG")
     decoded = np.empty((len(files), *size), np.uint8)
     for row, data in enumerate(files):
         if not isinstance(data, bytes | bytearray | memoryview):
-            message = f"[{row}] is of the type {type(data).__name__}, it must be the bytes of a JPEG or PNG file"
+            message = f"[{row}] is of the type {type(data).__name__}, it must be the bytes of {what} file"
             raise _wrong(spec, "WRONG_DATATYPE", message, found=type(data).__name__)
-        decoded[row] = pictures.decode(data, height=size[0], width=size[1], channels=size[2], name=f"image[{row}]")
+        decoded[row] = decode(bytes(data), height=size[0], width=size[1], channels=size[2], name=f"image[{row}]")
     return decoded
 
 

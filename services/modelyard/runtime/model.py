@@ -1,7 +1,7 @@
 """One loaded model of any format: what goes in and comes out is the signature on the bundle's card.
 
 `load_model` is the only door; what a format's own runtime wants (one example at a time, other scales, other layouts) stays in
-its module. What a server answers for a classifier (`label`) is added here, so that evaluation and serving agree.
+its module. What a server answers beside (`label`, runtime.derived) is added here, so that evaluation and serving agree.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, Protocol, runtime_checkable
 
-import numpy as np
 from numpy.typing import NDArray
 
 from modelyard.core.errors import FailedPrecondition, InvalidArgument, ModelyardError
 from modelyard.formats.bundle import Bundle, BundleCard
+from modelyard.runtime.derived import Derive, derive
 from modelyard.runtime.device import CPU, check_device
-from modelyard.runtime.inputs import LABEL, PROBABILITIES, Tensors, prepared
+from modelyard.runtime.inputs import Tensors, prepared
 from modelyard.runtime.native_words import words_of
 
 Array = NDArray[Any]
@@ -70,7 +70,7 @@ class RunnableModel(Protocol):
         """What it takes and gives."""
 
     def run(self, inputs: Mapping[str, Array]) -> Tensors:
-        """Answers for a batch: every input named as on the card with the batch first, every output likewise, and `label`.
+        """Answers for a batch: every input named as on the card with the batch first, every output likewise, and the derived one.
 
         `image` may also be an array [N] of dtype object that holds the bytes of JPEG or PNG files. Text is an array of dtype
         object that holds str or bytes (UTF-8). Raises InvalidArgument naming the input, what it is, and what would be right.
@@ -81,9 +81,6 @@ class RunnableModel(Protocol):
 
     def settle(self, rows: int, example: Mapping[str, Array]) -> None:
         """After trials: lets go of memory that serving batches of up to `rows` examples does not need. `example` has one row."""
-
-    def labels(self, probabilities: Array) -> Array:
-        """The most probable class of each row; the first of equals. dtype object holding str, [N]."""
 
     def close(self) -> None:
         """Lets go of memory and files. Nothing is run after it."""
@@ -99,18 +96,13 @@ class LoadedModel:
     def run(self, inputs: Mapping[str, Array]) -> Tensors:
         """See RunnableModel.run."""
         answers = self.engine.run(self.prepare(inputs))
-        if self.card.classes:
-            answers[LABEL] = self.labels(answers[PROBABILITIES])
+        if self._derive is not None and self.card.derived is not None:
+            answers[self.card.derived.name] = self._derive(answers)
         return answers
 
     def prepare(self, inputs: Mapping[str, Array]) -> Tensors:
         """See RunnableModel.prepare."""
         return prepared(self.card, inputs)
-
-    def labels(self, probabilities: Array) -> Array:
-        """See RunnableModel.labels."""
-        named: Array = self._classes[np.argmax(probabilities, axis=1)]
-        return named
 
     def settle(self, rows: int, example: Mapping[str, Array]) -> None:
         """See RunnableModel.settle."""
@@ -122,8 +114,8 @@ class LoadedModel:
         self.engine.close()
 
     @cached_property
-    def _classes(self) -> Array:
-        return np.array(self.card.classes, dtype=object)
+    def _derive(self) -> Derive | None:
+        return derive(self.card)
 
 
 def load_model(bundle: Bundle, threads: int = 1, *, concurrency: int = 1, device: str = CPU) -> RunnableModel:

@@ -64,10 +64,10 @@ def test_other_forms_are_refused_with_what_is_possible(form: Form, field: str, p
 
 
 def test_tables_are_onnx_fp32() -> None:
-    assert check_form(Form(), table=True) == Form()
+    assert check_form(Form(), "tabular_regression") == Form()
     for form in (Form("litert"), Form(precision="int8")):
         with pytest.raises(InvalidArgument, match="onnx fp32 only"):
-            check_form(form, table=True)
+            check_form(form, "tabular_classification")
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=300), st.integers(1, 100), st.integers(0, 5))

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from modelyard.core.artifacts import Blob
 from modelyard.core.documents import from_document, to_document
 from modelyard.core.errors import InvalidArgument
-from modelyard.evaluator.domain import metrics
 from modelyard.pipeline.domain import spec as spec_module
 from modelyard.pipeline.domain.progress import WEIGHTS, in_order, share_done, steps_of, time_left
 from modelyard.pipeline.domain.spec import ClassFloor, Floor, Limits, RunSpec, Source, Split, TargetFacts, check_task, complete
@@ -191,11 +190,6 @@ def test_time_left() -> None:
     assert time_left(steps, "import", 0.5, 10.0, None) is None
     assert time_left(steps, "train", 0.5, 100.0, 60.0) == pytest.approx(75.0)
     assert time_left(steps, "evaluate", 0.0, 90.0, None) == pytest.approx(10.0)
-
-
-def test_the_floors_that_are_known_are_the_evaluators_metrics() -> None:
-    assert spec_module.CLASSIFICATION_METRICS == metrics.CLASSIFICATION_METRICS
-    assert spec_module.REGRESSION_METRICS == metrics.REGRESSION_METRICS
 
 
 def test_the_forms_that_are_known_are_the_exporters() -> None:

@@ -27,12 +27,12 @@ def auto(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="Folder, CSV, Parquet, IDX or zip; or an artifact:// URI; or a dataset (version) by its full name.",
+            help="Folder, CSV, Parquet, IDX, zip (docs/data.md); or an artifact:// URI; or a dataset (version) by its full name.",
         ),
     ],
     name: Annotated[str, typer.Option("--name", help="Name of the dataset, the model and the endpoint.")],
     task: Annotated[
-        str, typer.Option(help="image_classification, tabular_classification or tabular_regression. Default: detected.")
+        str, typer.Option(help="What to learn: object_detection, semantic_segmentation... Default: detected from the data.")
     ] = "",
     label: Annotated[str, typer.Option(help="Tables: the column to predict.")] = "",
     usage_column: Annotated[str, typer.Option(help="Tables: the column that says train, validation or test.")] = "",

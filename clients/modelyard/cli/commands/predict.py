@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -27,31 +28,53 @@ REQUEST_BYTES: Final = 32 << 20
 def predict(
     common: Common,
     endpoint: Annotated[str, typer.Argument(metavar="ENDPOINT", help="The endpoint's name.")],
-    files: Annotated[list[Path] | None, typer.Argument(metavar="FILE", help="JPEG or PNG pictures.")] = None,
+    files: Annotated[
+        list[Path] | None, typer.Argument(metavar="FILE", help="JPEG or PNG pictures, or WAV or FLAC sounds.")
+    ] = None,
     row: Annotated[
         list[str], typer.Option(metavar="JSON", help="A row of a table: column to value, null where missing; may be given again.")
     ] = [],  # noqa: B006
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="A table with a header line.")] = None,
+    series: Annotated[
+        list[Path],
+        typer.Option(metavar="FILE", help="A series: CSV of numbers, a row a step, a column a channel; may be given again."),
+    ] = [],  # noqa: B006
     version: Annotated[str, typer.Option(help="Version that answers. Default: the endpoint's own choice.")] = "",
+    draw: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Where to write the pictures with the boxes or masks found in them.")
+    ] = None,
+    min_score: Annotated[float, typer.Option(help="Boxes: least score that is told, 0 to 1.")] = 0.3,
 ) -> None:
-    """Ask an endpoint about pictures or rows.
+    """Ask an endpoint about pictures, sounds, series or rows.
 
     \b
     Example: modelyard predict flowers some-flower.jpg
 
     \b
+    Example: modelyard predict cells blood.jpg --draw found
+
+    \b
     Example: modelyard predict titanic --row '{"age": 22, "sex": "female", "pclass": 3}'
     """
     from modelyard.cli.asking import wrong
+    from modelyard.cli.marked_answers import check_drawing
     from modelyard.cli.output import print_json
     from modelyard.cli.session import session
 
     pictures = list(files or [])
-    if sum(map(bool, (pictures, row, csv))) != 1:
-        raise wrong("files", "", "give pictures, or --row, or --csv: one of the three")
+    if sum(map(bool, (pictures, row, csv, series))) != 1:
+        raise wrong("files", "", "give pictures or sounds, or --row, or --csv, or --series: one of the four")
+    if not 0 <= min_score <= 1:
+        raise wrong("min_score", min_score, f"min_score is {min_score:g}; it must be 0 to 1")
+    if draw is not None:
+        check_drawing()
+    shown = Shown(draw, min_score)
     rows = [_row(text, at) for at, text in enumerate(row)] or (list(_table(csv)) if csv else [])
     with session(common) as here:
-        answers = _pictures(here, endpoint, pictures, version) if pictures else _rows(here, endpoint, rows, version)
+        if series:
+            answers = _series(here, endpoint, series, version)
+        else:
+            answers = _pictures(here, endpoint, pictures, version, shown) if pictures else _rows(here, endpoint, rows, version)
         found = [answer for part in answers for answer in part]
     if common.json:
         print_json({"endpoint": endpoint, "model_version": found[0]["model_version"] if found else "", "predictions": found})
@@ -96,10 +119,46 @@ def _delimiter(sample: str) -> str:
     return max(",;\t", key=header.count)
 
 
-def _pictures(here: Session, endpoint: str, paths: Sequence[Path], version: str) -> Iterator[list[dict[str, Any]]]:
+@dataclass
+class Shown:
+    """How boxes and masks are shown: where pictures of them are written (None: nowhere), and from which score on boxes are
+    told."""
+
+    folder: Path | None
+    least: float
+    classes: list[str] | None = None
+
+
+def _pictures(here: Session, endpoint: str, paths: Sequence[Path], version: str, shown: Shown) -> Iterator[list[dict[str, Any]]]:
+    from modelyard.cli.marked_answers import is_mask
+
     for part in _parts(paths):
         prediction = here.client.predictions.predict(endpoint, image=part, version=version)
-        yield _answers(prediction, [str(path) for path in part])
+        if is_mask(prediction) and shown.classes is None:
+            shown.classes = here.client.predictions.classes(endpoint, version=version)
+        marked = _marked(prediction, part, shown)
+        yield marked if marked is not None else _answers(prediction, [str(path) for path in part])
+
+
+def _marked(prediction: Prediction, paths: Sequence[Path], shown: Shown) -> list[dict[str, Any]] | None:
+    """Answers that say where things are, drawn where that is wanted; None for all others."""
+    from modelyard.cli.marked_answers import draw_mask, draw_objects, finds_boxes, is_mask, objects, shares
+
+    answers = []
+    for at, path in enumerate(paths):
+        answer: dict[str, Any] = {"input": str(path), "model_version": prediction.model_version}
+        if finds_boxes(prediction):
+            answer["objects"] = objects(prediction, at, path, shown.least)
+            if shown.folder is not None:
+                answer["drawn"] = str(draw_objects(path, answer["objects"], shown.folder))
+        elif is_mask(prediction):
+            answer["shares"] = shares(prediction, at, shown.classes or [])
+            if shown.folder is not None:
+                answer["drawn"] = str(draw_mask(path, prediction, at, shown.folder))
+        else:
+            return None
+        answers.append(answer)
+    return answers
 
 
 def _parts(paths: Sequence[Path]) -> Iterator[list[Path]]:
@@ -123,6 +182,55 @@ def _rows(here: Session, endpoint: str, rows: Sequence[dict[str, Any]], version:
         yield _answers(prediction, [f"row {start + at + 1}" for at in range(len(part))])
 
 
+def _list(text: str) -> list[str]:
+    import json
+
+    return [str(name) for name in json.loads(text)]
+
+
+def _series(here: Session, endpoint: str, paths: Sequence[Path], version: str) -> Iterator[list[dict[str, Any]]]:
+    """Each cut to the model's length, or filled up with missing values at its end."""
+    import numpy as np
+
+    wanted = here.client.predictions.metadata(endpoint, version=version).inputs[0]
+    steps, channels = (int(size) for size in wanted.shape[1:]) if len(wanted.shape) == 3 else (0, 0)
+    batch = np.full((len(paths), steps, channels), np.nan, np.float32)
+    for at, path in enumerate(paths):
+        values = _numbers(path, channels)
+        batch[at, : min(steps, len(values))] = values[:steps]
+    for start in range(0, len(paths), PICTURES):
+        part = slice(start, start + PICTURES)
+        prediction = here.client.predictions.predict(endpoint, tensors={wanted.name: batch[part]}, version=version)
+        yield _answers(prediction, [str(path) for path in paths[part]])
+
+
+def _numbers(path: Path, channels: int) -> list[list[float]]:
+    """The rows of a CSV of numbers; a first line of names is passed over, an empty field is missing."""
+    import csv
+
+    from modelyard.cli.asking import wrong
+
+    if not path.is_file():
+        raise wrong("series", path, f"series is {str(path)!r}: there is no such file")
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        sample = file.read(65_536)
+        file.seek(0)
+        lines = [line for line in csv.reader(file, delimiter=_delimiter(sample)) if line]
+    rows = [numbers for at, line in enumerate(lines) if (numbers := _floats(line)) is not None or at]
+    for at, numbers in enumerate(rows):
+        if numbers is None or len(numbers) != channels:
+            message = f"series {str(path)!r}, row {at + 1}: {channels} numbers are right, one for each channel"
+            raise wrong("series", path, message)
+    return [numbers for numbers in rows if numbers is not None]
+
+
+def _floats(line: Sequence[str]) -> list[float] | None:
+    try:
+        return [float(field) if field.strip() else float("nan") for field in line]
+    except ValueError:
+        return None
+
+
 def _answers(prediction: Prediction, inputs: Sequence[str]) -> list[dict[str, Any]]:
     """One object an example: its input, and each output's value for it."""
     columns = {name: prediction.rows(name) for name in prediction.outputs}
@@ -136,6 +244,15 @@ def _answers(prediction: Prediction, inputs: Sequence[str]) -> list[dict[str, An
 
 
 def _line(answer: dict[str, Any]) -> str:
+    from modelyard.cli.marked_answers import objects_line, shares_line
+
+    drawn = f"  -> {answer['drawn']}" if "drawn" in answer else ""
+    if "objects" in answer:
+        return objects_line(answer["input"], answer["objects"]) + drawn
+    if "shares" in answer:
+        return shares_line(answer["input"], answer["shares"]) + drawn
+    if "labels" in answer:
+        return f"{answer['input']}: {', '.join(_list(answer['labels'])) or 'nothing'}"
     if "label" in answer:
         return f"{answer['input']}: {answer['label']} ({100 * answer.get('probability', 0):.1f}%)"
     values = {name: value for name, value in answer.items() if name not in ("input", "model_version")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,8 @@ class AsyncPredictions(AsyncResource):
     ) -> Prediction:
         """One prediction for pictures, rows of a table, or tensors: exactly one of the three.
 
-        image: a JPEG or PNG file by path or as its bytes, or several. rows: a mapping from column to value each, None where it is
+        image: a JPEG or PNG file (for a model of sounds WAV or FLAC) by path or as its bytes, or several. rows: a mapping from
+        column to value each, None where it is
         missing. tensors: numpy arrays by input name. version: "V002"; empty is the endpoint's choice.
         """
         if sum(given is not None for given in (image, rows, tensors)) != 1:
@@ -58,6 +60,13 @@ class AsyncPredictions(AsyncResource):
         """Versions, inputs and outputs of an endpoint's model."""
         request = oip.ModelMetadataRequest(name=self.model_name(endpoint), version=version)
         return await self._call_api(INFERENCE_SERVICE, "ModelMetadata", request, oip.ModelMetadataResponse, None)
+
+    async def classes(self, endpoint: str, *, version: str = "") -> list[str]:
+        """Names of the classes of an endpoint's model, in the order of their index; empty for one without classes."""
+        request = oip.ModelConfigRequest(name=self.model_name(endpoint), version=version)
+        answer = await self._call_api(INFERENCE_SERVICE, "ModelConfig", request, oip.ModelConfigResponse, None)
+        text = answer.config.parameters["classes"].string_value if "classes" in answer.config.parameters else ""
+        return [str(name) for name in json.loads(text)] if text else []
 
     async def ready(self, endpoint: str, *, version: str = "") -> bool:
         """Whether the endpoint can answer."""

@@ -35,12 +35,16 @@ class StoredPredictions:
         import pyarrow.parquet as pq
 
         columns = ["example_id", "label", "prediction"]
+        path = self._store.path(predictions)
         try:
-            table = pq.read_table(self._store.path(predictions), columns=columns, filters=[("usage", "=", TEST)])
+            columns += [name for name in pq.read_schema(path).names if name == "score"]
+            table = pq.read_table(path, columns=columns, filters=[("usage", "=", TEST)])
         except (pa.ArrowInvalid, KeyError) as error:
             message = f"the predictions of {evaluation} cannot be read ({error!r:.200}); evaluate the export again"
             raise FailedPrecondition("NO_PREDICTIONS", message, evaluation=evaluation) from error
-        return Answers(evaluation, tuple(table["example_id"].to_pylist()), _values(table["label"]), _values(table["prediction"]))
+        ids = tuple(table["example_id"].to_pylist())
+        scores = np.asarray(table["score"].to_numpy(), np.float64) if "score" in table.column_names else None
+        return Answers(evaluation, ids, _values(table["label"]), _values(table["prediction"]), scores)
 
     def page(
         self, evaluation: str, predictions: Blob, chosen: tuple[str, str, str], start: int, count: int

@@ -8,8 +8,9 @@ from typing import Final
 from modelyard.core.artifacts import Blob
 from modelyard.core.errors import FailedPrecondition, InvalidArgument
 from modelyard.core.latency import Latency
-from modelyard.evaluator.domain import metrics, slices
+from modelyard.evaluator.domain import slices
 from modelyard.evaluator.domain.scores import ExampleScore, Metric, SliceScore, UsageResult
+from modelyard.formats.tasks import task_of
 
 TRAIN: Final = "train"
 VALIDATION: Final = "validation"
@@ -86,14 +87,9 @@ class EvaluationResult:
         return next((result for result in self.results if result.score.usage == usage), None)
 
 
-def is_classification(task: str) -> bool:
-    """Whether the task's answers are classes."""
-    return task.endswith("_classification")
-
-
 def metric_names(task: str) -> tuple[str, ...]:
     """Names of the overall metrics of a task."""
-    return metrics.metric_names(is_classification(task))
+    return task_of(task).metrics
 
 
 def choose_usages(asked: tuple[str, ...]) -> tuple[str, ...]:

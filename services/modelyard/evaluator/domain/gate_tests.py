@@ -125,12 +125,13 @@ def _answers_better(result: UsageResult) -> bool:
 
 def _baseline(paired: Paired, result: UsageResult, outcome: Outcome, what: str, ending: str) -> GateTest:
     kind = "majority class" if result.score.classes else "mean"
+    does = result.baseline_does or f"always answering with the {kind} of the training examples"
     shown = "rmse" if paired.metric == "mse" else paired.metric
     model, bound = result.score.metric(shown), result.baseline.metric(shown)
     if model is None or bound is None:
         raise AssertionError(f"{shown} is computed for every usage")
     text = (
-        f"By {shown} the model ({model.value:.4g}) is {what} than always answering with the {kind} of the training examples "
+        f"By {shown} the model ({model.value:.4g}) is {what} than {does} "
         f"({bound.value:.4g}): better on {paired.better} and worse on {paired.worse} of {paired.example_count} test examples, "
         f"p {_p_text(paired.p_value)}{ending}."
     )
@@ -166,7 +167,7 @@ def _measured(kind: str, found: Comparison) -> str:
 
 def _amount(found: Comparison, value: float) -> str:
     """0.0125 as 1.25 points of accuracy, or percent of an error."""
-    if found.metric != "accuracy":
+    if found.metric == "rmse":
         return f"{100 * value:.3g} percent"
     return f"{100 * value:.3g} point{'' if f'{100 * value:.3g}' == '1' else 's'}"
 

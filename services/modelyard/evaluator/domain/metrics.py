@@ -20,31 +20,11 @@ from modelyard.evaluator.domain.scores import RESIDUAL_SUMMARY, ClassScore, Metr
 from modelyard.statistics import intervals
 from modelyard.statistics.intervals import Floats, Ints
 
-CLASSIFICATION_METRICS = (
-    "accuracy",
-    "precision_macro",
-    "recall_macro",
-    "f1_macro",
-    "precision_weighted",
-    "recall_weighted",
-    "f1_weighted",
-    "roc_auc",
-    "pr_auc",
-    "log_loss",
-    "brier_score",
-    "calibration_error",
-)
-REGRESSION_METRICS = ("mae", "rmse", "r2", "mape")
 MAIN_CLASSIFICATION = ("accuracy", "f1_macro", "log_loss")
 MAIN_REGRESSION = ("rmse", "mae", "r2")
 """What slices and the gap to training are told by; the first one is the one to go by."""
 # Probabilities are float32: a smaller one is as good as 0, and its logarithm says nothing. As scikit-learn does for float32.
 _EPSILON = float(np.finfo(np.float32).eps)
-
-
-def metric_names(is_classification: bool) -> tuple[str, ...]:
-    """Names of the overall metrics of a task, on which a floor may be set."""
-    return CLASSIFICATION_METRICS if is_classification else REGRESSION_METRICS
 
 
 # Classification

@@ -40,19 +40,22 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Answers:
-    """What an evaluation holds of the test usage, one entry an example: ids, labels and predictions (text, or float64)."""
+    """What an evaluation holds of the test usage, one entry an example: ids, labels and predictions (text, or float64); where an
+    answer is neither a class nor a number also `scores` float64, higher is better."""
 
     evaluation: str
     example_ids: tuple[str, ...]
     labels: NDArray[Any]
     predictions: NDArray[Any]
+    scores: Floats | None = None
 
 
 @dataclass(frozen=True)
 class Comparison:
     """An artifact against another on the same examples.
 
-    `loss` is what it is worse by: for accuracy the difference of the two shares, for rmse the growth as a share of the other's
+    `loss` is what it is worse by: for accuracy the difference of the two shares (so for means of figures), for rmse the growth as
+    a share of the other's
     (0.02: two percent more); below 0 it is better. `lower` and `upper` are its 95 percent interval, `value` and `reference` the
     metric of the artifact and of the other. `lost` and `won` count the examples it answers worse and better. `needed` is about
     how many examples would settle an UNSURE one; 0 where more examples may not.
@@ -94,14 +97,16 @@ def judge(count: int, loss: float, at_least: Interval, at_most: float, margin: f
     return Outcome.PASSED if loss <= margin + _ROUNDING and at_most <= hidden else Outcome.UNSURE
 
 
-def compare(mine: Answers, theirs: Answers, margin: float, field: str) -> Comparison:
-    """An artifact's answers against another's.
+def compare(mine: Answers, theirs: Answers, margin: float, field: str, metric: str = "accuracy") -> Comparison:
+    """An artifact's answers against another's; metric: what their scores are, where they have some.
 
     Raises InvalidArgument DIFFERENT_TEST_SETS naming both when they are not of the same examples with the same labels; `field` is
     the request's that named the other.
     """
     order = _order(mine, theirs, field)
     predictions = theirs.predictions[order]
+    if mine.scores is not None and theirs.scores is not None:
+        return compare_scores(metric, mine.scores, theirs.scores[order], margin)
     if mine.labels.dtype.kind == "f":
         return compare_errors(mine.predictions - mine.labels, predictions - mine.labels, margin)
     right, other_right = mine.predictions == mine.labels, predictions == mine.labels
@@ -149,6 +154,38 @@ def accuracy_outcome(lost: int, won: int, count: int, margin: float) -> Outcome:
     above_none = math.inf if loss >= hidden - _ROUNDING and mid_p(lost, won) < 2 * LEVEL else -math.inf
     at_most = hidden if hidden >= 1 or score(lost, won, count, hidden) <= -Z_ONE_SIDED else math.inf
     return judge(count, loss, (above_margin, above_none), at_most, margin)
+
+
+# Figures of examples
+
+
+def compare_scores(metric: str, mine: Floats, theirs: Floats, margin: float) -> Comparison:
+    """By figures of the same examples [N], 0 to 1, higher is better: the difference of their means, its limits by resampling the
+    examples in pairs."""
+    count = len(mine)
+    if count == 0:
+        return Comparison(metric, 0, 0.0, 0.0, 0.0, -1.0, 1.0, 1.0, 0, 0, margin, Outcome.UNSURE)
+    losses = (theirs - mine).astype(np.float64)
+    loss = float(losses.mean())
+    samples = np.sort(intervals.bootstrap_means(losses[:, None])[:, 0])
+    at_least, at_most = (float(limit) for limit in np.quantile(samples, (LEVEL, 1 - LEVEL)))
+    outcome = judge(count, loss, (at_least, at_least), at_most, margin)
+    lower, upper = intervals.percentiles(samples, loss)
+    return Comparison(
+        metric=metric,
+        example_count=count,
+        value=float(mine.mean()),
+        reference=float(theirs.mean()),
+        loss=loss,
+        lower=lower,
+        upper=upper,
+        p_value=_share_beyond(samples),
+        lost=int((losses > 0).sum()),
+        won=int((losses < 0).sum()),
+        margin=margin,
+        outcome=outcome,
+        needed=_needed(outcome, count, loss, at_most, margin),
+    )
 
 
 # Errors of numbers

@@ -30,14 +30,16 @@ class Metric:
 
 @dataclass(frozen=True)
 class ClassScore:
-    """Figures of one class. `accuracy` is the share of all examples that are right about this class, for or against."""
+    """Figures of one class. `accuracy` is the share of all examples that are right about this class, for or against (None where
+    an example is not of one class); `metrics` are what else the task says of a class."""
 
     label: str
     support: int
     precision: Metric
     recall: Metric
     f1: Metric
-    accuracy: Metric
+    accuracy: Metric | None = None
+    metrics: tuple[Metric, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -74,11 +76,15 @@ class Paired:
 
 @dataclass(frozen=True)
 class UsageResult:
-    """Everything about one usage: the model's score, the baseline's, and the two on the same examples."""
+    """Everything about one usage: the model's score, the baseline's, and the two on the same examples.
+
+    `baseline_does` says what the baseline does ("finding nothing"); empty: it answers with the majority class or the mean.
+    """
 
     score: UsageScore
     baseline: UsageScore
     paired: tuple[Paired, ...]
+    baseline_does: str = ""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from modelyard.evaluator.domain.evaluation import (
     TEST,
     EvaluationResult,
     EvaluationSpec,
-    is_classification,
     metric_names,
 )
 from modelyard.evaluator.domain.gate import (
@@ -38,6 +37,7 @@ from modelyard.evaluator.handlers.evaluations import result_of, spec_of
 from modelyard.evaluator.handlers.passports import Issued, issue_passport
 from modelyard.evaluator.ports import Bundles, Experiments, Jobs, Passports, Predictions, Resources
 from modelyard.formats.bundle import BundleCard
+from modelyard.formats.tasks import task_of
 
 COLLECTION: Final = "gateDecisions"
 QUANTIZED: Final = ("int8", "dynamic_int8")
@@ -139,7 +139,8 @@ def decision_of(resource: Resource) -> GateDecision:
 def _decide(ports: Deciding, scored: Scored, wanted: Wanted) -> tuple[GateDecision, BundleCard]:
     card, size = ports.bundles.read(scored.spec.artifact)
     quantized = wanted.quantized or card.precision in QUANTIZED
-    aware = wanted.quantization_aware or (card.quantization is not None and card.quantization.method == AWARE)
+    no_cure = not task_of(scored.spec.task).compressed  # training with rounding is not for this task
+    aware = no_cure or wanted.quantization_aware or (card.quantization is not None and card.quantization.method == AWARE)
     incumbent, against_incumbent = _against(ports, scored, wanted.incumbent_evaluation, "incumbent_evaluation", wanted.demands)
     evidence = Evidence(
         result=scored.test,
@@ -234,11 +235,11 @@ def _check_same_data(scored: Scored, rival: Scored, field: str) -> None:
 def _comparison(ports: Deciding, scored: Scored, rival: Scored, margin: float, field: str) -> Comparison | None:
     if scored.test is None or rival.test is None:
         return None
-    metric = "accuracy" if is_classification(scored.spec.task) else "rmse"
+    metric = task_of(scored.spec.task).paired
     if scored.result.artifact_sha256 == rival.result.artifact_sha256:
         found = scored.test.score.metric(metric)
         return same_bytes(metric, scored.test.score.example_count, found.value if found else 0.0, margin)
-    return compare(_answers(ports, scored), _answers(ports, rival), margin, field)
+    return compare(_answers(ports, scored), _answers(ports, rival), margin, field, metric)
 
 
 def _answers(ports: Deciding, scored: Scored) -> Answers:

@@ -146,7 +146,8 @@ def _class(entry: ClassScore) -> pb.ClassScore:
         precision=_metric(entry.precision),
         recall=_metric(entry.recall),
         f1=_metric(entry.f1),
-        accuracy=_metric(entry.accuracy),
+        accuracy=_metric(entry.accuracy) if entry.accuracy else None,
+        metrics=[_metric(metric) for metric in entry.metrics],
     )
 
 

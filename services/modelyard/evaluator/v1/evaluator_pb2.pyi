@@ -89,7 +89,9 @@ class Evaluation(_message.Message):
     dataset_digest: _builtins.str
     """Digest of the dataset version."""
     suggested_threshold: _builtins.float
-    """Two classes: the threshold on the second class's probability that maximizes F1 on the validation usage; 0 otherwise."""
+    """Two classes: the threshold on the second class's probability that maximizes F1 on the validation usage. Boxes: the score from
+    which on they count, likewise. 0 otherwise.
+    """
     instance_flavor: _builtins.str
     """The size of machine it runs on, one of ListInstanceFlavors of this service; empty: the default one. In the answer: which it was."""
     @_builtins.property
@@ -106,7 +108,9 @@ class Evaluation(_message.Message):
 
     @_builtins.property
     def predictions(self) -> _blob_pb2.Blob:
-        """Per-example predictions (Parquet: example_id, usage, label, prediction, and for classifiers the probability of each class)."""
+        """Per-example predictions (Parquet: example_id, usage, label, prediction, and for classifiers the probability of each class;
+        where an answer is neither a class nor a number, score: the figure by which two artifacts are compared, higher is better).
+        """
 
     @_builtins.property
     def baseline_scores(self) -> _containers.RepeatedCompositeFieldContainer[Global___UsageScore]:
@@ -301,10 +305,11 @@ class ClassScore(_message.Message):
     RECALL_FIELD_NUMBER: _builtins.int
     F1_FIELD_NUMBER: _builtins.int
     ACCURACY_FIELD_NUMBER: _builtins.int
+    METRICS_FIELD_NUMBER: _builtins.int
     label: _builtins.str
     """The class."""
     support: _builtins.int
-    """Examples of it."""
+    """Examples of it; of boxes and pixels their number."""
     @_builtins.property
     def precision(self) -> _learning_pb2.Metric:
         """Share of what was called this class that is; from 0 to 1."""
@@ -319,7 +324,15 @@ class ClassScore(_message.Message):
 
     @_builtins.property
     def accuracy(self) -> _learning_pb2.Metric:
-        """Share of all examples that are right about this class, for or against; from 0 to 1."""
+        """Share of all examples that are right about this class, for or against; from 0 to 1. Unset where an example is not of one class
+        (boxes, pixels, several labels).
+        """
+
+    @_builtins.property
+    def metrics(self) -> _containers.RepeatedCompositeFieldContainer[_learning_pb2.Metric]:
+        """What else the task says of a class: map_50 and map_50_95 (boxes), iou and boundary_f1 (pixels), average_precision (several
+        labels); from 0 to 1.
+        """
 
     def __init__(
         self,
@@ -330,10 +343,11 @@ class ClassScore(_message.Message):
         recall: _learning_pb2.Metric | None = ...,
         f1: _learning_pb2.Metric | None = ...,
         accuracy: _learning_pb2.Metric | None = ...,
+        metrics: _abc.Iterable[_learning_pb2.Metric] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["accuracy", b"accuracy", "f1", b"f1", "precision", b"precision", "recall", b"recall"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracy", b"accuracy", "f1", b"f1", "label", b"label", "precision", b"precision", "recall", b"recall", "support", b"support"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracy", b"accuracy", "f1", b"f1", "label", b"label", "metrics", b"metrics", "precision", b"precision", "recall", b"recall", "support", b"support"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

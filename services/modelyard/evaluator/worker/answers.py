@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
+from modelyard.evaluator.domain.evaluation import TRAIN_CAP
 from modelyard.evaluator.domain.scores import ExampleScore, Metric, SliceScore, UsageResult
 from modelyard.evaluator.domain.slices import Slices
 from modelyard.formats.bundle import BundleCard
@@ -18,13 +18,14 @@ from modelyard.statistics.intervals import Ints
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Outputs = NDArray[np.float32]
+Outputs = NDArray[Any]
 Columns = Sequence[tuple[str, Slices]]
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What the model said of examples of a usage: positions in the usage's own order, and probabilities [N, K] or values [N]."""
+    """What the model said of examples of a usage: positions in the usage's own order, and probabilities [N, K], values [N], or
+    what else `TaskScoring.read` keeps of an example."""
 
     usage: str
     positions: Ints
@@ -48,14 +49,17 @@ class TaskScoring:
     """How answers of one task are read, judged and kept. A new task is a new one of these in worker/tasks.py.
 
     `check(card, reader)` refuses a model and data that do not fit; `read(card, answers)` takes from what the model says of a
-    batch the float32 to keep; `judge` makes the findings of all usages, with slices of the test usage; `rows` the table of single
-    predictions of one usage.
+    batch what to keep [N, ...]; `judge` makes the findings of all usages, with slices of the test usage; `rows` the table of
+    single
+    predictions of one usage: where an answer is neither a class nor a number, with a column `score`, higher is better, by which
+    two artifacts are compared. `train_cap`: most training examples that are scored.
     """
 
     check: Callable[[BundleCard, DatasetReader], None]
     read: Callable[[BundleCard, Mapping[str, NDArray[Any]]], Outputs]
     judge: Callable[[BundleCard, DatasetReader, Sequence[Answers], Columns], Findings]
     rows: Callable[[BundleCard, DatasetReader, Answers], pa.Table]
+    train_cap: int = TRAIN_CAP
 
 
 def chosen_ids(answer: Answers, reader: DatasetReader) -> list[str]:

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from modelyard.core.artifacts import ArtifactStore, Blob
 from modelyard.core.errors import FailedPrecondition
-from modelyard.evaluator.domain.evaluation import TEST, TRAIN, TRAIN_CAP, EvaluationResult, EvaluationSpec
+from modelyard.evaluator.domain.evaluation import TEST, TRAIN, EvaluationResult, EvaluationSpec
 from modelyard.evaluator.domain.slices import PICTURE_COLUMNS, Slices, check_columns, cut
 from modelyard.evaluator.worker.answers import Answers, Outputs, TaskScoring
 from modelyard.evaluator.worker.tasks import scoring_of
 from modelyard.formats.bundle import open_bundle
-from modelyard.formats.dataset import IMAGE, NUMERIC, DatasetReader, available_cpus, open_dataset
+from modelyard.formats.dataset import IMAGE, NUMERIC, SERIES, DatasetReader, available_cpus, open_dataset
+from modelyard.formats.series import fitted_series
 from modelyard.runtime.model import RunnableModel, load_model
 from modelyard.statistics.intervals import Ints
 
@@ -47,7 +48,7 @@ def evaluate(spec: EvaluationSpec, store: ArtifactStore, workdir: Path, report: 
         with closing(model):
             _check_columns(model, reader)
             scoring.check(model.card, reader)
-            answers = list(_answer_all(model, scoring, reader, _chosen(spec, reader), report))
+            answers = list(_answer_all(model, scoring, reader, _chosen(spec, reader, scoring.train_cap), report))
         found = scoring.judge(model.card, reader, answers, columns)
         predictions = _store_predictions((scoring.rows(model.card, reader, answer) for answer in answers), store, workdir)
     return EvaluationResult(
@@ -63,9 +64,9 @@ def evaluate(spec: EvaluationSpec, store: ArtifactStore, workdir: Path, report: 
     )
 
 
-def _chosen(spec: EvaluationSpec, reader: DatasetReader) -> dict[str, Ints]:
+def _chosen(spec: EvaluationSpec, reader: DatasetReader, train_cap: int) -> dict[str, Ints]:
     """Which examples of each usage to score."""
-    chosen = {usage: _positions(reader, usage) for usage in spec.usages}
+    chosen = {usage: _positions(reader, usage, train_cap) for usage in spec.usages}
     if not any(len(positions) for positions in chosen.values()):
         asked = ", ".join(spec.usages)
         message = f"{spec.dataset_version} holds no examples to score as {asked}"
@@ -89,12 +90,12 @@ def _cells(columns: Sequence[str], reader: DatasetReader) -> dict[str, list[Any]
     return {name: table[name].to_pylist() for name in columns}
 
 
-def _positions(reader: DatasetReader, usage: str) -> Ints:
-    """Which examples of a usage to score, in its own order: all, but of train a seeded draw of TRAIN_CAP."""
+def _positions(reader: DatasetReader, usage: str, train_cap: int) -> Ints:
+    """Which examples of a usage to score, in its own order: all, but of train a seeded draw of `train_cap`."""
     count = len(reader.indices(usage))
-    if usage != TRAIN or count <= TRAIN_CAP:
+    if usage != TRAIN or count <= train_cap:
         return np.arange(count, dtype=np.int64)
-    drawn = np.random.default_rng(SEED).choice(count, TRAIN_CAP, replace=False)
+    drawn = np.random.default_rng(SEED).choice(count, train_cap, replace=False)
     return np.sort(drawn).astype(np.int64)
 
 
@@ -115,6 +116,9 @@ def _answer_all(
 
 def _batches(model: RunnableModel, reader: DatasetReader, usage: str, positions: Ints) -> Iterator[dict[str, NDArray[Any]]]:
     picture = model.card.picture
+    if reader.descriptor.kind == SERIES:
+        yield from _series_batches(model, reader, usage, positions)
+        return
     if picture is None:
         yield from _row_batches(model, reader, usage, positions)
         return
@@ -122,6 +126,14 @@ def _batches(model: RunnableModel, reader: DatasetReader, usage: str, positions:
     for start in range(0, len(indices), PICTURES_AT_ONCE):
         taken = indices[start : start + PICTURES_AT_ONCE]
         yield {"image": reader.decode(taken, picture.height, picture.width, picture.channels)}
+
+
+def _series_batches(
+    model: RunnableModel, reader: DatasetReader, usage: str, positions: Ints
+) -> Iterator[dict[str, NDArray[Any]]]:
+    spec = model.card.inputs[0]
+    for start in range(0, len(positions), PICTURES_AT_ONCE):
+        yield {spec.name: fitted_series(reader, usage, positions[start : start + PICTURES_AT_ONCE], spec.shape[1])}
 
 
 def _row_batches(model: RunnableModel, reader: DatasetReader, usage: str, positions: Ints) -> Iterator[dict[str, NDArray[Any]]]:

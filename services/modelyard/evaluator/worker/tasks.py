@@ -8,12 +8,20 @@ from typing import Final
 from modelyard.core.errors import FailedPrecondition
 from modelyard.evaluator.worker.answers import TaskScoring
 from modelyard.evaluator.worker.classification import CLASSIFICATION
+from modelyard.evaluator.worker.detection import DETECTION
+from modelyard.evaluator.worker.multilabel import MULTILABEL
 from modelyard.evaluator.worker.regression import REGRESSION
+from modelyard.evaluator.worker.segmentation import SEGMENTATION
 
 SCORINGS: Final[Mapping[str, TaskScoring]] = {
     "image_classification": CLASSIFICATION,
     "tabular_classification": CLASSIFICATION,
     "tabular_regression": REGRESSION,
+    "object_detection": DETECTION,
+    "semantic_segmentation": SEGMENTATION,
+    "image_multilabel": MULTILABEL,
+    "audio_classification": CLASSIFICATION,
+    "series_classification": CLASSIFICATION,
 }
 
 

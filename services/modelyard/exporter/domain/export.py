@@ -11,9 +11,21 @@ from modelyard.core.artifacts import Blob
 from modelyard.core.errors import FailedPrecondition, InvalidArgument, ModelyardError
 from modelyard.core.latency import Latency
 from modelyard.exporter.domain.compression import AWARE, LONGEST_MS, METRICS, POST_TRAINING, CompressionLimits, CompressionStep
-from modelyard.exporter.domain.form import EDGE, FP32, INT8, LITERT, ONNX, PRECISIONS_OF, TORCH_EXPORT, Form, check_form
+from modelyard.exporter.domain.form import (
+    EDGE,
+    FP32,
+    INT8,
+    LITERT,
+    ONNX,
+    PRECISIONS_OF,
+    TORCH_EXPORT,
+    Form,
+    check_form,
+    form_for,
+)
 from modelyard.exporter.domain.targets import Target
 from modelyard.formats.foreign import Foreign, refusal
+from modelyard.formats.tasks import Task, task_of
 
 MOST_CANDIDATES: Final = 32
 UNSPECIFIED: Final = "unspecified"
@@ -202,30 +214,31 @@ def complete(wish: Wish, task: str, target: Target) -> Wish:
     Raises InvalidArgument naming the field: UNSUPPORTED_FORM, FORMAT_NOT_FOR_TARGET, BAD_QUANTIZATION, BAD_PRUNING, BAD_LIMITS,
     BAD_MAX_TRAINING_TIME.
     """
-    table = not task.startswith("image")
-    wish = replace(wish, target=target.id, format=wish.format or (ONNX if table else target.format))
-    if wish.limits is None or table:
-        wish = replace(wish, precision=wish.precision or _precision(wish.format, target, table))
-    _check_form(wish, target, table)
-    _check_quantization(wish)
-    _check_pruning(wish, table)
+    known = task_of(task)
+    suits = known.compressed or form_for(task, Form(target.format, target.precision)).format == target.format
+    wish = replace(wish, target=target.id, format=wish.format or (target.format if suits and not known.table else ONNX))
+    if wish.limits is None or not known.compressed:
+        wish = replace(wish, precision=wish.precision or _precision(wish.format, target, known))
+    _check_form(wish, target, task)
+    _check_quantization(wish, known)
+    _check_pruning(wish, known)
     _check_limits(wish)
     _check_training_time(wish.max_training_s)
     return wish
 
 
-def _precision(format: str, target: Target, table: bool) -> str:
+def _precision(format: str, target: Target, task: Task) -> str:
     """What a format is made in when nobody says: the target's numbers where the format is the target's, else the widest."""
-    if table:
-        return FP32
+    if task.table or target.precision not in task.forms.get(format, ()):
+        return FP32 if format not in PRECISIONS_OF or FP32 in PRECISIONS_OF[format] else PRECISIONS_OF[format][0]
     return target.precision if format == target.format else PRECISIONS_OF.get(format, (FP32,))[0]
 
 
-def _check_form(wish: Wish, target: Target, table: bool) -> None:
+def _check_form(wish: Wish, target: Target, task: str) -> None:
     accelerator = target.accelerator if wish.format == EDGE else ""
     precision = wish.precision or PRECISIONS_OF.get(wish.format, (FP32,))[0]
     try:
-        check_form(Form(wish.format, precision, accelerator=accelerator), table=table)
+        check_form(Form(wish.format, precision, accelerator=accelerator), task)
     except ModelyardError as error:
         where = error.violations[0].field if error.violations else "format"
         form = f"{wish.format} {precision}"[:80]
@@ -235,7 +248,10 @@ def _check_form(wish: Wish, target: Target, table: bool) -> None:
         raise InvalidArgument("FORMAT_NOT_FOR_TARGET", message, field="export.format", format=wish.format, target=target.id)
 
 
-def _check_quantization(wish: Wish) -> None:
+def _check_quantization(wish: Wish, task: Task) -> None:
+    if wish.quantization == AWARE and not task.compressed:
+        message = f"quantization is {AWARE}; training with rounding is for classes of pictures and sounds, not for {task.name}"
+        raise InvalidArgument("BAD_QUANTIZATION", message, field="export.quantization", value=wish.quantization)
     if wish.quantization not in ("", POST_TRAINING, AWARE):
         message = f"quantization is {wish.quantization!r:.60}; it must be {POST_TRAINING} or {AWARE}"
         raise InvalidArgument("BAD_QUANTIZATION", message, field="export.quantization", value=wish.quantization[:60])
@@ -247,14 +263,17 @@ def _check_quantization(wish: Wish) -> None:
         raise InvalidArgument("BAD_QUANTIZATION", message, field="export.quantization", precision=wish.precision)
 
 
-def _check_pruning(wish: Wish, table: bool) -> None:
+def _check_pruning(wish: Wish, task: Task) -> None:
     for name, most in (("channels", MOST_CHANNELS), ("weights", MOST_WEIGHTS)):
         value = getattr(wish.pruning, name)
         if not 0 <= value <= most:
             message = f"pruning.{name} is {value:g}; it must be 0 (none) to {most}"
             raise InvalidArgument("BAD_PRUNING", message, field=f"export.pruning.{name}", value=value)
-    if wish.pruning.wanted and table:
-        message = "pruning is set; a tabular model has no channels and no weights to leave out"
+    if wish.pruning.wanted and not task.compressed:
+        what = "a tabular model has no channels and no weights to leave out"
+        if not task.table:
+            what = f"channels and weights are left out of classifiers of pictures and sounds, not for {task.name}"
+        message = f"pruning is set; {what}"
         raise InvalidArgument("BAD_PRUNING", message, field="export.pruning")
     if wish.pruning.weights and wish.quantization == AWARE:
         message = "pruning.weights is set; quantization-aware training moves the weights that were made zero, so leave one out"
@@ -352,7 +371,7 @@ def _checked(candidate: Candidate, task: str, path: str) -> Candidate:
     if candidate.task not in (task, UNSPECIFIED):
         message = f"{path}.task is {candidate.task}; the dataset version is for {task}"
         raise InvalidArgument("TASK_MISMATCH", message, field=f"{path}.task", value=candidate.task, expected=task)
-    if task == "image_classification":
+    if task_of(task).pictured:
         for name, right in (("input_height", range(8, 1025)), ("input_width", range(8, 1025)), ("input_channels", (1, 3))):
             _check_size(getattr(candidate, name), right, f"{path}.{name}")
     return replace(candidate, task=task)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from modelyard.core.errors import InvalidArgument
+from modelyard.formats.tasks import task_of
 
 ONNX: Final = "onnx"
 LITERT: Final = "litert"
@@ -63,18 +64,22 @@ class Form:
         return self.precision == INT8
 
 
-def check_form(form: Form, *, table: bool = False) -> Form:
-    """The form. Raises InvalidArgument UNSUPPORTED_FORM naming the field and what is possible; `table`: for rows of columns."""
+def form_for(task: str, form: Form) -> Form:
+    """The form, or the widest that a task's models are made in where they are not made in that one."""
+    possible = task_of(task).forms
+    if form.precision in possible.get(form.format, ()):
+        return form
+    return Form(ONNX, FP32)
+
+
+def check_form(form: Form, task: str = "") -> Form:
+    """The form. Raises InvalidArgument UNSUPPORTED_FORM naming the field and what is possible; `task`: for models of that
+    task."""
     if form.format not in PRECISIONS_OF:
         raise _unsupported("format", form.format, PRECISIONS_OF)
-    if table and (form.format, form.precision) != (ONNX, FP32):
-        message = (
-            f"a tabular model is exported as onnx fp32 only, not as {form.format} {form.precision}: "
-            "its trees, text columns and encodings have no counterpart there"
-        )
-        raise InvalidArgument("UNSUPPORTED_FORM", message, field="format", format=form.format, precision=form.precision)
-    if form.precision not in PRECISIONS_OF[form.format]:
-        raise _unsupported("precision", form.precision, PRECISIONS_OF[form.format], f" for the format {form.format}")
+    possible = task_of(task).forms if task else PRECISIONS_OF
+    if form.format not in possible or form.precision not in possible[form.format]:
+        raise _not_for(form, task) if task and form.precision in PRECISIONS_OF[form.format] else _bad_precision(form)
     if form.accelerator and form.format != EDGE:
         message = (
             f"accelerator is {form.accelerator!r:.60}; only the format edge is compiled for an accelerator, not {form.format}"
@@ -83,6 +88,19 @@ def check_form(form: Form, *, table: bool = False) -> Form:
     if form.accelerator and form.accelerator not in ACCELERATORS:
         raise _unsupported("accelerator", form.accelerator, ACCELERATORS)
     return form
+
+
+def _not_for(form: Form, task: str) -> InvalidArgument:
+    known = task_of(task)
+    made = "; ".join(f"{format} {', '.join(precisions)}" for format, precisions in known.forms.items()) or "nothing"
+    what = "a tabular model" if known.table else f"a model for {task}"
+    why = f": {known.why_not}" if known.why_not else ""
+    message = f"{what} is exported as {made} only, not as {form.format} {form.precision}{why}"
+    return InvalidArgument("UNSUPPORTED_FORM", message, field="format", format=form.format, precision=form.precision)
+
+
+def _bad_precision(form: Form) -> InvalidArgument:
+    return _unsupported("precision", form.precision, PRECISIONS_OF[form.format], f" for the format {form.format}")
 
 
 def _unsupported(field: str, value: str, right: dict[str, tuple[str, ...]] | tuple[str, ...], where: str = "") -> InvalidArgument:

@@ -14,6 +14,7 @@ from modelyard.core.errors import FailedPrecondition
 from modelyard.formats.bundle import CalibrationCard
 from modelyard.formats.dataset import TRAIN, DatasetReader
 from modelyard.formats.model import PictureInput
+from modelyard.formats.tasks import task_of
 
 Array = NDArray[Any]
 
@@ -47,13 +48,16 @@ def ids_text(ids: Sequence[str]) -> bytes:
 
 
 def draw(reader: DatasetReader, picture: PictureInput, count: int = DEFAULT_COUNT, seed: int = 0) -> CalibrationSet:
-    """Draws `count` training pictures (all, where there are fewer), of each class the same share of what it has.
+    """Draws `count` training pictures (all, where there are fewer), of each class the same share of what it has
+    (of examples without one class just so many).
 
     The same seed on the same dataset version draws the same examples. Raises FailedPrecondition CALIBRATION_ONE_CLASS when the
     training examples are of one class: what other classes make of the activations would not be seen.
     """
-    labels = reader.labels(TRAIN)
-    _check_classes(reader, labels)
+    labels = np.zeros(len(reader.indices(TRAIN)), np.int64)
+    if task_of(reader.descriptor.task).one_label:
+        labels = reader.labels(TRAIN)
+        _check_classes(reader, labels)
     rows = drawn_rows(labels, count, seed)
     positions = reader.indices(TRAIN)[rows]
     every = reader.example_ids(TRAIN)

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from modelyard.core.errors import InvalidArgument, ModelyardError
 from modelyard.exporter.domain.export import Measured
-from modelyard.exporter.domain.form import Form
+from modelyard.exporter.domain.form import Form, form_for
 from modelyard.exporter.domain.targets import Target
 from modelyard.exporter.worker.export import Graph, converted_graph, picture_card, table_graph_of, write_proven
 from modelyard.exporter.worker.export_job import check_room
 from modelyard.exporter.worker.measuring import measured
 from modelyard.formats.bundle import Source, open_bundle
-from modelyard.formats.dataset import IMAGE, TRAIN, DatasetReader
+from modelyard.formats.dataset import AUDIO, IMAGE, SERIES, TRAIN, DatasetReader
 from modelyard.formats.model import ModelCard
 from modelyard.recipes.recipe import Recipe
 from modelyard.recipes.tabular import AUTO, LIGHTGBM, LINEAR
@@ -85,8 +85,10 @@ def _measure_one(recipe: Recipe, reader: DatasetReader, path: Path, target: Targ
 
 def untrained_graph(recipe: Recipe, reader: DatasetReader, target: Target) -> Graph:
     """The export of a recipe whose weights mean nothing yet, in the target's form."""
-    if reader.descriptor.kind == IMAGE:
+    if reader.descriptor.kind in (IMAGE, AUDIO):
         return _untrained_picture(recipe, reader, Form(target.format, target.precision, accelerator=target.accelerator))
+    if reader.descriptor.kind == SERIES:
+        return _untrained_series(recipe, reader)
     return _untrained_table(recipe, reader)
 
 
@@ -97,8 +99,26 @@ def _untrained_picture(recipe: Recipe, reader: DatasetReader, form: Form) -> Gra
         message = f"the recipe {recipe.name} has no input size; give input_height, input_width and input_channels"
         raise InvalidArgument("INVALID_RECIPE", message, field="recipes.input_height")
     classes = reader.descriptor.classes
-    model = untrained_model(recipe.architecture, recipe.input, len(classes))
-    return converted_graph(model, reader, picture_card(recipe.input, classes, Source(), recipe.name), form)
+    task = reader.descriptor.task
+    model = untrained_model(recipe.architecture, recipe.input, len(classes), task=task)
+    card = picture_card(recipe.input, classes, Source(), recipe.name, task)
+    return converted_graph(model, reader, card, form_for(task, form))
+
+
+def _untrained_series(recipe: Recipe, reader: DatasetReader) -> Graph:
+    import torch
+
+    from modelyard.exporter.worker.export import series_graph_of
+    from modelyard.formats.series import fitted_series
+    from modelyard.recipes.build_series import build_series
+
+    annotated, channels = reader.annotations(TRAIN), max(1, len(reader.descriptor.channels))
+    steps = max(9, int(np.median([int(count) for (count,) in annotated.columns(["steps"])] or [9])))
+    model = build_series(recipe.architecture, steps=steps, channels=channels, classes=len(reader.descriptor.classes))
+    some = fitted_series(reader, TRAIN, np.arange(min(8, len(annotated))), steps)
+    if len(some):
+        model.choose_biases(torch.from_numpy(some))
+    return series_graph_of(model.eval(), channels, reader, Source(), recipe.name)
 
 
 def _untrained_table(recipe: Recipe, reader: DatasetReader) -> Graph:

@@ -40,6 +40,7 @@ from modelyard.exporter.worker.parity import TOLERANCES, graph_runner
 from modelyard.exporter.worker.picture_graph import image_graph
 from modelyard.exporter.worker.ranges import METHODS, Range, ranges_by, seen_ranges
 from modelyard.exporter.worker.to_torch_export import torch_program
+from modelyard.formats.agreement import LEAST_SHARE, MASK, SCORES
 from modelyard.formats.bundle import TensorMap
 from modelyard.formats.bundle_files import MODEL, TFLITE, TORCH_PROGRAM
 from modelyard.formats.model import PictureInput
@@ -78,6 +79,12 @@ class Prepared:
 
     graph: onnx.ModelProto
     picture: PictureInput
+    outputs: tuple[str, ...] = ("probabilities",)
+
+    @property
+    def decoded(self) -> bool:
+        """Whether its answers are made of what the network gives (ServedImageModel.decode): that stays in floating point."""
+        return self.outputs != ("probabilities",)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -144,7 +151,8 @@ def prepare(model: ServedImageModel, picture: PictureInput) -> Prepared:
     if known is not None and known[0] == digest and known[1].picture == picture:
         return known[1]
     plain = onnx.load_from_string(image_graph(model, picture))
-    prepared = Prepared(_if_same(plain, to_onnx.simplified(plain), picture), picture)
+    kept = _if_same(plain, to_onnx.simplified(plain), picture, model.output_names)
+    prepared = Prepared(kept, picture, model.output_names)
     _PREPARED[model] = digest, prepared
     return prepared
 
@@ -172,13 +180,21 @@ def check_layers(model: ServedImageModel, layers: tuple[str, ...]) -> None:
             raise InvalidArgument("UNKNOWN_LAYER", message, field="float_layers", layer=layer[:120])
 
 
-def _if_same(plain: onnx.ModelProto, other: onnx.ModelProto, picture: PictureInput) -> onnx.ModelProto:
+def _if_same(plain: onnx.ModelProto, other: onnx.ModelProto, picture: PictureInput, outputs: tuple[str, ...]) -> onnx.ModelProto:
     """The other graph when it answers as the plain one does, on noise; else the plain one."""
     if other is plain:
         return plain
     noise = np.random.default_rng(0).integers(0, 256, (3, picture.height, picture.width, picture.channels), np.uint8)
-    answers = [graph_runner(each.SerializeToString())({to_onnx.IMAGE: noise}) for each in (plain, other)]
-    return other if float(np.abs(answers[0] - answers[1]).max()) <= TOLERANCES["fp32"] / 10 else plain
+    name = _telling(outputs)
+    first, second = (graph_runner(each.SerializeToString(), name)({to_onnx.IMAGE: noise}) for each in (plain, other))
+    if name == MASK:
+        return other if float((first != second).mean()) <= 1 - LEAST_SHARE else plain
+    return other if float(np.abs(first - second).max()) <= TOLERANCES["fp32"] / 10 else plain
+
+
+def _telling(outputs: tuple[str, ...]) -> str:
+    """The output by which two graphs of one network are compared: probabilities; of boxes their scores."""
+    return SCORES if SCORES in outputs else outputs[0]
 
 
 def _from_graph(prepared: Prepared, form: Form, calibration: CalibrationSet | None) -> Converted:
@@ -243,10 +259,10 @@ def chosen_ranges(prepared: Prepared, form: Form, calibration: CalibrationSet) -
     """
     seen = seen_ranges(prepared.whole, calibration.inputs)
     pictures = {to_onnx.IMAGE: calibration.inputs[:JUDGED]}
-    wanted = graph_runner(prepared.graph.SerializeToString())(pictures)
+    wanted = _judged(prepared, prepared.graph, pictures)
     errors, learned = {}, to_onnx.learned_bounds(prepared.graph)
     for method in METHODS:
-        found = graph_runner(_integers(prepared, form, {**ranges_by(method, seen), **learned}).SerializeToString())(pictures)
+        found = _judged(prepared, _integers(prepared, form, {**ranges_by(method, seen), **learned}), pictures)
         errors[method] = float(np.abs(found - wanted).mean())
     best = min(errors, key=lambda method: errors[method] * (WORTH if method == METHODS[0] else 1.0))
     ranges = {**ranges_by(best, seen), **learned}
@@ -254,7 +270,16 @@ def chosen_ranges(prepared: Prepared, form: Form, calibration: CalibrationSet) -
     return ranges, (f"ranges by {best} (mean difference of probabilities on the calibration set: {said})",)
 
 
+def _judged(prepared: Prepared, graph: onnx.ModelProto, pictures: Mapping[str, Array]) -> Array:
+    """What the ways to choose ranges are compared by: probabilities; of boxes their scores, of masks which pixels are of which
+    class."""
+    name = _telling(prepared.outputs)
+    answers = graph_runner(graph.SerializeToString(), name)(pictures)
+    return answers.astype(np.float32) if name != MASK else np.eye(256, dtype=np.float32)[answers[:, ::4, ::4]]
+
+
 def _integers(prepared: Prepared, form: Form, ranges: Mapping[str, Range], *, unsigned: bool = True) -> onnx.ModelProto:
+    floats = (*form.float_layers, "decode") if prepared.decoded else form.float_layers
     return to_onnx.integers(
-        prepared.whole, ranges, per_channel=form.per_channel, float_layers=form.float_layers, unsigned=unsigned
+        prepared.whole, ranges, per_channel=form.per_channel, float_layers=floats, unsigned=unsigned, ends=not prepared.decoded
     )

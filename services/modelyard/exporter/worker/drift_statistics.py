@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelyard.formats.bundle import Bundle, BundleCard, add_statistics, open_bundle
-from modelyard.formats.dataset import IMAGE, TABLE, TEST, TRAIN, VALIDATION, DatasetReader
+from modelyard.formats.dataset import AUDIO, IMAGE, TABLE, TEST, TRAIN, VALIDATION, DatasetReader
 from modelyard.formats.observed_features import Observed, file_features, observed_inputs, observed_outputs
 from modelyard.formats.training_statistics import TrainingStatistics, statistics_of
 from modelyard.runtime.model import load_model
@@ -37,7 +37,7 @@ SEED: Final = 0
 def write_statistics(path: Path, reader: DatasetReader) -> BundleCard:
     """Adds the statistics to the bundle at `path`; its card. Without enough training pictures or rows it stays as it is."""
     bundle = open_bundle(path)
-    if reader.descriptor.kind not in (IMAGE, TABLE) or len(reader.indices(TRAIN)) < LEAST_EXAMPLES:
+    if reader.descriptor.kind not in (IMAGE, AUDIO, TABLE) or len(reader.indices(TRAIN)) < LEAST_EXAMPLES:
         return bundle.card
     return add_statistics(path, training_statistics(bundle, reader))
 
@@ -77,7 +77,7 @@ def _count(drawn: dict[str, Positions]) -> int:
 def _batches(card: BundleCard, reader: DatasetReader, drawn: dict[str, Positions]) -> Iterator[dict[str, Array]]:
     """The drawn examples as the model's inputs, AT_ONCE at a time."""
     for usage, rows in drawn.items():
-        if reader.descriptor.kind == IMAGE:
+        if reader.descriptor.kind in (IMAGE, AUDIO):
             yield from _pictures(card, reader, reader.indices(usage)[rows])
         elif len(rows):
             yield from _rows(card, reader, usage, rows)

@@ -15,16 +15,29 @@ from numpy.typing import NDArray
 from modelyard.core.errors import FailedPrecondition
 from modelyard.exporter.domain.form import DYNAMIC_INT8, EDGE, FP16, Form, check_form
 from modelyard.exporter.worker.calibration import CalibrationSet, draw
-from modelyard.exporter.worker.parity import Run, prove
+from modelyard.exporter.worker.parity import Run, check_same_sets, prove, prove_sets
 from modelyard.formats import bundle as bundles
+from modelyard.formats.agreement import compared_as_sets
 from modelyard.formats.bundle import CALIBRATION, BundleCard, ColumnInput, QuantizationCard, Source, TensorSpec, TestVectors
 from modelyard.formats.bundle_files import TFLITE
-from modelyard.formats.dataset import CATEGORICAL, IMAGE, TEST, TRAIN, VALIDATION, DatasetReader
+from modelyard.formats.dataset import (
+    AUDIO,
+    CATEGORICAL,
+    IMAGE,
+    IMAGE_CLASSIFICATION,
+    SERIES,
+    SERIES_CLASSIFICATION,
+    TEST,
+    TRAIN,
+    VALIDATION,
+    DatasetReader,
+)
 from modelyard.formats.model import ModelCard, ModelFile, PictureInput, read_model
 from modelyard.runtime.model import load_model
 
 if TYPE_CHECKING:
     from modelyard.recipes.build_image import ServedImageModel
+    from modelyard.recipes.build_series import RocketModel
     from modelyard.recipes.build_tabular import TableModel
 
 Array = NDArray[Any]
@@ -47,14 +60,15 @@ UNKNOWN: Final = "\u2047 not seen in training"
 
 @dataclass(frozen=True)
 class Graph:
-    """A graph with its examples: everything a bundle holds but the proof. `expected` is what the trained model answers.
+    """A graph with its examples: everything a bundle holds but the proof. `expected` is what the trained model answers: by the
+    outputs' names, or alone where there is one.
 
     model: the one model file's bytes, or the files by their names in a bundle.
     """
 
     model: bytes | Mapping[str, bytes]
     inputs: Inputs
-    expected: Array
+    expected: Array | Inputs
     card: BundleCard
     against: str
 
@@ -70,15 +84,22 @@ def export_model(
     """
     form = form or Form()
     file = read_model(model_path)
-    check_form(form, table=file.card.kind != "torch")
+    check_form(form, file.card.task)
     on_stage("graph")
-    graph = picture_export(file, reader, source, form) if file.card.kind == "torch" else table_export(file, reader, source)
+    if file.card.task == SERIES_CLASSIFICATION:
+        graph = series_export(file, reader, source)
+    else:
+        graph = picture_export(file, reader, source, form) if file.card.kind == "torch" else table_export(file, reader, source)
     on_stage("parity")
     return write_proven(graph, path)
 
 
 def write_proven(graph: Graph, path: Path) -> BundleCard:
     """Proves the graph in the runtime that will serve it, writes the bundle, reads it back and asks it the test vectors."""
+    if compared_as_sets(graph.card.task) and not isinstance(graph.expected, np.ndarray):
+        return _write_compared(graph, graph.expected, path)
+    if not isinstance(graph.expected, np.ndarray):
+        graph = replace(graph, expected=graph.expected[graph.card.outputs[0].name])
     classes, card = len(graph.card.classes), graph.card
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         unproven = Path(folder) / "unproven.bundle"
@@ -94,6 +115,43 @@ def write_proven(graph: Graph, path: Path) -> BundleCard:
         path.unlink(missing_ok=True)
         raise
     return written
+
+
+def _write_compared(graph: Graph, expected: Inputs, path: Path) -> BundleCard:
+    """write_proven where answers are compared as sets."""
+    card = graph.card
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        unproven = Path(folder) / "unproven.bundle"
+        bundles.write_bundle(unproven, card, graph.model, _all_vectors(graph, expected, slice(0, LEAST_EXAMPLES)))
+        with _all_loaded(unproven) as run:
+            parity, answers = prove_sets(
+                run, graph.inputs, expected, task=card.task, against=graph.against, precision=card.precision
+            )
+    rows = _evenly(len(next(iter(graph.inputs.values()))), kept_examples(graph.inputs))
+    vectors = _all_vectors(graph, answers, rows)
+    written = bundles.write_bundle(path, replace(card, parity=parity), graph.model, vectors)
+    try:
+        with _all_loaded(path) as run:
+            check_same_sets(card.task, vectors.outputs, run(vectors.inputs), card.precision)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    return written
+
+
+def _all_vectors(graph: Graph, answers: Inputs, rows: NDArray[np.int64] | slice) -> TestVectors:
+    inputs = {each: values[rows] for each, values in graph.inputs.items()}
+    return TestVectors(inputs, {spec.name: np.asarray(answers[spec.name][rows]) for spec in graph.card.outputs})
+
+
+@contextlib.contextmanager
+def _all_loaded(path: Path) -> Iterator[Callable[[Inputs], Inputs]]:
+    """All outputs of a bundle's model, as it will be served."""
+    model = load_model(bundles.open_bundle(path))
+    try:
+        yield model.run
+    finally:
+        model.close()
 
 
 def _vectors(graph: Graph, answers: Array, rows: NDArray[np.int64] | slice) -> TestVectors:
@@ -159,9 +217,9 @@ def picture_export(file: ModelFile, reader: DatasetReader, source: Source, form:
     """The graph of a picture classifier in a form, with decoded examples."""
     from modelyard.exporter.worker.picture_graph import served_model
 
-    if reader.descriptor.kind != IMAGE or file.card.input is None:
+    if reader.descriptor.kind not in (IMAGE, AUDIO) or file.card.input is None:
         raise _mismatch(file.card, reader)
-    card = picture_card(file.card.input, file.card.classes, source, file.card.architecture)
+    card = picture_card(file.card.input, file.card.classes, source, file.card.architecture, file.card.task)
     card = replace(card, licence=weights_licence(file.card))
     return converted_graph(served_model(file), reader, card, form or Form())
 
@@ -182,7 +240,7 @@ def converted_graph(
 ) -> Graph:
     """A network in a form with everything a bundle needs but the proof; the card says what it is, without its form."""
     from modelyard.exporter.worker.convert import convert
-    from modelyard.exporter.worker.picture_graph import predict
+    from modelyard.exporter.worker.picture_graph import answers_of
 
     if card.picture is None:
         raise AssertionError("only a picture's card comes here")
@@ -191,7 +249,7 @@ def converted_graph(
         calibration = draw(reader, picture)
     converted = convert(model, picture, form, calibration if form.needs_calibration or form.precision == FP16 else None)
     images = example_pictures(reader, picture)
-    expected = predict(model, images)
+    expected = answers_of(model, images)
     files = dict(converted.files)
     card = replace(card, format=form.format, precision=form.precision, tensors=converted.tensors)
     if form.quantized:
@@ -238,7 +296,8 @@ def write_export(
     classes: those of the dataset version when left out. calibration: drawn when it is needed and left out. quantization_method:
     `aware` where the weights learned under rounding. Raises as `export_model` does; then no file is left.
     """
-    card = replace(picture_card(picture, classes or reader.descriptor.classes, source, recipe), licence=licence)
+    made = picture_card(picture, classes or reader.descriptor.classes, source, recipe, reader.descriptor.task)
+    card = replace(made, licence=licence)
     graph = converted_graph(model, reader, card, form, calibration=calibration, quantization_method=quantization_method)
     return write_proven(graph, path)
 
@@ -257,18 +316,49 @@ def example_pictures(reader: DatasetReader, picture: PictureInput) -> NDArray[np
     return reader.decode(positions, picture.height, picture.width, picture.channels)
 
 
-def picture_card(picture: PictureInput, classes: tuple[str, ...], source: Source, recipe: str) -> BundleCard:
+def picture_card(
+    picture: PictureInput, classes: tuple[str, ...], source: Source, recipe: str, task: str = IMAGE_CLASSIFICATION
+) -> BundleCard:
     """The card of a picture bundle, without its files and parity."""
+    from modelyard.exporter.worker.task_outputs import picture_outputs
+
     size = (picture.height, picture.width, picture.channels)
     return BundleCard(
-        task="image_classification",
+        task=task,
         inputs=(TensorSpec("image", "UINT8", (-1, *size)),),
-        outputs=(TensorSpec("probabilities", "FP32", (-1, len(classes))),),
+        outputs=picture_outputs(task, len(classes), picture),
         source=source,
         recipe=recipe,
         picture=bundles.PictureInput(*size),
         classes=classes,
     )
+
+
+# Series
+
+
+def series_export(file: ModelFile, reader: DatasetReader, source: Source) -> Graph:
+    """The graph of a classifier of series with real ones, and as many with gaps."""
+    from modelyard.exporter.worker.series_graph import served_series
+
+    if reader.descriptor.kind != SERIES:
+        raise _mismatch(file.card, reader)
+    return series_graph_of(served_series(file), int(file.card.details["channels"]), reader, source, file.card.architecture)
+
+
+def series_graph_of(model: RocketModel, channels: int, reader: DatasetReader, source: Source, recipe: str) -> Graph:
+    """The graph of a classifier in memory."""
+    from modelyard.exporter.worker.series_graph import predict_series, series_card, series_graph
+    from modelyard.formats.series import SERIES as INPUT
+    from modelyard.formats.series import fitted_series
+
+    chosen = example_positions(reader)
+    series = np.concatenate([fitted_series(reader, usage, rows, model.steps) for usage, rows in chosen])
+    gaps = series.copy()
+    gaps[:, ::7] = np.nan
+    series = np.concatenate([series, gaps])
+    card = series_card(model, channels, reader.descriptor.classes, source, recipe)
+    return Graph(series_graph(model, channels), {INPUT: series}, predict_series(model, series), card, "torch")
 
 
 # Tables

@@ -19,8 +19,9 @@ from modelyard.exporter.domain.targets import Target
 from modelyard.exporter.worker.drift_statistics import write_statistics
 from modelyard.exporter.worker.measuring import Measurement, facts_of, measured
 from modelyard.formats.bundle import Bundle, Source, open_bundle
-from modelyard.formats.dataset import DatasetReader, open_dataset
+from modelyard.formats.dataset import AUDIO, IMAGE, DatasetReader, open_dataset
 from modelyard.formats.model import ModelFile, PictureInput, read_model
+from modelyard.formats.tasks import task_of
 
 if TYPE_CHECKING:
     from modelyard.exporter.worker.finetune import Examples
@@ -91,7 +92,7 @@ def _made(work: Work) -> tuple[Path, tuple[CompressionStep, ...]]:
     if work.spec.imported is not None:
         _taken_in(work, path)
         return path, ()
-    picture = work.spec.task.startswith("image")
+    picture = task_of(work.spec.task).compressed
     if work.spec.limits is not None and picture:
         return _planned(work)
     if picture and (work.spec.quantization == AWARE or work.spec.pruning.wanted):
@@ -252,7 +253,7 @@ def _planned(work: Work) -> tuple[Path, tuple[CompressionStep, ...]]:
 def _picture_file(work: Work) -> tuple[ModelFile, PictureInput]:
     """The trained network's file, and its input. Raises FailedPrecondition DATASET_MISMATCH."""
     file = read_model(work.file)
-    if file.card.kind != "torch" or file.card.input is None or work.reader.descriptor.kind != "image":
+    if file.card.kind != "torch" or file.card.input is None or work.reader.descriptor.kind not in (IMAGE, AUDIO):
         message = f"the model ({file.card.task}) does not fit the dataset version ({work.reader.descriptor.task})"
         raise FailedPrecondition("DATASET_MISMATCH", message, model_task=file.card.task)
     return file, file.card.input

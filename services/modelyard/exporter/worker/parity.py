@@ -10,7 +10,9 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from modelyard.core.errors import FailedPrecondition
+from modelyard.formats.agreement import SAME_PLACE, agreement, least_share
 from modelyard.formats.bundle import Parity
+from modelyard.formats.dataset_descriptor import OBJECT_DETECTION
 from modelyard.runtime.onnx import LEFT_OUT
 
 Array = NDArray[Any]
@@ -25,6 +27,9 @@ TOLERANCES: Final[Mapping[str, float]] = {"fp32": PROBABILITY_TOLERANCE, "fp16":
 """The same by precision. Integers may differ by anything here: what that costs is measured on the test examples, by the
 evaluator."""
 
+SET_SHARES: Final[Mapping[str, float]] = {"fp32": 0.99, "fp16": 0.9, "int8": 0.0, "dynamic_int8": 0.0}
+"""Share of the boxes or pixels that must agree with the trained model's, by precision; of integers as of TOLERANCES."""
+
 RELATIVE_TOLERANCE: Final = 1e-4
 """The same for a number, as a share of the spread (standard deviation) of the model's answers."""
 
@@ -37,14 +42,14 @@ def run_graph(model: bytes, inputs: Tensors) -> Array:
     return graph_runner(model)(inputs)
 
 
-def graph_runner(model: bytes) -> Run:
-    """Runs an ONNX graph."""
+def graph_runner(model: bytes, output: str = "") -> Run:
+    """Runs an ONNX graph for one of its outputs; the first unless it is named."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"], disabled_optimizers=LEFT_OUT)
 
     def run(inputs: Tensors) -> Array:
-        answers: Array = session.run(None, dict(inputs))[0]
+        answers: Array = session.run([output] if output else None, dict(inputs))[0]
         return answers
 
     return run
@@ -70,6 +75,47 @@ def prove(
         )
         raise FailedPrecondition("PARITY_FAILED", message, difference=difference, tolerance=tolerance, examples=len(found))
     return Parity(len(found), difference, agreement, tolerance, against), found
+
+
+def prove_sets(
+    run: Callable[[dict[str, Array]], dict[str, Array]],
+    inputs: dict[str, Array],
+    expected: Tensors,
+    *,
+    task: str,
+    against: str,
+    precision: str = "fp32",
+) -> tuple[Parity, dict[str, Array]]:
+    """The parity of a model whose answers are compared as sets (formats.agreement), and its answers for all examples.
+
+    `max_abs_difference` is the largest between scores of boxes that both found, or the share of pixels that differ;
+    `label_agreement` the share of boxes or pixels that both have. Raises FailedPrecondition PARITY_FAILED where fewer than
+    SET_SHARES of them agree, or an answer is not a number.
+    """
+    found = run(inputs)
+    for name, values in found.items():
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise FailedPrecondition(
+                "PARITY_FAILED", f"the exported model's {name} holds values that are no numbers", output=name
+            )
+    alike = agreement(task, expected, found, SAME_PLACE)
+    least = SET_SHARES[precision]
+    if alike.share < least:
+        message = (
+            f"the exported model finds {100 * alike.share:.2f} percent of what the trained model finds, and it of its; at least "
+            f"{100 * least:g} percent are right for {precision} ({len(next(iter(inputs.values())))} examples)"
+        )
+        raise FailedPrecondition("PARITY_FAILED", message, share=alike.share, least=least)
+    difference = alike.difference if task == OBJECT_DETECTION else 1 - alike.share
+    return Parity(len(next(iter(inputs.values()))), difference, alike.share, TOLERANCES[precision], against), found
+
+
+def check_same_sets(task: str, wanted: Tensors, found: Tensors, precision: str) -> None:
+    """Raises FailedPrecondition PARITY_FAILED unless the same bytes say the same twice."""
+    alike = agreement(task, wanted, found, SAME_PLACE)
+    if alike.share < least_share(precision):
+        message = f"of the bundle's own test vectors {100 * alike.share:.2f} percent come out the same when it is served"
+        raise FailedPrecondition("PARITY_FAILED", message, share=alike.share, least=least_share(precision))
 
 
 def _largest(found: Array, expected: Array) -> float:

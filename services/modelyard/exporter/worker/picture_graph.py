@@ -1,4 +1,4 @@
-"""Writes a picture classifier as one ONNX graph: uint8 [N, H, W, C] in, float32 probabilities [N, classes] out.
+"""Writes a network for pictures as one ONNX graph: uint8 [N, H, W, C] in, the answers of its task out.
 
 torch's TorchScript exporter is tried first: for these networks it takes a second where the torch.export one takes ten to twenty.
 A network it cannot trace goes through torch.export. Whichever wrote the graph, its answers are compared with the network's
@@ -12,7 +12,7 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import onnx
@@ -21,12 +21,14 @@ from numpy.typing import NDArray
 
 from modelyard.core.errors import InvalidArgument
 from modelyard.formats.checkpoint import unpack_torch
+from modelyard.formats.dataset_descriptor import IMAGE_MULTILABEL, OBJECT_DETECTION, SEMANTIC_SEGMENTATION
 from modelyard.formats.model import ModelFile, Normalization, PictureInput
-from modelyard.recipes.build_image import ServedImageModel, build
+from modelyard.recipes.build_detector import ServedDetector, build_detector
+from modelyard.recipes.build_image import ServedImageModel, ServedMultilabel, build
+from modelyard.recipes.build_segmenter import ServedSegmenter, build_segmenter
 
 OPSET: Final = 18
 IMAGE: Final = "image"
-PROBABILITIES: Final = "probabilities"
 
 
 def served_model(file: ModelFile) -> ServedImageModel:
@@ -34,7 +36,7 @@ def served_model(file: ModelFile) -> ServedImageModel:
     card = file.card
     if card.input is None or card.normalization is None:
         raise InvalidArgument("BAD_MODEL", "the model card has no picture input", field="card.input")
-    model = untrained_model(card.architecture, card.input, len(card.classes), card.normalization)
+    model = untrained_model(card.architecture, card.input, len(card.classes), card.normalization, card.task)
     try:
         model.module.load_state_dict(unpack_torch(file.tensors()), strict=True)
     except RuntimeError as error:
@@ -44,13 +46,23 @@ def served_model(file: ModelFile) -> ServedImageModel:
 
 
 def untrained_model(
-    architecture: str, picture: PictureInput, classes: int, norm: Normalization | None = None
+    architecture: str,
+    picture: PictureInput,
+    classes: int,
+    norm: Normalization | None = None,
+    task: str = "image_classification",
 ) -> ServedImageModel:
     """A network with random weights in its served form, for measuring."""
     height, width, channels = picture.height, picture.width, picture.channels
+    norm = norm or Normalization((0.5,) * channels, (0.25,) * channels)
+    if task == OBJECT_DETECTION:
+        detector = build_detector(architecture, classes=classes, channels=channels)
+        return ServedDetector(detector, norm.mean, norm.std, classes).eval()
+    if task == SEMANTIC_SEGMENTATION:
+        return ServedSegmenter(build_segmenter(architecture, classes=classes, channels=channels), norm.mean, norm.std).eval()
     module = build(architecture, classes=classes, height=height, width=width, channels=channels)
-    norm = norm or Normalization((0.5,) * picture.channels, (0.25,) * picture.channels)
-    return ServedImageModel(module, norm.mean, norm.std).eval()
+    served = ServedMultilabel if task == IMAGE_MULTILABEL else ServedImageModel
+    return served(module, norm.mean, norm.std).eval()
 
 
 def image_graph(model: ServedImageModel, picture: PictureInput) -> bytes:
@@ -66,10 +78,18 @@ def image_graph(model: ServedImageModel, picture: PictureInput) -> bytes:
 
 
 def predict(model: ServedImageModel, pictures: NDArray[np.uint8], batch: int = 32) -> NDArray[np.float32]:
-    """Probabilities of uint8 [N, H, W, C], as torch computes them."""
+    """The first answer for uint8 [N, H, W, C], as torch computes it: of a classifier the probabilities."""
+    return answers_of(model, pictures, batch)[model.output_names[0]]
+
+
+def answers_of(model: ServedImageModel, pictures: NDArray[np.uint8], batch: int = 32) -> dict[str, NDArray[Any]]:
+    """All answers for uint8 [N, H, W, C] by name, as torch computes them."""
+    parts: list[tuple[torch.Tensor, ...]] = []
     with torch.inference_mode():
-        parts = [model(torch.from_numpy(pictures[start : start + batch])).numpy() for start in range(0, len(pictures), batch)]
-    return np.concatenate(parts)
+        for start in range(0, len(pictures), batch):
+            said = model(torch.from_numpy(pictures[start : start + batch]))
+            parts.append(said if isinstance(said, tuple) else (said,))
+    return {name: np.concatenate([part[at].numpy() for part in parts]) for at, name in enumerate(model.output_names)}
 
 
 def _trace(model: ServedImageModel, example: torch.Tensor) -> bytes:
@@ -80,8 +100,8 @@ def _trace(model: ServedImageModel, example: torch.Tensor) -> bytes:
         buffer,  # type: ignore[arg-type]  # this exporter writes to any binary file
         dynamo=False,
         input_names=[IMAGE],
-        output_names=[PROBABILITIES],
-        dynamic_axes={IMAGE: {0: "N"}, PROBABILITIES: {0: "N"}},
+        output_names=list(model.output_names),
+        dynamic_axes={name: {0: "N"} for name in (IMAGE, *model.output_names)},
         opset_version=OPSET,
         verbose=False,
     )
@@ -95,7 +115,7 @@ def _export(model: ServedImageModel, example: torch.Tensor) -> bytes:
             (example,),
             dynamo=True,
             input_names=[IMAGE],
-            output_names=[PROBABILITIES],
+            output_names=list(model.output_names),
             dynamic_shapes={IMAGE: {0: torch.export.Dim("N")}},
             opset_version=OPSET,
             verbose=False,

@@ -145,8 +145,10 @@ def integers(
     per_channel: bool = True,
     float_layers: tuple[str, ...] = (),
     unsigned: bool = True,
+    ends: bool = True,
 ) -> onnx.ModelProto:
-    """The graph in 8-bit integers (QDQ). ranges: of each activation by name; float_layers stay in floating point.
+    """The graph in 8-bit integers (QDQ). ranges: of each activation by name; float_layers stay in floating point. ends: whether
+    the graph ends in probabilities, which are integers too.
 
     Activations are unsigned, so the picture enters as it is: its scale is 1 and its zero point 0. Weights are unsigned too,
     around 128: with signed ones onnxruntime's kernels for processors without VNNI (AVX2) saturate in 16 bits, which cost
@@ -157,7 +159,7 @@ def integers(
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
     prepared = _with_pixels(_with_node_names(model))
-    known = {**ranges, _PIXELS: (0.0, 255.0), model.graph.output[0].name: (0.0, 255 / 256)}
+    known = {**ranges, _PIXELS: (0.0, 255.0), **({model.graph.output[0].name: (0.0, 255 / 256)} if ends else {})}
     data = {
         name: TensorData(lowest=np.float32(min(low, 0.0)), highest=np.float32(max(high, 0.0)))
         for name, (low, high) in known.items()

@@ -11,6 +11,7 @@ from typing import Any, Final
 from modelyard.core import names
 from modelyard.core.artifacts import Blob, parse_uri
 from modelyard.core.errors import FieldViolation, InvalidArgument
+from modelyard.formats.tasks import EVERY_METRIC, TASKS, task_of
 
 Document = dict[str, Any]
 
@@ -18,22 +19,6 @@ DEFAULT_TARGET: Final = "cpu"
 DEFAULT_MS: Final = 500
 LARGEST_MS: Final = 20_000
 LONGEST_DISPLAY_NAME: Final = 200
-CLASSIFICATION_METRICS: Final = (
-    "accuracy",
-    "precision_macro",
-    "recall_macro",
-    "f1_macro",
-    "precision_weighted",
-    "recall_weighted",
-    "f1_weighted",
-    "roc_auc",
-    "pr_auc",
-    "log_loss",
-    "brier_score",
-    "calibration_error",
-)
-"""As the evaluator has them (a contract test compares), so that a floor that can never be checked is refused at once."""
-REGRESSION_METRICS: Final = ("mae", "rmse", "r2", "mape")
 CLASS_METRICS: Final = ("precision", "recall", "f1")
 PRECISIONS_OF: Final = {
     "onnx": ("fp32", "fp16", "int8", "dynamic_int8"),
@@ -186,7 +171,7 @@ def _violations(spec: RunSpec, parent: str) -> Iterator[FieldViolation]:
     yield from _wrong_form(spec)
     yield from _wrong_compression(spec.compression)
     yield from _wrong_class_floors(spec.class_floors)
-    yield from _wrong_floors(spec.floors, (*CLASSIFICATION_METRICS, *REGRESSION_METRICS))
+    yield from _wrong_floors(spec.floors, EVERY_METRIC)
 
 
 def _wrong_data(spec: RunSpec) -> Iterator[FieldViolation]:
@@ -290,22 +275,28 @@ def check_task(spec: RunSpec, task: str) -> None:
 
     UNKNOWN_METRIC for a floor on another task's metric, UNSUPPORTED_FORM for a form that tables are not exported in.
     """
-    table, regression = not task.startswith("image"), task.endswith("regression")
-    floors = tuple(_wrong_floors(spec.floors, REGRESSION_METRICS if regression else CLASSIFICATION_METRICS))
+    known_task, regression = task_of(task), task.endswith("regression")
+    floors = tuple(_wrong_floors(spec.floors, known_task.metrics))
     if regression and spec.class_floors:
         floors = (*floors, _violation("class_floors", "are given; a regression has no classes"))
     if floors:
         message = f"for {task} " + "; ".join(violation.description for violation in floors)
-        known = ", ".join(REGRESSION_METRICS if regression else CLASSIFICATION_METRICS)
+        known = ", ".join(known_task.metrics)
         raise InvalidArgument("UNKNOWN_METRIC", message, violations=floors, task=task, known=known)
-    form = (spec.format or FLOAT_FORM[0], spec.precision or FLOAT_FORM[1])
-    if table and form != FLOAT_FORM:
-        message = f"a tabular model is exported as onnx fp32 only, not as {form[0]} {form[1]}"
+    if not known_task.metrics:
+        message = f"the data are for {task}, and {known_task.why_not}; models learn {', '.join(TASKS)}"
+        raise InvalidArgument("NO_RECIPE_FITS", message, field="pipeline_run.source.task", task=task)
+    format, precision = spec.format or FLOAT_FORM[0], spec.precision or FLOAT_FORM[1]
+    if precision not in known_task.forms.get(format, ()) and (spec.precision or format not in known_task.forms):
+        what = "a tabular model" if known_task.table else f"a model for {task}"
+        made = "; ".join(f"{each} {', '.join(precisions)}" for each, precisions in known_task.forms.items())
+        message = f"{what} is exported as {made} only, not as {format} {precision}"
         raise InvalidArgument(
-            "UNSUPPORTED_FORM", message, field="pipeline_run.format", task=task, format=form[0], precision=form[1]
+            "UNSUPPORTED_FORM", message, field="pipeline_run.format", task=task, format=format, precision=precision
         )
-    if table and spec.facts is not None and spec.facts.format == "edge":
-        message = f"target is {spec.target}, which runs no ONNX; a tabular model is exported as onnx fp32 only"
+    if spec.facts is not None and spec.facts.format == "edge" and "edge" not in known_task.forms:
+        what = "a tabular model is exported as onnx fp32 only" if known_task.table else f"a model for {task} is not made as edge"
+        message = f"target is {spec.target}, which runs no ONNX; {what}"
         raise InvalidArgument("UNSUPPORTED_FORM", message, field="pipeline_run.target", task=task, target=spec.target)
 
 

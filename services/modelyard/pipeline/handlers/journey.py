@@ -17,6 +17,7 @@ from modelyard.core.database import now
 from modelyard.core.documents import to_document
 from modelyard.core.errors import Cancelled, FailedPrecondition, InvalidArgument, ModelyardError, NotFound, Unavailable
 from modelyard.core.jobs.job import Document, Job, Steps
+from modelyard.formats.tasks import task_of
 from modelyard.pipeline.domain import choice, progress
 from modelyard.pipeline.domain.progress import StepState, in_order, share_done, steps_of, time_left
 from modelyard.pipeline.domain.spec import DEFAULT_MAX_LOSS, DEFAULT_TARGET, FLOAT_FORM, Limits, RunSpec, check_task
@@ -220,7 +221,7 @@ def _choose(journey: Journey) -> Outcome:
     task = services.datasets.version(version).task
     check_task(spec, task)
     journey.note(dataset_version=version)
-    values = {"dataset_version": version, "task": task, "float_first": spec.float_first and task.startswith("image")}
+    values = {"dataset_version": version, "task": task, "float_first": spec.float_first and task_of(task).pictured}
     recipes, measurable = _recipes(journey, version)
     if not measurable:
         return _chosen("", recipes[0], values, [], "as given; its latency is measured at the export")

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from modelyard.core.errors import ModelyardError, Unavailable
 from modelyard.formats.bundle import BundleCard
+from modelyard.formats.dataset_descriptor import IMAGE_MULTILABEL
 from modelyard.serving.adapters.rows import row_bytes
 from modelyard.serving.adapters.shared_memory import Arena, arena_size
 from modelyard.serving.adapters.zygote import Child, Zygote
@@ -228,5 +229,6 @@ def _bound(card: BundleCard, spec: Any) -> int:
     elements = 1
     for size in spec.shape[1:]:
         elements *= size
-    longest = max((len(name.encode()) for name in card.classes), default=GUESSED_BYTES) if spec.name == "label" else GUESSED_BYTES
+    named = card.derived is not None and spec.name == card.derived.name and card.task != IMAGE_MULTILABEL
+    longest = max((len(name.encode()) for name in card.classes), default=GUESSED_BYTES) if named else GUESSED_BYTES
     return (4 + longest) * elements

@@ -15,12 +15,17 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from modelyard.formats.agreement import SAME_PLACE, agreement, compared_as_sets, least_share
+
 Array = NDArray[Any]
 
 ROUNDING: Final[Mapping[str, float]] = {"fp16": 4e-3}
 """By precision of the bundle, in units of the largest value; others: FLOAT32. Half precision has 11 bits: 4 units of 2^-10."""
 FLOAT32: Final = 2e-5
 """About 170 units of 2^-23: the sums of a deep float32 net in another order."""
+LEAST_ALIKE: Final = 0.99
+"""Share of boxes or pixels of a batch that must be those of the single answers, whatever the precision: the processor is the
+same."""
 SIZES: Final = (2, 3, 4, 8, 16, 32)
 """Sizes that are proved; no batch is made larger than the largest that was."""
 
@@ -32,8 +37,11 @@ def arrangements(rows: int, size: int) -> list[Array]:
     return [forward, rows - 1 - forward]
 
 
-def differing(alone: Mapping[str, Array], together: Mapping[str, Array], order: Array, precision: str) -> str:
-    """What differs between the batch and the single answers of its rows, as a clause; empty when nothing does."""
+def differing(alone: Mapping[str, Array], together: Mapping[str, Array], order: Array, precision: str, task: str = "") -> str:
+    """What differs between the batch and the single answers of its rows, as a clause; empty when nothing does. Boxes and masks
+    are compared by formats.agreement: two that are nearly alike may change places."""
+    if compared_as_sets(task):
+        return _differing_sets(task, {name: values[order] for name, values in alone.items()}, together, precision)
     relative = ROUNDING.get(precision, FLOAT32)
     for name, single in alone.items():
         wanted, found = single[order], together[name]
@@ -48,6 +56,14 @@ def differing(alone: Mapping[str, Array], together: Mapping[str, Array], order: 
             off = float(np.nanmax(np.abs(found.astype(np.float64) - wanted)))
             return f"output {name!r} of an example changes by up to {off:.3g} with its neighbours"
     return ""
+
+
+def _differing_sets(task: str, wanted: Mapping[str, Array], found: Mapping[str, Array], precision: str) -> str:
+    if any(values.shape != found[name].shape for name, values in wanted.items()):
+        return "an output has another shape"
+    alike = agreement(task, wanted, found, SAME_PLACE)
+    least = max(least_share(precision), LEAST_ALIKE)
+    return "" if alike.share >= least else f"{100 * (1 - alike.share):.3g} percent of what is found changes with its neighbours"
 
 
 def varied(inputs: Mapping[str, Array]) -> dict[str, Array]:

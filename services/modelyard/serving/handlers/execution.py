@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelyard.core.errors import InvalidArgument, ModelyardError
-from modelyard.formats.bundle import TensorSpec
-from modelyard.runtime.inputs import IMAGE, PROBABILITIES
+from modelyard.formats.bundle import BundleCard, TensorSpec
+from modelyard.runtime.derived import derive
+from modelyard.runtime.inputs import IMAGE, LABEL, PROBABILITIES
 from modelyard.runtime.model import LoadedModel
 from modelyard.serving.domain.drift import DriftScore
 from modelyard.serving.domain.tensors import BYTES, NUMERIC, encode_raw, split_bytes
@@ -46,7 +47,8 @@ class Execution:
         self._observing = threading.Lock()  # an observer is for one thread; a call that meets it busy is not observed
         self.inputs = model.card.inputs
         self.outputs = model.card.served_outputs
-        self._labels = [encode_label(name) for name in model.card.classes]
+        self._labels = [encode_label(name) for name in model.card.classes] if _names_one(model.card) else []
+        self._derive = None if self._labels else derive(model.card)
         self._engine = model.engine
         self._has_bytes = model.card.picture is not None or any(spec.datatype == BYTES for spec in model.card.inputs)
 
@@ -103,6 +105,8 @@ class Execution:
         if self._labels:
             classes = answers[PROBABILITIES].argmax(axis=1).tolist()  # the first of equals, as RunnableModel.labels
             raw.append(b"".join([self._labels[index] for index in classes]))
+        elif self._derive is not None:
+            raw.append(b"".join([encode_label(name) for name in self._derive(answers).ravel().tolist()]))
         return raw
 
     def scores(self) -> tuple[DriftScore, ...]:
@@ -123,6 +127,11 @@ def _elements(spec: TensorSpec, rows: int, data: bytes) -> Array:
     array = np.empty(math.prod(shape), dtype=object)
     array[:] = split_bytes(spec.name, data, len(array))
     return array.reshape(shape)
+
+
+def _names_one(card: BundleCard) -> bool:
+    """Whether `label` is to be served: its names are encoded once, for that is most of what writing an answer takes."""
+    return card.derived is not None and card.derived.name == LABEL
 
 
 def encode_label(name: str) -> bytes:

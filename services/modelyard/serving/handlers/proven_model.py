@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelyard.core.errors import FailedPrecondition, InvalidArgument, ModelyardError
+from modelyard.formats.agreement import SAME_PLACE, agreement, compared_as_sets, least_share
 from modelyard.formats.bundle import Bundle, BundleCard, TestVectors, card_json, open_bundle
 from modelyard.runtime.device import CPU
 from modelyard.runtime.model import LoadedModel, RunnableModel, load_model
@@ -251,7 +252,7 @@ def prove_batches(model: RunnableModel, vectors: TestVectors, row_s: float, most
             batch = {name: array[order] for name, array in inputs.items()}
             together, seconds = _timed(model, batch, clock)
             taken = min(taken, seconds)
-            problem = differing(alone, together, order, model.card.precision)
+            problem = differing(alone, together, order, model.card.precision, model.card.task)
             if problem:
                 return 1, f"in a batch of {size} {problem}"
         taken = min(taken, *(_timed(model, batch, clock)[1] for _ in range(AGAIN)))
@@ -311,10 +312,24 @@ def tolerance_of(card: BundleCard, outputs: Mapping[str, Array]) -> float:
 def check_answers(card: BundleCard, vectors: TestVectors, answers: Mapping[str, Array]) -> None:
     """Raises FailedPrecondition TEST_VECTORS_DIFFER."""
     tolerance = tolerance_of(card, vectors.outputs)
+    if compared_as_sets(card.task):
+        _check_sets(card, vectors, answers)
+        return
     wrong = differences(vectors.outputs, answers, tolerance)
     if wrong:
         message = f"the model does not answer its {vectors.count} test vectors as it did when it was exported: {'; '.join(wrong)}"
         raise FailedPrecondition("TEST_VECTORS_DIFFER", message, tolerance=tolerance, examples=vectors.count)
+
+
+def _check_sets(card: BundleCard, vectors: TestVectors, answers: Mapping[str, Array]) -> None:
+    """check_answers where boxes or masks are compared: what one has the other must have too."""
+    alike, least = agreement(card.task, vectors.outputs, answers, SAME_PLACE), least_share(card.precision)
+    if not alike.share >= least:
+        message = (
+            f"the model does not answer its {vectors.count} test vectors as it did when it was exported: "
+            f"{100 * alike.share:.4g} percent of what it found is the same, {100 * least:.4g} are right"
+        )
+        raise FailedPrecondition("TEST_VECTORS_DIFFER", message, share=alike.share, least=least, examples=vectors.count)
 
 
 def _fastest_s(model: RunnableModel, vectors: TestVectors) -> float:

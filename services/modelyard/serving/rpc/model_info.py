@@ -5,6 +5,7 @@ Whole numbers stand as numbers, enumerations by their names, as the protocol has
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -74,13 +75,19 @@ def model_config(entry: Entry, model: ServedModel, max_batch: int) -> dict[str, 
         "input": [_config_input(rule) for rule in rules.inputs.values()],
         "output": _config_outputs(rules),
         "instance_group": [{"name": entry.model, "kind": "KIND_CPU", "count": 1}],
-        "parameters": {"threads": {"string_value": str(model.threads)}},
+        "parameters": {"threads": {"string_value": str(model.threads)}, **_classes(model)},
         "model_transaction_policy": {"decoupled": False},
         "response_cache": {"enable": False},
     }
     if model.batching.together:
         config["dynamic_batching"] = {"max_queue_delay_microseconds": 0}
     return config
+
+
+def _classes(model: ServedModel) -> dict[str, Any]:
+    """The names of the classes as a JSON list: an answer may hold their numbers alone."""
+    names = model.card.classes
+    return {"classes": {"string_value": json.dumps(list(names), ensure_ascii=False)}} if names else {}
 
 
 def model_statistics(entry: Entry, model: ServedModel) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from modelyard.core import errors
 from modelyard.core.artifacts import ArtifactStore, Blob
 from modelyard.core.errors import FailedPrecondition, FieldViolation, ModelyardError
 from modelyard.core.jobs.convert import blob_from
-from modelyard.formats.dataset import IMAGE, TRAIN, DatasetDescriptor, from_json, load_manifest
+from modelyard.formats.dataset import AUDIO, IMAGE, TRAIN, DatasetDescriptor, from_json, load_manifest
 from modelyard.recipes.catalogue import DatasetFacts
 from modelyard.trainer.ports import DatasetVersion
 from modelyard.type.v1 import job_pb2
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 PICTURES_LOOKED_AT: Final = 64
 PACKS_LOOKED_AT: Final = 2
+
+
+_SIZES: Final = {IMAGE: ["pack", "offset", "length", "width", "height"], AUDIO: ["rate", "frames"]}
+"""Columns of the manifest that are looked at, by kind."""
 
 
 class ClientDatasets:
@@ -69,10 +73,13 @@ class ClientDatasets:
 def read_facts(artifacts: ArtifactStore, descriptor: Blob) -> DatasetFacts:
     """What the choice of a recipe depends on. Sizes are medians over training pictures; a sample says whether all are grey."""
     described = from_json(artifacts.read_bytes(descriptor))
-    where = ["pack", "offset", "length", "width", "height"] if described.kind == IMAGE else []
+    where = _SIZES.get(described.kind, [])
     manifest = load_manifest(artifacts, described, ["usage", *where])
     training = [row for row in manifest.to_pylist() if row["usage"] == TRAIN]
     facts = DatasetFacts(described.task, len(training), len(described.classes))
+    if described.kind == AUDIO and training:
+        lengths = [1000 * row["frames"] / max(row["rate"], 1) for row in training]
+        return replace(facts, width=round(median(lengths)), channels=1)
     if described.kind != IMAGE or not training:
         return facts
     height, width = (round(median(row[name] for row in training)) for name in ("height", "width"))

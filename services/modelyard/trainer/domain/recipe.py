@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Final
 
 from modelyard.core.errors import FieldViolation, InvalidArgument, NotFound
-from modelyard.recipes.catalogue import DatasetFacts, candidates, catalogue, choose_input, find_recipe, fit_to_dataset
+from modelyard.formats.tasks import task_of
+from modelyard.recipes.catalogue import WHERE_TASKS, DatasetFacts, candidates, catalogue, find_recipe, fit_to_dataset, input_of
 from modelyard.recipes.recipe import Hyperparameters, PictureInput, Recipe, recipe_document
 from modelyard.recipes.tabular import TabularHyperparameters
 from modelyard.trainer.domain.hyperparameters import RULES, check_hyperparameters
@@ -141,8 +142,8 @@ def _of_architecture(architecture: str, task: str) -> Recipe:
 
 
 def _custom(architecture: str, task: str) -> Recipe:
-    """A picture classifier that is in no recipe; whether the library has it only the worker can say."""
-    if task != "image_classification" or not _ARCHITECTURE.fullmatch(architecture):
+    """A network for pictures that is in no recipe; whether the library has it only the worker can say."""
+    if not task_of(task).pictured or not _ARCHITECTURE.fullmatch(architecture):
         known = ", ".join(dict.fromkeys(recipe.architecture for recipe in catalogue(task)))
         message = f"{PATH}.architecture is {architecture!r}; for {task} there are {known}"
         raise InvalidArgument("UNKNOWN_ARCHITECTURE", message, field=f"{PATH}.architecture", value=architecture, expected=known)
@@ -156,10 +157,19 @@ def _with_input(recipe: Recipe, request: RecipeRequest, facts: DatasetFacts) -> 
     if recipe.tabular is not None:
         message = f"{PATH} has an input of {asked[0]} x {asked[1]} x {asked[2]}; {recipe.name} is for tables and takes none"
         raise InvalidArgument("INVALID_RECIPE", message, field=f"{PATH}.input_height", value=asked[0])
-    chosen = recipe.input or choose_input(facts, smallest=recipe.smallest_side)
+    chosen = recipe.input or input_of(recipe, facts)
     height = request.input_height or request.input_width or chosen.height
-    width = request.input_width or height
+    width = request.input_width or (chosen.width if recipe.task in WHERE_TASKS and not request.input_height else height)
+    _check_multiple(recipe.task, height, width)
     return replace(recipe, input=PictureInput(height, width, request.input_channels or chosen.channels))
+
+
+def _check_multiple(task: str, height: int, width: int) -> None:
+    """Networks that say where things are halve their input five times. Raises InvalidArgument INVALID_RECIPE."""
+    for name, value in (("input_height", height), ("input_width", width)) if task in WHERE_TASKS else ():
+        if value % 32:
+            message = f"{PATH}.{name} is {value}; for {task} a multiple of 32 is right"
+            raise InvalidArgument("INVALID_RECIPE", message, field=f"{PATH}.{name}", value=value)
 
 
 def _finished(recipe: Recipe, request: RecipeRequest) -> Recipe:

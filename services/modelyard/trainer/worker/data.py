@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -59,9 +59,26 @@ class Pictures(Protocol):
     def labels(self, usage: str) -> npt.NDArray[Any]: ...
 
 
+class Targets(NamedTuple):
+    """What is learned of each example [N, ...], and by which they are alike when some are held out: int64 [N]."""
+
+    values: Tensor
+    strata: Tensor
+
+
+TargetsOf = Callable[[Pictures, str], Targets]
+"""The targets of a usage."""
+
+
+def class_targets(reader: Pictures, usage: str) -> Targets:
+    """Class indices int64 [N]."""
+    labels = torch.from_numpy(np.asarray(reader.labels(usage), np.int64))
+    return Targets(labels, labels)
+
+
 @dataclass(frozen=True)
 class Usage:
-    """The examples of a usage: positions in the manifest int64 [N], class indices int64 [N], and the order of their epochs."""
+    """The examples of a usage: positions in the manifest int64 [N], targets [N, ...], and the order of their epochs."""
 
     positions: Integers
     labels: Tensor
@@ -70,7 +87,13 @@ class Usage:
 
 @contextmanager
 def open_examples(
-    reader: Pictures, picture: PictureInput, seed: int, *, memory_bytes: int = 0, should_stop: ShouldStop
+    reader: Pictures,
+    picture: PictureInput,
+    seed: int,
+    *,
+    memory_bytes: int = 0,
+    should_stop: ShouldStop,
+    targets: TargetsOf = class_targets,
 ) -> Iterator[tuple[Examples, Examples]]:
     """The training and validation examples; without any to validate, a tenth is held out for it.
 
@@ -78,7 +101,7 @@ def open_examples(
     come, does not depend on it. Raises FailedPrecondition NO_TRAINING_EXAMPLES, Cancelled, and what PictureStream.read raises.
     """
     if not isinstance(reader, DatasetReader):
-        yield _all_held(reader, picture, seed, should_stop)
+        yield _all_held(reader, picture, seed, should_stop, targets)
         return
     shape = Shape(picture.height, picture.width, picture.channels)
     sizes = reader.spans()[2]
@@ -90,7 +113,7 @@ def open_examples(
         block_bytes = fitting_block_bytes(max(1.0, float(sizes.mean())) if len(sizes) else 1.0, shape.size)
         stream = PictureStream(reader, shape, decoders, block_bytes=block_bytes, should_stop=should_stop)
         stack.callback(stream.close)
-        training, validation = _usages(reader, stream, seed)
+        training, validation = _usages(reader, stream, seed, targets)
         budget = memory_for_data(memory_bytes)
         keeps = [False, len(validation.positions) * shape.size <= budget // 4]
         keeps[0] = (len(training.positions) + keeps[1] * len(validation.positions)) * shape.size <= budget
@@ -116,25 +139,30 @@ def decoding_processes() -> int:
     return max(1, min(16, training_threads() // max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))))
 
 
-def _all_held(reader: Pictures, picture: PictureInput, seed: int, should_stop: ShouldStop) -> tuple[HeldExamples, HeldExamples]:
-    loaded = []
+def _all_held(
+    reader: Pictures, picture: PictureInput, seed: int, should_stop: ShouldStop, targets: TargetsOf
+) -> tuple[HeldExamples, HeldExamples]:
+    loaded, strata = [], []
     for usage in (TRAIN, VALIDATION):
         pictures = reader.pictures(usage, picture.height, picture.width, picture.channels, should_stop=should_stop)
-        loaded.append(HeldExamples(torch.from_numpy(pictures), torch.from_numpy(np.asarray(reader.labels(usage), np.int64))))
+        known = targets(reader, usage)
+        loaded.append(HeldExamples(torch.from_numpy(pictures), known.values))
+        strata.append(known.strata)
     training, validation = loaded
     _check(len(training))
     if len(validation):
         return training, validation
-    stay, away = hold_out(training.labels, seed)
+    stay, away = hold_out(strata[0], seed)
     return training.subset(stay, Order(len(stay))), training.subset(away, Order(len(away)))
 
 
-def _usages(reader: DatasetReader, stream: PictureStream, seed: int) -> tuple[Usage, Usage]:
+def _usages(reader: DatasetReader, stream: PictureStream, seed: int, targets: TargetsOf) -> tuple[Usage, Usage]:
     positions = {usage: reader.indices(usage) for usage in (TRAIN, VALIDATION)}
-    labels = {usage: torch.from_numpy(np.asarray(reader.labels(usage), np.int64)) for usage in (TRAIN, VALIDATION)}
     _check(len(positions[TRAIN]))
+    known = {usage: targets(reader, usage) for usage in (TRAIN, VALIDATION)}
+    labels = {usage: each.values for usage, each in known.items()}
     if not len(positions[VALIDATION]):
-        stay, away = hold_out(labels[TRAIN], seed)
+        stay, away = hold_out(known[TRAIN].strata, seed)
         positions = {usage: positions[TRAIN][which.numpy()] for usage, which in ((TRAIN, stay), (VALIDATION, away))}
         labels = {usage: labels[TRAIN][which] for usage, which in ((TRAIN, stay), (VALIDATION, away))}
     training, validation = (

@@ -12,7 +12,7 @@ from modelyard.core.artifacts import ArtifactStore
 from modelyard.core.artifacts_named import NamedArtifacts
 from modelyard.core.errors import FailedPrecondition
 from modelyard.core.jobs.worker_link import Assignment, Cancelled, Completion, WorkerLink
-from modelyard.formats.dataset import DatasetDescriptor, DatasetReader, open_dataset
+from modelyard.formats.dataset import SERIES_CLASSIFICATION, TRAIN, DatasetDescriptor, DatasetReader, open_dataset
 from modelyard.formats.model import ModelCard
 from modelyard.recipes.recipe import Recipe
 from modelyard.trainer.domain.training_job import (
@@ -29,6 +29,8 @@ from modelyard.trainer.settings import TrainerSettings
 from modelyard.trainer.worker.group import ALONE, Group
 from modelyard.trainer.worker.reporter import Reporter
 from modelyard.trainer.worker.run import Hooks
+
+COMPLETED = "COMPLETED"
 
 if TYPE_CHECKING:
     from modelyard.recipes.build_tabular import TableModel
@@ -96,6 +98,8 @@ def work(assignment: Assignment, link: WorkerLink, group: Group = ALONE, reporte
     with open_dataset(store, spec.descriptor) as reader:
         attempt = Attempt(spec, before, reader, store, link.workdir, TrainerSettings(), group)
         train = _train_table if spec.recipe.tabular is not None else _train_pictures
+        if spec.recipe.task == SERIES_CLASSIFICATION:
+            train = _train_series
         reason, result = train(attempt, reporter or reporter_of(assignment, link, group))
     return Completion(result_document(result), reason)
 
@@ -197,6 +201,44 @@ def _train_table(attempt: Attempt, reporter: Reporter) -> tuple[str, TrainingRes
         metrics=result.metrics,
         parameter_count=card.parameter_count,
         state=replace(reporter.state, train_seconds=earlier_s + result.train_seconds),
+    )
+
+
+def _train_series(attempt: Attempt, reporter: Reporter) -> tuple[str, TrainingResult]:
+    """Seconds of work in one go: an attempt that was lost begins again."""
+    from modelyard.trainer.worker.series import run_series_training
+
+    check_one_process(attempt.spec.recipe, attempt.group.size)
+    began, path = time.monotonic(), attempt.workdir / "model.zip"
+
+    def on_stage(what: str, done: int, total: int) -> None:
+        if reporter.should_stop() == "cancel":
+            raise Cancelled
+        reporter.on_stage(what, done, total)
+
+    result = run_series_training(attempt.reader, attempt.spec.recipe, path, attempt.dataset, on_stage)
+    seconds = attempt.before.train_seconds + time.monotonic() - began
+    examples = len(attempt.reader.indices(TRAIN))
+    reporter.on_event(
+        {
+            "step": 1,
+            "epoch": 1.0,
+            "loss": None,
+            "learning_rate": 0.0,
+            "examples_per_second": round(examples / max(seconds, 1e-3), 1),
+            "metrics": dict(result.metrics),
+            "eta_s": 0.0,
+            "elapsed_s": round(seconds, 3),
+        }
+    )
+    for kind in (LAST, BEST):
+        reporter.keep(kind, path, step=1, epoch=1, metrics=result.metrics)
+    return COMPLETED, TrainingResult(
+        model_file=reporter.state.checkpoints[BEST].blob,
+        recipe=attempt.spec.recipe,
+        metrics=result.metrics,
+        parameter_count=result.parameter_count,
+        state=replace(reporter.state, train_seconds=seconds),
     )
 
 

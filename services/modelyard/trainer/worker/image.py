@@ -1,4 +1,4 @@
-"""Training of a picture classifier from a dataset version to a model file: what the worker's main calls."""
+"""Training on pictures from a dataset version to a model file, whatever the task: what the worker's main calls."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ from modelyard.core.errors import Cancelled, FailedPrecondition, InvalidArgument
 from modelyard.formats.checkpoint import read_checkpoint, read_state, unpack_torch
 from modelyard.formats.model import ModelCard, Normalization, PictureInput, read_model, write_model
 from modelyard.formats.provenance import code_version
-from modelyard.recipes.augment import mirror_is_safe
-from modelyard.recipes.build_image import IMAGENET_NORMALIZATION, build, classifier_of, has_imagenet, load_matching
+from modelyard.recipes.build_image import IMAGENET_NORMALIZATION, classifier_of, has_imagenet, load_matching
 from modelyard.recipes.catalogue import licence_of
 from modelyard.recipes.recipe import Recipe, recipe_document
-from modelyard.trainer.worker.data import Pictures, open_examples
+from modelyard.trainer.worker.data import Pictures, Targets, open_examples
 from modelyard.trainer.worker.examples import Examples
 from modelyard.trainer.worker.group import ALONE, Group
 from modelyard.trainer.worker.loop import train
@@ -27,6 +26,7 @@ from modelyard.trainer.worker.precision import open_device
 from modelyard.trainer.worker.processors import training_threads
 from modelyard.trainer.worker.run import CANCELLED, Hooks, Outcome, Setup
 from modelyard.trainer.worker.scoring import measured_normalization
+from modelyard.trainer.worker.tasks.pictures import PictureTask, picture_task
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,8 @@ def run_image_training(spec: ImageTrainingSpec, hooks: Hooks, workdir: Path) -> 
     `read_checkpoint`, and WARM_START_MISMATCH, CHECKPOINT_MISMATCH, NO_INPUT or NO_CLASSES.
     """
     began = time.monotonic()
-    picture, classes = _checked(spec)
+    task = picture_task(spec.recipe.task)
+    picture, classes = _checked(spec, task)
     torch.set_num_threads(training_threads())
     torch.set_flush_denormal(True)  # numbers too small to matter cost a CPU a hundred times the time
     torch.manual_seed(spec.recipe.hyperparameters.seed)
@@ -104,41 +105,40 @@ def run_image_training(spec: ImageTrainingSpec, hooks: Hooks, workdir: Path) -> 
     def cancelled() -> bool:
         return hooks.should_stop() == "cancel"
 
+    def targets(reader: Pictures, usage: str) -> Targets:
+        return task.targets(reader, usage, picture)
+
     seed, memory = spec.recipe.hyperparameters.seed, spec.memory_bytes
+    opened = open_examples(spec.reader, picture, seed, memory_bytes=memory, should_stop=cancelled, targets=targets)
     try:
-        with open_examples(spec.reader, picture, seed, memory_bytes=memory, should_stop=cancelled) as (training, validation):
-            start = _start(spec, picture, classes, training)
+        with opened as (training, validation):
+            start = _start(spec, task, picture, classes, training)
             for name, message in start.notes:
                 hooks.on_event({"step": 0, "epoch": 0.0, "note": name, "message": message})
-            setup = _setup(spec, start, training, validation, len(classes), workdir, device, time.monotonic() - began)
+            setup = _setup(spec, task, start, training, validation, workdir, device, time.monotonic() - began)
             outcome = train(setup, hooks, read_checkpoint(spec.resume) if spec.resume else None)
     except Cancelled:
         return _cancelled(spec)
     return _result(spec, start, outcome, picture, classes, workdir)
 
 
-def _checked(spec: ImageTrainingSpec) -> tuple[PictureInput, tuple[str, ...]]:
+def _checked(spec: ImageTrainingSpec, task: PictureTask) -> tuple[PictureInput, tuple[str, ...]]:
     spec.recipe.validate()
     classes = tuple(spec.reader.descriptor.classes)
-    if len(classes) < 2:
-        message = f"the dataset version has {len(classes)} classes; a classifier needs at least 2"
+    if len(classes) < task.fewest_classes:
+        message = f"the dataset version has {len(classes)} classes; {task.task} needs at least {task.fewest_classes}"
         raise FailedPrecondition("NO_CLASSES", message, field="dataset_version", value=len(classes))
     if spec.recipe.input is None:
         raise InvalidArgument("NO_INPUT", "the recipe has no input size; height, width and channels are needed", field="recipe")
     return spec.recipe.input, classes
 
 
-def _start(spec: ImageTrainingSpec, picture: PictureInput, classes: tuple[str, ...], training: Examples) -> Start:
+def _start(
+    spec: ImageTrainingSpec, task: PictureTask, picture: PictureInput, classes: tuple[str, ...], training: Examples
+) -> Start:
     recipe = spec.recipe
     loads = spec.resume is None and spec.warm_start is None
-    module = build(
-        recipe.architecture,
-        classes=len(classes),
-        channels=picture.channels,
-        height=picture.height,
-        width=picture.width,
-        weights=recipe.weights if loads else "",
-    )
+    module = task.build(recipe, picture, len(classes), recipe.weights if loads else "")
     if spec.resume is not None:
         state = read_state(spec.resume)
         norm = state["normalization"]
@@ -182,15 +182,17 @@ def _warm(path: Path, module: nn.Module, recipe: Recipe, picture: PictureInput, 
 
 def _setup(
     spec: ImageTrainingSpec,
+    task: PictureTask,
     start: Start,
     training: Examples,
     validation: Examples,
-    classes: int,
     workdir: Path,
     device: torch.device,
     spent_s: float,
 ) -> Setup:
-    seen = training.sample(4000)
+    picture, classes = spec.recipe.input, len(spec.reader.descriptor.classes)
+    if picture is None:
+        raise AssertionError("checked before")
     return Setup(
         module=start.module,
         train=training,
@@ -199,8 +201,9 @@ def _setup(
         normalization=start.normalization,
         workdir=workdir,
         classes=classes,
+        learning=task.learning(spec.recipe, picture, classes, training),
         pretrained=start.pretrained,
-        flip=mirror_is_safe(seen.pictures.numpy(), seen.labels.numpy()),
+        flip=task.flip(training.sample(4000)),
         limit_s=spec.max_training_time_s,
         elapsed_s=spec.elapsed_s + spent_s,
         device=str(device),
@@ -251,7 +254,7 @@ def _card(
     origin: Mapping[str, Any] = {"version": spec.dataset_version, "digest": spec.reader.descriptor.digest}
     return ModelCard(
         kind="torch",
-        task="image_classification",
+        task=spec.recipe.task,
         architecture=recipe.architecture,
         classes=classes,
         input=picture,

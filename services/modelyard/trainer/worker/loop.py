@@ -1,4 +1,4 @@
-"""The torch training loop for picture classification.
+"""The torch training loop of every task (run.Learning is what it does not know of one).
 
 One function, `train`, drives a `Run` (the state of one training) step by step. It measures itself and fits the schedule into the
 time limit, keeps the best weights by validation, writes checkpoints from which a run goes on exactly (bit-equal on a CPU with the
@@ -12,12 +12,11 @@ from collections.abc import Generator
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from modelyard.core.errors import FailedPrecondition, InvalidArgument
 from modelyard.formats.checkpoint import Checkpoint
 from modelyard.recipes.build_image import scale_and_shift
-from modelyard.recipes.recipe import Hyperparameters
 from modelyard.trainer.worker.averaging import averaged, start_average, update_average
 from modelyard.trainer.worker.examples import Batch
 from modelyard.trainer.worker.inputs import global_count, ready, weight_of_part
@@ -45,7 +44,6 @@ from modelyard.trainer.worker.run import (
     note,
 )
 from modelyard.trainer.worker.schedule import Progress, requested_steps, steps_per_epoch, steps_that_fit
-from modelyard.trainer.worker.scoring import evaluate
 from modelyard.trainer.worker.shared_norm import share_statistics
 
 
@@ -100,7 +98,7 @@ def _start(setup: Setup, hooks: Hooks) -> Run:
         scaler=precision.scaler(),
         frozen=frozen,
         optimizer=build_optimizer(module, settings),
-        loss_of=_loss(setup, settings),
+        loss_of=setup.learning.criterion(setup, settings).to(setup.device),
         scaling=(scale.to(setup.device), shift.to(setup.device)),
         progress=Progress(total, total),
         started=now,
@@ -118,14 +116,6 @@ def _check_parts(run: Run) -> None:
         what = f"batch_size is {run.batch_size}" if fewest == run.batch_size else f"there are {fewest} training examples"
         message = f"{what}, which {size} processes share; at least {2 * size} are right, or fewer nodes"
         raise InvalidArgument("BATCH_TOO_SMALL", message, field="hyperparameters.batch_size", value=run.batch_size)
-
-
-def _loss(setup: Setup, settings: Hyperparameters) -> nn.CrossEntropyLoss:
-    weight = None
-    if settings.class_weights:
-        counts = torch.bincount(setup.train.labels, minlength=setup.classes).clamp_(min=1).float()
-        weight = len(setup.train) / (setup.classes * counts)
-    return nn.CrossEntropyLoss(weight=weight, label_smoothing=settings.label_smoothing).to(setup.device)
 
 
 # An epoch
@@ -328,13 +318,13 @@ def _validate(run: Run) -> None:
     """Scores the weights as they are; the best so far are kept. Without validation examples the newest are the best."""
     began = run.setup.clock()
     with averaged(run.module, run.average):
-        metrics = evaluate(run.module, run.setup.validation, run.scaling, run.precision, run.setup.group)
+        metrics = run.setup.learning.evaluate(run)
     run.pace.validation_s = run.setup.clock() - began if metrics else 0.0
     run.validated_step, run.metrics = run.step, metrics
-    better = run.best is None or _merit(metrics) > _merit(run.best.metrics) or not metrics
+    better = run.best is None or _merit(run, metrics) > _merit(run, run.best.metrics) or not metrics
     run.waited_epochs = 0 if better else run.waited_epochs + 1
     if metrics:
-        run.plateau.observe(metrics["val_accuracy"], run.settings)
+        run.plateau.observe(metrics[run.setup.learning.primary], run.settings)
     if better and all(math.isfinite(each) for each in metrics.values()):
         # Only the lead writes checkpoints, and so only it must remember.
         kept = snapshot(run, metrics) if run.setup.group.lead else Checkpoint({}, {"step": run.step})
@@ -342,9 +332,9 @@ def _validate(run: Run) -> None:
     _report(run, metrics)
 
 
-def _merit(metrics: dict[str, float]) -> tuple[float, float]:
-    """Higher is better: accuracy, and among equals the smaller loss."""
-    return metrics.get("val_accuracy", 0.0), -metrics.get("val_loss", math.inf)
+def _merit(run: Run, metrics: dict[str, float]) -> tuple[float, float]:
+    """Higher is better: the metric that decides, and among equals the smaller loss."""
+    return metrics.get(run.setup.learning.primary, -math.inf), -metrics.get("val_loss", math.inf)
 
 
 def _finish(run: Run, reason: str) -> Outcome:

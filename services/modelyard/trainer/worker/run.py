@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from modelyard.formats.checkpoint import Arrays, Checkpoint
 from modelyard.formats.model import Normalization
+from modelyard.recipes.augment import Held
 from modelyard.recipes.recipe import Hyperparameters
 from modelyard.trainer.worker.averaging import Average
-from modelyard.trainer.worker.examples import Examples
+from modelyard.trainer.worker.examples import Batch, Examples
 from modelyard.trainer.worker.group import ALONE, Group
 from modelyard.trainer.worker.precision import Precision
 from modelyard.trainer.worker.schedule import Pace, Plateau, Progress, rate_factor
@@ -50,9 +51,30 @@ class Hooks(Protocol):
         """A checkpoint, `last` or `best`, was written; the file is rewritten later, so store or copy it before returning."""
 
 
+class Learning(Protocol):
+    """All that the loop does not know of a task: what becomes of a batch, how wrong an answer is, how good the network is."""
+
+    @property
+    def primary(self) -> str:
+        """Name of the validation metric that decides which weights are kept; higher is better."""
+
+    def criterion(self, setup: Setup, settings: Hyperparameters) -> nn.Module:
+        """Called with the network's answer and the targets: the mean of the examples' losses. Where it weighs examples by their
+        class it has `weight` [classes]; no other sum may depend on the batch, for a group adds up the means of its parts."""
+
+    def ready(self, run: Run, batch: Batch, held: Held | None) -> tuple[Tensor, Tensor]:
+        """This process's part of a batch as the network takes it, augmented by the step's random numbers, and its targets [n,
+        ...]. held: where it is a part of a larger batch."""
+
+    def evaluate(self, run: Run) -> dict[str, float]:
+        """Validation metrics by name, `val_loss` and `primary` among them; empty without examples. In a group each process
+        takes its part of the examples, and all get the figures of the whole. Leaves the module in eval mode."""
+
+
 @dataclass(frozen=True)
 class Setup:
-    """What is trained. module: float [N, C, H, W] to logits. limit_s: most time to train, with the `elapsed_s` that earlier
+    """What is trained. module: what `learning` makes of a batch to an answer; for classifiers float [N, C, H, W] to logits.
+    limit_s: most time to train, with the `elapsed_s` that earlier
     attempts used; None: no limit. workdir: for checkpoint files. pretrained: the module starts from trained weights, so that
     `frozen` and `backbone_lr` apply. flip: whether pictures may be mirrored. precision: see worker.precision. group: who trains
     it together; all of them call `train`. batch_limit: most examples a step, where memory ran out before; 0: none."""
@@ -64,6 +86,7 @@ class Setup:
     normalization: Normalization
     workdir: Path
     classes: int
+    learning: Learning
     pretrained: bool = False
     flip: bool = False
     limit_s: float | None = None
@@ -127,7 +150,7 @@ class Run:
     scaler: torch.amp.GradScaler
     frozen: list[nn.Module]
     optimizer: torch.optim.Optimizer
-    loss_of: nn.CrossEntropyLoss
+    loss_of: nn.Module
     scaling: tuple[Tensor, Tensor]
     progress: Progress
     started: float

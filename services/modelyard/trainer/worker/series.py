@@ -1,0 +1,115 @@
+"""Training of a classifier of series from a dataset version to a model file: MiniRocket and a ridge regression, in one go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from modelyard.core.errors import FailedPrecondition
+from modelyard.formats.checkpoint import pack_torch
+from modelyard.formats.dataset import TRAIN, VALIDATION, DatasetReader
+from modelyard.formats.model import ModelCard, write_model
+from modelyard.formats.provenance import code_version
+from modelyard.formats.series import fitted_series
+from modelyard.recipes.build_series import Fitted, RocketModel, build_series, features_of, fit
+from modelyard.recipes.recipe import Recipe, recipe_document
+from modelyard.trainer.worker.processors import training_threads
+
+OnStage = Callable[[str, int, int], None]
+MOST_EXAMPLES = 8000
+"""Series that the regression is fitted to; of more a draw: its work grows with their square."""
+
+
+@dataclass(frozen=True)
+class SeriesResult:
+    """What came out. metrics: val_accuracy and val_loss, on validation examples, or left out one by one where there are none."""
+
+    card: ModelCard
+    metrics: Mapping[str, float]
+    parameter_count: int
+
+
+def run_series_training(
+    reader: DatasetReader, recipe: Recipe, path: Path, dataset: Mapping[str, str], on_stage: OnStage
+) -> SeriesResult:
+    """Fits and writes the model file at `path`. on_stage(what, done, total) may raise what ends the run.
+
+    Raises FailedPrecondition NO_TRAINING_EXAMPLES, NO_CLASSES; InvalidArgument UNKNOWN_ARCHITECTURE.
+    """
+    torch.set_num_threads(training_threads())
+    classes, settings = reader.descriptor.classes, recipe.tabular
+    if len(classes) < 2:
+        message = f"the dataset version has {len(classes)} classes; series_classification needs at least 2"
+        raise FailedPrecondition("NO_CLASSES", message, field="dataset_version", value=len(classes))
+    on_stage("reading series", 0, 3)
+    steps = _usual_steps(reader)
+    train, labels = _examples(reader, TRAIN, steps, settings.seed)
+    if not len(train):
+        raise FailedPrecondition("NO_TRAINING_EXAMPLES", "the dataset version has no examples with usage train")
+    on_stage("features of the series", 1, 3)
+    channels = train.shape[2]
+    model = build_series(recipe.architecture, steps=steps, channels=channels, classes=len(classes), seed=settings.seed)
+    model.choose_biases(torch.from_numpy(train), settings.seed)
+    features = features_of(model, train)
+    on_stage("fitting", 2, 3)
+    fitted = fit(model, features, labels, settings.weight_decay)
+    metrics = _validated(model, reader, steps, fitted)
+    count = sum(each.numel() for each in model.parameters())
+    card = ModelCard(
+        kind="torch",
+        task="series_classification",
+        architecture=recipe.architecture,
+        classes=classes,
+        metrics=metrics,
+        parameter_count=count,
+        recipe=recipe_document(recipe),
+        dataset=dataset,
+        details={
+            "steps": steps,
+            "channels": channels,
+            "channel_names": list(reader.descriptor.channels),
+            "seed": settings.seed,
+            "penalty": fitted.penalty,
+            "left_out_accuracy": fitted.accuracy,
+            "torch": torch.__version__,
+            "modelyard": code_version(),
+        },
+    )
+    write_model(path, card, _tensors(model))
+    return SeriesResult(card, metrics, count)
+
+
+def _tensors(model: RocketModel) -> Any:
+    return {name.removeprefix("x/"): value for name, value in pack_torch(model.state_dict(), "x").items()}
+
+
+def _usual_steps(reader: DatasetReader) -> int:
+    """The median length of the training series; others are cut or filled up (formats.series)."""
+    annotated = reader.annotations(TRAIN)
+    lengths = [int(steps) for (steps,) in annotated.columns(["steps"])]
+    return max(9, int(np.median(lengths))) if lengths else 9
+
+
+def _examples(reader: DatasetReader, usage: str, steps: int, seed: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    labels = np.asarray(reader.labels(usage), np.int64)
+    places = np.arange(len(labels))
+    if len(places) > MOST_EXAMPLES:
+        places = np.sort(np.random.default_rng(seed).choice(places, MOST_EXAMPLES, replace=False))
+    return fitted_series(reader, usage, places, steps), labels[places]
+
+
+def _validated(model: RocketModel, reader: DatasetReader, steps: int, fitted: Fitted) -> dict[str, float]:
+    series, labels = _examples(reader, VALIDATION, steps, 0)
+    if not len(labels):
+        return {"val_accuracy": fitted.accuracy, "val_loss": fitted.loss}
+    with torch.inference_mode():
+        parts = [model(torch.from_numpy(series[at : at + 64])).numpy() for at in range(0, len(series), 64)]
+    likely = np.concatenate(parts)
+    own = np.maximum(likely[np.arange(len(labels)), labels], 1e-7)
+    return {"val_accuracy": float((likely.argmax(axis=1) == labels).mean()), "val_loss": float(-np.log(own).mean())}

@@ -1,0 +1,119 @@
+"""Tasks beyond classes of pictures, as a user goes: `modelyard auto` on files as they come, then `modelyard predict`."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from modelyard.dataset.domain import coco
+from modelyard.formats.annotations import Mark
+from tests.support.shapes import NAMES, SIDE, shapes
+from tests.support.waves import RANDOM_SEED, series, sound
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+COUNTS = {"train": 120, "val": 30, "test": 60}
+
+
+def run(folder: Path, *arguments: object) -> Any:
+    """The document that a command prints; it must end well."""
+    command = [sys.executable, "-m", "modelyard.cli", *map(str, arguments), "--data-dir", str(folder / "data"), "--json"]
+    environment = {key: value for key, value in os.environ.items() if key != "MODELYARD_SERVER"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, env=environment)
+    assert "Traceback" not in done.stderr, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def write_shapes(folder: Path, masks: bool = False) -> None:
+    """COCO files, or folders of pictures and masks."""
+    pictures, boxes, classes = shapes(sum(COUNTS.values()))
+    usages = [usage for usage, count in COUNTS.items() for _ in range(count)]
+    index = {name: number for number, name in enumerate(NAMES, start=1)}
+    for usage in COUNTS:
+        document: dict[str, Any] = {"categories": coco.categories(NAMES, (), ()), "images": [], "annotations": []}
+        (folder / usage).mkdir(parents=True)
+        if masks:
+            (folder / f"{usage}annot").mkdir()
+        for place in [each for each, name in enumerate(usages) if name == usage]:
+            name = f"p{place:03d}.png"
+            Image.fromarray(pictures[place]).save(folder / usage / name)
+            if masks:
+                Image.fromarray(classes[place]).save(folder / f"{usage}annot" / name)
+                continue
+            document["images"].append({"id": place, "file_name": name, "width": SIDE, "height": SIDE})
+            for kind, *edges in boxes[place]:
+                mark = Mark(NAMES[kind], (edges[0], edges[1], edges[2], edges[3]))
+                number = len(document["annotations"]) + 1000 * place
+                document["annotations"].append(coco.annotation(mark, number, place, index[mark.label], (SIDE, SIDE)))
+        if not masks:
+            (folder / "annotations").mkdir(exist_ok=True)
+            (folder / "annotations" / f"instances_{usage}.json").write_text(json.dumps(document))
+    if masks:
+        (folder / "classes.txt").write_text("ground\ndisc\nsquare\n")
+
+
+def test_objects_are_found_and_drawn(tmp_path: Path) -> None:
+    write_shapes(tmp_path / "shapes")
+    options = ("--recipe", "detector-micro", "--max-train-time", "90s", "--precision", "int8", "--max-loss", "0.2")
+    made = run(tmp_path, "auto", tmp_path / "shapes", "--name", "shapes", "--floor", "map_50=0.3", *options)
+    assert made["state"] == "SUCCEEDED"
+    assert made["gate"]["verdict"] == "DEPLOY"
+    assert made["metrics"]["test"]["map_50"] >= 0.3
+    names = {test["name"] for test in made["gate"]["tests"]}
+    assert {"baseline:picture_ap50", "parent:picture_ap50", "floor:map_50"} <= names
+    pictures = sorted((tmp_path / "shapes" / "test").glob("*.png"))[:3]
+    answer = run(tmp_path, "predict", "shapes", *pictures, "--draw", tmp_path / "drawn", "--min-score", 0.2)
+    assert len(answer["predictions"]) == 3
+    found = [one for each in answer["predictions"] for one in each["objects"]]
+    assert found
+    for one in found:
+        assert one["label"] in NAMES
+        assert all(0 <= share <= 1 for share in one["box"])
+        assert one["pixels"] == pytest.approx([share * SIDE for share in one["box"]], abs=0.1)
+    assert len(list((tmp_path / "drawn").glob("*.png"))) == 3
+
+
+def test_every_pixel_gets_its_class(tmp_path: Path) -> None:
+    write_shapes(tmp_path / "shapes", masks=True)
+    options = ("--recipe", "segmenter-micro", "--max-train-time", "60s", "--floor", "mean_iou=0.4")
+    made = run(tmp_path, "auto", tmp_path / "shapes", "--name", "shapes", *options)
+    assert made["gate"]["verdict"] == "DEPLOY"
+    picture = next((tmp_path / "shapes" / "test").glob("*.png"))
+    (answer,) = run(tmp_path, "predict", "shapes", picture, "--draw", tmp_path / "drawn")["predictions"]
+    assert sum(answer["shares"].values()) == pytest.approx(1, abs=0.01)
+    assert next(iter(answer["shares"])) == "ground"
+
+
+def test_sounds_and_series_are_told_apart(tmp_path: Path) -> None:
+    random = np.random.default_rng(RANDOM_SEED)
+    for kind, name in enumerate(("high", "low")):
+        (tmp_path / "sounds" / name).mkdir(parents=True)
+        for place in range(120):
+            (tmp_path / "sounds" / name / f"{place}.wav").write_bytes(sound(kind, random))
+    options = ("--recipe", "sound-dscnn", "--max-train-time", "40s", "--split", "ratio", "--train-ratio", "0.6")
+    made = run(tmp_path, "auto", tmp_path / "sounds", "--name", "sounds", *options)
+    assert made["gate"]["verdict"] == "DEPLOY"
+    (answer,) = run(tmp_path, "predict", "sounds", tmp_path / "sounds" / "low" / "3.wav")["predictions"]
+    assert answer["label"] == "low"
+    folder = tmp_path / "waves"
+    folder.mkdir()
+    for part, count in (("TRAIN", 60), ("TEST", 60)):
+        lines = ["@problemName waves", "@univariate true", "@classLabel true high low", "@data"]
+        for place in range(count):
+            values = np.nan_to_num(series(place % 2, random))[:, 0]
+            lines.append(",".join(f"{value:.5f}" for value in values) + f":{('high', 'low')[place % 2]}")
+        (folder / f"waves_{part}.ts").write_text("\n".join(lines) + "\n")
+    made = run(tmp_path, "auto", folder, "--name", "waves")
+    assert made["gate"]["verdict"] == "DEPLOY"
+    (tmp_path / "one.csv").write_text("\n".join(f"{value:.5f}" for value in np.nan_to_num(series(1, random))[:, 0]))
+    (answer,) = run(tmp_path, "predict", "waves", "--series", tmp_path / "one.csv")["predictions"]
+    assert answer["label"] == "low"
