@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,15 @@ from tests.support.waves import NAMES, publish_series, publish_sounds, series, s
 COUNTS = {"train": 80, "validation": 20, "test": 40}
 SOURCE = Source("projects/p/models/m/versions/V001")
 RANDOM = np.random.default_rng(5)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    threads = torch.get_num_threads()
+    for module in ("image", "series"):
+        monkeypatch.setattr(f"modelyard.trainer.worker.{module}.training_threads", lambda: 1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def accuracy(store: object, bundle: Path, descriptor: object, task: str) -> tuple[float, EvaluationResult]:
@@ -82,9 +92,7 @@ def test_series_are_learned_and_served(lengths: tuple[int, ...], channels: int, 
     descriptor = publish_series(store, COUNTS, lengths=lengths, channels=channels)
     reader = open_reader(store, descriptor)
     recipe = next(each for each in candidates(DatasetFacts("series_classification", 80, 2)) if each.architecture == architecture)
-    threads = torch.get_num_threads()
     result = run_series_training(reader, recipe, tmp_path / "model.zip", {}, lambda *_: None)
-    torch.set_num_threads(threads)
     assert result.metrics["val_accuracy"] > 0.9
     path = tmp_path / "m.bundle"
     card = export_model(tmp_path / "model.zip", reader, path, SOURCE, lambda _: None)
