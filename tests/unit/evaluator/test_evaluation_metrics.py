@@ -12,6 +12,7 @@ from sklearn import metrics as sk
 
 from modelyard.evaluator.domain import metrics
 from modelyard.evaluator.domain.scores import RESIDUAL_SUMMARY, UsageScore
+from modelyard.formats.tasks import CLASSIFICATION_METRICS, REGRESSION_METRICS
 from modelyard.statistics import intervals
 from modelyard.statistics.intervals import Floats, Ints
 
@@ -52,7 +53,7 @@ def test_classification_agrees_with_scikit_learn(classes: int) -> None:
     expected["calibration_error"] = _calibration_error(probabilities.max(axis=1), predicted == labels)
     expected["brier_score"] = np.square(probabilities - np.eye(classes)[labels]).sum(axis=1).mean()
     assert _values(score) == pytest.approx(expected)
-    assert tuple(_values(score)) == metrics.metric_names(True)
+    assert tuple(_values(score)) == CLASSIFICATION_METRICS
     assert score.confusion == tuple(tuple(row) for row in sk.confusion_matrix(labels, predicted).tolist())
 
 
@@ -101,7 +102,7 @@ def test_regression_agrees_with_scikit_learn() -> None:
     }
     values = _values(metrics.regression("test", targets, predictions))
     assert values == pytest.approx(expected)
-    assert tuple(values) == (*metrics.metric_names(False), *RESIDUAL_SUMMARY)
+    assert tuple(values) == (*REGRESSION_METRICS, *RESIDUAL_SUMMARY)
 
 
 def test_regression_of_one_example_has_no_r2() -> None:

@@ -12,6 +12,7 @@ from modelyard.core.latency import Latency
 from modelyard.evaluator.domain import gate, metrics
 from modelyard.evaluator.domain.gate import ClassFloor, Demands, Evidence, Floor, Outcome, Verdict
 from modelyard.evaluator.domain.scores import UsageResult
+from modelyard.formats.tasks import CLASSIFICATION_METRICS, REGRESSION_METRICS
 
 
 def _result(count: int, accuracy: float, majority: float, *, sure: float = 0.6) -> UsageResult:
@@ -139,7 +140,7 @@ def test_a_floor_that_cannot_be_computed_is_unsure() -> None:
 
 def test_unknown_floors_are_named_with_what_there_is() -> None:
     with pytest.raises(InvalidArgument) as caught:
-        gate.check_demands(Demands((Floor("accuracy", 0.9), Floor("acuracy", 0.9))), metrics.metric_names(True))
+        gate.check_demands(Demands((Floor("accuracy", 0.9), Floor("acuracy", 0.9))), CLASSIFICATION_METRICS)
     assert caught.value.reason == "UNKNOWN_METRIC"
     assert caught.value.violations[0].field == "floors[1].metric"
     assert "roc_auc" in caught.value.message
@@ -164,14 +165,14 @@ def test_unknown_floors_are_named_with_what_there_is() -> None:
 )
 def test_impossible_demands_are_refused(demands: Demands, field: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
-        gate.check_demands(demands, metrics.metric_names(True), ["good", "bad"])
+        gate.check_demands(demands, CLASSIFICATION_METRICS, ["good", "bad"])
     assert [violation.field for violation in caught.value.violations] == [field]
 
 
 def test_a_floor_of_an_unknown_class_is_refused_with_the_classes_there_are() -> None:
     demands = Demands(class_floors=(ClassFloor("bad", "recall", 0.9), ClassFloor("rose", "recall", 0.9)))
     with pytest.raises(InvalidArgument) as caught:
-        gate.check_demands(demands, metrics.metric_names(True), ["good", "bad"])
+        gate.check_demands(demands, CLASSIFICATION_METRICS, ["good", "bad"])
     assert caught.value.reason == "UNKNOWN_CLASS"
     assert [violation.field for violation in caught.value.violations] == ["class_floors[1].label"]
     assert "'rose'" in caught.value.message
@@ -180,7 +181,7 @@ def test_a_floor_of_an_unknown_class_is_refused_with_the_classes_there_are() -> 
 
 def test_a_regression_has_no_classes_to_put_floors_under() -> None:
     with pytest.raises(InvalidArgument, match="a regression has no classes"):
-        gate.check_demands(Demands(class_floors=(ClassFloor("x", "recall", 0.9),)), metrics.metric_names(False))
+        gate.check_demands(Demands(class_floors=(ClassFloor("x", "recall", 0.9),)), REGRESSION_METRICS)
 
 
 @pytest.mark.parametrize(("bound", "outcome"), [(0.9, Outcome.PASSED), (0.97, Outcome.FAILED)])
