@@ -98,7 +98,8 @@ class Console:
     def _watch(self) -> None:
         pause = 0.0
         while not self._ending.is_set():
-            ready, _, _ = select.select([self._socket, self._bell], [], [])
+            waited: list[Any] = [self._socket, self._bell]
+            ready, _, _ = select.select(waited, [], [])
             if self._ending.is_set():
                 break
             if self._socket not in ready:

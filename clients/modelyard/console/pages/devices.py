@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 from nicegui import ui
 
@@ -20,8 +21,13 @@ from modelyard.console.parts.words import ago, moment
 from modelyard.serving.v1 import device_pb2
 
 MOST = 200
-_STATES = {1: ("online", "good"), 2: ("offline", "wait"), 3: ("revoked", "bad"), 4: ("enrolled", "off")}
-_ROLLOUTS = {
+_STATES: Final[Mapping[int, tuple[str, str]]] = {
+    1: ("online", "good"),
+    2: ("offline", "wait"),
+    3: ("revoked", "bad"),
+    4: ("enrolled", "off"),
+}
+_ROLLOUTS: Final[Mapping[int, tuple[str, str]]] = {
     1: ("running", "busy"),
     2: ("paused", "wait"),
     3: ("done", "good"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from nicegui import ui
@@ -22,14 +23,14 @@ from modelyard.console.parts.words import metric_word, milliseconds, moment, num
 from modelyard.pipeline.v1 import pipeline_pb2
 from modelyard.type.v1 import job_pb2, learning_pb2
 
-_MARKS: Final = {
+_MARKS: Final[Mapping[int, tuple[str, str, str]]] = {
     job_pb2.JOB_STATE_QUEUED: ("clock", "off", "waits"),
     job_pb2.JOB_STATE_RUNNING: ("run", "busy", "runs"),
     job_pb2.JOB_STATE_SUCCEEDED: ("check", "good", "done"),
     job_pb2.JOB_STATE_FAILED: ("cross", "bad", "failed"),
     job_pb2.JOB_STATE_CANCELLED: ("dash", "off", "cancelled"),
 }
-_STEPS: Final = {
+_STEPS: Final[Mapping[str, str]] = {
     "import": "Import the data",
     "check": "Check the data",
     "publish": "Publish the dataset version",
@@ -46,6 +47,7 @@ _STEPS: Final = {
     "retry_gate": "Decide again",
     "deploy": "Serve",
 }
+_FIRST: Final = ("accuracy", "f1_macro", "roc_auc", "map50", "map", "mean_iou", "rmse", "r2")
 ENDED: Final = (job_pb2.JOB_STATE_SUCCEEDED, job_pb2.JOB_STATE_FAILED, job_pb2.JOB_STATE_CANCELLED)
 
 
@@ -144,7 +146,7 @@ class RunView:
         score = next((each for each in result.scores if each.usage == learning_pb2.USAGE_TEST), None)
         each = []
         if score is not None:
-            for metric in score.metrics[:3]:
+            for metric in _main(score.metrics):
                 note = (
                     f"{number(metric.lower)} to {number(metric.upper)}, {score.example_count:,} examples"
                     if metric.lower != metric.upper
@@ -246,6 +248,12 @@ class RunView:
                 ("Started", moment(self._run.status.create_time)),
             )
         )
+
+
+def _main(metrics: Sequence[learning_pb2.Metric]) -> list[learning_pb2.Metric]:
+    """The three figures that say most."""
+    best = [metric for name in _FIRST for metric in metrics if metric.name == name]
+    return (best + [metric for metric in metrics if metric not in best])[:3]
 
 
 def _took(step: pipeline_pb2.PipelineStep) -> str:

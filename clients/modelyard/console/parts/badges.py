@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from modelyard.console.parts.icons import icon
@@ -11,20 +12,20 @@ from modelyard.dataset.v1 import dataset_pb2
 from modelyard.evaluator.v1 import evaluator_pb2
 from modelyard.type.v1 import job_pb2
 
-_STATES: Final = {
+_STATES: Final[Mapping[int, tuple[str, str]]] = {
     job_pb2.JOB_STATE_QUEUED: ("clock", "wait"),
     job_pb2.JOB_STATE_RUNNING: ("run", "busy"),
     job_pb2.JOB_STATE_SUCCEEDED: ("check", "good"),
     job_pb2.JOB_STATE_FAILED: ("cross", "bad"),
     job_pb2.JOB_STATE_CANCELLED: ("dash", "off"),
 }
-_VERDICTS: Final = {
+_VERDICTS: Final[Mapping[int, tuple[str, str, str]]] = {
     evaluator_pb2.VERDICT_DEPLOY: ("check", "good", "Deploy"),
     evaluator_pb2.VERDICT_RETRY_WITH_QAT: ("back", "wait", "Retry with QAT"),
     evaluator_pb2.VERDICT_BACK_TO_DATA: ("cross", "bad", "Back to data"),
     evaluator_pb2.VERDICT_NOT_ENOUGH_DATA: ("info", "wait", "Not enough data"),
 }
-_SEVERITIES: Final = {
+_SEVERITIES: Final[Mapping[int, tuple[str, str, str]]] = {
     dataset_pb2.Finding.SEVERITY_ERROR: ("cross", "bad", "Error"),
     dataset_pb2.Finding.SEVERITY_WARNING: ("alert", "wait", "Warning"),
     dataset_pb2.Finding.SEVERITY_INFO: ("info", "off", "Info"),

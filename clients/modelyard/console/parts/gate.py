@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from modelyard.client import last_part
@@ -14,8 +15,8 @@ from modelyard.console.parts.page import Here
 from modelyard.console.parts.words import number, percent, usage_word
 from modelyard.evaluator.v1 import evaluator_pb2
 
-_KINDS: Final = {evaluator_pb2.VERDICT_DEPLOY: "good", evaluator_pb2.VERDICT_BACK_TO_DATA: "bad"}
-_OUTCOMES: Final = {
+_KINDS: Final[Mapping[int, str]] = {evaluator_pb2.VERDICT_DEPLOY: "good", evaluator_pb2.VERDICT_BACK_TO_DATA: "bad"}
+_OUTCOMES: Final[Mapping[int, tuple[str, str, str]]] = {
     evaluator_pb2.GateTest.OUTCOME_PASSED: ("check", "ok", "passed"),
     evaluator_pb2.GateTest.OUTCOME_FAILED: ("cross", "no", "failed"),
     evaluator_pb2.GateTest.OUTCOME_UNSURE: ("info", "unsure", "not enough to tell"),
