@@ -10,7 +10,7 @@ from modelyard.console.parts.badges import badge
 from modelyard.console.parts.forms import choice, text
 from modelyard.console.parts.fragment import Act, Fragment
 from modelyard.console.parts.layout import card, empty, link, name_link, table
-from modelyard.console.parts.markup import h
+from modelyard.console.parts.markup import Markup, h
 from modelyard.console.parts.page import Here, frame, stretch
 from modelyard.console.parts.words import moment
 
@@ -34,7 +34,7 @@ async def _fetch(here: Here, service: str, principal: str, refused: bool, page: 
     )
 
 
-def _filters(service: str, principal: str, refused: str) -> object:
+def _filters(service: str, principal: str, refused: str) -> Markup:
     return h(
         "form",
         choice("service", "Service", [(one, one) for one in SERVICES], service, data_change="filter"),

@@ -17,7 +17,7 @@ from modelyard.console.parts.forms import choice
 from modelyard.console.parts.fragment import Act, Fragment
 from modelyard.console.parts.layout import card, empty, figure, figures, link, tabs
 from modelyard.console.parts.lists import first, pager
-from modelyard.console.parts.markup import h
+from modelyard.console.parts.markup import Markup, h
 from modelyard.console.parts.page import Here, frame, stretch
 from modelyard.console.parts.words import count, task_word
 from modelyard.dataset.v1 import dataset_pb2
@@ -71,7 +71,7 @@ async def dataset(
             await stretch(lambda: _fetch(here, dataset, chosen), lambda found: _build(here, dataset, chosen, found), bones=8)
 
 
-def _tabs(here: Here, dataset: str, tab: str, version: str) -> object:
+def _tabs(here: Here, dataset: str, tab: str, version: str) -> Markup:
     each = (("examples", "Examples"), ("versions", "Versions"), ("quality", "Quality"))
     return tabs(
         tab,
@@ -184,7 +184,7 @@ def _build(here: Here, dataset: str, chosen: Chosen, found: dict[str, Any]) -> N
         _lightbox(here, dataset, chosen, found)
 
 
-def _filters(chosen: Chosen, found: dict[str, Any], classes: list[str]) -> object:
+def _filters(chosen: Chosen, found: dict[str, Any], classes: list[str]) -> Markup:
     versions = [(last_part(one.name), last_part(one.name)) for one in found["versions"]]
     current = last_part(found["version"].name) if found["version"] is not None else "present"
     options = [*versions, ("present", "what was imported last")] if found["dataset"].current_import else versions
@@ -207,13 +207,13 @@ def _go(here: Here, dataset: str, chosen: Chosen, act: Act) -> None:
     ui.navigate.to(here.path("datasets", dataset, **said))
 
 
-def _counts(version: dataset_pb2.DatasetVersion) -> object:
+def _counts(version: dataset_pb2.DatasetVersion) -> Markup:
     names = {1: "Train", 2: "Validation", 3: "Test"}
     each = [figure(names.get(one.usage, "?"), count(one.example_count)) for one in version.counts]
     return figures(figure("Task", task_word(version.task)), *each)
 
 
-def _nothing(here: Here, dataset: str, running: Any) -> object:
+def _nothing(here: Here, dataset: str, running: Any) -> Markup:
     if running is not None and running.status.state in (job_pb2.JOB_STATE_RUNNING, job_pb2.JOB_STATE_QUEUED):
         return card("Importing", state_badge(running.status.state), h("p", "Load this page again in a moment."))
     why = running.status.error.message if running is not None else "Nothing has been imported yet."
@@ -234,7 +234,7 @@ def _lightbox(here: Here, dataset: str, chosen: Chosen, found: dict[str, Any]) -
     at = ids.index(chosen.example) if chosen.example in ids else -1
     colours = dict(zip(views.classes, views.class_colours, strict=False))
 
-    def step(words: str, to: int, key: str) -> object:
+    def step(words: str, to: int, key: str) -> Markup | None:
         if at < 0 or not 0 <= to < len(ids):
             return None
         return h(

@@ -13,7 +13,7 @@ from modelyard.console.parts.forms import choice, number, text
 from modelyard.console.parts.fragment import Act, Fragment
 from modelyard.console.parts.layout import card, empty, figure, figures, link, table
 from modelyard.console.parts.lists import first
-from modelyard.console.parts.markup import h
+from modelyard.console.parts.markup import Markup, h
 from modelyard.console.parts.page import Here, stretch
 from modelyard.console.parts.trouble import trouble_card
 from modelyard.console.parts.words import ago, count, usage_word
@@ -44,7 +44,7 @@ class Versions:
         if len(ready) > 1:
             self._difference(ready, version, base)
 
-    def _table(self, found: list[dataset_pb2.DatasetVersion]) -> object:
+    def _table(self, found: list[dataset_pb2.DatasetVersion]) -> Markup:
         rows = []
         for one in found:
             name = last_part(one.name)
@@ -162,7 +162,7 @@ class Versions:
         )
 
 
-def _publish_form() -> object:
+def _publish_form() -> Markup:
     return h(
         "form",
         card(

@@ -12,7 +12,7 @@ from modelyard.console.parts.fragment import Fragment
 from modelyard.console.parts.icons import icon
 from modelyard.console.parts.layout import empty, link
 from modelyard.console.parts.lists import first, pager
-from modelyard.console.parts.markup import h, join
+from modelyard.console.parts.markup import Markup, h, join
 from modelyard.console.parts.page import Here, frame, stretch
 from modelyard.console.parts.words import ago, task_word
 
@@ -45,7 +45,7 @@ def _build(here: Here, found: tuple[list[Any], bool], skip: int) -> None:
     Fragment(h("div", h("div", *cards, cls="cards"), pager(shown, skip, MOST, more, lambda at: here.path("datasets", skip=at))))
 
 
-def _card(here: Here, one: Any) -> object:
+def _card(here: Here, one: Any) -> Markup:
     name = last_part(one.name)
     version = last_part(one.latest_version) if one.latest_version else ""
     state = version or ("not published yet" if one.current_import else "empty")

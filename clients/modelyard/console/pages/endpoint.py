@@ -73,8 +73,14 @@ class EndpointView:
         self._rates: list[tuple[float, float]] = []
         self._latencies: list[tuple[float, float]] = []
         self._seen = (0.0, self._requests())
+        pictures = metadata is not None and any(one.name == "image" for one in metadata.inputs)
+        columns = [one.name for one in metadata.inputs][:2] if metadata is not None else []
+        self._asks = (
+            'image="picture.jpg"' if pictures else f"rows=[{{{', '.join(f'{json.dumps(one)}: ...' for one in columns)}}}]"
+        )
         if metadata is not None:
-            Asking(here, name, metadata, [last_part(one.name) for one in found.deployments])
+            newest = found.deployments[-1].model_version
+            Asking(here, name, metadata, [last_part(one.name) for one in found.deployments], newest)
         self._traffic = Fragment(self._traffic_markup()).does(
             share=self._share, set=self._set, rollback=self._rollback, label=self._label, remove=self._remove
         )
@@ -286,7 +292,7 @@ class EndpointView:
             if rows
             else h("p", "Nothing yet.", cls="muted")
         )
-        where = h("pre", _example_call(self._name, self._here.project), cls="log", tabindex=0)
+        where = h("pre", _example_call(self._name, self._here.project, self._asks), cls="log", tabindex=0)
         return h("div", card("What served when", shown), card("From a program", where))
 
 
@@ -296,10 +302,10 @@ def _alone(found: serving_pb2.Endpoint) -> dict[str, int]:
     return {last_part(champion): 100} if champion else {}
 
 
-def _example_call(name: str, project: str) -> str:
+def _example_call(name: str, project: str, asks: str) -> str:
     of = "" if project == "default" else f", project={json.dumps(project)}"
     return (
         "from modelyard.client import Client\n\n"
         f'with Client("127.0.0.1:8970"{of}) as client:\n'
-        f'    print(client.predictions.predict({json.dumps(name)}, image="picture.jpg").labels)\n'
+        f"    print(client.predictions.predict({json.dumps(name)}, {asks}).labels)\n"
     )

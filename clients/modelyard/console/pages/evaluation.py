@@ -291,18 +291,18 @@ class View:
     def _more_metrics(self) -> Markup | None:
         rows = [
             [
-                metric_word(metric.name),
+                h(
+                    "span",
+                    metric_word(metric.name),
+                    "" if metric.higher_is_better else h("span", " less is better", cls="small muted"),
+                ),
                 number(metric.value),
                 f"{number(metric.lower)} to {number(metric.upper)}",
-                "higher" if metric.higher_is_better else "lower",
             ]
             for metric in self._score.metrics
         ]
         return (
-            card(
-                "All figures",
-                table(["Figure", "Value", "95 % interval", "Better when"], rows, caption="All figures", numeric=(1,)),
-            )
+            card("All figures", table(["Figure", "Value", "95 % interval"], rows, caption="All figures", numeric=(1,)))
             if rows
             else None
         )

@@ -16,7 +16,7 @@ from modelyard.console.parts.fragment import Fragment
 from modelyard.console.parts.icons import icon
 from modelyard.console.parts.layout import card, empty, figure, figures, link
 from modelyard.console.parts.lists import first
-from modelyard.console.parts.markup import h
+from modelyard.console.parts.markup import Markup, h
 from modelyard.console.parts.page import Here, frame, stretch
 from modelyard.console.parts.words import ago
 from modelyard.serving.v1 import serving_pb2
@@ -95,7 +95,7 @@ def _build(here: Here, found: tuple[Any, ...]) -> None:
     Fragment(h("div", top, h("div", latest, side, cls="split")))
 
 
-def _welcome(here: Here) -> object:
+def _welcome(here: Here) -> Markup:
     steps = (
         ("data", "Bring your data", "A folder of pictures, a table, sounds or sensor recordings. What is in it is found out."),
         (

@@ -17,7 +17,7 @@ from modelyard.console.parts.gate import verdict_card
 from modelyard.console.parts.icons import icon
 from modelyard.console.parts.layout import button, card, facts, link, name_link, table
 from modelyard.console.parts.lists import first
-from modelyard.console.parts.markup import Markup, h, join
+from modelyard.console.parts.markup import Markup, h
 from modelyard.console.parts.page import Here, frame, stretch
 from modelyard.console.parts.trouble import toast, trouble_card
 from modelyard.console.parts.words import count, metric_word, milliseconds, moment, number, size, task_word
@@ -86,7 +86,7 @@ def _lineage(version: Any) -> Markup:
         )
         for picture, words, value in steps
     ]
-    return card("Lineage", h("ol", items, cls="timeline"))
+    return card("Lineage", h("ol", items, cls="timeline across"))
 
 
 def _facts(version: Any) -> Markup:
@@ -164,7 +164,7 @@ class Exports:
         decision = verdicts.get(evaluation.name) if evaluation is not None else None
         blob = one.artifact
         return [
-            name_link(one.name, last_part(one.name)[:14]),
+            name_link(one.name, last_part(one.name)[-6:]),
             state_badge(one.status.state),
             format_,
             precision,
@@ -177,7 +177,7 @@ class Exports:
             f"{100 * one.parity.label_agreement:.1f} %" if one.HasField("parity") else "",
             verdict_badge(decision.verdict) if decision is not None else "",
             link(
-                join([icon("file"), "Download"]),
+                icon("download", "Download the bundle"),
                 download_address(
                     blob, f"{self._version.name.split('/')[3]}-{last_part(self._version.name)}-{format_}-{precision}.zip"
                 ),

@@ -94,7 +94,7 @@ def _score_of(run: pipeline_pb2.PipelineRun) -> str:
 
 def _why(run: pipeline_pb2.PipelineRun) -> str:
     if run.status.state == job_pb2.JOB_STATE_FAILED:
-        return run.status.error.message[:120]
+        return str(run.status.error.message)[:120]
     return run.status.progress.stage if run.status.state == job_pb2.JOB_STATE_RUNNING else ""
 
 

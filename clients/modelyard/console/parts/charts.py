@@ -49,6 +49,8 @@ def line_chart(
     xs = [x for line in drawn for x, _ in (line.points[0], line.points[-1])]
     ys = [y for line in drawn for _, y in line.points]
     x_axis = _Axis(min(xs), max(xs), _LEFT, WIDTH - _RIGHT)
+    if low is not None and high is None and max(ys) <= low:
+        high = low + 1  # a flat line lies on the ground
     y_axis = _Axis(
         min(ys) if low is None else low, max(ys) if high is None else high, height - _BOTTOM, _TOP, logarithmic=logarithmic
     )

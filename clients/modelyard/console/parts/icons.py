@@ -25,6 +25,7 @@ _PATHS: Final = {
     "moon": "M20 14.5A8.5 8.5 0 0 1 9.5 4 8.5 8.5 0 1 0 20 14.5z",
     "menu": "M4 7h16M4 12h16M4 17h16",
     "upload": "M12 16V5M7 9l5-5 5 5M5 20h14",
+    "download": "M12 4v11M7 11l5 5 5-5M5 20h14",
     "folder": "M3 6h6l2 2h10v11H3z",
     "file": "M6 3h8l4 4v14H6zM14 3v4h4",
     "search": "M11 4a7 7 0 1 0 0 14 7 7 0 0 0 0-14zM16.5 16.5 21 21",

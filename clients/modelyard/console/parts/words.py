@@ -97,10 +97,20 @@ def reason_word(reason: str) -> str:
 
 def metric_word(name: str) -> str:
     """f1_macro: F1 (macro)."""
-    special = {"f1": "F1", "f1_macro": "F1 (macro)", "roc_auc": "ROC AUC", "mae": "MAE", "rmse": "RMSE", "r2": "R²", "ece": "ECE"}
+    special = {
+        "f1": "F1",
+        "f1_macro": "F1 (macro)",
+        "roc_auc": "ROC AUC",
+        "mae": "MAE",
+        "rmse": "RMSE",
+        "r2": "R²",
+        "pr_auc": "PR AUC",
+        "map50": "mAP50",
+        "map": "mAP",
+    }
     if name in special:
         return special[name]
-    for ending in ("_macro", "_micro"):
+    for ending in ("_macro", "_micro", "_weighted"):
         if name.endswith(ending):
             return f"{metric_word(name.removesuffix(ending))} ({ending[1:]})"
     return name.replace("_", " ").capitalize()
