@@ -208,3 +208,17 @@ def test_paths_inside_a_folder(path: str) -> None:
 @pytest.mark.parametrize("path", ["", ".", "/etc/passwd", "../a", "a/../../b", "a\\b", "a\0b", "a\nb", "x" * 1001])
 def test_paths_that_lead_elsewhere(path: str) -> None:
     assert safe_path(path) is None
+
+
+def test_all_fixes_at_once_name_nothing_that_is_gone() -> None:
+    from modelyard.console.pages.dataset_quality import edits_of
+
+    drop, relabel = dataset_pb2.Edit.ACTION_DROP, dataset_pb2.Edit.ACTION_RELABEL
+
+    def finding(kind: str, action: int, *ids: str) -> dataset_pb2.Finding:
+        return dataset_pb2.Finding(kind=kind, fix=dataset_pb2.Edit(action=action, example_ids=ids, label="rose"))
+
+    found = edits_of(
+        [finding("A", drop, "1", "2"), finding("B", relabel, "2", "3"), finding("C", drop, "1"), finding("D", drop, "3")]
+    )
+    assert [(list(edit.example_ids), edit.reason) for edit in found] == [(["1", "2"], "A"), (["3"], "B"), (["3"], "D")]

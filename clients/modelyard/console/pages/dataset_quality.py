@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from nicegui import background_tasks, ui
@@ -197,20 +198,37 @@ class Quality:
             await self._edit([one for one in self._report.findings if one.HasField("fix")])
 
     async def _edit(self, findings: list[dataset_pb2.Finding]) -> None:
-        edits = []
-        for one in findings:
-            edit = dataset_pb2.Edit()
-            edit.CopyFrom(one.fix)
-            edit.reason = edit.reason or one.kind
-            edits.append(edit)
+        edits = edits_of(findings)
         made = await self._here.client.datasets.create_dataset_version(self._dataset, base_version=self._base, edits=edits)
         toast(f"{last_part(made.name)} is being made")
         await self._here.client.datasets.wait_dataset_version(made.name, timeout_s=600)
         ui.navigate.to(self._here.path("datasets", self._dataset, tab="versions", version=last_part(made.name), base=self._base))
 
 
+def edits_of(findings: Sequence[dataset_pb2.Finding]) -> list[dataset_pb2.Edit]:
+    """The fixes of findings as edits of one version: what an earlier one drops is not there for a later one."""
+    edits, dropped = [], set[str]()
+    for one in findings:
+        edit = dataset_pb2.Edit()
+        edit.CopyFrom(one.fix)
+        edit.reason = edit.reason or one.kind
+        kept = [each for each in one.fix.example_ids if each not in dropped]
+        if one.fix.example_ids and not kept:
+            continue
+        if len(kept) < len(one.fix.example_ids):
+            if getattr(one.fix, "labels", ()):
+                by_id = dict(zip(one.fix.example_ids, one.fix.labels, strict=True))
+                edit.labels[:] = [by_id[each] for each in kept]
+            edit.example_ids[:] = kept
+        if edit.action == dataset_pb2.Edit.ACTION_DROP:
+            dropped.update(kept)
+        edits.append(edit)
+    return edits
+
+
 def _ids(one: Any) -> list[str]:
-    return [each for each in (list(getattr(one, "example_ids", ())) or list(one.examples)) if _is_id(each)]
+    said = list(getattr(one, "example_ids", ())) or list(one.fix.example_ids) or list(one.examples)
+    return [each for each in said if _is_id(each)]
 
 
 def _is_id(text: str) -> bool:
