@@ -130,7 +130,7 @@ def trace_chart(
     bottom, top = min(finite), max(finite)
     axis = _Axis(bottom, top, height - 6, 6)
     step = WIDTH / max(len(low) - 1, 1)
-    thin = all(a == b for a, b in zip(low, high, strict=True))
+    thin = all(a == b or a != a for a, b in zip(low, high, strict=True))
     shapes = []
     for begin, end in _runs(low):
         upper = [f"{at * step:.1f},{axis.at(high[at]):.1f}" for at in range(begin, end)]
