@@ -62,6 +62,7 @@ def build(said: Mapping[str, Any]) -> Gate:
     add_content(outer)
     add_uploads(outer)
     add_pages()
+    pages_app.config.quasar_config["loadingBar"] = {"skipHijack": True}  # it has no name that could be read out
     pages_app.on_exception(lambda error: logging.getLogger("modelyard.console").error("page", exc_info=error))
     ui.run_with(
         outer,
