@@ -121,8 +121,13 @@ class Dialog:
         self._show()
 
     def _keep(self, act: Act) -> None:
-        self._asked.plan = plan_of(act.form, self._asked.plan)
+        self._take(act)
         self._show()
+
+    def _take(self, act: Act) -> None:
+        """The answers as they are now; what was wrong is looked at again."""
+        self._asked.plan = plan_of(act.form, self._asked.plan)
+        self._asked.errors = problems(self._asked.plan) if self._asked.errors else {}
 
     def _to_level(self, act: Act) -> None:
         if self._level == "json" and act.arg != "json":
@@ -131,7 +136,7 @@ class Dialog:
                 self._show()
                 return
         elif self._level != "json":
-            self._asked.plan = plan_of(act.form, self._asked.plan)
+            self._take(act)
         self._level = act.arg
         self._show()
 
@@ -202,7 +207,7 @@ class Dialog:
 
     def _fields(self) -> Markup:
         if self._level == "json":
-            if not self._asked.errors:
+            if "json" not in self._asked.errors:
                 self._json = json_format.MessageToJson(
                     run_of(self._asked.plan, self._here.client.names), preserving_proto_field_name=True, indent=2
                 )
