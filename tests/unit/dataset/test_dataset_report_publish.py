@@ -21,7 +21,7 @@ from modelyard.dataset.domain.records import (
     VersionResult,
     VersionSpec,
 )
-from modelyard.dataset.domain.table_checks import outliers
+from modelyard.dataset.domain.table_values import outliers
 from modelyard.dataset.domain.work import Work
 from modelyard.dataset.worker import import_job, publish_job, report_job
 from modelyard.formats import dataset as files

@@ -12,6 +12,7 @@ from modelyard.cli.options import Common, with_common
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from modelyard.cli.session import Session
     from modelyard.dataset.v1 import dataset_pb2
 
 SHOWN = 20
@@ -87,11 +88,14 @@ def diff(
     common: Common,
     version: Annotated[str, typer.Argument(metavar="VERSION", help="A version: flowers/V002, or flowers for its newest.")],
     base: Annotated[str, typer.Option(help="Compare with this version. Default: the one it was made from, or before it.")] = "",
+    drift: Annotated[
+        bool, typer.Option("--drift", help="Also say which columns, sizes, sounds or classes are spread otherwise.")
+    ] = False,
 ) -> None:
     """Say what became of each example between two versions.
 
     \b
-    Example: modelyard dataset diff flowers/V002 --base V001
+    Example: modelyard dataset diff flowers/V002 --base V001 --drift
     """
     from modelyard.cli.output import plain, print_facts, print_json
     from modelyard.cli.session import session
@@ -103,8 +107,10 @@ def diff(
         found = here.client.datasets.diff_dataset_versions(version, base)
         changes = here.client.datasets.list_example_changes(version, base, page_size=1000)
         listed = list(changes) if common.json else list(islice(changes, SHOWN + 1))
+        report = _drift_report(here, found) if drift else None
     if common.json:
-        print_json({**plain(found), "changes": [plain(change) for change in listed]})
+        document = {**plain(found), "changes": [plain(change) for change in listed]}
+        print_json(document if report is None else {**document, "drift": [plain(finding) for finding in report.findings]})
         return
     facts = {
         "from": last_part(found.base_version),
@@ -126,6 +132,30 @@ def diff(
         print(_sentence(change))
     if len(listed) > SHOWN:
         print("... (--json lists them all)")
+    if report is not None:
+        _print_drift(report)
+
+
+def _drift_report(here: Session, found: dataset_pb2.DatasetVersionDiff) -> dataset_pb2.QualityReport:
+    from modelyard.cli.live import job_bar
+
+    datasets = here.client.datasets
+    dataset = found.dataset_version.partition("/versions/")[0]
+    started = datasets.create_quality_report(dataset, dataset_version=found.dataset_version, base_version=found.base_version)
+    with job_bar("compare", "quality_report") as show:
+        return datasets.wait_quality_report(started.name, on_change=show)
+
+
+def _print_drift(report: dataset_pb2.QualityReport) -> None:
+    from modelyard.cli.commands.dataset import print_findings
+
+    print()
+    for note in report.notes:
+        print(f"- {note}")
+    if report.findings:
+        print_findings(report.findings)
+    else:
+        print("no drift found")
 
 
 def _sentence(change: dataset_pb2.ExampleChange) -> str:

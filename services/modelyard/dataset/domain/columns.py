@@ -32,8 +32,10 @@ LISTED_CATEGORIES = 1000
 LABEL_COLUMN = "dataset_import.label_column"
 """The request field that names the target."""
 
-_DOT_NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
-_COMMA_NUMBER = r"^[+-]?([0-9]+,?[0-9]*|,[0-9]+)([eE][+-]?[0-9]+)?$"
+_PLAIN_DOT = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
+_DOT_NUMBER = _PLAIN_DOT + r"|^[+-]?[0-9]{1,3}(,[0-9]{3})+\.[0-9]+$"
+_DOT_OR_GROUPED = _PLAIN_DOT + r"|^[+-]?[0-9]{1,3}(,[0-9]{3})+(\.[0-9]+)?$"
+_COMMA_NUMBER = r"^[+-]?([0-9]+,?[0-9]*|,[0-9]+)([eE][+-]?[0-9]+)?$|^[+-]?[0-9]{1,3}(\.[0-9]{3})+(,[0-9]+)?$"
 _ID_NAME = re.compile(r"^(id|.*[_ ]id|.*[a-z]ID|uuid|guid|index|row[_ ]?(id|number|no)|unnamed: 0)$|^$", re.IGNORECASE)
 _TARGET_NAMES = ("target", "label", "class")
 
@@ -84,7 +86,8 @@ def type_column(name: str, values: pa.ChunkedArray, *, comma_allowed: bool = Fal
 
 
 def type_text(name: str, values: pa.ChunkedArray, *, comma_allowed: bool = False) -> TypedColumn:
-    """Decides how a column of texts is read; with `comma_allowed` "1,5" is a number too where no value has a point."""
+    """Decides how a column of texts is read. "1,5" and "1.234,5" are numbers too where no reading with points fits more values;
+    `comma_allowed`: fields are not separated by commas, so that "1,234" has a decimal comma."""
     trimmed = pc.utf8_trim_whitespace(values)
     texts = _null_where(trimmed, pc.is_in(trimmed, value_set=pa.array(MISSING)))
     candidates = _null_where(texts, pc.is_in(texts, value_set=pa.array(MISSING_NUMBERS)))
@@ -204,16 +207,18 @@ def categories(column: TypedColumn) -> tuple[str, ...]:
 
 
 def _which_numbers(texts: pa.ChunkedArray, comma_allowed: bool) -> tuple[pa.ChunkedArray, bool]:
-    dotted = pc.match_substring_regex(texts, _DOT_NUMBER)
-    if not comma_allowed:
-        return dotted, False
+    """Which texts are numbers, and whether with decimal commas: the reading that fits more of them. Where both fit alike
+    ("1,234" and
+    nothing else) it is a thousand, but where fields are not separated by commas it is a number between one and two."""
+    dotted = pc.match_substring_regex(texts, _DOT_NUMBER if comma_allowed else _DOT_OR_GROUPED)
     with_comma = pc.match_substring_regex(texts, _COMMA_NUMBER)
     more = int(pc.sum(with_comma).as_py() or 0) > int(pc.sum(dotted).as_py() or 0)
     return (with_comma, True) if more else (dotted, False)
 
 
 def _parse(texts: pa.ChunkedArray, numeric: pa.ChunkedArray, comma: bool) -> pa.ChunkedArray:
-    plain = pc.replace_substring(texts, ",", ".") if comma else texts
+    grouping, point = (".", ",") if comma else (",", ".")
+    plain = pc.replace_substring(pc.replace_substring(texts, grouping, ""), point, ".")
     plain = pc.replace_substring_regex(plain, r"^\+", "")
     return _finite(_null_where(plain, pc.invert(numeric)).cast(pa.float64()))
 

@@ -6,7 +6,7 @@ is easy for every column is no leak, so the test is a comparison with what the r
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,13 +18,22 @@ PERFECT_CLASS = 0.995
 PERFECT_NUMBER = 0.998
 """R2, out of fold (or squared correlation of values or ranks), from which a single column is suspected."""
 
+SUSPECT_CLASS = 0.95
+SUSPECT_NUMBER = 0.97
+"""The same from which a column is worth a look, when it is also..."""
+
+ABOVE_REST = 0.1
+"""...this much better than all others together: an answer that was noted with a few mistakes."""
+
 REST_IS_ENOUGH = 0.97
 """When the other columns together reach this, the task is easy and a perfect column no leak."""
 
 MIN_ROWS = 30
 _SAMPLE = 20_000
 _REST_SAMPLE = 5_000
+_FEW = 2_000
 _FOLDS = 5
+_MOST_SUSPECTS = 3
 _BINS = 256
 _CELLS = 20_000_000
 
@@ -35,17 +44,18 @@ Ints = npt.NDArray[np.int64]
 @dataclass(frozen=True)
 class Leak:
     """A column that predicts the target alone: its score (balanced accuracy or R2), what the others reach together, and whether
-    it is to be set aside (or the task is simply easy)."""
+    it is to be set aside (or the task is simply easy). `perfect`: its score is that of a copy of the target."""
 
     column: str
     score: float
     rest_score: float
     one_to_one: bool
+    perfect: bool = True
 
     @property
     def set_aside(self) -> bool:
         """Whether the column is to be set aside."""
-        return self.one_to_one or self.rest_score < REST_IS_ENOUGH
+        return self.perfect and (self.one_to_one or self.rest_score < REST_IS_ENOUGH)
 
 
 def find_leaks(columns: Mapping[str, Floats], target: Floats | Ints, *, classification: bool) -> list[Leak]:
@@ -61,16 +71,26 @@ def find_leaks(columns: Mapping[str, Floats], target: Floats | Ints, *, classifi
     folds = np.arange(len(rows)) % _FOLDS
     if classification:
         scores = {name: _class_score(code, drawn.astype(np.int64), folds) for name, code in codes.items()}
-        suspects = [name for name, score in scores.items() if score >= PERFECT_CLASS]
     else:
         scores = {name: _number_score(columns[name][rows], code, drawn, folds) for name, code in codes.items()}
-        suspects = [name for name, score in scores.items() if score >= PERFECT_NUMBER]
-    if not suspects:
-        return []
-    rest = [values for name, values in columns.items() if name not in suspects]
-    rest_score = _rest_score(rest, target, classification)
-    one_to_one = {name: classification and _one_to_one(codes[name], drawn.astype(np.int64)) for name in suspects}
-    return [Leak(name, scores[name], rest_score, one_to_one[name]) for name in suspects]
+    perfect, suspect = (PERFECT_CLASS, SUSPECT_CLASS) if classification else (PERFECT_NUMBER, SUSPECT_NUMBER)
+    copies = [name for name, score in scores.items() if score >= perfect]
+    nearly = sorted((name for name, score in scores.items() if suspect <= score < perfect), key=lambda name: -scores[name])
+    noted = []
+    for name in nearly[:_MOST_SUSPECTS]:
+        rest_score = _rest_score(_without(columns, [*copies, name]), target, classification, _FEW)
+        if rest_score < scores[name] - ABOVE_REST:
+            noted.append(Leak(name, scores[name], rest_score, one_to_one=False, perfect=False))
+    if not copies:
+        return noted
+    # An answer noted with mistakes is no sign that the task is easy.
+    rest_score = _rest_score(_without(columns, [*copies, *(leak.column for leak in noted)]), target, classification)
+    one_to_one = {name: classification and _one_to_one(codes[name], drawn.astype(np.int64)) for name in copies}
+    return [*(Leak(name, scores[name], rest_score, one_to_one[name]) for name in copies), *noted]
+
+
+def _without(columns: Mapping[str, Floats], names: Sequence[str]) -> list[Floats]:
+    return [values for name, values in columns.items() if name not in names]
 
 
 def _sample(n: int, size: int) -> Ints:
@@ -157,14 +177,14 @@ def _one_to_one(codes: Ints, classes: Ints) -> bool:
     return distinct and counts[order].sum() >= PERFECT_CLASS * len(codes)
 
 
-def _rest_score(rest: list[Floats], target: Floats | Ints, classification: bool) -> float:
+def _rest_score(rest: list[Floats], target: Floats | Ints, classification: bool, most: int = _REST_SAMPLE) -> float:
     """What a small forest reaches out of fold on the columns that are not suspected; 0 without any."""
     if not rest:
         return 0.0
     from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
     from sklearn.model_selection import KFold, cross_val_predict
 
-    rows = _sample(len(target), _REST_SAMPLE)
+    rows = _sample(len(target), most)
     features = np.stack([values[rows] for values in rest], axis=1)
     drawn = target[rows]
     forest = RandomForestClassifier if classification else RandomForestRegressor

@@ -19,7 +19,9 @@ MAX_MEAN_DIFFERENCE = 2.0
 MAX_RELATIVE_DIFFERENCE = 0.06
 """...and at most by this share of the thumbnail's own contrast (standard deviation)."""
 
-_MAX_HASH_DISTANCE = 8
+MAX_HASH_DISTANCE = 8
+"""Only what differs in at most this many of the hash's 64 bits is compared."""
+
 _ROTATIONS = 8
 _NEIGHBOURS = 12
 _PAIRS_AT_ONCE = 32_768
@@ -34,12 +36,16 @@ def equal_groups(contents: list[str]) -> Indices:
     return np.fromiter((first.setdefault(content, i) for i, content in enumerate(contents)), np.int64, len(contents))
 
 
-def near_pairs(thumbnails: Thumbnails) -> tuple[Indices, Indices]:
-    """Pairs (i < j) of near duplicates among uint8 [N, 16, 16]; not every pair of a large cluster, but enough to connect it."""
+def near_pairs(
+    thumbnails: Thumbnails, *, most: float = MAX_MEAN_DIFFERENCE, bits: int = MAX_HASH_DISTANCE
+) -> tuple[Indices, Indices]:
+    """Pairs (i < j) of near duplicates among uint8 [N, 16, 16]; not every pair of a large cluster, but enough to connect it.
+
+    most: how far they differ on average, in grey levels; bits: in how many bits of their hashes."""
     if len(thumbnails) < 2:
         return np.empty(0, np.int64), np.empty(0, np.int64)
-    left, right = _candidates(perceptual_hashes(thumbnails))
-    alike = _alike(thumbnails, left, right)
+    left, right = _candidates(perceptual_hashes(thumbnails), bits)
+    alike = _alike(thumbnails, left, right, most=most)
     return left[alike], right[alike]
 
 
@@ -98,38 +104,44 @@ def _cosine_basis() -> npt.NDArray[np.float32]:
     return np.cos(np.pi * rows * (2 * np.arange(THUMBNAIL)[None, :] + 1) / (2 * THUMBNAIL)).astype(np.float32)
 
 
-def _candidates(hashes: npt.NDArray[np.uint64]) -> tuple[Indices, Indices]:
-    found = [_neighbours(hashes, turn * 64 // _ROTATIONS) for turn in range(_ROTATIONS)]
+def _candidates(hashes: npt.NDArray[np.uint64], bits: int) -> tuple[Indices, Indices]:
+    found = [_neighbours(hashes, turn * 64 // _ROTATIONS, bits) for turn in range(_ROTATIONS)]
     keys = np.unique(np.concatenate(found))
     return keys // len(hashes), keys % len(hashes)
 
 
-def _neighbours(hashes: npt.NDArray[np.uint64], turn: int) -> Indices:
+def _neighbours(hashes: npt.NDArray[np.uint64], turn: int, bits: int) -> Indices:
     """Pairs, coded as i * N + j, that lie close together when sorted by the hash turned by so many bits."""
     turned = hashes << np.uint64(turn) | hashes >> np.uint64(64 - turn) if turn else hashes
     order = np.argsort(turned, kind="stable").astype(np.int64)
     found = [np.empty(0, np.int64)]
     for step in range(1, min(_NEIGHBOURS, len(hashes) - 1) + 1):
         a, b = order[:-step], order[step:]
-        close = np.bitwise_count(hashes[a] ^ hashes[b]) <= _MAX_HASH_DISTANCE
+        close = np.bitwise_count(hashes[a] ^ hashes[b]) <= bits
         found.append(np.minimum(a, b)[close] * len(hashes) + np.maximum(a, b)[close])
     return np.concatenate(found)
 
 
-def _alike(thumbnails: Thumbnails, left: Indices, right: Indices, others: Thumbnails | None = None) -> npt.NDArray[np.bool_]:
+def _alike(
+    thumbnails: Thumbnails,
+    left: Indices,
+    right: Indices,
+    others: Thumbnails | None = None,
+    most: float = MAX_MEAN_DIFFERENCE,
+) -> npt.NDArray[np.bool_]:
     """Whether the thumbnails at `left` are like those at `right`, of `others` where given: bool [P]."""
     others = thumbnails if others is None else others
     blocks = [
-        _alike_block(thumbnails[left[start : start + _PAIRS_AT_ONCE]], others[right[start : start + _PAIRS_AT_ONCE]])
+        _alike_block(thumbnails[left[start : start + _PAIRS_AT_ONCE]], others[right[start : start + _PAIRS_AT_ONCE]], most)
         for start in range(0, len(left), _PAIRS_AT_ONCE)
     ]
     return np.concatenate(blocks) if blocks else np.empty(0, np.bool_)
 
 
-def _alike_block(a: Thumbnails, b: Thumbnails) -> npt.NDArray[np.bool_]:
+def _alike_block(a: Thumbnails, b: Thumbnails, most: float) -> npt.NDArray[np.bool_]:
     difference = np.maximum(a, b) - np.minimum(a, b)
     mean = difference.mean(axis=(1, 2), dtype=np.float32)
-    alike: npt.NDArray[np.bool_] = mean <= MAX_MEAN_DIFFERENCE
+    alike: npt.NDArray[np.bool_] = mean <= most
     close = np.flatnonzero(alike)
     contrast = np.minimum(_contrast(a[close]), _contrast(b[close]))
     alike[close] = mean[close] <= np.maximum(MAX_RELATIVE_DIFFERENCE * contrast, 1e-6)

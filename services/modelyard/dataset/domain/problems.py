@@ -26,6 +26,7 @@ ACTIONS = {
     "NAME_MISMATCH": ("info", "The picture of the annotation file's own name was taken."),
     "BAD_TIME": ("warning", "Times that cannot be read or fall back were kept as missing or as they are."),
     "BAD_INTERVAL": ("warning", "The range was left out. Correct it."),
+    "INTERVAL_OUTSIDE": ("warning", "It was cut at the recording's end. Look whether ranges and recordings go by one clock."),
     "MIXED_TYPES": ("warning", "The values are read as missing. Correct them at the source."),
 }
 """Severity and action by kind of finding."""
@@ -54,6 +55,7 @@ COSTS = {
     "NAME_MISMATCH": _UNSURE,
     "BAD_TIME": "A split by time, and windows over time, put these steps in the wrong place or leave them out.",
     "BAD_INTERVAL": _LOST,
+    "INTERVAL_OUTSIDE": "If ranges and recordings go by two clocks, every range is in the wrong place.",
     "MIXED_TYPES": _MISSING,
 }
 """What it costs to leave it, by kind of finding."""

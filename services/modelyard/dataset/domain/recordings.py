@@ -28,9 +28,9 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Floats = npt.NDArray[np.float64]
 
 
-def times(texts: pa.ChunkedArray) -> tuple[Floats, bool, int]:
+def times(texts: pa.ChunkedArray, *, comma_allowed: bool = False) -> tuple[Floats, bool, int]:
     """Times as float64 [N] (seconds since 1970 for dates, else the numbers), whether they are dates, how many are unread."""
-    column = type_text("time", texts.cast(pa.string()))
+    column = type_text("time", texts.cast(pa.string()), comma_allowed=comma_allowed)
     if column.type == NUMERIC:
         numbers = np.asarray(column.values.to_numpy(), dtype=np.float64)
         return numbers, False, int(np.isnan(numbers).sum())
@@ -103,6 +103,18 @@ def interval(start: str, end: str, label: str, at: Floats | None, dates: bool, s
     else:
         found = int(np.searchsorted(at, first, "left")), int(np.searchsorted(at, last, "right"))
     return Interval(*found, label) if found[1] > found[0] else None
+
+
+def leaves(start: str, end: str, at: Floats | None, dates: bool, steps: int) -> bool:
+    """Whether a range that holds a step also reaches beyond the recording, so that `interval` cut it. Arguments as of
+    `interval`."""
+    first, last = (seconds(text) if dates else _number(text) for text in (start, end))
+    if at is None:
+        return first < 0 or last > steps
+    known = at[~np.isnan(at)]
+    # Half a step of slack: a range may well begin when the recording was switched on.
+    slack = float(np.median(np.diff(known))) / 2 if len(known) > 1 else 0.0
+    return bool(len(known)) and bool(first < known.min() - slack or last > known.max() + slack)
 
 
 def joined(values: Mapping[str, Floats], names: Sequence[str], at: Floats | None) -> Floats:

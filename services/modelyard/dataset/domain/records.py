@@ -92,6 +92,10 @@ class Edit:
     reason: str = ""
     value: float = 0.0
     labels: tuple[str, ...] = ()
+    column: str = ""  # cap and impute: the column of a table
+    lower: float | None = None  # cap
+    upper: float | None = None
+    fill: str = ""  # impute; empty: the median or the most frequent value of train
 
 
 @dataclass(frozen=True)

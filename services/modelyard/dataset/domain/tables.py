@@ -95,6 +95,7 @@ def build(raw: RawTable, *, task: str, label_column: str, usage_column: str) -> 
         target_note,
         task_note,
         usage_note,
+        *(f'Column "{name}" was read as numbers with decimal commas.' for name, column in typed.items() if column.decimal_comma),
         *(f'Column "{name}" holds {kind}, which is not read; it was left out.' for name, kind in nested),
     )
     return TableContent(
@@ -161,19 +162,25 @@ def contradictions(table: pa.Table, columns: Sequence[Column], target: str, path
             tuple(paths[row] for row in rows[:LISTED_EXAMPLES]),
             len(rows),
             action=action,
+            cost="Whatever a model says of them, some count as wrong: no score above their share is possible.",
         )
     ]
 
 
 def _leak_finding(leak: Leak, measure: str) -> Finding:
     message = f'Column "{leak.column}" alone predicts the target with {measure} {leak.score:.4f}'
+    rest = f"{leak.rest_score:.4f}"
+    cost = "The scores are too good, and the model fails where the column is not known before the target is."
     if leak.set_aside:
-        message += f"; the other columns together reach {leak.rest_score:.4f}. It gives the answer away."
-        action = "It is set aside. If it is known before the target is, keep it with keep_leaking_columns."
-        return Finding("LEAKING_COLUMN", "error", message, column=leak.column, action=action)
-    message += f", but so do the others together ({leak.rest_score:.4f}): the task is easy, or they leak too."
-    action = "It is kept. Exclude it if it is not known before the target is."
-    return Finding("LEAKING_COLUMN", "warning", message, column=leak.column, action=action)
+        message += f"; the other columns together reach {rest}. It gives the answer away."
+        action, severity = "It is set aside. If it is known before the target is, keep it with keep_leaking_columns.", "error"
+    elif leak.perfect:
+        message += f", but so do the others together ({rest}): the task is easy, or they leak too."
+        action, severity = "It is kept. Exclude it if it is not known before the target is.", "warning"
+    else:
+        message += f", far better than the other columns together ({rest}): it may be the answer, noted with a few mistakes."
+        action, severity = "It is kept. Exclude it if it is not known before the target is.", "warning"
+    return Finding("LEAKING_COLUMN", severity, message, column=leak.column, action=action, cost=cost)
 
 
 def _table_task(task: str) -> str:
@@ -277,7 +284,8 @@ def _mixed_finding(column: TypedColumn) -> Finding:
     else:
         message = f'Column "{column.name}" mixes text and numbers ({column.odd_count} rows, such as {shown}); it is read as text.'
     action = "Correct the values at the source if they are mistakes."
-    return Finding("MIXED_TYPES", "warning", message, column.odd_values, column.odd_count, column.name, action)
+    cost = "What is read as missing is lost; what is read as text is a category for each number, with no order."
+    return Finding("MIXED_TYPES", "warning", message, column.odd_values, column.odd_count, column.name, action, cost=cost)
 
 
 def _unlabelled(number: int, target: str) -> RejectedInput:

@@ -45,6 +45,8 @@ class AnnotationIndex:
                 if said.file != known.file
                 else f"{said.file} names {path} twice"
             )
+            if known.usage and said.usage and known.usage != said.usage:
+                message += f", as {known.usage} and as {said.usage}; {known.usage} was taken"
             self._problems.note("DOUBLED_FILE", said.file, message)
             said = Said(
                 known.usage or said.usage, said.file, merged(known.annotation, said.annotation), known.raw or said.raw, known.size

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -81,8 +81,17 @@ def _example(path: str, said: Said, data: bytes, mask: bytes, plan: Plan) -> Ans
     except InvalidArgument as error:
         return path, error
     if plan.task == files.IMAGE_CLASSIFICATION:
+        if len(annotation.labels) > 1:
+            return path, several_labels(path, said.file, annotation.labels)
         return replace(made, label=annotation.labels[0])
     return replace(made, annotation=annotation)
+
+
+def several_labels(path: str, file: str, labels: Sequence[str]) -> InvalidArgument:
+    """The error of an example of one class that is given several: nobody can say which is right."""
+    listed = ", ".join(repr(label) for label in labels[:10])
+    message = f"{file} gives {path} {len(labels)} labels: {listed}; where every other example has one, it has one"
+    return InvalidArgument("SEVERAL_LABELS", message, file=path)
 
 
 def _complete(said: Said, size: tuple[int, int], path: str, plan: Plan, problems: Problems) -> Annotation:

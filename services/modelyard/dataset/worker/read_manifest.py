@@ -14,7 +14,7 @@ from modelyard.dataset.worker import import_sounds
 from modelyard.dataset.worker.annotation_index import Said
 from modelyard.dataset.worker.detect import Contents, head, is_manifest
 from modelyard.dataset.worker.plans import Sources, settle, settle_labels, sort_classes
-from modelyard.dataset.worker.read_annotated import Plan
+from modelyard.dataset.worker.read_annotated import Plan, several_labels
 from modelyard.dataset.worker.sources import lines
 from modelyard.formats import dataset as files
 from modelyard.formats.annotations import Annotation
@@ -98,10 +98,13 @@ def _boxes(source: Sources, boxes: _BoxFiles, location: str, where: str) -> Anno
 
 def sounds(spec: ImportSpec, found: Contents, plan: Plan, store: ArtifactStore, folder: Path, work: Work) -> ImportResult:
     """The import of sounds that a manifest names."""
-    said = {path: plan.index.get(path) for path in plan.index.paths()}
-    places = {
-        path: import_sounds.Named(each.annotation.labels[0], each.usage, each.annotation.attributes)
-        for path, each in said.items()
-        if each is not None and each.annotation.labels
-    }
+    places = {}
+    for path in plan.index.paths():
+        said = plan.index.get(path)
+        labels = said.annotation.labels if said is not None else ()
+        if said is not None and len(labels) > 1:
+            error = several_labels(path, said.file, labels)
+            found.rejected.add(path, error.reason, error.message)
+        elif said is not None and labels:
+            places[path] = import_sounds.Named(labels[0], said.usage, said.annotation.attributes)
     return import_sounds.take(places, found, plan.assumptions, store, folder, work, plan.problems.findings())

@@ -196,7 +196,7 @@ def _take(all_: _Recordings, entry: Entry, content: Content, label: str | None) 
         raise InvalidArgument("DIFFERENT_CHANNELS", message, file=entry.path)
     at, dates = None, False
     if all_.time_column:
-        at, dates, unread = recordings.times(columns[all_.time_column])
+        at, dates, unread = recordings.times(columns[all_.time_column], comma_allowed=raw.comma_allowed)
         all_.time_is_date |= dates
         backward = int((np.diff(at) < 0).sum())
         if unread or backward:
@@ -239,8 +239,11 @@ def _intervals(
         if made is None:
             message = f"{entry.path}: the range {start!r} to {end!r} ({label}) holds no step of the recording"
             all_.problems.note("BAD_INTERVAL", entry.path, message)
-        else:
-            out.append(made)
+            continue
+        if recordings.leaves(start, end, at, dates, steps):
+            message = f"{entry.path}: the range {start!r} to {end!r} ({label}) reaches beyond the recording"
+            all_.problems.note("INTERVAL_OUTSIDE", entry.path, message)
+        out.append(made)
     return recordings.merged(out)
 
 

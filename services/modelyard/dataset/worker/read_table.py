@@ -202,7 +202,13 @@ def _parse(path: Path, name: str, delimiter: str, encoding: str, names: list[str
 
     try:
         return run(encoding)
-    except (pa.ArrowException, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        message = (
+            f"{name} is text in an encoding that is not read: neither UTF-8 nor UTF-16, and byte {error.start} is none of "
+            "Windows-1252; save it as UTF-8"
+        )
+        raise InvalidArgument("UNKNOWN_ENCODING", message, file=name, byte=error.start) from error
+    except pa.ArrowException as error:
         raise InvalidArgument("NOT_A_TABLE", f"{name} cannot be read as delimited text: {error}", file=name) from error
 
 
@@ -210,9 +216,22 @@ def _encoding(head: bytes, path: Path) -> tuple[str, str]:
     """Name of the text encoding, and what to say of it."""
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "utf-16", "The text is UTF-16, as its first bytes say."
+    if wide := _utf16_without_mark(head):
+        return wide, "The text is UTF-16 without a mark that says so."
     if _is_utf8(path):
         return "utf-8", ""
     return "cp1252", "The text is not UTF-8; it was read as Windows-1252 (Western European)."
+
+
+def _utf16_without_mark(head: bytes) -> str:
+    """ "utf-16-le" or "utf-16-be" where every other byte is (nearly always) zero, as of ASCII letters in it; "" otherwise."""
+    even, odd = head[0::2], head[1::2]
+    if len(odd) < 4:
+        return ""
+    shares = even.count(0) / len(even), odd.count(0) / len(odd)
+    if shares[1] > 0.7 and shares[0] == 0:
+        return "utf-16-le"
+    return "utf-16-be" if shares[0] > 0.7 and shares[1] == 0 else ""
 
 
 def _is_utf8(path: Path) -> bool:

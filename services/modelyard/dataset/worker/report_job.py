@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelyard.core.artifacts import ArtifactStore
-from modelyard.dataset.domain import checks, label_checks, picture_checks, table_checks, tables
+from modelyard.dataset.domain import checks, label_checks, picture_checks
 from modelyard.dataset.domain.findings import Names
 from modelyard.dataset.domain.giveaways import giveaway_findings
 from modelyard.dataset.domain.near import merge_groups, turned_pairs
@@ -17,13 +17,16 @@ from modelyard.dataset.domain.neighbours import CLOSE, Neighbours, close_pairs, 
 from modelyard.dataset.domain.picture_facts import FACTS
 from modelyard.dataset.domain.records import QUICK, Finding, ReportResult, ReportSpec
 from modelyard.dataset.domain.work import Work
-from modelyard.dataset.worker import label_models, picture_pass, report_page
+from modelyard.dataset.worker import kind_checks, label_models, picture_pass, report_marks, report_page
 from modelyard.dataset.worker.picture_pass import Looks
 from modelyard.dataset.worker.stored import Stored, load, near_groups_of
-from modelyard.formats.dataset import FEATURE, IMAGE, NUMERIC, TABLE, DatasetDescriptor, read_parquet
+from modelyard.formats.dataset import FEATURE, IMAGE, TABLE, DatasetDescriptor
 
 READ, LOOKED, LABELLED, COMPARED, DRAWN = 0.05, 0.6, 0.85, 0.95, 1.0
 """Shares of a full report of pictures that are done after its stages."""
+
+KIND_CHECKED = 0.3
+"""The same after the checks of tables, sounds and series."""
 
 _LEAST_NEIGHBOURS = 50
 _FEW = 5_000
@@ -55,7 +58,9 @@ def _run(spec: ReportSpec, store: ArtifactStore, folder: Path, work: Work) -> Re
     names = Names(stored.manifest["path"].to_pylist(), stored.manifest["example_id"].to_pylist())
     classes = _classes(spec)
     findings = [*_of_import(spec), *checks.class_findings(*classes)]
-    findings += _of_kind(store, content, stored, looks, names)
+    checked = kind_checks.check_kind(store, content, stored, names, work, (READ, KIND_CHECKED), full=full)
+    stored = replace(stored, near_groups=checked.near_groups)
+    findings += [*checked.findings, *(_of_pictures(stored, looks, names) if content.kind == IMAGE else [])]
     findings += checks.duplicate_findings(stored.groups, stored.near_groups, _said(stored, content), stored.usages, names)
     notes: list[str] = []
     if full:
@@ -71,7 +76,8 @@ def _of_import(spec: ReportSpec) -> list[Finding]:
     if spec.version:
         return []
     summary = spec.imported.summary
-    return [*spec.imported.findings, *checks.rejected_findings(summary.rejected, summary.rejected_count)]
+    kept = [finding for finding in spec.imported.findings if finding.kind not in report_marks.REPLACED]
+    return [*kept, *checks.rejected_findings(summary.rejected, summary.rejected_count)]
 
 
 def _classes(spec: ReportSpec) -> tuple[tuple[str, ...], tuple[int, ...]]:
@@ -89,15 +95,6 @@ def _said(stored: Stored, content: DatasetDescriptor) -> list[str | None]:
     return said
 
 
-def _of_kind(
-    store: ArtifactStore, content: DatasetDescriptor, stored: Stored, looks: Looks | None, names: Names
-) -> list[Finding]:
-    """What the kind of data can have."""
-    if content.kind == IMAGE:
-        return _of_pictures(stored, looks, names)
-    return _of_tables(store, content, stored, names) if content.kind == TABLE else []
-
-
 def _of_pictures(stored: Stored, looks: Looks | None, names: Names) -> list[Finding]:
     widths, heights = (stored.manifest[name].to_numpy().astype("int64") for name in ("width", "height"))
     findings = picture_checks.size_findings(widths, heights, names)
@@ -106,21 +103,11 @@ def _of_pictures(stored: Stored, looks: Looks | None, names: Names) -> list[Find
     return findings + picture_checks.fact_findings(looks.facts, looks.thumbnails, names)
 
 
-def _of_tables(store: ArtifactStore, content: DatasetDescriptor, stored: Stored, names: Names) -> list[Finding]:
-    if content.table is None:
-        return []
-    table = read_parquet(store.path(content.table)).take(stored.manifest["row"])
-    numbers = tables.feature_arrays(table, [column.name for column in content.columns if column.type == NUMERIC])
-    findings = table_checks.column_findings(content.columns, len(names.paths))
-    findings += table_checks.outlier_findings(numbers, content.columns, names.paths)
-    return findings + (tables.contradictions(table, content.columns, content.target, names.paths) if content.classes else [])
-
-
 def _of_models(
     store: ArtifactStore, content: DatasetDescriptor, stored: Stored, looks: Looks | None, names: Names, work: Work
 ) -> tuple[list[Finding], list[str]]:
     """What models and neighbours say of the examples, and sentences about what was looked at."""
-    span = (LOOKED, LABELLED) if looks else (READ, COMPARED)
+    span = (LOOKED, LABELLED) if looks else (KIND_CHECKED, COMPARED)
     findings, notes = _of_labels(store, content, stored, looks, names, work, span)
     if looks is not None and _has_labels(content, stored):
         findings += giveaway_findings(_numbers(stored, looks), _codes(stored, content), content.classes)

@@ -68,6 +68,11 @@ def read_near(store: ArtifactStore, near_blob: Blob) -> Ints:
     return np.asarray(read_parquet(store.path(near_blob), ["group"])["group"].to_numpy(), dtype=np.int64)
 
 
+def read_manifest(store: ArtifactStore, content: DatasetDescriptor) -> pa.Table:
+    """The manifest of an import or a version, whole."""
+    return read_parquet(store.path(content.manifest))
+
+
 def near_groups_of(groups: Ints, thumbnails: npt.NDArray[np.uint8]) -> Ints:
     """Groups of near duplicates; equal contents are compared once."""
     different = np.unique(groups)
