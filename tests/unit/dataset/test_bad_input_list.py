@@ -170,7 +170,7 @@ def test_ranges_that_leave_the_recording(bench: Bench) -> None:
         "a.csv,2026-01-01 00:03:00,2026-01-01 00:09:00,leak\n"
         "b.csv,2027-01-01 00:00:00,2027-01-01 00:00:10,leak\n"
     )
-    result = bench.imported(recordings(said), "r.zip")
+    result = bench.imported(recordings(said), "r.zip", format="sensor_csv")
     kinds = {finding.kind: finding for finding in result.findings}
     assert set(kinds) == {"BAD_INTERVAL", "INTERVAL_OUTSIDE"}
     assert "b.csv" in kinds["BAD_INTERVAL"].message

@@ -18,7 +18,12 @@ WORDS = Column("w", CATEGORICAL, FEATURE, missing_count=1, distinct_count=2, cat
 
 
 def changed(
-    edit: Edit, values: list[object], column: Column, trained: list[bool] | None = None, kept: list[bool] | None = None
+    edit: Edit,
+    values: list[object],
+    column: Column,
+    trained: list[bool] | None = None,
+    kept: list[bool] | None = None,
+    open_: list[bool] | None = None,
 ) -> ChangedColumn:
     kind = pa.float64() if column.type == NUMERIC else pa.string()
     every = [True] * len(values)
@@ -27,6 +32,7 @@ def changed(
         pa.chunked_array([pa.array(values, kind)]),
         column,
         np.array(kept or every),
+        np.array(open_ or kept or every),
         np.array(trained or every),
         "dataset_version.edits[0]",
     )
@@ -66,6 +72,12 @@ def test_what_was_asked_for_is_filled_in() -> None:
 def test_rows_that_are_gone_are_not_counted() -> None:
     made = changed(Edit(CAP, column="x", upper=5.0), [9.0, 9.0, 1.0], NUMBERS, kept=[False, True, True])
     assert made.changed.tolist() == [False, True, False]
+
+
+def test_rows_of_a_frozen_test_set_stay_as_they_are() -> None:
+    made = changed(Edit(CAP, column="x", upper=5.0), [9.0, 9.0, None], NUMBERS, open_=[True, False, True])
+    assert made.values.to_pylist() == [5.0, 9.0, None]
+    assert made.note.endswith("1 rows of the frozen test set stay as they are.")
 
 
 @pytest.mark.parametrize(

@@ -116,19 +116,22 @@ class Datasets(Resource):
         *,
         dataset_version: str = "",
         depth: dataset_pb2.QualityReport.Depth.ValueType | str = "",
+        base_version: str = "",
         request_id: str = "",
     ) -> dataset_pb2.QualityReport:
         """Starts a check of the dataset's present content, or of a version of it (`V001`, `flowers/V001`).
 
-        depth: "full" (the default) or "quick", which reads no example again.
+        depth: "full" (the default) or "quick", which reads no example again. base_version: a version of it to compare with
+        instead; the findings are of kind DRIFT then.
         """
-        version = ""
-        if dataset_version:
-            version = self.names.dataset_version(dataset_version if "/" in dataset_version else f"{dataset}/{dataset_version}")
+        named = [one if "/" in one or not one else f"{dataset}/{one}" for one in (dataset_version, base_version)]
+        version, base = (self.names.dataset_version(one) if one else "" for one in named)
         request = dataset_service_pb2.CreateQualityReportRequest(
             parent=self.names.dataset(dataset),
             quality_report=dataset_pb2.QualityReport(
-                dataset_version=version, depth=enum_number(dataset_pb2.QualityReport.Depth, depth, "quality_report.depth")
+                dataset_version=version,
+                depth=enum_number(dataset_pb2.QualityReport.Depth, depth, "quality_report.depth"),
+                base_version=base,
             ),
             request_id=request_id or new_request_id(),
         )

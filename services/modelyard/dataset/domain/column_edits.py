@@ -51,24 +51,25 @@ def check_column_edit(edit: Edit, path: str) -> None:
         raise _bad(f"{path}.lower is {edit.lower:g}, above upper, which is {edit.upper:g}", f"{path}.lower")
 
 
-def change_column(edit: Edit, values: pa.ChunkedArray, column: Column, kept: Flags, trained: Flags, path: str) -> ChangedColumn:
-    """Makes one edit. values [N] of the column; kept bool [N]: rows that are there; trained bool [N]: rows to learn a
-    filling from.
-
-    Raises InvalidArgument BAD_EDIT.
+def change_column(
+    edit: Edit, values: pa.ChunkedArray, column: Column, kept: Flags, open_: Flags, trained: Flags, path: str
+) -> ChangedColumn:
+    """Makes one edit. values [N] of the column. kept bool [N]: rows that are there; open_ bool [N]: those of them that may change;
+    trained bool [N]: rows that a filling is learned from. Raises InvalidArgument BAD_EDIT.
     """
     if column.role not in (FEATURE, TARGET, SET_ASIDE):
-        raise _bad(
-            f"{path}.column is {column.name!r}, which says the usage of the rows; features and targets are edited",
-            f"{path}.column",
-        )
+        message = f"{path}.column is {column.name!r}, which says the usage of the rows; features and targets are edited"
+        raise _bad(message, f"{path}.column")
     whole = values.combine_chunks()
     if edit.action == CAP:
         made, note = _capped(edit, whole, column, path)
     else:
         made, note = _filled(edit, whole, column, kept & trained, path)
-    changed = _differ(whole, made) & kept
+    made = pc.if_else(pa.array(open_), made, whole)
+    changed = _differ(whole, made)
     note = f'Column "{column.name}": {int(changed.sum())} values {note}.'
+    if spared := int((kept & ~open_).sum()):
+        note += f" {spared} rows of the frozen test set stay as they are."
     return ChangedColumn(pa.chunked_array([made]), facts_of(column, made.filter(pa.array(kept))), changed, note)
 
 

@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from modelyard.core.errors import FailedPrecondition, InvalidArgument
+from modelyard.dataset.domain.column_edits import COLUMN_ACTIONS, check_column_edit
 from modelyard.dataset.domain.records import Edit
 
 DROP, RELABEL, MOVE, SET_VALUE, RECLASS = "drop", "relabel", "move", "set_value", "reclass"
-ACTIONS = (DROP, RELABEL, MOVE, SET_VALUE, RECLASS)
+ACTIONS = (DROP, RELABEL, MOVE, SET_VALUE, RECLASS, *COLUMN_ACTIONS)
 USAGES = ("train", "validation", "test")
 """In the order of their numbers in `Edited.usages`."""
 
@@ -72,12 +73,17 @@ def check_edits(edits: Sequence[Edit], *, based: bool) -> None:
 
 def _check(edit: Edit, path: str, based: bool) -> None:
     if edit.action not in ACTIONS:
-        raise _bad("BAD_EDIT", f"{path}.action is not set; it is DROP, RELABEL, MOVE, SET_VALUE or RECLASS", f"{path}.action")
+        words = "DROP, RELABEL, MOVE, SET_VALUE, RECLASS, CAP or IMPUTE"
+        raise _bad("BAD_EDIT", f"{path}.action is not set; it is {words}", f"{path}.action")
+    if edit.action in COLUMN_ACTIONS:
+        check_column_edit(edit, path)
+    elif edit.column:
+        raise _bad("BAD_EDIT", f"{path}.column is {edit.column[:80]!r}; it belongs to CAP and IMPUTE", f"{path}.column")
     if edit.action == RECLASS and not edit.of_class:
         raise _bad("BAD_EDIT", f"{path}.of_class is empty; RECLASS needs the class that marks have now", f"{path}.of_class")
     if edit.action == SET_VALUE and not math.isfinite(edit.value):
         raise _bad("BAD_EDIT", f"{path}.value is {edit.value}; SET_VALUE needs a finite number", f"{path}.value")
-    if edit.action != RECLASS and bool(edit.examples) == bool(edit.of_class):
+    if edit.action not in (RECLASS, *COLUMN_ACTIONS) and bool(edit.examples) == bool(edit.of_class):
         raise _bad("BAD_EDIT", f"{path} names its examples by example_ids or by of_class: exactly one of them", path)
     if edit.labels:
         _check_labels(edit, path)
@@ -172,7 +178,9 @@ class _State:
         self.emptied: set[int] = set()  # classes whose marks all went to another
 
     def make(self, edit: Edit, path: str, by_id: bool) -> int:
-        """Makes one; how many examples it changed."""
+        """Makes one; how many examples it changed. What changes a column of the table is worker.edited_columns' to make."""
+        if edit.action in COLUMN_ACTIONS:
+            return 0
         if by_id and not self.at:
             self.at = {id_: place for place, id_ in enumerate(self.ids)}
         if edit.action == RECLASS:

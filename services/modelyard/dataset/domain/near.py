@@ -104,7 +104,7 @@ def _cosine_basis() -> npt.NDArray[np.float32]:
     return np.cos(np.pi * rows * (2 * np.arange(THUMBNAIL)[None, :] + 1) / (2 * THUMBNAIL)).astype(np.float32)
 
 
-def _candidates(hashes: npt.NDArray[np.uint64], bits: int) -> tuple[Indices, Indices]:
+def _candidates(hashes: npt.NDArray[np.uint64], bits: int = MAX_HASH_DISTANCE) -> tuple[Indices, Indices]:
     found = [_neighbours(hashes, turn * 64 // _ROTATIONS, bits) for turn in range(_ROTATIONS)]
     keys = np.unique(np.concatenate(found))
     return keys // len(hashes), keys % len(hashes)

@@ -132,7 +132,8 @@ class ImportResult:
 
 @dataclass(frozen=True)
 class ReportSpec:
-    """What to check: the result of the dataset's present import; or, where there is a `version`, what its descriptor says."""
+    """What to check: the result of the dataset's present import; or, where there is a `version`, what its descriptor says. With a
+    `base`, another version, what to compare with it."""
 
     dataset: str
     import_name: str
@@ -140,6 +141,8 @@ class ReportSpec:
     version: str = ""
     descriptor: DatasetDescriptor | None = None
     depth: str = FULL
+    base: str = ""
+    base_descriptor: DatasetDescriptor | None = None
 
     @property
     def content(self) -> DatasetDescriptor:

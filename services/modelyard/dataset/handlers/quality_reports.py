@@ -9,7 +9,7 @@ from modelyard.core.errors import InvalidArgument
 from modelyard.core.jobs.job import Job, JobPage
 from modelyard.core.names import DATASET, QUALITY_REPORT, new_id
 from modelyard.core.requests import Request
-from modelyard.dataset.domain.records import FULL, ReportSpec, VersionSpec
+from modelyard.dataset.domain.records import FULL, ReportSpec, VersionResult, VersionSpec
 from modelyard.dataset.handlers import kinds
 from modelyard.dataset.handlers.documents import present_content, read_dataset, read_job
 from modelyard.dataset.handlers.versions import ready_version
@@ -17,14 +17,18 @@ from modelyard.dataset.ports import Jobs, Resources
 
 
 def create_quality_report(
-    jobs: Jobs, resources: Resources, parent: str, request: Request, *, version: str = "", depth: str = FULL
+    jobs: Jobs, resources: Resources, parent: str, request: Request, *, version: str = "", depth: str = FULL, base: str = ""
 ) -> Job:
-    """Starts a check of the dataset's present content, or of a version ("": none). `depth`: quick or full.
+    """Starts a check of the dataset's present content, or of a version ("": none). `depth`: quick or full. With a `base`, another
+    version, it starts a comparison with that instead.
 
     Raises NotFound, FailedPrecondition NO_CONTENT or DATASET_VERSION_NOT_READY, InvalidArgument OTHER_DATASET.
     """
     ids = DATASET.parse(parent, "parent")
     spec = replace(_spec(jobs, resources, parent, version), depth=depth)
+    if base:
+        job, result = _version(jobs, resources, parent, base, "quality_report.base_version")
+        spec = replace(spec, base=job.name, base_descriptor=result.descriptor)
     return jobs.submit(
         QUALITY_REPORT.format(ids["project"], ids["dataset"], new_id()),
         kinds.QUALITY_REPORT,
@@ -40,12 +44,18 @@ def _spec(jobs: Jobs, resources: Resources, parent: str, version: str) -> Report
     if not version:
         import_name, imported = present_content(jobs, resources, parent)
         return ReportSpec(parent, import_name, imported)
-    job, result = ready_version(jobs, resources, version, "quality_report.dataset_version")
-    if job.parent != parent:
-        message = f"quality_report.dataset_version is {version}, a version of another dataset than {parent}"
-        raise InvalidArgument("OTHER_DATASET", message, field="quality_report.dataset_version", value=version)
+    job, result = _version(jobs, resources, parent, version, "quality_report.dataset_version")
     made = from_document(job.spec, VersionSpec)
     return ReportSpec(parent, made.import_name, made.imported, job.name, result.descriptor)
+
+
+def _version(jobs: Jobs, resources: Resources, parent: str, name: str, field: str) -> tuple[Job, VersionResult]:
+    """A version of this dataset that can be read."""
+    job, result = ready_version(jobs, resources, name, field)
+    if job.parent != parent:
+        message = f"{field} is {name}, a version of another dataset than {parent}"
+        raise InvalidArgument("OTHER_DATASET", message, field=field, value=name)
+    return job, result
 
 
 def get_quality_report(jobs: Jobs, name: str) -> Job:

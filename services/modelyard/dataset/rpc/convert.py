@@ -10,7 +10,7 @@ from modelyard.core.errors import InvalidArgument
 from modelyard.core.jobs.convert import blob_from, blob_message, status_message, timestamp
 from modelyard.core.jobs.job import Job
 from modelyard.core.resources import Resource
-from modelyard.dataset.domain import edits, records, split
+from modelyard.dataset.domain import column_edits, edits, records, split
 from modelyard.dataset.domain.dataset import Dataset, Tag
 from modelyard.dataset.handlers.diffs import VersionDiff
 from modelyard.dataset.handlers.documents import export_result, import_result, report_result, version_result
@@ -79,6 +79,8 @@ _ACTIONS: Final = {
     edits.MOVE: pb.Edit.ACTION_MOVE,
     edits.SET_VALUE: pb.Edit.ACTION_SET_VALUE,
     edits.RECLASS: pb.Edit.ACTION_RECLASS,
+    column_edits.CAP: pb.Edit.ACTION_CAP,
+    column_edits.IMPUTE: pb.Edit.ACTION_IMPUTE,
 }
 _TEST_POLICIES: Final = {
     records.FREEZE_TEST: pb.DatasetVersion.TEST_POLICY_FREEZE,
@@ -147,6 +149,10 @@ def _edit(message: pb.Edit, number: int) -> records.Edit:
         reason=message.reason,
         value=message.value,
         labels=tuple(message.labels),
+        column=message.column,
+        lower=message.lower if message.HasField("lower") else None,
+        upper=message.upper if message.HasField("upper") else None,
+        fill=message.fill,
     )
 
 
@@ -231,6 +237,7 @@ def report_message(job: Job) -> pb.QualityReport:
         name=job.name,
         dataset_import=str(job.spec["import_name"]),
         dataset_version=str(job.spec.get("version", "")),
+        base_version=str(job.spec.get("base", "")),
         depth=_DEPTHS[str(job.spec.get("depth", records.FULL))],
         status=status_message(job),
     )
@@ -343,6 +350,10 @@ def edit_message(edit: records.Edit, *, with_examples: bool) -> pb.Edit:
         reason=edit.reason,
         value=edit.value,
         labels=edit.labels if with_examples else (),
+        column=edit.column,
+        lower=edit.lower,
+        upper=edit.upper,
+        fill=edit.fill,
     )
 
 

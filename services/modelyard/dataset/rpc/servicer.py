@@ -107,9 +107,15 @@ class DatasetServicer(rpc.DatasetServiceServicer):
         return convert.import_message(imports.cancel_import(self._jobs, request.name))
 
     def CreateQualityReport(self, request: messages.CreateQualityReportRequest, context: Any) -> pb.QualityReport:
-        version, depth = request.quality_report.dataset_version, convert.report_depth(request.quality_report.depth)
+        wanted = request.quality_report
         job = quality_reports.create_quality_report(
-            self._jobs, self._resources, request.parent, _request(request), version=version, depth=depth
+            self._jobs,
+            self._resources,
+            request.parent,
+            _request(request),
+            version=wanted.dataset_version,
+            depth=convert.report_depth(wanted.depth),
+            base=wanted.base_version,
         )
         return convert.report_message(job)
 

@@ -575,6 +575,10 @@ class Edit(_message.Message):
         """The objects marked with the class `of_class` get the class `label`: all of them, or those of `example_ids` (with both set). Detection,
         outlines, keypoints, several classes a picture, ranges of series.
         """
+        ACTION_CAP: Edit._Action.ValueType  # 6
+        """Values of `column` below `lower` or above `upper` become that limit, in all rows. Tables; columns of numbers."""
+        ACTION_IMPUTE: Edit._Action.ValueType  # 7
+        """Missing values of `column` become `fill`, in all rows. Tables."""
 
     class Action(_Action, metaclass=_ActionEnumTypeWrapper):
         """What is done."""
@@ -593,6 +597,10 @@ class Edit(_message.Message):
     """The objects marked with the class `of_class` get the class `label`: all of them, or those of `example_ids` (with both set). Detection,
     outlines, keypoints, several classes a picture, ranges of series.
     """
+    ACTION_CAP: Edit.Action.ValueType  # 6
+    """Values of `column` below `lower` or above `upper` become that limit, in all rows. Tables; columns of numbers."""
+    ACTION_IMPUTE: Edit.Action.ValueType  # 7
+    """Missing values of `column` become `fill`, in all rows. Tables."""
 
     ACTION_FIELD_NUMBER: _builtins.int
     EXAMPLE_IDS_FIELD_NUMBER: _builtins.int
@@ -603,6 +611,10 @@ class Edit(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
+    COLUMN_FIELD_NUMBER: _builtins.int
+    LOWER_FIELD_NUMBER: _builtins.int
+    UPPER_FIELD_NUMBER: _builtins.int
+    FILL_FIELD_NUMBER: _builtins.int
     action: Global___Edit.Action.ValueType
     """What is done."""
     of_class: _builtins.str
@@ -617,6 +629,16 @@ class Edit(_message.Message):
     """Why, for the record: the kind of a finding, or a person's words; at most 200 characters."""
     value: _builtins.float
     """SET_VALUE: the value to predict, in the unit of the target; finite."""
+    column: _builtins.str
+    """CAP, IMPUTE: the column that is changed. Neither `example_ids` nor `of_class` is set then."""
+    lower: _builtins.float
+    """CAP: the smallest value that stays, in the unit of the column; finite. At least one of `lower` and `upper` is set."""
+    upper: _builtins.float
+    """CAP: the largest value that stays, in the unit of the column; finite, not below `lower`."""
+    fill: _builtins.str
+    """IMPUTE: what is filled in: a number as text, or a category; at most 200 characters. Empty: the median, or the most frequent category, of the rows
+    to train on; of all rows where none are known yet (without a base version).
+    """
     @_builtins.property
     def example_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Ids of the examples; at most 1,000,000 in all edits of a version. Exactly one of `example_ids` and `of_class` is set."""
@@ -639,12 +661,23 @@ class Edit(_message.Message):
         reason: _builtins.str = ...,
         value: _builtins.float = ...,
         labels: _abc.Iterable[_builtins.str] | None = ...,
+        column: _builtins.str = ...,
+        lower: _builtins.float | None = ...,
+        upper: _builtins.float | None = ...,
+        fill: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_lower", b"_lower", "_upper", b"_upper", "lower", b"lower", "upper", b"upper"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "example_ids", b"example_ids", "label", b"label", "labels", b"labels", "new_class", b"new_class", "of_class", b"of_class", "reason", b"reason", "usage", b"usage", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lower", b"_lower", "_upper", b"_upper", "action", b"action", "column", b"column", "example_ids", b"example_ids", "fill", b"fill", "label", b"label", "labels", b"labels", "lower", b"lower", "new_class", b"new_class", "of_class", b"of_class", "reason", b"reason", "upper", b"upper", "usage", b"usage", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__lower: _TypeAlias = _typing.Literal["lower"]  # noqa: Y015
+    _WhichOneofArgType__lower: _TypeAlias = _typing.Literal["_lower", b"_lower"]  # noqa: Y015
+    _WhichOneofReturnType__upper: _TypeAlias = _typing.Literal["upper"]  # noqa: Y015
+    _WhichOneofArgType__upper: _TypeAlias = _typing.Literal["_upper", b"_upper"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__lower) -> _WhichOneofReturnType__lower | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__upper) -> _WhichOneofReturnType__upper | None: ...
 
 Global___Edit: _TypeAlias = Edit  # noqa: Y015
 
@@ -821,6 +854,7 @@ class QualityReport(_message.Message):
     PAGE_FIELD_NUMBER: _builtins.int
     EXAMPLE_COUNT_FIELD_NUMBER: _builtins.int
     DEPTH_FIELD_NUMBER: _builtins.int
+    BASE_VERSION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """projects/{project}/datasets/{dataset}/qualityReports/{quality_report}"""
     dataset_import: _builtins.str
@@ -833,6 +867,10 @@ class QualityReport(_message.Message):
     """Examples that were checked; 0 before it succeeded."""
     depth: Global___QualityReport.Depth.ValueType
     """How closely to look. In the answer: how closely it looked."""
+    base_version: _builtins.str
+    """Compares with this version instead of checking: projects/{project}/datasets/{dataset}/versions/{version}, of the same dataset; "latest" is the
+    newest. The findings are all of kind DRIFT then: features of the examples of `dataset_version` (or of the present content) that are spread otherwise than in this one.
+    """
     @_builtins.property
     def status(self) -> _job_pb2.JobStatus:
         """Where it stands."""
@@ -861,10 +899,11 @@ class QualityReport(_message.Message):
         page: _blob_pb2.Blob | None = ...,
         example_count: _builtins.int = ...,
         depth: Global___QualityReport.Depth.ValueType = ...,
+        base_version: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["page", b"page", "status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_import", b"dataset_import", "dataset_version", b"dataset_version", "depth", b"depth", "example_count", b"example_count", "findings", b"findings", "name", b"name", "notes", b"notes", "page", b"page", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_version", b"base_version", "dataset_import", b"dataset_import", "dataset_version", b"dataset_version", "depth", b"depth", "example_count", b"example_count", "findings", b"findings", "name", b"name", "notes", b"notes", "page", b"page", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -21,6 +21,7 @@ from modelyard.dataset.domain.work import Work
 from modelyard.dataset.worker import frozen_test
 from modelyard.dataset.worker.content import Puts, all_or_none
 from modelyard.dataset.worker.edited import edit
+from modelyard.dataset.worker.edited_columns import edit_columns
 from modelyard.dataset.worker.stored import Stored, load
 from modelyard.dataset.worker.version_files import Wanted, place
 from modelyard.formats import dataset as files
@@ -31,7 +32,6 @@ def run(spec: VersionSpec, store: ArtifactStore, folder: Path, work: Work) -> Ve
     Cancelled."""
     based = spec.base_descriptor
     content = based or spec.imported.content
-    columns, column_notes = choose_columns(content.columns, spec.excluded_columns, spec.keep_leaking_columns)
     ratio = splitting.parse_ratio(content.ratio if based and content.ratio else spec.split.train_ratio)
     seed = content.seed if based else spec.split.seed
     loaded = load(store, content, work, compare=based is None, near_blob=spec.base_near)
@@ -56,6 +56,10 @@ def run(spec: VersionSpec, store: ArtifactStore, folder: Path, work: Work) -> Ve
     if not (drawn.usage == splitting.TRAIN).any():
         message = "no example is left to train on; edits moved or left out all of them, or all are like frozen test examples"
         raise FailedPrecondition("NO_TRAIN_EXAMPLES", message, field="dataset_version.edits")
+    held = bound.test if bound is not None and in_force else None
+    changed = edit_columns(store, content, stored.manifest, edited.table, spec.edits, drawn.usage.astype(np.int64), held)
+    stored = replace(stored, manifest=changed.manifest)
+    columns, column_notes = choose_columns(changed.columns, spec.excluded_columns, spec.keep_leaking_columns)
     manifest = _manifest(stored.manifest, drawn.usage, content)
     work.stage("store", 0, 2, "files", 0.8, 1.0)
     unfinished = replace(
@@ -73,9 +77,8 @@ def run(spec: VersionSpec, store: ArtifactStore, folder: Path, work: Work) -> Ve
         seed=seed,
         ratio=str(ratio),
     )
-    table = edited.table
     with all_or_none(store) as put:
-        wanted = Wanted(manifest, stored, unfinished, table, spec.base_near, separate=bound is not None)
+        wanted = Wanted(manifest, stored, unfinished, changed.table, spec.base_near, separate=bound is not None)
         placed = place(wanted, store, put, folder, work)
         frozen = spec.frozen if in_force else None
         if bound is not None and frozen is None:
@@ -84,12 +87,19 @@ def run(spec: VersionSpec, store: ArtifactStore, folder: Path, work: Work) -> Ve
         training = _without_test(placed.training) if placed.training else None
         training_blob = _put_descriptor(training, put, folder / "training") if training else None
         new_bytes = put.new_bytes
-    notes = (*column_notes, *edited.notes, *small_notes, *drawn.notes, *(bound.notes() if bound is not None else ()))
+    notes = (
+        *column_notes,
+        *edited.notes,
+        *changed.notes,
+        *small_notes,
+        *drawn.notes,
+        *(bound.notes() if bound is not None else ()),
+    )
     return VersionResult(
         placed.descriptor,
         descriptor_blob,
         notes,
-        edited.counts,
+        tuple(changed.counts.get(number, count) for number, count in enumerate(edited.counts)),
         training=training,
         training_blob=training_blob,
         frozen=frozen,

@@ -60,6 +60,8 @@ def read_csv(path: Path, *, name: str) -> RawTable:
         raise InvalidArgument("NOT_A_TABLE", f"{name} is neither text nor a format that is known", file=name)
     delimiter = sniff_delimiter(text)
     header, header_lines = _header(text, delimiter)
+    if len(text) < _HEAD // 4 and not any(line.strip() for line in text.splitlines()[header_lines:]):
+        raise InvalidArgument("NO_EXAMPLES", f"{name} has a header and no rows; at least two rows are needed", file=name)
     names, rename_note = _unique(header)
     bad = _BadLines()
     table = _parse(path, name, delimiter, encoding, names, header_lines, bad)

@@ -48,8 +48,8 @@ class Seen:
 
 def check_drift(
     store: ArtifactStore, base: files.DatasetDescriptor, content: files.DatasetDescriptor, base_name: str, name: str, work: Work
-) -> tuple[list[Finding], tuple[str, ...]]:
-    """Findings of kind DRIFT, and what was compared, in sentences. Raises Cancelled."""
+) -> tuple[list[Finding], tuple[str, ...], int]:
+    """Findings of kind DRIFT, what was compared, in sentences, and how many examples the newer side has. Raises Cancelled."""
     before, after = read_manifest(store, base), read_manifest(store, content)
     old = _seen(store, base, before, work, (0.0, 0.45))
     new = _seen(store, content, after, work, (0.45, 0.9))
@@ -68,7 +68,7 @@ def check_drift(
         more = drift_findings(fresh, f"the {len(part)} examples that {short[0]} has anew and {short[1]}")
         found += [each for each in more if (each.column, each.message.partition(" differs ")[0]) not in told]
         notes.append(f"The {len(part)} new examples were compared with {short[1]} on their own, too.")
-    return found, tuple(notes)
+    return found, tuple(notes), after.num_rows
 
 
 def _paired(before: Seen, after: Seen) -> Iterator[Feature]:

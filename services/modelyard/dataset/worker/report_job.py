@@ -19,6 +19,7 @@ from modelyard.dataset.domain.records import QUICK, Finding, ReportResult, Repor
 from modelyard.dataset.domain.work import Work
 from modelyard.dataset.worker import kind_checks, label_models, picture_pass, report_marks, report_page
 from modelyard.dataset.worker.picture_pass import Looks
+from modelyard.dataset.worker.report_drift import check_drift
 from modelyard.dataset.worker.stored import Stored, load, near_groups_of
 from modelyard.formats.dataset import FEATURE, IMAGE, TABLE, DatasetDescriptor
 
@@ -48,6 +49,8 @@ def _few(spec: ReportSpec) -> bool:
 
 def _run(spec: ReportSpec, store: ArtifactStore, folder: Path, work: Work) -> ReportResult:
     content, full = spec.content, spec.depth != QUICK
+    if spec.base_descriptor is not None:
+        return _compared(spec, spec.base_descriptor, store, work)
     stored = load(store, content, work, compare=not spec.version, end=READ if full else 0.9)
     looks = None
     if full and content.kind == IMAGE and stored.manifest.num_rows:
@@ -69,6 +72,12 @@ def _run(spec: ReportSpec, store: ArtifactStore, folder: Path, work: Work) -> Re
     ranked = checks.ranked(findings)
     page = report_page.write(spec, ranked, notes, classes, stored, store, folder, work, (COMPARED, DRAWN))
     return ReportResult(ranked, tuple(notes), store.put_file(page), stored.manifest.num_rows)
+
+
+def _compared(spec: ReportSpec, base: DatasetDescriptor, store: ArtifactStore, work: Work) -> ReportResult:
+    """How the content differs from the base version."""
+    findings, notes, count = check_drift(store, base, spec.content, spec.base, spec.version or "the present content", work)
+    return ReportResult(checks.ranked(findings), notes, None, count)
 
 
 def _of_import(spec: ReportSpec) -> list[Finding]:
