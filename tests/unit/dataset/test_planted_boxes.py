@@ -64,7 +64,7 @@ def test_boxes_that_are_wrong_by_themselves() -> None:
         boxes[flat[:4], 2] = boxes[flat[:4], 0]
         boxes[flat[4:], 3] = boxes[flat[4:], 1] - 2
         boxes[outside] += np.where(rng.random((8, 1)) < 0.5, 640, -700)
-        boxes[tiny, 2:] = boxes[tiny, :2] + rng.uniform(1, 3.5, (12, 2))
+        boxes[tiny, 2:] = boxes[tiny, :2] + rng.uniform(1, 5, (12, 2))
         boxes[huge] = [2, 2, 638, 479]
         findings = box_findings(replace(objects, boxes=boxes), CLASSES, names(PICTURES))
         for kind, planted in zip(tallies, (flat, outside, tiny, huge), strict=True):
@@ -79,7 +79,7 @@ def test_objects_marked_twice_or_under_two_classes() -> None:
         rng = np.random.default_rng(seed)
         objects = scene(rng)
         places = rng.permutation(len(objects.of))[:24]
-        boxes = objects.boxes[places] + rng.uniform(-0.5, 0.5, (24, 4))
+        boxes = objects.boxes[places] + rng.uniform(-2, 2, (24, 4))
         near = objects.boxes[places[16:]] + 12  # beside it, not on it
         labels = objects.labels[places].copy()
         labels[8:16] = (labels[8:16] + 1) % len(CLASSES)
@@ -98,7 +98,7 @@ def test_keypoints_outside_their_box() -> None:
         objects = scene(rng, points=4)
         places = rng.permutation(len(objects.of))[:12]
         points = objects.keypoints.copy()
-        points[places, rng.integers(0, 4, 12), 0] += 95
+        points[places, rng.integers(0, 4, 12), 0] += rng.uniform(30, 95, 12)
         hidden = np.setdiff1d(np.arange(len(objects.of)), places)[:30]
         points[hidden, 0] = 0.0  # not marked: no place at all
         findings = box_findings(replace(objects, keypoints=points), CLASSES, names(PICTURES))

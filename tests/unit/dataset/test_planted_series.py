@@ -53,7 +53,7 @@ def test_times() -> None:
         places = rng.permutation(COUNT)
         gaps, back, still, odd = places[:5], places[5:9], places[9:13], places[13:17]
         for place in gaps:
-            at[place][int(rng.integers(50, 700)) :] += rng.uniform(8, 5000)
+            at[place][int(rng.integers(50, 700)) :] += float(np.exp(rng.uniform(1, 8)))
         for place in back:
             where = int(rng.integers(50, 700))
             at[place][where : where + 3] = at[place][where : where + 3][::-1]
@@ -89,9 +89,9 @@ def test_dead_stuck_spiky_and_missing_channels() -> None:
             values[place][:, 1] = values[place][0, 1]
         for place in planted["STUCK_VALUES"]:
             where = int(rng.integers(100, 500))
-            values[place][where : where + int(rng.integers(40, 250)), 0] = values[place][where, 0]
+            values[place][where : where + int(rng.integers(12, 250)), 0] = values[place][where, 0]
         for place in planted["SPIKES"]:
-            values[place][rng.integers(10, 790, 2), 0] += rng.choice([-1, 1], 2) * rng.uniform(8, 60, 2)
+            values[place][rng.integers(10, 790, 2), 0] += rng.choice([-1, 1], 2) * rng.uniform(2, 60, 2)
         for place in planted["MISSING_STEPS"]:
             where = int(rng.integers(100, 500))
             values[place][where : where + 30, 1] = np.nan

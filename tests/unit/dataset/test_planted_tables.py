@@ -127,7 +127,7 @@ def test_missing_values_of_one_class() -> None:
         for number in range(16):
             share = np.full(ROWS, rng.uniform(0.02, 0.6))
             if number < 4:
-                share = np.where(y == "yes", 0.15, 0.35)
+                share = np.where(y == "yes", 0.15, 0.15 + rng.uniform(0.08, 0.3))
             values = rng.normal(size=ROWS)
             values[rng.random(ROWS) < share] = np.nan
             columns[f"c{number}"] = values
@@ -249,10 +249,10 @@ def test_columns_that_give_the_target_away(classification: bool) -> None:
         score = columns["normal"] / 10 + columns["two_humps"] / 20 + rng.normal(size=600)
         y = (score > np.median(score)).astype(np.int64) if classification else score
         copy, noisy = y.astype(np.float64).copy(), y.astype(np.float64).copy()
-        flipped = rng.random(600) < 0.02
+        flipped = rng.random(600) < rng.uniform(0.01, 0.06)
         noisy[flipped] = 1 - noisy[flipped] if classification else 0
         if not classification:
-            noisy = y + rng.normal(0, 0.1 * y.std(), 600)
+            noisy = y + rng.normal(0, rng.uniform(0.05, 0.2) * y.std(), 600)
         leaks = find_leaks({**columns, "refund": copy * 3 + 1, "noted": noisy}, y, classification=classification)
         tally.add({"refund", "noted"}, {leak.column for leak in leaks})
         assert next(leak for leak in leaks if leak.column == "refund").set_aside

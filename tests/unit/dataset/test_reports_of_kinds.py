@@ -33,7 +33,7 @@ def bench(tmp_path: Path) -> Bench:
 
 def report(bench: Bench, imported: ImportResult, **more: object) -> dict[str, list[Finding]]:
     found: dict[str, list[Finding]] = {}
-    spec = ReportSpec("d", "i", imported, depth="full", **more)  # type: ignore[arg-type]
+    spec = ReportSpec("d", "i", imported, **more)  # type: ignore[arg-type]
     for finding in report_job.run(spec, bench.store, bench.folder(), Work()).findings:
         found.setdefault(finding.kind, []).append(finding)
     return found
@@ -239,6 +239,6 @@ def test_titanic_names_alive_as_leaking(bench: Bench) -> None:
 @pytest.mark.data
 @pytest.mark.skipif(not (DATA / "bccd").is_dir(), reason="the data set bccd is not there")
 def test_bccd_names_its_two_degenerate_boxes(bench: Bench) -> None:
-    finding = report(bench, bench.imported(folder_zip(DATA / "bccd"), "bccd.zip"))["DEGENERATE_BOX"][0]
+    finding = report(bench, bench.imported(folder_zip(DATA / "bccd"), "bccd.zip"), depth="quick")["DEGENERATE_BOX"][0]
     assert [path.rpartition("/")[2] for path in finding.examples] == ["BloodImage_00338.jpg", "BloodImage_00343.jpg"]
     assert "RBC [504, 337, 504, 337]" in finding.message

@@ -104,7 +104,7 @@ def _row_times(
 def is_time_name(name: str) -> bool:
     """Whether a column's name says that it holds times: "timestamp", "read_at", "order date"."""
     words = name.lower().replace("-", "_").replace(" ", "_").split("_")
-    return name.lower() in recordings.TIME_NAMES or words[-1] in ("at", "date", "time", "timestamp", "datetime")
+    return name.lower() in recordings.TIME_NAMES or words[-1] in ("at", "date", "day", "time", "timestamp", "datetime")
 
 
 def row_times(values: pa.ChunkedArray) -> Floats | None:
