@@ -47,7 +47,7 @@ class Tally:
 
     def is_as_stated(self, kind: str) -> None:
         """Fails when precision or recall are below what the page says of the kind."""
-        precision, recall = stated().get(kind, (0.0, 0.0))
+        precision, recall = stated()[kind]
         measured = f"{kind}: precision {self.precision:.4f}, recall {self.recall:.4f} ({self.planted} planted)"
         print(measured)
         assert self.planted, "nothing was planted"

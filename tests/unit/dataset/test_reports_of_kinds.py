@@ -219,7 +219,7 @@ def folder_zip(folder: Path) -> bytes:
 def test_fsdd_by_speaker_holds_no_speaker_on_both_sides(bench: Bench) -> None:
     imported = bench.imported(folder_zip(DATA / "fsdd"), "fsdd.zip", name_pattern="{label}_{speaker}_{number}")
     version = bench.publish(imported, SplitPolicy(group_by="speaker"))
-    manifest = files.read_parquet(bench.store.path(version.descriptor.manifest))
+    manifest = files.load_manifest(bench.store, version.descriptor)
     sides: dict[str, set[str]] = {}
     for text, usage in zip(manifest["attributes"].to_pylist(), manifest["usage"].to_pylist(), strict=True):
         sides.setdefault(json.loads(text)["speaker"], set()).add(usage)

@@ -35,6 +35,8 @@ def edit(
     reclass: Annotated[
         list[str], typer.Option(metavar="OLD=CLASS", help="Rename a class of boxes or other marks, or merge it.")
     ] = [],  # noqa: B006
+    cap: Annotated[list[str], typer.Option(metavar="COLUMN=LOW:HIGH", help="Tables: cut a column's numbers to limits.")] = [],  # noqa: B006
+    impute: Annotated[list[str], typer.Option(metavar="COLUMN[=VALUE]", help="Tables: fill in what a column lacks.")] = [],  # noqa: B006
     new_class: Annotated[bool, typer.Option("--new-class", help="CLASS may be one that the dataset does not have.")] = False,
     reason: Annotated[str, typer.Option(help="Why, for the record.")] = "",
 ) -> None:
@@ -42,8 +44,10 @@ def edit(
 
     \b
     Example: modelyard dataset edit flowers/V001 --relabel 3f9c2a=tulip --drop 77ab01
+    Example: modelyard dataset edit titanic/V001 --impute age --cap fare=0:300
     """
     from modelyard.cli.asking import wrong
+    from modelyard.cli.commands.dataset_columns import column_edits
     from modelyard.dataset.v1 import dataset_pb2
     from modelyard.type.v1 import learning_pb2
 
@@ -69,8 +73,9 @@ def edit(
         made = dataset_pb2.Edit(action=dataset_pb2.Edit.ACTION_RECLASS, of_class=old, label=label, new_class=new_class)
         made.reason = reason
         edits.append(made)
+    edits += column_edits(cap, impute, reason)
     if not edits:
-        options = "--drop, --relabel, --move, --merge, --set-value or --reclass"
+        options = "--drop, --relabel, --move, --merge, --set-value, --reclass, --cap or --impute"
         raise wrong("--drop", "", f"there is nothing to change: give {options}")
     publish_edits(common, version.partition("/")[0], version.partition("/")[2] or "latest", edits)
 

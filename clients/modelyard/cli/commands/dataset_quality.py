@@ -109,6 +109,7 @@ def fix(
         str, typer.Argument(metavar="DATASET", help="A dataset: its present content; or a version (flowers/V001) to go on from.")
     ],
     kind: Annotated[list[str], typer.Option("--kind", help="Kind of finding, such as LABEL_ERRORS; give it again.")],
+    column: Annotated[list[str], typer.Option(help="Tables: only findings of this column; give it again.")] = [],  # noqa: B006
     min_score: Annotated[float, typer.Option(min=0, max=1, help="Only examples with at least this score.")] = 0.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would change, and change nothing.")] = False,
 ) -> None:
@@ -124,15 +125,18 @@ def fix(
 
     with session(common) as here:
         found = _earlier(here, dataset) or _checked(here, dataset, quick=False)
-    mended = {finding.kind for finding in found.findings if finding.HasField("fix")}
+    findings = [one for one in found.findings if one.HasField("fix") and (not column or one.column in column)]
+    for name in column:
+        if not any(one.column == name for one in findings):
+            have = ", ".join(sorted({one.column for one in findings if one.column})) or "none"
+            raise wrong("--column", name, f"--column is {name!r}; the columns with a finding that an edit mends are: {have}")
+    mended = {finding.kind for finding in findings}
     for wanted in kind:
         if wanted not in mended:
             have = ", ".join(sorted(mended)) or "none"
             raise wrong("--kind", wanted, f"--kind is {wanted!r}; the findings here that an edit mends are: {have}")
-    chosen = [finding for finding in found.findings if finding.kind in kind and finding.HasField("fix")]
-    edits = edits_of(chosen, min_score)
-    count = sum(len(edit.example_ids) for edit in edits)
-    if not count:
+    edits = edits_of([finding for finding in findings if finding.kind in kind], min_score)
+    if not edits:
         raise wrong("--min-score", min_score, f"--min-score is {min_score:g}; no example of these findings scores as high")
     if dry_run:
         _tell(common, edits)
@@ -149,6 +153,9 @@ def edits_of(findings: Sequence[dataset_pb2.Finding], min_score: float) -> list[
 
     edits, gone = [], set[str]()
     for finding in findings:
+        if finding.fix.column and not min_score:  # of a column of the table, not of examples
+            edits.append(finding.fix)
+            continue
         ids, labels, scores = list(finding.fix.example_ids), list(finding.fix.labels), list(finding.fix_scores)
         if min_score and not scores:
             message = f"--min-score is {min_score:g}, but examples of {finding.kind} have no scores; leave it out"
@@ -240,7 +247,7 @@ def _earlier(here: Session, dataset: str) -> dataset_pb2.QualityReport | None:
     current = datasets.get_dataset(name).current_import
     for found in datasets.list_quality_reports(name):
         full = found.depth == dataset_pb2.QualityReport.DEPTH_FULL
-        same = found.dataset_version == wanted and (wanted or found.dataset_import == current)
+        same = found.dataset_version == wanted and (wanted or found.dataset_import == current) and not found.base_version
         if found.status.state == job_pb2.JOB_STATE_SUCCEEDED and full and same:
             return found
     return None
@@ -323,4 +330,4 @@ def _tell(common: Common, edits: Sequence[dataset_pb2.Edit]) -> None:
         return
     for edit in edits:
         action = enum_name(dataset_pb2.Edit.Action.DESCRIPTOR, edit.action).lower()
-        print(f"{edit.reason}: {action} {len(edit.example_ids)} examples")
+        print(f"{edit.reason}: {action} " + (f"column {edit.column}" if edit.column else f"{len(edit.example_ids)} examples"))

@@ -88,13 +88,19 @@ async def _versions(here: Here, dataset: str) -> list[dataset_pb2.DatasetVersion
 
 
 async def _reports(here: Here, dataset: str) -> tuple[Any, ...]:
-    reports, versions, found = await asyncio.gather(
-        first(here.client.datasets.list_quality_reports(dataset, page_size=1), 1),
+    checked, versions, found = await asyncio.gather(
+        _newest_check(here, dataset),
         _versions(here, dataset),
         here.client.datasets.get_dataset(dataset),
     )
-    newest = await here.client.datasets.get_quality_report(reports[0][0].name) if reports[0] else None
+    newest = await here.client.datasets.get_quality_report(checked.name) if checked else None
     return found, newest, versions
+
+
+async def _newest_check(here: Here, dataset: str) -> dataset_pb2.QualityReport | None:
+    """The newest report that is a check; comparisons of versions are listed among them."""
+    listed, _ = await first(here.client.datasets.list_quality_reports(dataset, page_size=50), 50)
+    return next((one for one in listed if not one.base_version), None)
 
 
 async def _fetch(here: Here, dataset: str, chosen: Chosen) -> dict[str, Any]:
@@ -130,10 +136,10 @@ async def _import_of(here: Here, found: dataset_pb2.Dataset, version: dataset_pb
 
 
 async def _ids_of_finding(here: Here, dataset: str, kind: str) -> tuple[str, ...]:
-    reports, _ = await first(here.client.datasets.list_quality_reports(dataset, page_size=1), 1)
-    if not reports:
+    newest = await _newest_check(here, dataset)
+    if newest is None:
         return ()
-    report = await here.client.datasets.get_quality_report(reports[0].name)
+    report = await here.client.datasets.get_quality_report(newest.name)
     ids = [each for one in report.findings if one.kind == kind for each in ids_of(one)]
     return tuple(dict.fromkeys(ids))[:1000]
 

@@ -54,8 +54,8 @@ def check_column_edit(edit: Edit, path: str) -> None:
 def change_column(
     edit: Edit, values: pa.ChunkedArray, column: Column, kept: Flags, open_: Flags, trained: Flags, path: str
 ) -> ChangedColumn:
-    """Makes one edit. values [N] of the column. kept bool [N]: rows that are there; open_ bool [N]: those of them that may change;
-    trained bool [N]: rows that a filling is learned from. Raises InvalidArgument BAD_EDIT.
+    """Makes one edit. values [N] of the column. kept bool [N]: rows that are there; open_ bool [N]: those of them that may
+    change; trained bool [N]: rows that a filling is learned from. Raises InvalidArgument BAD_EDIT.
     """
     if column.role not in (FEATURE, TARGET, SET_ASIDE):
         message = f"{path}.column is {column.name!r}, which says the usage of the rows; features and targets are edited"

@@ -43,7 +43,8 @@ def edit_columns(
 
     usages int64 [N] of the manifest's rows: what is filled in is learned from those to train on; from all where none is
     known yet.
-    held bool [N]: rows of a frozen test set, which stay as they are. Raises InvalidArgument BAD_EDIT, UNKNOWN_COLUMN, NOT_A_TABLE.
+    held bool [N]: rows of a frozen test set, which stay as they are. Raises InvalidArgument BAD_EDIT, UNKNOWN_COLUMN,
+    NOT_A_TABLE.
     """
     if not any(edit.action in COLUMN_ACTIONS for edit in edits):
         return EditedColumns(manifest, table, content.columns)

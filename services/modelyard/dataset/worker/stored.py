@@ -70,7 +70,7 @@ def read_near(store: ArtifactStore, near_blob: Blob) -> Ints:
 
 def read_manifest(store: ArtifactStore, content: DatasetDescriptor) -> pa.Table:
     """The manifest of an import or a version, whole."""
-    return read_parquet(store.path(content.manifest))
+    return load_manifest(store, content)
 
 
 def near_groups_of(groups: Ints, thumbnails: npt.NDArray[np.uint8]) -> Ints:
