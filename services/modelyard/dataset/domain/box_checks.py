@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelyard.dataset.domain.findings import Names
-from modelyard.dataset.domain.listing import Text, of_examples, several, unused_classes
+from modelyard.dataset.domain.listing import Text, of_examples, several
 from modelyard.dataset.domain.records import Finding
 
 OUTSIDE = 1.0
@@ -77,7 +77,7 @@ def box_findings(objects: Objects, classes: Sequence[str], names: Names) -> list
     found = [*_degenerate(objects, classes, flat, names), *_outside(objects, classes, names)]
     found += _tiny(objects, classes, flat, names) + _huge(objects, classes, names)
     found += _doubled(objects, classes, names) + _keypoints(objects, classes, names)
-    return found + _empty(objects, names) + unused_classes(np.bincount(objects.labels, minlength=len(classes)), classes, "object")
+    return found + _empty(objects, names)
 
 
 def overlaps(boxes: Floats, left: Ints, right: Ints) -> Floats:

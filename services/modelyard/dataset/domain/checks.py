@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelyard.dataset.domain.findings import Names, about
+from modelyard.dataset.domain.listing import unused_classes
 from modelyard.dataset.domain.near import merge_groups
 from modelyard.dataset.domain.records import LISTED_EXAMPLES, Finding, RejectedInput
 
@@ -28,10 +29,13 @@ def ranked(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 
 
 def class_findings(classes: Sequence[str], counts: Sequence[int]) -> list[Finding]:
-    """Small classes, and classes of very different size."""
-    findings = [_small_class(name, count) for name, count in zip(classes, counts, strict=True) if count < SMALL_CLASS]
-    if classes and max(counts) >= IMBALANCE * min(counts):
-        findings.append(_imbalance(classes, counts))
+    """Classes without an example, small classes, and classes of very different size."""
+    there = [(name, count) for name, count in zip(classes, counts, strict=True) if count]
+    findings = unused_classes(np.asarray(counts, dtype=np.int64), classes, "example")
+    findings += [_small_class(name, count) for name, count in there if count < SMALL_CLASS]
+    sizes = [count for _, count in there]
+    if sizes and max(sizes) >= IMBALANCE * min(sizes):
+        findings.append(_imbalance([name for name, _ in there], sizes))
     return findings
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelyard.dataset.domain.findings import Names
-from modelyard.dataset.domain.listing import Text, of_column, of_examples, quoted, several, unused_classes
+from modelyard.dataset.domain.listing import Text, of_column, of_examples, quoted, several
 from modelyard.dataset.domain.records import Finding
 from modelyard.formats.annotations import IGNORED
 
@@ -27,7 +27,7 @@ def pixel_counts(mask: npt.NDArray[np.uint8], classes: int) -> Ints:
 def mask_findings(counts: Ints, classes: Sequence[str], names: Names) -> list[Finding]:
     """Findings of N masks. counts int64 [N, classes + 1]: pixels of each class, and last those of none."""
     labelled = counts[:, :-1]
-    found = unused_classes(labelled.sum(axis=0), classes, "pixel")
+    found: list[Finding] = []
     empty = np.flatnonzero(labelled.sum(axis=1) == 0)
     if len(empty):
         text = Text(

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelyard.dataset.domain.findings import Names
-from modelyard.dataset.domain.listing import Text, of_column, of_examples, quoted, several, unused_classes
+from modelyard.dataset.domain.listing import Text, of_column, of_examples, quoted, several
 from modelyard.dataset.domain.records import Finding
 from modelyard.dataset.domain.series_facts import SeriesFacts
 
@@ -278,7 +278,7 @@ def _scales(facts: Sequence[SeriesFacts], channels: Sequence[str], names: Names)
 
 def label_findings(labelled: Ints, steps: Ints, classes: Sequence[str], names: Names) -> list[Finding]:
     """Findings of ranges. labelled int64 [N, classes]: for how many steps each class holds; steps int64 [N]."""
-    found = unused_classes(labelled.sum(axis=0), classes, "step")
+    found: list[Finding] = []
     shares = labelled.sum(axis=0) / max(int(steps.sum()), 1)
     whole = [name for name, share in zip(classes, shares, strict=True) if share > EVERYWHERE]
     if whole:

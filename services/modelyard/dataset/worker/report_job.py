@@ -21,7 +21,7 @@ from modelyard.dataset.worker import kind_checks, label_models, picture_pass, re
 from modelyard.dataset.worker.picture_pass import Looks
 from modelyard.dataset.worker.report_drift import check_drift
 from modelyard.dataset.worker.stored import Stored, load, near_groups_of
-from modelyard.formats.dataset import FEATURE, IMAGE, TABLE, DatasetDescriptor
+from modelyard.formats.dataset import FEATURE, IMAGE, SEMANTIC_SEGMENTATION, TABLE, DatasetDescriptor
 
 READ, LOOKED, LABELLED, COMPARED, DRAWN = 0.05, 0.6, 0.85, 0.95, 1.0
 """Shares of a full report of pictures that are done after its stages."""
@@ -59,7 +59,7 @@ def _run(spec: ReportSpec, store: ArtifactStore, folder: Path, work: Work) -> Re
             near_groups = near_groups_of(stored.groups, looks.thumbnails)
             stored = replace(stored, thumbnails=looks.thumbnails, near_groups=near_groups)
     names = Names(stored.manifest["path"].to_pylist(), stored.manifest["example_id"].to_pylist())
-    classes = _classes(spec)
+    classes = _classes(spec, stored)
     findings = [*_of_import(spec), *checks.class_findings(*classes)]
     checked = kind_checks.check_kind(store, content, stored, names, work, (READ, KIND_CHECKED), full=full)
     stored = replace(stored, near_groups=checked.near_groups)
@@ -89,12 +89,18 @@ def _of_import(spec: ReportSpec) -> list[Finding]:
     return [*kept, *checks.rejected_findings(summary.rejected, summary.rejected_count)]
 
 
-def _classes(spec: ReportSpec) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """The classes and how many examples each has."""
+def _classes(spec: ReportSpec, stored: Stored) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """The classes and how many examples (marked objects, ranges) each has; () of a version's masks, whose pixels are counted."""
     if spec.descriptor is None:
         return spec.imported.summary.classes, spec.imported.summary.class_counts
-    counts = np.sum([count.classes for count in spec.descriptor.counts.values()], axis=0, dtype=np.int64)
-    return spec.descriptor.classes, tuple(np.atleast_1d(counts).tolist()) if spec.descriptor.classes else ()
+    content = spec.descriptor
+    marked = report_marks.class_counts(stored.manifest, len(content.classes))
+    if marked is not None:
+        return content.classes, tuple(marked.tolist())
+    if content.task == SEMANTIC_SEGMENTATION or not content.classes:
+        return (), ()
+    counts = np.sum([count.classes for count in content.counts.values()], axis=0, dtype=np.int64)
+    return content.classes, tuple(np.atleast_1d(counts).tolist())
 
 
 def _said(stored: Stored, content: DatasetDescriptor) -> list[str | None]:

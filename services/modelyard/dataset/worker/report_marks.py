@@ -51,6 +51,16 @@ def objects_of(manifest: pa.Table, keypoints: int) -> Objects:
     return Objects(of, labels, boxes, widths, heights, _keypoints(flat.field("keypoints"), keypoints))
 
 
+def class_counts(manifest: pa.Table, classes: int) -> Ints | None:
+    """How often each class is marked (objects, labels of an example, ranges): int64 [classes]; None where nothing is marked."""
+    name = next((each for each in ("marks", "labels", "intervals") if each in manifest.column_names), "")
+    if not name:
+        return None
+    flat = manifest[name].combine_chunks().flatten()
+    labels = flat if name == "labels" else flat.field("label")
+    return np.bincount(np.asarray(labels.to_numpy(zero_copy_only=False), dtype=np.int64), minlength=classes)
+
+
 def mask_counts(
     store: ArtifactStore, content: DatasetDescriptor, manifest: pa.Table, work: Work, span: tuple[float, float]
 ) -> Ints:
