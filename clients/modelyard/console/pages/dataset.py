@@ -63,7 +63,7 @@ async def dataset(
     with frame(project, "datasets", dataset, crumbs=[("Datasets", f"/p/{project}/datasets")], actions=actions) as here:
         Fragment(_tabs(here, dataset, tab, version))
         if tab == "versions":
-            await stretch(lambda: _versions(here, dataset), lambda found: Versions(here, dataset, found, version, base))
+            await stretch(lambda: _versions_and_tags(here, dataset), lambda found: Versions(here, dataset, *found, version, base))
         elif tab == "quality":
             await stretch(lambda: _reports(here, dataset), lambda found: Quality(here, dataset, *found))
         else:
@@ -85,6 +85,12 @@ def _tabs(here: Here, dataset: str, tab: str, version: str) -> Markup:
 
 async def _versions(here: Here, dataset: str) -> list[dataset_pb2.DatasetVersion]:
     return (await first(here.client.datasets.list_dataset_versions(dataset, page_size=200), 200))[0]
+
+
+async def _versions_and_tags(here: Here, dataset: str) -> tuple[list[dataset_pb2.DatasetVersion], list[dataset_pb2.Tag]]:
+    tags = first(here.client.datasets.list_tags(dataset, page_size=200), 200)
+    versions, (named, _) = await asyncio.gather(_versions(here, dataset), tags)
+    return versions, named
 
 
 async def _reports(here: Here, dataset: str) -> tuple[Any, ...]:
@@ -146,7 +152,7 @@ async def _ids_of_finding(here: Here, dataset: str, kind: str) -> tuple[str, ...
 
 def ids_of(finding: dataset_pb2.Finding) -> list[str]:
     """Ids of the examples that a finding is about: those it lists as such, or those that its fix changes."""
-    said = list(getattr(finding, "example_ids", ()))
+    said = list(finding.example_ids)
     return said or list(finding.fix.example_ids) or list(finding.examples)
 
 

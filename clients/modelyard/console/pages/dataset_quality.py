@@ -8,7 +8,7 @@ from typing import Any
 from nicegui import background_tasks, ui
 
 from modelyard.client import last_part
-from modelyard.console.content import picture_address
+from modelyard.console.content import download_address, picture_address
 from modelyard.console.parts.badges import progress_bar, severity_badge
 from modelyard.console.parts.fragment import Act, Fragment
 from modelyard.console.parts.layout import button, card, empty, figure, figures, link
@@ -58,17 +58,17 @@ class Quality:
                 link("Bring data", self._here.path("datasets", "new", dataset=self._dataset), "button primary"),
                 picture="data",
             )
-        start = button("Check the data", "check", kind="primary")
+        start = [button("Check the data", "check", kind="primary"), button("Quick check", "check", "quick")]
         if report is None:
             return empty(
                 "The data have not been checked yet",
                 "Duplicates, labels that contradict each other, outliers, leaks, missing values, and what else costs quality.",
-                start,
+                *start,
                 picture="search",
             )
         if report.status.state in _RUNNING:
             return card("Checking", progress_bar(report.status, "Check"), actions=button("Cancel", "cancel"))
-        again = button("Check again", "check")
+        again = [button("Check again", "check"), button("Quick check", "check", "quick")]
         if report.status.state != job_pb2.JOB_STATE_SUCCEEDED:
             return card(
                 "The check did not end well",
@@ -77,10 +77,10 @@ class Quality:
                 cls="state-error",
             )
         if not report.findings:
-            return empty("Nothing was found", f"Checked {ago(report.status.end_time)}.", again, picture="check")
+            return empty("Nothing was found", f"Checked {ago(report.status.end_time)}.", *again, picture="check")
         return self._findings(report, again)
 
-    def _findings(self, report: dataset_pb2.QualityReport, again: Markup) -> Markup:
+    def _findings(self, report: dataset_pb2.QualityReport, again: list[Markup]) -> Markup:
         severity = dataset_pb2.Finding
         counted = {
             level: sum(one.severity == level for one in report.findings)
@@ -106,19 +106,26 @@ class Quality:
         where = (
             None if self._base or not fixes else h("p", "Publish a version first: a fix makes the next one from it.", cls="muted")
         )
+        page = (
+            link("As a page", download_address(report.page, f"{self._dataset}-quality.html"), "button")
+            if report.page.uri
+            else None
+        )
+        notes = h("ul", [h("li", note) for note in report.notes], cls="small muted") if report.notes else None
         return h(
             "div",
             top,
             card(
                 "What was found",
                 where,
+                notes,
                 *(self._finding(at, one) for at, one in enumerate(report.findings)),
-                actions=[again, all_],
+                actions=[page, *again, all_],
             ),
         )
 
     def _finding(self, at: int, one: Any) -> Markup:
-        cost = getattr(one, "cost", "")
+        cost = one.cost
         see = self._here.path("datasets", self._dataset, finding=one.kind, version="present")
         fix = None
         if one.HasField("fix") and self._base:
@@ -155,7 +162,7 @@ class Quality:
 
     def _examples(self, one: Any) -> Markup | None:
         ids = _ids(one)[:SHOWN]
-        scores = list(getattr(one, "scores", ()))
+        scores = list(one.scores)
         if not ids or self._found.task not in _PICTURES:
             said = list(one.examples)[:SHOWN]
             return h("p", ", ".join(said), cls="small muted") if said else None
@@ -170,7 +177,7 @@ class Quality:
         return h("div", [tile(number, each) for number, each in enumerate(ids)], cls="grid-pictures")
 
     async def _check(self, act: Act) -> None:
-        made = await self._here.client.datasets.create_quality_report(self._dataset)
+        made = await self._here.client.datasets.create_quality_report(self._dataset, depth=act.arg or "full")
         self._report = made
         self._body.show(self._markup())
         background_tasks.create(self._follow(made.name), name="report")
@@ -216,7 +223,7 @@ def edits_of(findings: Sequence[dataset_pb2.Finding]) -> list[dataset_pb2.Edit]:
         if one.fix.example_ids and not kept:
             continue
         if len(kept) < len(one.fix.example_ids):
-            if getattr(one.fix, "labels", ()):
+            if one.fix.labels:
                 by_id = dict(zip(one.fix.example_ids, one.fix.labels, strict=True))
                 edit.labels[:] = [by_id[each] for each in kept]
             edit.example_ids[:] = kept
@@ -227,7 +234,7 @@ def edits_of(findings: Sequence[dataset_pb2.Finding]) -> list[dataset_pb2.Edit]:
 
 
 def _ids(one: Any) -> list[str]:
-    said = list(getattr(one, "example_ids", ())) or list(one.fix.example_ids) or list(one.examples)
+    said = list(one.example_ids) or list(one.fix.example_ids) or list(one.examples)
     return [each for each in said if _is_id(each)]
 
 

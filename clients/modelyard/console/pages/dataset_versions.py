@@ -8,7 +8,7 @@ from typing import Any
 from nicegui import background_tasks, ui
 
 from modelyard.client import last_part
-from modelyard.console.parts.badges import progress_bar, state_badge
+from modelyard.console.parts.badges import badge, progress_bar, state_badge
 from modelyard.console.parts.forms import choice, number, text
 from modelyard.console.parts.fragment import Act, Fragment
 from modelyard.console.parts.layout import card, empty, figure, figures, link, table
@@ -26,8 +26,16 @@ CHANGES = 100
 class Versions:
     """A table of them, a form for the next one, and the difference of two."""
 
-    def __init__(self, here: Here, dataset: str, found: list[dataset_pb2.DatasetVersion], version: str, base: str) -> None:
-        self._here, self._dataset = here, dataset
+    def __init__(
+        self,
+        here: Here,
+        dataset: str,
+        found: list[dataset_pb2.DatasetVersion],
+        tags: list[dataset_pb2.Tag],
+        version: str,
+        base: str,
+    ) -> None:
+        self._here, self._dataset, self._tags = here, dataset, tags
         if not found:
             Fragment(
                 empty(
@@ -37,7 +45,7 @@ class Versions:
                 )
             )
         else:
-            Fragment(card("Versions", self._table(found)))
+            Fragment(card("Versions", self._table(found), self._tag_form(found))).does(tag=self._tag)
         self._state = Fragment()
         Fragment(_publish_form()).does(publish=self._publish)
         ready = [last_part(one.name) for one in found if one.status.state == job_pb2.JOB_STATE_SUCCEEDED]
@@ -53,7 +61,7 @@ class Versions:
             reasons = ", ".join(dict.fromkeys(edit.reason.replace("_", " ").lower() for edit in one.edits if edit.reason))
             rows.append(
                 [
-                    link(name, self._here.path("datasets", self._dataset, version=name)),
+                    h("span", link(name, self._here.path("datasets", self._dataset, version=name)), self._tags_of(one.name)),
                     state_badge(one.status.state),
                     counts.get("train", ""),
                     counts.get("validation", ""),
@@ -65,6 +73,24 @@ class Versions:
         return table(
             ["Version", "State", "Train", "Validation", "Test", "Made", "When"], rows, caption="Versions", numeric=(2, 3, 4)
         )
+
+    def _tags_of(self, version: str) -> list[Markup]:
+        return [badge(last_part(one.name), "busy") for one in self._tags if one.dataset_version == version]
+
+    def _tag_form(self, found: list[dataset_pb2.DatasetVersion]) -> Markup:
+        ready = [last_part(one.name) for one in found if one.status.state == job_pb2.JOB_STATE_SUCCEEDED]
+        return h(
+            "form",
+            text("tag", "Tag", placeholder="golden"),
+            choice("tagged", "names", [(one, one) for one in ready]),
+            h("button", "Set the tag", type_="submit", cls="button"),
+            data_submit="tag",
+            cls="filters",
+        )
+
+    async def _tag(self, act: Act) -> None:
+        await self._here.client.datasets.set_tag(f"{self._dataset}/{act.text('tag')}", act.text("tagged"))
+        ui.navigate.reload()
 
     async def _publish(self, act: Act) -> None:
         client = self._here.client
