@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from nicegui import ui
 
-from modelyard.client import last_part
+from modelyard.client import ModelyardClientError, last_part
+from modelyard.console.connection import connection
 from modelyard.console.parts.badges import progress_bar, severity_badge, state_badge
 from modelyard.console.parts.curves import training_charts
 from modelyard.console.parts.fragment import Act, Fragment
@@ -17,7 +19,7 @@ from modelyard.console.parts.icons import icon
 from modelyard.console.parts.layout import button, card, facts, figure, figures, link, name_link, table
 from modelyard.console.parts.live import Curves, follow
 from modelyard.console.parts.markup import Markup, h
-from modelyard.console.parts.page import Here, frame, stretch
+from modelyard.console.parts.page import QUICK_S, Here, frame, stretch
 from modelyard.console.parts.trouble import toast
 from modelyard.console.parts.words import metric_word, milliseconds, moment, number, reason_word, seconds_of, size, spoken
 from modelyard.pipeline.v1 import pipeline_pb2
@@ -53,8 +55,18 @@ ENDED: Final = (job_pb2.JOB_STATE_SUCCEEDED, job_pb2.JOB_STATE_FAILED, job_pb2.J
 
 @ui.page("/p/{project}/runs/{run}")
 async def run(project: str, run: str) -> None:
-    with frame(project, "runs", run, crumbs=[("Runs", f"/p/{project}/runs")]) as here:
+    title = await title_of(project, run)
+    with frame(project, "runs", title, crumbs=[("Runs", f"/p/{project}/runs")]) as here:
         await stretch(lambda: here.client.pipelines.get_pipeline_run(run), lambda found: RunView(here, found), bones=8)
+
+
+async def title_of(project: str, run: str) -> str:
+    """What a run is called: its display name, else its model's; its id where that is not known yet."""
+    try:
+        found = await asyncio.wait_for(connection().client(project).pipelines.get_pipeline_run(run), QUICK_S)
+    except (ModelyardClientError, TimeoutError):
+        return run
+    return found.display_name or f"{last_part(found.model or found.dataset or found.dataset_version)} · {run[-6:]}"
 
 
 class RunView:
@@ -245,6 +257,7 @@ class RunView:
                 ("Endpoint", name_link(result.endpoint)),
                 ("Hardware", self._run.target or "cpu"),
                 ("Longest answer", f"{self._run.max_inference_duration_ms or 500} ms"),
+                ("Run", h("code", last_part(self._run.name))),
                 ("Started", moment(self._run.status.create_time)),
             )
         )

@@ -69,7 +69,7 @@ def runs_table(here: Here, shown: Sequence[pipeline_pb2.PipelineRun]) -> Markup:
     """Pipeline runs, a row each."""
     rows = [
         [
-            link(run.display_name or last_part(run.name), here.path("runs", last_part(run.name))),
+            link(_name_of(run), here.path("runs", last_part(run.name))),
             state_badge(run.status.state),
             _model_of(run),
             _score_of(run),
@@ -78,11 +78,15 @@ def runs_table(here: Here, shown: Sequence[pipeline_pb2.PipelineRun]) -> Markup:
         ]
         for run in shown
     ]
-    return table(["Run", "State", "Model", "Test score", "Gate", "Started"], rows, caption="Runs from data to endpoint")
+    return table(["Run", "State", "Made", "Test score", "Gate", "Started"], rows, caption="Runs from data to endpoint")
+
+
+def _name_of(run: pipeline_pb2.PipelineRun) -> str:
+    return run.display_name or f"{last_part(run.model or run.dataset or run.dataset_version)} · {last_part(run.name)[-6:]}"
 
 
 def _model_of(run: pipeline_pb2.PipelineRun) -> Markup | str:
-    return name_link(run.result.model_version) if run.result.model_version else last_part(run.model)
+    return name_link(run.result.model_version)
 
 
 def _score_of(run: pipeline_pb2.PipelineRun) -> str:
