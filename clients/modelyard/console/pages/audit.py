@@ -11,14 +11,14 @@ from modelyard.console.parts.forms import choice, text
 from modelyard.console.parts.fragment import Act, Fragment
 from modelyard.console.parts.layout import card, empty, link, name_link, table
 from modelyard.console.parts.markup import Markup, h
-from modelyard.console.parts.page import Here, frame, stretch
+from modelyard.console.parts.page import Here, frame, route, stretch
 from modelyard.console.parts.words import moment
 
 SERVICES: Final = ("pipeline", "dataset", "trainer", "exporter", "evaluator", "serving")
 MOST: Final = 100
 
 
-@ui.page("/p/{project}/audit")
+@route("/p/{project}/audit")
 async def audit(project: str, service: str = "pipeline", principal: str = "", refused: str = "", page: str = "") -> None:
     of = service if service in SERVICES else "pipeline"
     with frame(project, "audit", "Audit") as here:

@@ -7,7 +7,6 @@ import contextlib
 from typing import Any
 
 from google.protobuf import json_format
-from nicegui import ui
 
 from modelyard.client import last_part
 from modelyard.console.parts.badges import state_badge
@@ -16,7 +15,7 @@ from modelyard.console.parts.fragment import Fragment
 from modelyard.console.parts.layout import card, empty, link, table
 from modelyard.console.parts.live import Curves
 from modelyard.console.parts.markup import h
-from modelyard.console.parts.page import Here, frame, stretch
+from modelyard.console.parts.page import Here, frame, route, stretch
 from modelyard.console.parts.words import metric_word, number, seconds_of, spoken
 from modelyard.trainer.v1 import trainer_pb2
 
@@ -24,7 +23,7 @@ MOST = 8
 READ_S = 5.0
 
 
-@ui.page("/p/{project}/compare")
+@route("/p/{project}/compare")
 async def compare(project: str, jobs: str = "") -> None:
     names = [name for name in jobs.split(",") if name][:MOST]
     with frame(project, "runs", "Compare trainings", crumbs=[("Trainings", f"/p/{project}/runs?tab=jobs")]) as here:

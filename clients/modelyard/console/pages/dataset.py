@@ -18,7 +18,7 @@ from modelyard.console.parts.fragment import Act, Fragment
 from modelyard.console.parts.layout import card, empty, figure, figures, link, tabs
 from modelyard.console.parts.lists import first, pager
 from modelyard.console.parts.markup import Markup, h
-from modelyard.console.parts.page import Here, frame, stretch
+from modelyard.console.parts.page import Here, frame, route, stretch
 from modelyard.console.parts.words import count, task_word
 from modelyard.dataset.v1 import dataset_pb2
 from modelyard.type.v1 import job_pb2
@@ -43,7 +43,7 @@ class Chosen:
         return {**said, **changed}
 
 
-@ui.page("/p/{project}/datasets/{dataset}")
+@route("/p/{project}/datasets/{dataset}")
 async def dataset(
     project: str,
     dataset: str,

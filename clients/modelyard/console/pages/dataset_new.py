@@ -16,7 +16,7 @@ from modelyard.console.parts.fragment import Act, Fragment
 from modelyard.console.parts.icons import icon
 from modelyard.console.parts.layout import card, link
 from modelyard.console.parts.markup import Markup, h
-from modelyard.console.parts.page import Here, frame
+from modelyard.console.parts.page import Here, frame, route
 from modelyard.console.parts.trouble import message_of, trouble_card
 from modelyard.console.parts.words import count, reason_word, size, task_word
 from modelyard.console.uploads import drop_basket, new_basket
@@ -26,7 +26,7 @@ from modelyard.type.v1 import job_pb2, learning_pb2
 _TASKS = [(name, task_word(number)) for name, number in learning_pb2.Task.items() if number]
 
 
-@ui.page("/p/{project}/datasets/new")
+@route("/p/{project}/datasets/new")
 async def dataset_new(project: str, dataset: str = "") -> None:
     title = f"New data for {dataset}" if dataset else "Add a dataset"
     with frame(project, "datasets", title, crumbs=[("Datasets", f"/p/{project}/datasets")]) as here:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from nicegui import ui
-
 from modelyard.client import last_part
 from modelyard.console.parts.badges import badge
 from modelyard.console.parts.fragment import Fragment
@@ -13,13 +11,13 @@ from modelyard.console.parts.icons import icon
 from modelyard.console.parts.layout import empty, link
 from modelyard.console.parts.lists import first, pager
 from modelyard.console.parts.markup import Markup, h, join
-from modelyard.console.parts.page import Here, frame, stretch
+from modelyard.console.parts.page import Here, frame, route, stretch
 from modelyard.console.parts.words import ago, task_word
 
 MOST = 60
 
 
-@ui.page("/p/{project}/datasets")
+@route("/p/{project}/datasets")
 async def datasets(project: str, skip: int = 0) -> None:
     add = link(join([icon("plus"), "Add a dataset"]), f"/p/{project}/datasets/new", "button primary")
     with frame(project, "datasets", "Datasets", actions=add) as here:

@@ -15,7 +15,7 @@ from modelyard.console.parts.fragment import Act, Fragment
 from modelyard.console.parts.layout import button, card, empty, facts, table
 from modelyard.console.parts.lists import first
 from modelyard.console.parts.markup import Markup, h
-from modelyard.console.parts.page import Here, frame, stretch
+from modelyard.console.parts.page import Here, frame, route, stretch
 from modelyard.console.parts.trouble import toast
 from modelyard.console.parts.words import ago, moment
 from modelyard.serving.v1 import device_pb2
@@ -37,7 +37,7 @@ _ROLLOUTS: Final[Mapping[int, tuple[str, str]]] = {
 }
 
 
-@ui.page("/p/{project}/devices")
+@route("/p/{project}/devices")
 async def devices(project: str) -> None:
     with frame(project, "devices", "Devices") as here:
         await stretch(lambda: _fetch(here), lambda found: Devices(here, *found))

@@ -17,7 +17,7 @@ from modelyard.console.parts.fragment import Act, Fragment
 from modelyard.console.parts.layout import button, card, facts, figure, figures, name_link, table
 from modelyard.console.parts.lists import first
 from modelyard.console.parts.markup import Markup, h
-from modelyard.console.parts.page import Here, frame, stretch
+from modelyard.console.parts.page import Here, frame, route, stretch
 from modelyard.console.parts.shares import even_out
 from modelyard.console.parts.trouble import toast
 from modelyard.console.parts.words import ago, count, milliseconds, moment, number, size
@@ -28,7 +28,7 @@ LOOK_S = 2.0
 KEPT = 120
 
 
-@ui.page("/p/{project}/endpoints/{endpoint}")
+@route("/p/{project}/endpoints/{endpoint}")
 async def endpoint(project: str, endpoint: str) -> None:
     with frame(project, "endpoints", endpoint, crumbs=[("Endpoints", f"/p/{project}/endpoints")]) as here:
         await stretch(lambda: _fetch(here, endpoint), lambda found: EndpointView(here, endpoint, *found), bones=8)

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from nicegui import ui
-
 from modelyard.client import last_part
 from modelyard.console.parts.badges import badge
 from modelyard.console.parts.fragment import Fragment
 from modelyard.console.parts.layout import empty, link
 from modelyard.console.parts.lists import first
 from modelyard.console.parts.markup import Markup, h
-from modelyard.console.parts.page import Here, frame, stretch
+from modelyard.console.parts.page import Here, frame, route, stretch
 from modelyard.console.parts.words import ago
 from modelyard.serving.v1 import serving_pb2
 
 MOST = 200
 
 
-@ui.page("/p/{project}/endpoints")
+@route("/p/{project}/endpoints")
 async def endpoints(project: str) -> None:
     with frame(project, "endpoints", "Endpoints") as here:
         await stretch(

@@ -15,7 +15,7 @@ from modelyard.console.parts.fragment import Act, Fragment
 from modelyard.console.parts.layout import button, card, empty, figure, figures, link, name_link, table, tabs
 from modelyard.console.parts.live import follow
 from modelyard.console.parts.markup import Markup, h
-from modelyard.console.parts.page import Here, frame, stretch
+from modelyard.console.parts.page import Here, frame, route, stretch
 from modelyard.console.parts.words import count, metric_word, number, percent, usage_word
 from modelyard.evaluator.v1 import evaluator_pb2
 from modelyard.type.v1 import learning_pb2
@@ -31,7 +31,7 @@ MOST_CLASSES: Final = 40
 CELL: Final = 120
 
 
-@ui.page("/p/{project}/evaluations/{evaluation}")
+@route("/p/{project}/evaluations/{evaluation}")
 async def evaluation(
     project: str, evaluation: str, usage: str = "test", tab: str = "scores", label: str = "", prediction: str = ""
 ) -> None:

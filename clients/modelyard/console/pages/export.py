@@ -14,12 +14,12 @@ from modelyard.console.parts.fragment import Act, Fragment
 from modelyard.console.parts.layout import button, card, facts, figure, figures, link, name_link, table
 from modelyard.console.parts.live import follow
 from modelyard.console.parts.markup import Markup, h
-from modelyard.console.parts.page import Here, frame, stretch
+from modelyard.console.parts.page import Here, frame, route, stretch
 from modelyard.console.parts.words import milliseconds, moment, number, size
 from modelyard.exporter.v1 import exporter_pb2
 
 
-@ui.page("/p/{project}/exports/{export}")
+@route("/p/{project}/exports/{export}")
 async def export(project: str, export: str) -> None:
     with frame(project, "models", export, crumbs=[("Models", f"/p/{project}/models")]) as here:
         await stretch(lambda: here.client.exports.get_export(export), lambda found: ExportView(here, found))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from nicegui import ui
 from starlette.responses import RedirectResponse
 
 from modelyard.client import last_part
@@ -17,7 +16,7 @@ from modelyard.console.parts.icons import icon
 from modelyard.console.parts.layout import card, empty, figure, figures, link
 from modelyard.console.parts.lists import first
 from modelyard.console.parts.markup import Markup, h
-from modelyard.console.parts.page import Here, frame, stretch
+from modelyard.console.parts.page import Here, frame, route, stretch
 from modelyard.console.parts.words import ago
 from modelyard.serving.v1 import serving_pb2
 from modelyard.type.v1 import job_pb2
@@ -26,12 +25,12 @@ FEW = 6
 COUNTED = 200
 
 
-@ui.page("/")
+@route("/")
 def root() -> RedirectResponse:
     return RedirectResponse(f"/p/{connection().behind.project}")
 
 
-@ui.page("/p/{project}")
+@route("/p/{project}")
 async def home(project: str) -> None:
     with frame(project, "", "Overview") as here:
         await stretch(lambda: _fetch(here), lambda found: _build(here, found))

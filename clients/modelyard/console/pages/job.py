@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from google.protobuf import json_format
-from nicegui import ui
 
 from modelyard.console.pages.run import ENDED
 from modelyard.console.parts.badges import progress_bar, state_badge
@@ -14,7 +13,7 @@ from modelyard.console.parts.fragment import Act, Fragment
 from modelyard.console.parts.layout import button, card, facts, name_link
 from modelyard.console.parts.live import Curves, follow
 from modelyard.console.parts.markup import Markup, h
-from modelyard.console.parts.page import Here, frame, stretch
+from modelyard.console.parts.page import Here, frame, route, stretch
 from modelyard.console.parts.trouble import toast
 from modelyard.console.parts.words import moment, number, seconds_of, size, spoken
 from modelyard.jobs.v1 import jobs_service_pb2
@@ -24,7 +23,7 @@ from modelyard.type.v1 import job_pb2
 LOG_CHARACTERS = 200_000
 
 
-@ui.page("/p/{project}/jobs/{job}")
+@route("/p/{project}/jobs/{job}")
 async def job(project: str, job: str) -> None:
     crumbs = [("Runs", f"/p/{project}/runs"), ("Trainings", f"/p/{project}/runs?tab=jobs")]
     with frame(project, "runs", job, crumbs=crumbs) as here:

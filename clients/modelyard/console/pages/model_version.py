@@ -18,7 +18,7 @@ from modelyard.console.parts.icons import icon
 from modelyard.console.parts.layout import button, card, facts, link, name_link, table
 from modelyard.console.parts.lists import first
 from modelyard.console.parts.markup import Markup, h
-from modelyard.console.parts.page import Here, frame, stretch
+from modelyard.console.parts.page import Here, frame, route, stretch
 from modelyard.console.parts.trouble import toast, trouble_card
 from modelyard.console.parts.words import count, metric_word, milliseconds, moment, number, size, task_word
 from modelyard.exporter.v1 import exporter_pb2
@@ -27,7 +27,7 @@ from modelyard.type.v1 import job_pb2, learning_pb2
 MOST = 300
 
 
-@ui.page("/p/{project}/models/{model}/{version}")
+@route("/p/{project}/models/{model}/{version}")
 async def model_version(project: str, model: str, version: str) -> None:
     crumbs = [("Models", f"/p/{project}/models"), (model, f"/p/{project}/models/{model}")]
     actions = link("Train from it", f"/p/{project}/train?dataset={model}", "button")

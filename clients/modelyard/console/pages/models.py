@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from nicegui import ui
-
 from modelyard.client import last_part
 from modelyard.console.parts.badges import badge
 from modelyard.console.parts.charts import Line, line_chart
@@ -13,14 +11,14 @@ from modelyard.console.parts.fragment import Fragment
 from modelyard.console.parts.layout import card, empty, link, name_link, table
 from modelyard.console.parts.lists import first
 from modelyard.console.parts.markup import Markup, h
-from modelyard.console.parts.page import Here, frame, stretch
+from modelyard.console.parts.page import Here, frame, route, stretch
 from modelyard.console.parts.words import ago, metric_word, number, task_word
 from modelyard.trainer.v1 import trainer_pb2
 
 MOST = 200
 
 
-@ui.page("/p/{project}/models")
+@route("/p/{project}/models")
 async def models(project: str) -> None:
     with frame(project, "models", "Models") as here:
         await stretch(lambda: first(here.client.models.list_models(page_size=MOST), MOST), lambda found: _build(here, found[0]))
@@ -56,7 +54,7 @@ def _build(here: Here, shown: list[trainer_pb2.Model]) -> None:
     Fragment(h("div", *cards, cls="cards"))
 
 
-@ui.page("/p/{project}/models/{model}")
+@route("/p/{project}/models/{model}")
 async def model(project: str, model: str) -> None:
     with frame(project, "models", model, crumbs=[("Models", f"/p/{project}/models")]) as here:
         await stretch(

@@ -7,8 +7,6 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from nicegui import ui
-
 from modelyard.client import ModelyardClientError, last_part
 from modelyard.console.connection import connection
 from modelyard.console.parts.badges import progress_bar, severity_badge, state_badge
@@ -19,7 +17,7 @@ from modelyard.console.parts.icons import icon
 from modelyard.console.parts.layout import button, card, facts, figure, figures, link, name_link, table
 from modelyard.console.parts.live import Curves, follow
 from modelyard.console.parts.markup import Markup, h
-from modelyard.console.parts.page import QUICK_S, Here, frame, stretch
+from modelyard.console.parts.page import QUICK_S, Here, frame, route, stretch
 from modelyard.console.parts.trouble import toast
 from modelyard.console.parts.words import metric_word, milliseconds, moment, number, reason_word, seconds_of, size, spoken
 from modelyard.pipeline.v1 import pipeline_pb2
@@ -53,7 +51,7 @@ _FIRST: Final = ("accuracy", "f1_macro", "roc_auc", "map50", "map", "mean_iou", 
 ENDED: Final = (job_pb2.JOB_STATE_SUCCEEDED, job_pb2.JOB_STATE_FAILED, job_pb2.JOB_STATE_CANCELLED)
 
 
-@ui.page("/p/{project}/runs/{run}")
+@route("/p/{project}/runs/{run}")
 async def run(project: str, run: str) -> None:
     title = await title_of(project, run)
     with frame(project, "runs", title, crumbs=[("Runs", f"/p/{project}/runs")]) as here:

@@ -14,7 +14,7 @@ from modelyard.console.parts.icons import icon
 from modelyard.console.parts.layout import card, empty, link, name_link, table, tabs
 from modelyard.console.parts.lists import first, pager
 from modelyard.console.parts.markup import Markup, h, join
-from modelyard.console.parts.page import Here, frame, stretch
+from modelyard.console.parts.page import Here, frame, route, stretch
 from modelyard.console.parts.words import ago, number, seconds_of, spoken
 from modelyard.pipeline.v1 import pipeline_pb2
 from modelyard.trainer.v1 import trainer_pb2
@@ -23,7 +23,7 @@ from modelyard.type.v1 import job_pb2, learning_pb2
 MOST = 50
 
 
-@ui.page("/p/{project}/runs")
+@route("/p/{project}/runs")
 async def runs(project: str, tab: str = "runs", skip: int = 0) -> None:
     start = max(skip, 0)
     train = link(join([icon("plus"), "Train a model"]), f"/p/{project}/train", "button primary")

@@ -6,8 +6,6 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from nicegui import ui
-
 from modelyard.client import last_part
 from modelyard.console.connection import connection
 from modelyard.console.parts.forms import choice, text
@@ -15,7 +13,7 @@ from modelyard.console.parts.fragment import Act, Fragment
 from modelyard.console.parts.layout import button, card, empty, facts, table
 from modelyard.console.parts.lists import first
 from modelyard.console.parts.markup import Markup, h
-from modelyard.console.parts.page import Here, frame, stretch
+from modelyard.console.parts.page import Here, frame, route, stretch
 from modelyard.console.parts.trouble import toast
 from modelyard.console.parts.words import ago, count, moment, size
 
@@ -23,7 +21,7 @@ SERVICES: Final = ("dataset", "trainer", "exporter", "evaluator", "serving", "pi
 _DAYS: Final = (("30", "30 days"), ("365", "a year"), ("", "for ever"))
 
 
-@ui.page("/p/{project}/settings")
+@route("/p/{project}/settings")
 async def settings(project: str) -> None:
     with frame(project, "settings", "Settings") as here:
         await stretch(lambda: _fetch(here), lambda found: _build(here, *found))

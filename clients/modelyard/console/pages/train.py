@@ -26,7 +26,7 @@ from modelyard.console.parts.fragment import Act, Fragment
 from modelyard.console.parts.layout import card, empty, link
 from modelyard.console.parts.lists import first
 from modelyard.console.parts.markup import Markup, h
-from modelyard.console.parts.page import Here, frame, stretch
+from modelyard.console.parts.page import Here, frame, route, stretch
 from modelyard.console.parts.plan import Plan, plan_of, problems, run_of
 from modelyard.pipeline.v1 import pipeline_pb2
 from modelyard.type.v1 import job_pb2
@@ -34,7 +34,7 @@ from modelyard.type.v1 import job_pb2
 _LEVELS = (("quick", "Quick"), ("full", "Full"), ("json", "JSON"))
 
 
-@ui.page("/p/{project}/train")
+@route("/p/{project}/train")
 async def train(project: str, dataset: str = "", version: str = "", level: str = "quick") -> None:
     with frame(project, "train", "Train a model") as here:
         chosen = level if level in dict(_LEVELS) else "quick"

@@ -20,6 +20,7 @@ from modelyard.console.parts.markup import Markup, h, join
 from modelyard.console.parts.trouble import trouble_card
 
 T = TypeVar("T")
+RESPONSE_S: Final = 30.0
 QUICK_S: Final = 0.8
 """What is there by then comes with the page itself; what is not is awaited behind a skeleton."""
 
@@ -34,6 +35,11 @@ _SECTIONS: Final = (
     ("settings", "settings", "Settings"),
 )
 HEAD: Final = '<link rel="stylesheet" href="/static/console.css"><script src="/static/console.js"></script>'
+
+
+def route(path: str) -> Callable[..., object]:
+    """Makes a function the page of an address. On a machine that is busy it may take its time."""
+    return ui.page(path, response_timeout=RESPONSE_S)
 
 
 @dataclass(frozen=True)
