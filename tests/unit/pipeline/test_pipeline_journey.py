@@ -88,6 +88,15 @@ def test_a_given_recipe_is_measured_and_its_own_settings_win() -> None:
     assert world.started_with["trainingJobs"]["recipe"]["hyperparameters"] == {"max_epochs": 2, "base_lr": 0.1}
 
 
+def test_settings_alone_go_over_the_recipe_that_is_chosen_by_measuring() -> None:
+    world, _, _ = _went(replace(FROM_SOURCE, recipe={"hyperparameters": {"max_epochs": 2}}))
+    chosen, _, _ = _went(FROM_SOURCE)
+    recipe = world.started_with["trainingJobs"]["recipe"]
+    assert recipe["recipe_id"] == chosen.started_with["trainingJobs"]["recipe"]["recipe_id"]
+    assert recipe["hyperparameters"]["max_epochs"] == 2
+    assert "latencyProfiles" in world.started_with
+
+
 def test_a_recipe_of_the_users_own_is_trained_as_it_is() -> None:
     world, _, outcome = _went(replace(FROM_SOURCE, recipe={"architecture": "timm:resnet18"}))
     assert "latencyProfiles" not in world.created

@@ -254,17 +254,19 @@ def _chosen(profile: str, recipe: Document, values: Document, candidates: list[D
 def _recipes(journey: Journey, version: str) -> tuple[list[Document], bool]:
     """The recipes in question, and whether they are complete, so that they can be measured before any is trained."""
     spec, training = journey.spec, journey.services.training
-    if spec.recipe is None and spec.incremental_model_version:
-        return [training.version(spec.incremental_model_version)[1]], True
+    settings = spec.recipe or {}
+    chosen_by_us = not settings.get("recipe_id") and not settings.get("architecture")  # settings alone go over what is chosen
+    if chosen_by_us and spec.incremental_model_version:
+        return [merged(training.version(spec.incremental_model_version)[1], settings)], True
     suggested = training.suggest(version)
-    if spec.recipe is not None:
+    if not chosen_by_us and spec.recipe is not None:
         wanted = spec.recipe.get("recipe_id", "")
         known = next((recipe for recipe in suggested if wanted and recipe.get("recipe_id") == wanted), None)
         return [merged(known or {}, spec.recipe)], known is not None
     if not suggested:
         message = f"no recipe suits {version}; give one in pipeline_run.recipe"
         raise FailedPrecondition("NO_RECIPE_FITS", message, field="pipeline_run.recipe", dataset_version=version)
-    return suggested, True
+    return [merged(recipe, settings) for recipe in suggested], True
 
 
 def merged(base: Document, over: Document) -> Document:
