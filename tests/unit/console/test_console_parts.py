@@ -222,3 +222,12 @@ def test_all_fixes_at_once_name_nothing_that_is_gone() -> None:
         [finding("A", drop, "1", "2"), finding("B", relabel, "2", "3"), finding("C", drop, "1"), finding("D", drop, "3")]
     )
     assert [(list(edit.example_ids), edit.reason) for edit in found] == [(["1", "2"], "A"), (["3"], "B"), (["3"], "D")]
+
+
+def test_of_fixes_that_may_be_wrong_only_the_surest_are_made() -> None:
+    from modelyard.console.pages.dataset_quality import edits_of
+
+    fix = dataset_pb2.Edit(action=dataset_pb2.Edit.ACTION_RELABEL, example_ids=["1", "2", "3"], labels=["a", "b", "c"])
+    (edit,) = edits_of([dataset_pb2.Finding(kind="LABEL_ERRORS", fix=fix, fix_scores=[0.9, 0.5, 0.85])])
+    assert (list(edit.example_ids), list(edit.labels)) == (["1", "3"], ["a", "c"])
+    assert edits_of([dataset_pb2.Finding(kind="LABEL_ERRORS", fix=fix, fix_scores=[0.1, 0.1, 0.1])]) == []

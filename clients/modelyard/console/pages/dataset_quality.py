@@ -20,6 +20,8 @@ from modelyard.dataset.v1 import dataset_pb2
 from modelyard.type.v1 import job_pb2, learning_pb2
 
 SHOWN = 12
+SURE = 0.8
+"""Of fixes that may be wrong, those with a score below this are left to people."""
 _RUNNING = (job_pb2.JOB_STATE_RUNNING, job_pb2.JOB_STATE_QUEUED)
 _PICTURES = (
     learning_pb2.TASK_IMAGE_CLASSIFICATION,
@@ -128,9 +130,10 @@ class Quality:
         cost = one.cost
         see = self._here.path("datasets", self._dataset, finding=one.kind, version="present")
         fix = None
-        if one.HasField("fix") and self._base:
+        if one.HasField("fix") and self._base and (surest(one) or not one.fix.example_ids):
+            sure, all_ = len(surest(one)), len(one.fix.example_ids)
             fix = button(
-                "Fix it",
+                "Fix it" if sure == all_ else f"Fix the {count(sure)} surest",
                 "fix",
                 str(at),
                 kind="small primary",
@@ -212,6 +215,12 @@ class Quality:
         ui.navigate.to(self._here.path("datasets", self._dataset, tab="versions", version=last_part(made.name), base=self._base))
 
 
+def surest(finding: dataset_pb2.Finding) -> list[str]:
+    """The examples of a finding's fix that it is sure enough of; all where it does not say how sure it is."""
+    ids, scores = list(finding.fix.example_ids), list(finding.fix_scores)
+    return [each for each, score in zip(ids, scores, strict=True) if score >= SURE] if len(scores) == len(ids) else ids
+
+
 def edits_of(findings: Sequence[dataset_pb2.Finding]) -> list[dataset_pb2.Edit]:
     """The fixes of findings as edits of one version: what an earlier one drops is not there for a later one."""
     edits, dropped = [], set[str]()
@@ -219,7 +228,7 @@ def edits_of(findings: Sequence[dataset_pb2.Finding]) -> list[dataset_pb2.Edit]:
         edit = dataset_pb2.Edit()
         edit.CopyFrom(one.fix)
         edit.reason = edit.reason or one.kind
-        kept = [each for each in one.fix.example_ids if each not in dropped]
+        kept = [each for each in surest(one) if each not in dropped]
         if one.fix.example_ids and not kept:
             continue
         if len(kept) < len(one.fix.example_ids):
