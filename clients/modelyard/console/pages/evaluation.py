@@ -11,6 +11,7 @@ from modelyard.console.content import picture_address
 from modelyard.console.pages.run import ENDED
 from modelyard.console.parts.badges import progress_bar, state_badge
 from modelyard.console.parts.charts import Line, line_chart
+from modelyard.console.parts.forms import text
 from modelyard.console.parts.fragment import Act, Fragment
 from modelyard.console.parts.layout import button, card, empty, figure, figures, link, name_link, table, tabs
 from modelyard.console.parts.live import follow
@@ -138,7 +139,7 @@ class View:
             )
         )
         if tab == "slices":
-            Fragment(self._slices())
+            Fragment(self._slices()).does(slice=self._slice)
         elif tab == "examples":
             Fragment(self._examples())
         else:
@@ -335,13 +336,24 @@ class View:
             )
         return card("Curves", h("div", *charts, cls="halves")) if charts else None
 
+    async def _slice(self, act: Act) -> None:
+        columns = [part.strip() for part in act.text("columns").split(",") if part.strip()]
+        made = await self._here.client.evaluations.create_evaluation(
+            self._one.export, dataset_version=self._one.dataset_version, slice_columns=columns
+        )
+        ui.navigate.to(self._here.path("evaluations", last_part(made.name), tab="slices"))
+
     def _slices(self) -> Markup:
+        form = h(
+            "form",
+            text("columns", "Cut the test examples by", placeholder="width, height" if self._pictures else "a column, another"),
+            h("button", "Score them", type_="submit", cls="button"),
+            data_submit="slice",
+            cls="filters",
+        )
         if not self._one.slices:
-            return empty(
-                "No slices",
-                "An evaluation that names columns to cut by has the scores of each part of the test examples.",
-                picture="data",
-            )
+            words = "The figures of parts of the test examples show where a model fails though it is good on the whole."
+            return h("div", empty("Not cut into slices yet", words, picture="data"), card("", form))
         rows = [
             [
                 one.column,
