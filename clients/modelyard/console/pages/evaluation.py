@@ -11,6 +11,7 @@ from modelyard.console.content import picture_address
 from modelyard.console.pages.run import ENDED
 from modelyard.console.parts.badges import progress_bar, state_badge
 from modelyard.console.parts.charts import Line, line_chart
+from modelyard.console.parts.confusion import confusion_matrix
 from modelyard.console.parts.forms import text
 from modelyard.console.parts.fragment import Act, Fragment
 from modelyard.console.parts.layout import button, card, empty, figure, figures, link, name_link, table, tabs
@@ -234,52 +235,19 @@ class View:
         return h("span", f"{metric.value:.3f}", title=f"95 % interval: {metric.lower:.3f} to {metric.upper:.3f}")
 
     def _confusion(self, label: str, prediction: str) -> Markup | None:
-        score = self._score
-        names = [one.label for one in score.classes]
-        if not score.confusion or len(names) > MOST_CLASSES or len(names) != len(score.confusion):
-            return (
-                card(
-                    "Confusion",
-                    h("p", f"{len(names)} classes are too many for a picture; see the statistics of each.", cls="muted"),
-                )
-                if score.confusion
-                else None
-            )
-        head = h("tr", h("th", "is ↓ called →", scope="col"), [h("th", name, scope="col", title=name) for name in names])
-        body = []
-        for at, row in enumerate(score.confusion):
-            total = sum(row.counts) or 1
-            cells = []
-            for to, number_ in enumerate(row.counts):
-                share = number_ / total
-                tone = "tone-good" if at == to else "tone-bad"
-                deep = " deep" if share > 0.55 else ""
-                words = f"{names[at]} called {names[to]}: {number_}, {percent(share)}"
-                style = f"--share:{share:.3f}"
-                where = self._here.path("evaluations", self._id, usage=self._usage, label=names[at], prediction=names[to])
-                chosen = "true" if (names[at], names[to]) == (label, prediction) else None
-                cell = (
-                    h(
-                        "a",
-                        number_,
-                        href=where,
-                        cls=f"cell {tone}{deep}",
-                        style=style,
-                        title=words,
-                        aria_label=words,
-                        aria_current=chosen,
-                    )
-                    if number_
-                    else h("span", "0", cls="cell", style="--share:0")
-                )
-                cells.append(h("td", cell))
-            body.append(h("tr", h("th", names[at], scope="row", title=names[at]), cells))
-        matrix = h("table", h("caption", "Confusion matrix", cls="unseen"), h("thead", head), h("tbody", body), cls="matrix")
-        return card(
-            "Confusion",
-            h("p", "Open a cell to see its examples.", cls="small muted"),
-            h("div", matrix, cls="table", tabindex=0, role="region", aria_label="Confusion matrix"),
-        )
+        names = [one.label for one in self._score.classes]
+        if not self._score.confusion or len(names) != len(self._score.confusion):
+            return None
+        if len(names) > MOST_CLASSES:
+            words = f"{len(names)} classes are too many for a picture; see the statistics of each."
+            return card("Confusion", h("p", words, cls="muted"))
+
+        def address(is_: str, called: str) -> str:
+            return self._here.path("evaluations", self._id, usage=self._usage, label=is_, prediction=called)
+
+        counts = [list(row.counts) for row in self._score.confusion]
+        shown = confusion_matrix(names, counts, address, (label, prediction))
+        return card("Confusion", h("p", "Open a cell to see its examples.", cls="small muted"), shown)
 
     def _cell(self, label: str, prediction: str) -> Markup | None:
         found = self._found["cell"]
