@@ -125,9 +125,24 @@ def digest(
         manifest = manifest.append_column("annotation", pa.nulls(manifest.num_rows, pa.string()))
     ordered = manifest.select(list(_DIGESTED)).sort_by([(name, "ascending") for name in _DIGESTED])
     for batch in ordered.to_batches(max_chunksize=65536):
-        rows = zip(*(batch.column(name).to_pylist() for name in _DIGESTED), strict=True)
-        state.update("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode("utf-8", "surrogatepass"))
+        state.update(_rows_as_json(batch))
     return state.hexdigest()
+
+
+def _rows_as_json(batch: pa.RecordBatch) -> bytes:
+    """The digested columns of each row as a line of JSON, as json.dumps writes a list; put together column by column."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    columns = []
+    for name in _DIGESTED:
+        values = batch.column(name).dictionary_encode()
+        texts = [
+            json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass") for value in values.dictionary.to_pylist()
+        ]
+        columns.append(pc.fill_null(pa.array(texts, pa.binary()).take(values.indices), b"null"))
+    lines = pc.binary_join_element_wise(*columns, b", ")
+    return b"".join(b"[" + line + b"]\n" for line in lines.to_pylist())
 
 
 def digest_names(descriptor: DatasetDescriptor) -> tuple[str, ...]:

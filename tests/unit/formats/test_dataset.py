@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -148,3 +149,16 @@ def test_digest_depends_on_content_usage_and_schema() -> None:
         _digest(_manifest([0, 1, 2]), ("c1", "c0")),
     ]
     assert len(set(digests)) == 4
+
+
+@pytest.mark.parametrize("labels", [["a", None, 'qu"ote', "back\\slash"], ["\u00fc\n\t", "\x00", "\u2028", ""]])
+def test_the_digest_is_that_of_the_rows_as_json(labels: list[str | None]) -> None:
+    """Put together column by column, it is what json.dumps makes row by row: digests of earlier releases stay valid."""
+    rows = [(f"{number:064x}", label, "train", None) for number, label in enumerate(labels)]
+    table = pa.table(dict(zip(("sha256", "label", "usage", "annotation"), map(list, zip(*rows, strict=True)), strict=True)))
+    table = table.set_column(3, "annotation", pa.nulls(len(rows), pa.string()))
+    schema = {"task": "t", "classes": ["x"], "columns": [], "target": ""}
+    state = hashlib.sha256(json.dumps(schema, ensure_ascii=False, sort_keys=True).encode())
+    for row in rows:
+        state.update((json.dumps(row, ensure_ascii=False) + "\n").encode())
+    assert files.digest(table, task="t", classes=["x"], columns=(), target="") == state.hexdigest()

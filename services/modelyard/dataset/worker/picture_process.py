@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from modelyard.core.errors import InvalidArgument
 from modelyard.dataset.domain.near import THUMBNAIL
-from modelyard.formats import pictures
+from modelyard.formats import pictures, png_batch
 from modelyard.formats.archive import Limits, Located, read_located
 from modelyard.formats.dataset import example_id
 
@@ -53,28 +53,30 @@ class Read:
 def read_part(descriptor: int, part: Part, limits: Limits) -> Read:
     """Reads pictures to their last pixel."""
     count = len(part.paths)
-    lengths, sizes = np.full(count, -1, np.int64), np.zeros((count, 2), np.int32)
-    files, small, ids, hashes = [], [], [], []
+    datas = [read_located(descriptor, located, limits) if located is not None else None for located in part.places]
+    sizes, thumbnails, known = png_batch.probe([data or b"" for data in datas], THUMBNAIL)
+    lengths = np.full(count, -1, np.int64)
+    files, ids, hashes = [], [], []
     refused: dict[int, tuple[str, str]] = {}
-    total = 0
-    for number, (path, located) in enumerate(zip(part.paths, part.places, strict=True)):
-        data = read_located(descriptor, located, limits) if located is not None else None
+    for number, (path, data) in enumerate(zip(part.paths, datas, strict=True)):
         if data is None:
             refused[number] = ("", "")
             continue
-        total += len(data)
-        try:
-            info, thumbnail = pictures.probe_with_thumbnail(data, size=THUMBNAIL, name=path)
-        except InvalidArgument as error:
-            refused[number] = (error.reason, error.message)
-            continue
+        if not known[number]:
+            try:
+                info, thumbnail = pictures.probe_with_thumbnail(data, size=THUMBNAIL, name=path)
+            except InvalidArgument as error:
+                refused[number] = (error.reason, error.message)
+                continue
+            sizes[number], thumbnails[number] = (info.width, info.height), thumbnail[:, :, 0]
         sha256 = hashlib.sha256(data).hexdigest()
-        lengths[number], sizes[number] = len(data), (info.width, info.height)
+        lengths[number] = len(data)
         files.append(data)
-        small.append(thumbnail.tobytes())
         ids.append(example_id(path, sha256))
         hashes.append(sha256)
-    return Read(b"".join(files), lengths, sizes, b"".join(small), ids, hashes, refused, total)
+    small = thumbnails[lengths >= 0].tobytes()
+    total = sum(len(data) for data in datas if data is not None)
+    return Read(b"".join(files), lengths, sizes, small, ids, hashes, refused, total)
 
 
 def serve(link: Connection, archive: str, limits: Limits) -> None:

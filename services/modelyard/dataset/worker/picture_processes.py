@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import subprocess
 import sys
@@ -23,7 +24,7 @@ LEAST_PICTURES = 2_000
 LARGEST_MEAN = 256 * 1024
 """Bytes of a picture up to which processes pay: of larger ones decoders do the work, which threads share as well."""
 
-_PART_PICTURES = 256
+_PART_PICTURES = 2048
 _PART_BYTES = 4 * 1024**2
 
 
@@ -48,7 +49,7 @@ def pays(entries: Sequence[Entry], processes: int) -> bool:
 
 
 def parts(archive: LocatedArchive, entries: Sequence[Entry]) -> Iterator[tuple[int, Sequence[Entry], Part]]:
-    """The entries in parts of some hundred: how many bytes each announces, and what to ask for."""
+    """The entries in parts of some thousand: how many bytes each announces, and what to ask for."""
     start = 0
     while start < len(entries):
         end, size = start, 0
@@ -120,6 +121,7 @@ class PictureProcesses:
         with theirs:
             module = "modelyard.dataset.worker.picture_process"
             command = [sys.executable, "-m", module, str(theirs.fileno()), str(self._archive.path)]
-            process = subprocess.Popen(command, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL)
+            alone = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+            process = subprocess.Popen(command, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL, env=alone)
         ours.send(self._archive.limits)
         return _Child(process, ours)
