@@ -29,6 +29,7 @@ ROLES: dict[str, dict[str, str]] = {
     "owner": {PROJECT: "admin"},
     "deployer": {PROJECT: "deployer"},
     "editor": {PROJECT: "editor"},
+    "annotator": {PROJECT: "annotator"},
     "viewer": {PROJECT: "viewer"},
     "stranger": {"weeds": "admin"},
     "nobody": {},

@@ -20,6 +20,7 @@ COMMANDS: Final = {
     "up": "Keep a server running, for every command and client.",
     "console": "Open the console in a browser, of your own server or of another.",
     "dataset": "Import, check, publish, list, show, examples.",
+    "annotate": "Let people label examples: schema, create, label, review, prelabel, propose, publish.",
     "train": "Train a model on a dataset version.",
     "export": "Turn a model version into a bundle for its hardware, and judge it.",
     "evaluate": "Score an export's bytes.",

@@ -27,6 +27,7 @@ def import_message(
     time_column: str = "",
     name_pattern: str = "",
     classes: Sequence[str] = (),
+    unlabelled: bool = False,
 ) -> dataset_pb2.Import:
     return dataset_pb2.Import(
         source=source,
@@ -38,6 +39,7 @@ def import_message(
         time_column=time_column,
         name_pattern=name_pattern,
         classes=classes,
+        unlabelled=unlabelled,
     )
 
 

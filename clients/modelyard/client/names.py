@@ -54,6 +54,20 @@ class Names:
     def dataset_export(self, value: str) -> str:
         return self._full("dataset_export", value, ("datasets", "exports"))
 
+    def label_schema(self, value: str) -> str:
+        """`flowers/V002`; `flowers` alone is its newest label schema."""
+        return self._full("label_schema", value, ("datasets", "labelSchemas"), newest=True)
+
+    def annotation_round(self, value: str) -> str:
+        return self._full("annotation_round", value, ("datasets", "annotationRounds"))
+
+    def annotation_task(self, value: str) -> str:
+        return self._full("task", value, ("datasets", "annotationRounds", "tasks"))
+
+    def annotation_round_or_task(self, value: str) -> str:
+        is_task = len(value.strip("/").split("/")) == 3 or "/tasks/" in value
+        return self.annotation_task(value) if is_task else self.annotation_round(value)
+
     def training_job(self, value: str) -> str:
         return self._full("training_job", value, ("trainingJobs",))
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from modelyard.core import ports
 from modelyard.core.artifacts import Blob
 from modelyard.core.jobs.job import Document, Job, JobState
+from modelyard.core.requests import Request
+from modelyard.dataset.domain.answers import Answer
 from modelyard.dataset.domain.folds import FoldPlan
 from modelyard.dataset.domain.records import VersionResult
+from modelyard.dataset.domain.rounds import Answers, Entry, NewTask, PreLabel, Progress, Review, Task
 from modelyard.formats.annotations import Annotation
 from modelyard.formats.dataset import DatasetDescriptor
 
@@ -188,3 +193,111 @@ class Users(Protocol):
 
     def models_of(self, versions: Collection[str]) -> Sequence[str]:
         """Names of the model versions that were trained on one of these versions, all of one project. Raises Unavailable."""
+
+
+class Annotations(Protocol):
+    """The tasks of annotation rounds, and all that is done about them. A round is named by its key."""
+
+    def add_round(self, round_: str, tasks: Iterable[NewTask]) -> int:
+        """Makes tasks of examples, in their order; how many. All or none."""
+
+    def delete_round(self, round_: str) -> None:
+        """Forgets a round's tasks and all that was done about them."""
+
+    def claim(self, round_: str, annotator: str, count: int, lease_s: float, now: datetime, *, fresh: bool) -> Sequence[Task]:
+        """The tasks that a person holds, renewed, and (`fresh`) more up to `count`, each held until `lease_s` from now."""
+
+    def submit(
+        self, round_: str, name: str, annotator: str, answer: Answer, seconds: float, now: datetime, request: Request
+    ) -> Entry:
+        """Takes an answer; a later one of the same person replaces it. Raises NotFound, FailedPrecondition NOT_CLAIMED."""
+
+    def skip(self, round_: str, name: str, annotator: str, reason: str, now: datetime, request: Request) -> Entry:
+        """Leaves a task to others. Raises NotFound, FailedPrecondition NOT_CLAIMED."""
+
+    def release(self, round_: str, name: str, annotator: str) -> None:
+        """Gives a task back. Nothing happens to one that is not held. Raises NotFound."""
+
+    def withdraw(self, round_: str, name: str, annotator: str, lease_s: float, now: datetime, request: Request) -> Entry:
+        """Takes an answer back; the task is held again. Raises NotFound, FailedPrecondition NOT_ANSWERED, TASK_REVIEWED."""
+
+    def review(self, round_: str, name: str, review: Review, now: datetime, request: Request) -> Task:
+        """Writes a review down and does what follows from it. Raises NotFound, FailedPrecondition NOTHING_TO_REVIEW."""
+
+    def put_pre_labels(self, round_: str, pre_labels: Sequence[tuple[str, PreLabel]]) -> int:
+        """Gives tasks what a model says; how many of them there were and were not reviewed."""
+
+    def import_answers(self, round_: str, answers: Iterable[tuple[str, str, Answer, float]], now: datetime) -> int:
+        """Takes answers (task, person, answer, seconds) that people gave elsewhere, without a lease; how many were new."""
+
+    def task(self, round_: str, name: str) -> Task:
+        """Raises NotFound ANNOTATION_TASK_NOT_FOUND."""
+
+    def tasks(self, round_: str, state: str, start: int, count: int) -> Sequence[Task]:
+        """Tasks from a position on, in their order; `state` "": all."""
+
+    def entries(self, round_: str, name: str, after: tuple[str, int], count: int) -> Sequence[Entry]:
+        """Entries after (task, number), by task and number; of one task, or ("") of all."""
+
+    def answers(self, round_: str) -> Iterator[Answers]:
+        """Every task with the answers that count, in the order of the tasks."""
+
+    def example_ids(self, round_: str) -> Sequence[str]:
+        """Ids of a round's examples."""
+
+    def progress(self, round_: str) -> Progress:
+        """How far a round is."""
+
+    def all_entries(self, round_: str) -> Iterator[Mapping[str, Any]]:
+        """Of every entry: task, number, kind, annotator, time, seconds, unchanged, counts, verdict."""
+
+    def leased(self, round_: str) -> Mapping[str, int]:
+        """How many tasks each person holds."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """An example of a content, as rounds choose from it: `row` in the manifest; label "": none."""
+
+    example_id: str
+    path: str
+    sha256: str
+    usage: str
+    label: str
+    labelled: bool
+    row: int
+    width: int = 0
+    height: int = 0
+    steps: int = 0
+
+
+class Contents(Protocol):
+    """Reads examples of imports and versions."""
+
+    def listed(self, content: DatasetDescriptor) -> Sequence[Listed]:
+        """All examples, in the order of the manifest."""
+
+    def labelled_ids(self, content: DatasetDescriptor) -> set[str]:
+        """Ids of the examples that have a label or an annotation."""
+
+    def row_of(self, content: DatasetDescriptor, example_id: str) -> int | None:
+        """The row of an example; None: there is none."""
+
+    def vectors(self, content: DatasetDescriptor, rows: Sequence[int]) -> Any:
+        """What examples look like, for telling them apart: float32 [N, D]; None where the content has nothing of the kind."""
+
+    def read(self, content: DatasetDescriptor, row: int) -> tuple[bytes, str]:
+        """An example's bytes and their media type; a row of a table or a series as JSON."""
+
+
+class Files(Protocol):
+    """Where files are kept (core.artifacts.ArtifactStore)."""
+
+    def put_file(self, path: Path) -> Blob:
+        """Stores a file."""
+
+    def path(self, blob: Blob) -> Path:
+        """A local, verified file. Raises NotFound ARTIFACT_NOT_FOUND."""
+
+    def stat(self, blob: Blob | str) -> Blob:
+        """Its size. Raises NotFound ARTIFACT_NOT_FOUND."""

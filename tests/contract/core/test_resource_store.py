@@ -32,6 +32,7 @@ from modelyard.core.resources import (
     forget_requests,
     referenced_uris,
 )
+from modelyard.dataset.adapters import annotation_tables
 
 PARENT = "projects/p"
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
@@ -355,6 +356,7 @@ def test_every_uri_a_document_names_is_referenced(engine: Engine, store: Resourc
 
 
 def test_the_migrations_make_the_tables_of_the_code(engine: Engine) -> None:
+    assert all(table.metadata is database.metadata for table in annotation_tables.TABLES)
     with reading(engine) as connection:
         assert compare_metadata(MigrationContext.configure(connection), database.metadata) == []
     migrate(engine)

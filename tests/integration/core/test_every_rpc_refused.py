@@ -61,7 +61,13 @@ def test_another_projects_token_is_not_permitted(world: World) -> None:
 
 
 def test_too_small_a_role_is_not_permitted(world: World) -> None:
-    below = {Role.VIEWER: "nobody", Role.EDITOR: "viewer", Role.DEPLOYER: "editor", Role.ADMIN: "deployer"}
+    below = {
+        Role.VIEWER: "nobody",
+        Role.ANNOTATOR: "viewer",
+        Role.EDITOR: "annotator",
+        Role.DEPLOYER: "editor",
+        Role.ADMIN: "deployer",
+    }
     for role, name in below.items():
         paths = [path for path in IN_PROJECT if RULES[path].role is role]
         all_are(outcomes(world, paths, world.as_(name)), ("PERMISSION_DENIED", "NOT_ALLOWED"))
@@ -69,7 +75,13 @@ def test_too_small_a_role_is_not_permitted(world: World) -> None:
 
 def test_whoever_may_is_let_through(world: World) -> None:
     """Or else a server that refuses everything would pass all of the above."""
-    names = {Role.VIEWER: "viewer", Role.EDITOR: "editor", Role.DEPLOYER: "deployer", Role.ADMIN: "owner"}
+    names = {
+        Role.VIEWER: "viewer",
+        Role.ANNOTATOR: "annotator",
+        Role.EDITOR: "editor",
+        Role.DEPLOYER: "deployer",
+        Role.ADMIN: "owner",
+    }
     for role, name in names.items():
         paths = [path for path in IN_PROJECT if RULES[path].role is role]
         found = outcomes(world, paths, world.as_(name))

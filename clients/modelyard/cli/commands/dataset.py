@@ -48,6 +48,9 @@ def import_(
     time_column: Annotated[str, typer.Option(help="Recordings: the column of the times.")] = "",
     name_pattern: Annotated[str, typer.Option(help="Sounds: what names say, such as {label}_{speaker}_{number}.")] = "",
     class_name: Annotated[list[str], typer.Option(help="Masks: name of value 0, then of 1...; give it again.")] = [],  # noqa: B006
+    unlabelled: Annotated[
+        bool, typer.Option("--unlabelled", help="Pictures or sounds that people are to label; folders are no classes.")
+    ] = False,
 ) -> None:
     """Read data into a dataset.
 
@@ -78,6 +81,7 @@ def import_(
             time_column=time_column,
             name_pattern=name_pattern,
             classes=class_name,
+            unlabelled=unlabelled,
         )
         with job_bar("import", "dataset_import") as show:
             done = datasets.wait_import(started.name, on_change=show)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 
 from modelyard.client._async.access import AsyncAccessOf, AsyncInferenceTokens
+from modelyard.client._async.annotations import AsyncAnnotations
 from modelyard.client._async.artifacts import AsyncArtifacts
 from modelyard.client._async.datasets import AsyncDatasets
 from modelyard.client._async.devices import AsyncDevices
@@ -54,6 +55,7 @@ class AsyncClient:
         )
         self.datasets = AsyncDatasets(transport, self.names)
         self.examples = AsyncExamples(transport, self.names)
+        self.annotations = AsyncAnnotations(transport, self.names)
         self.training = AsyncTraining(transport, self.names)
         self.models = AsyncModels(transport, self.names)
         self.evaluations = AsyncEvaluations(transport, self.names)

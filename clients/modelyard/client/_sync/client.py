@@ -6,6 +6,7 @@ from __future__ import annotations
 from types import TracebackType
 
 from modelyard.client._sync.access import AccessOf, InferenceTokens
+from modelyard.client._sync.annotations import Annotations
 from modelyard.client._sync.artifacts import Artifacts
 from modelyard.client._sync.datasets import Datasets
 from modelyard.client._sync.devices import Devices
@@ -55,6 +56,7 @@ class Client:
         )
         self.datasets = Datasets(transport, self.names)
         self.examples = Examples(transport, self.names)
+        self.annotations = Annotations(transport, self.names)
         self.training = Training(transport, self.names)
         self.models = Models(transport, self.names)
         self.evaluations = Evaluations(transport, self.names)

@@ -69,13 +69,14 @@ class Datasets(Resource):
         time_column: str = "",
         name_pattern: str = "",
         classes: Sequence[str] = (),
+        unlabelled: bool = False,
         request_id: str = "",
     ) -> dataset_pb2.Import:
         """Starts reading a source (see `client.artifacts.upload`) into a dataset; the parameters are those of Import."""
         request = dataset_service_pb2.CreateImportRequest(
             parent=self.names.dataset(dataset),
             dataset_import=import_message(
-                source, file_name, format, task, label_column, usage_column, time_column, name_pattern, classes
+                source, file_name, format, task, label_column, usage_column, time_column, name_pattern, classes, unlabelled
             ),
             request_id=request_id or new_request_id(),
         )

@@ -18,11 +18,13 @@ class Role(IntEnum):
     NONE = 0
     VIEWER = 1
     """Read everything; ask endpoints for predictions."""
-    EDITOR = 2
+    ANNOTATOR = 2
+    """Label examples in annotation rounds; review where a round says so."""
+    EDITOR = 3
     """Import, train, export, evaluate; cancel and delete that."""
-    DEPLOYER = 3
+    DEPLOYER = 4
     """Change what serves: endpoints, deployments, traffic, devices, inference tokens."""
-    ADMIN = 4
+    ADMIN = 5
     """See the audit log."""
 
 
@@ -66,7 +68,7 @@ ANYBODY = Principal(Kind.ANONYMOUS, "anonymous", {EVERY_PROJECT: Role.ADMIN})
 
 
 def role_named(text: object, where: str) -> Role:
-    """viewer, editor, deployer or admin. Raises InvalidArgument BAD_ROLE."""
+    """viewer, annotator, editor, deployer or admin. Raises InvalidArgument BAD_ROLE."""
     found = str(text).upper()
     if found in Role.__members__ and found != "NONE":
         return Role[found]

@@ -51,7 +51,7 @@ class Rule:
     each: bool = False
 
 
-VIEW, EDIT, DEPLOY, ADMIN = Role.VIEWER, Role.EDITOR, Role.DEPLOYER, Role.ADMIN
+VIEW, ANNOTATE, EDIT, DEPLOY, ADMIN = Role.VIEWER, Role.ANNOTATOR, Role.EDITOR, Role.DEPLOYER, Role.ADMIN
 DEFAULT_PROJECT: Final = "default"
 INFERENCE: Final = "inference.GRPCInferenceService"
 WORKERS: Final = "modelyard.worker.v1.WorkerService"
@@ -117,6 +117,29 @@ _SERVICES: Final[Mapping[str, Mapping[str, Rule]]] = {
         "DiffDatasetVersions": _read,
         "ListExampleChanges": _list,
         **_job("DatasetExport", "DatasetExports", EDIT),
+    },
+    "modelyard.dataset.v1.AnnotationService": {
+        "CreateLabelSchema": _create(EDIT),
+        "GetLabelSchema": _read,
+        "ListLabelSchemas": _list,
+        "CreateAnnotationRound": _create(EDIT),
+        "GetAnnotationRound": _read,
+        "ListAnnotationRounds": _list,
+        "UpdateAnnotationRound": _change(EDIT, "annotation_round.name"),
+        "DeleteAnnotationRound": _change(EDIT),
+        "ClaimAnnotationTasks": _create(ANNOTATE),
+        **{f"{verb}AnnotationTask": _change(ANNOTATE) for verb in ("Skip", "Release", "Review")},
+        **{f"{verb}Annotation": _change(ANNOTATE) for verb in ("Submit", "Withdraw")},
+        **{f"Get{what}": _read for what in ("AnnotationTask", "TaskContent", "AnnotationStatistics", "AnnotationAgreement")},
+        "ListAnnotationTasks": _list,
+        "ListAnnotationEntries": _list,
+        "ListUnlabelledExamples": _list,
+        "GetExampleContent": _list,
+        "ImportPreLabels": _create(EDIT),
+        "ProposeExamples": _list,
+        "PublishAnnotationRound": _change(EDIT),
+        "ImportAnnotations": _create(EDIT),
+        "ExportAnnotations": _change(EDIT),
     },
     "modelyard.trainer.v1.TrainerService": {
         **_job("TrainingJob", "TrainingJobs", EDIT),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from modelyard.core.artifacts import Blob
+from modelyard.dataset.domain.agreement import Figure
+from modelyard.dataset.domain.label_schema import LabelSchema
 from modelyard.formats.dataset import Column, DatasetDescriptor
 
 IMAGE_FOLDERS = "image_folders"
@@ -52,6 +54,7 @@ class ImportSpec:
     time_column: str = ""  # of series
     name_pattern: str = ""  # what the names of sounds say: "{label}_{speaker}_{number}"
     classes: tuple[str, ...] = ()  # names of the values of masks or IDX labels, in their order
+    unlabelled: bool = False  # people are to label them
 
 
 @dataclass(frozen=True)
@@ -186,6 +189,37 @@ class FrozenTest:
 
 
 @dataclass(frozen=True)
+class AnnotationSource:
+    """The answers that a version is made from: `answers` is a file of one JSON object a line (worker/annotated.py), `content`
+    what their examples are read from. `least`: the least confidence of a consensus, 0 for the method's own."""
+
+    round: str
+    label_schema: str
+    schema: LabelSchema
+    answers: Blob
+    content: DatasetDescriptor
+    method: str = ""
+    least: float = 0.0
+    published_by: str = ""
+    answer_count: int = 0
+
+
+@dataclass(frozen=True)
+class AnnotationRecord:
+    """The round that a version was published from: who answered, how far they agreed, what came of it."""
+
+    round: str
+    label_schema: str
+    method: str
+    annotators: tuple[str, ...] = ()
+    answer_count: int = 0
+    example_count: int = 0
+    added_count: int = 0
+    disagreement_count: int = 0
+    figures: tuple[Figure, ...] = ()
+
+
+@dataclass(frozen=True)
 class VersionSpec:
     """What to publish: the result of the dataset's present import, split by a policy; or, where there is a `base`, that version
     with the usages it has. `edits` are made first. `frozen`: the test set in force; `test_policy` may freeze one, or another one.
@@ -204,6 +238,7 @@ class VersionSpec:
     test_policy: str = KEEP_TEST
     frozen: FrozenTest | None = None
     base_near: Blob | None = None
+    annotation: AnnotationSource | None = None
 
 
 @dataclass(frozen=True)
@@ -223,6 +258,8 @@ class VersionResult:
     frozen: FrozenTest | None = None
     near: Blob | None = None
     stored_bytes: int = field(default=0, compare=False)  # that were not in the store before
+    annotation: AnnotationRecord | None = None
+    findings: tuple[Finding, ...] = ()  # what stayed open
 
     @property
     def for_training(self) -> tuple[DatasetDescriptor, Blob]:

@@ -52,7 +52,7 @@ def create_version(jobs: Jobs, resources: Resources, new: NewVersion, request: R
     A version that failed or was cancelled gives its number back. Raises InvalidArgument (names the field), NotFound,
     FailedPrecondition NO_CONTENT, AlreadyExists.
     """
-    ids = DATASET.parse(new.parent, "parent")
+    DATASET.parse(new.parent, "parent")
     dataset = read_dataset(resources, new.parent)
     parse_ratio(new.split.train_ratio)
     _check_seed(new.split.seed)
@@ -63,12 +63,31 @@ def create_version(jobs: Jobs, resources: Resources, new: NewVersion, request: R
         raise InvalidArgument("GROUP_AND_TIME", message, field="dataset_version.split.time_by")
     spec = replace(_spec(jobs, resources, new), test_policy=new.test_policy, frozen=dataset.frozen)
     _check_columns((spec.base_descriptor or spec.imported.content).columns, spec.imported.content.target, new.excluded_columns)
+    return _submit(jobs, resources, dataset, new, spec, request)
+
+
+def submit_version(jobs: Jobs, resources: Resources, new: NewVersion, spec: VersionSpec, request: Request) -> Job:
+    """Starts the publication of `spec` upon `new.base` ("": the content of its import). Raises as create_version."""
+    parse_ratio(new.split.train_ratio)
+    _check_seed(new.split.seed)
+    if new.base:
+        base, result = ready_version(jobs, resources, new.base, "base_version")
+        if base.parent != new.parent:
+            message = f"base_version is {new.base}, a version of another dataset than {new.parent}"
+            raise InvalidArgument("OTHER_DATASET", message, field="base_version", value=new.base)
+        kept = from_document(base.spec, VersionSpec).split if new.split == SplitPolicy() else new.split
+        spec = replace(spec, base=base.name, base_descriptor=result.descriptor, base_near=result.near, split=kept)
+    dataset = read_dataset(resources, new.parent)
+    return _submit(jobs, resources, dataset, new, replace(spec, frozen=dataset.frozen), request)
+
+
+def _submit(jobs: Jobs, resources: Resources, dataset: Dataset, new: NewVersion, spec: VersionSpec, request: Request) -> Job:
     with _numbering:
         name = earlier_name(jobs, kinds.DATASET_VERSION, new.parent, request)
         if not name:
             _check_freezing(jobs, new)
             version = _free_id(jobs, dataset, new)
-            name = DATASET_VERSION.format(ids["project"], ids["dataset"], version)
+            name = f"{new.parent}/versions/{version}"
             _check_no_tag(resources, name)
             _clear_failed(jobs, name)
             resources.put(name, DATASET_VERSION.collection, new.parent, to_document(VersionMarks(new.description)))

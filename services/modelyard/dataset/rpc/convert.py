@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from modelyard.core.artifacts import Blob
 from modelyard.core.documents import from_document
-from modelyard.core.errors import InvalidArgument
 from modelyard.core.jobs.convert import blob_from, blob_message, status_message, timestamp
 from modelyard.core.jobs.job import Job
 from modelyard.core.resources import Resource
@@ -19,6 +18,8 @@ from modelyard.dataset.handlers.uses import EVALUATION_PURPOSE, TRAINING
 from modelyard.dataset.handlers.version_facts import VersionFacts
 from modelyard.dataset.handlers.versions import NewVersion
 from modelyard.dataset.ports import ExampleChange, ExampleRow, Use
+from modelyard.dataset.rpc.annotation_convert import record_message
+from modelyard.dataset.rpc.enums import name_of
 from modelyard.dataset.v1 import dataset_pb2 as pb
 from modelyard.dataset.v1 import dataset_service_pb2 as service_pb
 from modelyard.formats import dataset as files
@@ -108,43 +109,47 @@ def import_spec(request: service_pb.CreateImportRequest) -> records.ImportSpec:
         dataset=request.parent,
         source=blob_from(wanted.source),
         file_name=wanted.file_name,
-        format=_name(_FORMATS, wanted.format, "dataset_import.format"),
-        task=_name(_TASKS, wanted.task, "dataset_import.task"),
+        format=name_of(_FORMATS, wanted.format, "dataset_import.format"),
+        task=name_of(_TASKS, wanted.task, "dataset_import.task"),
         label_column=wanted.label_column,
         usage_column=wanted.usage_column,
         time_column=wanted.time_column,
         name_pattern=wanted.name_pattern,
         classes=tuple(wanted.classes),
+        unlabelled=wanted.unlabelled,
     )
 
 
 def new_version(request: service_pb.CreateDatasetVersionRequest) -> NewVersion:
     """What a request asks for."""
     wanted = request.dataset_version
-    source = _name(_SPLITS, wanted.split.source, "dataset_version.split.source") or split.AUTO
     return NewVersion(
         parent=request.parent,
         version_id=request.dataset_version_id,
-        split=records.SplitPolicy(
-            wanted.split.train_ratio or "0.8", source, wanted.split.seed, wanted.split.group_by, wanted.split.time_by
-        ),
+        split=split_policy(wanted.split, "dataset_version.split"),
         excluded_columns=tuple(wanted.excluded_columns),
         keep_leaking_columns=wanted.keep_leaking_columns,
         base=wanted.base_version,
         edits=tuple(_edit(edit, number) for number, edit in enumerate(wanted.edits)),
-        test_policy=_name(_TEST_POLICIES, wanted.test_policy, "dataset_version.test_policy"),
+        test_policy=name_of(_TEST_POLICIES, wanted.test_policy, "dataset_version.test_policy"),
         description=wanted.description,
     )
+
+
+def split_policy(message: pb.SplitPolicy, path: str) -> records.SplitPolicy:
+    """How examples are shared out."""
+    source = name_of(_SPLITS, message.source, f"{path}.source") or split.AUTO
+    return records.SplitPolicy(message.train_ratio or "0.8", source, message.seed, message.group_by, message.time_by)
 
 
 def _edit(message: pb.Edit, number: int) -> records.Edit:
     path = f"dataset_version.edits[{number}]"
     return records.Edit(
-        action=_name(_ACTIONS, message.action, f"{path}.action"),
+        action=name_of(_ACTIONS, message.action, f"{path}.action"),
         examples=tuple(message.example_ids),
         of_class=message.of_class,
         label=message.label,
-        usage=_name(_USAGES, message.usage, f"{path}.usage"),
+        usage=name_of(_USAGES, message.usage, f"{path}.usage"),
         new_class=message.new_class,
         reason=message.reason,
         value=message.value,
@@ -158,28 +163,17 @@ def _edit(message: pb.Edit, number: int) -> records.Edit:
 
 def report_depth(value: pb.QualityReport.Depth.ValueType) -> str:
     """The domain's word for a depth; full when unset. Raises InvalidArgument UNKNOWN_ENUM_VALUE."""
-    return _name(_DEPTHS, value, "quality_report.depth") or records.FULL
+    return name_of(_DEPTHS, value, "quality_report.depth") or records.FULL
 
 
 def export_format(value: pb.SourceFormat.ValueType) -> str:
     """The domain's word for a format; empty when unset. Raises InvalidArgument UNKNOWN_ENUM_VALUE."""
-    return _name(_FORMATS, value, "dataset_export.format")
+    return name_of(_FORMATS, value, "dataset_export.format")
 
 
 def usage_name(usage: learning_pb2.Usage.ValueType) -> str:
     """ "train", "validation" or "test"; empty when unset. Raises InvalidArgument UNKNOWN_ENUM_VALUE."""
-    return _name(_USAGES, usage, "usage")
-
-
-def _name(known: dict[str, Any], value: int, field: str) -> str:
-    """The domain's word for a value of an enumeration; "" for 0."""
-    if value == 0:
-        return ""
-    for name, number in known.items():
-        if number == value:
-            return name
-    message = f"{field} is {value}, which is not one of its values: {', '.join(known)}"
-    raise InvalidArgument("UNKNOWN_ENUM_VALUE", message, field=field, value=value)
+    return name_of(_USAGES, usage, "usage")
 
 
 # Answers
@@ -216,6 +210,7 @@ def import_message(job: Job) -> pb.Import:
         name_pattern=spec.name_pattern,
         classes=spec.classes,
         instance_flavor=job.instance_flavor,
+        unlabelled=spec.unlabelled,
         status=status_message(job),
     )
     result = import_result(job)
@@ -291,6 +286,9 @@ def version_message(job: Job, facts: VersionFacts) -> pb.DatasetVersion:
         message.notes.extend(result.notes)
         message.classes[:] = result.descriptor.classes
         message.edited_counts.extend(result.edited)
+        message.findings.extend(_finding(finding) for finding in result.findings)
+        if result.annotation is not None:
+            message.annotation.CopyFrom(record_message(result.annotation))
     return message
 
 
@@ -303,7 +301,7 @@ def tag_message(resource: Resource) -> pb.Tag:
 def use_from(request: service_pb.CreateDatasetUseRequest) -> Use:
     """What a request asks for. Its purpose follows from its user."""
     wanted = request.dataset_use
-    usages = tuple(_name(_USAGES, usage, "dataset_use.usages") for usage in wanted.usages)
+    usages = tuple(name_of(_USAGES, usage, "dataset_use.usages") for usage in wanted.usages)
     return Use(wanted.user, "", tuple(usage for usage in usages if usage), wanted.model)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from google.protobuf import empty_pb2
@@ -42,14 +42,23 @@ class DatasetServicer(rpc.DatasetServiceServicer):
     """The servicer over its handlers."""
 
     def __init__(
-        self, jobs: Jobs, resources: Resources, sources: Sources, kept: Examples, folding: Folding, users: Users
+        self,
+        jobs: Jobs,
+        resources: Resources,
+        sources: Sources,
+        kept: Examples,
+        folding: Folding,
+        users: Users,
+        forget: Callable[[str], None] = lambda dataset: None,
     ) -> None:
+        """`forget` deletes what else there is of a dataset that is deleted."""
         self._jobs = jobs
         self._resources = resources
         self._sources = sources
         self._examples = kept
         self._folding = folding
         self._users = users
+        self._forget = forget
 
     def CreateDataset(self, request: messages.CreateDatasetRequest, context: Any) -> pb.Dataset:
         wanted = Dataset(display_name=request.dataset.display_name, description=request.dataset.description)
@@ -73,6 +82,7 @@ class DatasetServicer(rpc.DatasetServiceServicer):
 
     def DeleteDataset(self, request: messages.DeleteDatasetRequest, context: Any) -> empty_pb2.Empty:
         deletion.delete_dataset(self._jobs, self._resources, self._users, request.name, request.etag)
+        self._forget(request.name)
         return empty_pb2.Empty()
 
     def CreateImport(self, request: messages.CreateImportRequest, context: Any) -> pb.Import:

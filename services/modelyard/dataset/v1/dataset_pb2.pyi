@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from modelyard.dataset.v1 import annotation_record_pb2 as _annotation_record_pb2
 from modelyard.type.v1 import blob_pb2 as _blob_pb2
 from modelyard.type.v1 import job_pb2 as _job_pb2
 from modelyard.type.v1 import learning_pb2 as _learning_pb2
@@ -185,6 +186,7 @@ class Import(_message.Message):
     CLASSES_FIELD_NUMBER: _builtins.int
     FINDINGS_FIELD_NUMBER: _builtins.int
     INSTANCE_FLAVOR_FIELD_NUMBER: _builtins.int
+    UNLABELLED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """projects/{project}/datasets/{dataset}/imports/{import}"""
     file_name: _builtins.str
@@ -207,6 +209,10 @@ class Import(_message.Message):
     """
     instance_flavor: _builtins.str
     """The size of machine it runs on, one of ListInstanceFlavors of this service; empty: the default one. In the answer: which it was."""
+    unlabelled: _builtins.bool
+    """Pictures and sounds are taken without labels, whatever folders they lie in: people are to label them (AnnotationService). `task` says
+    what for; unset: image_classification, or audio_classification.
+    """
     @_builtins.property
     def source(self) -> _blob_pb2.Blob:
         """The source: a file, or a zip of a folder, that was uploaded or already lies in the artifact store."""
@@ -244,10 +250,11 @@ class Import(_message.Message):
         classes: _abc.Iterable[_builtins.str] | None = ...,
         findings: _abc.Iterable[Global___Finding] | None = ...,
         instance_flavor: _builtins.str = ...,
+        unlabelled: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["source", b"source", "status", b"status", "summary", b"summary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "file_name", b"file_name", "findings", b"findings", "format", b"format", "instance_flavor", b"instance_flavor", "label_column", b"label_column", "name", b"name", "name_pattern", b"name_pattern", "source", b"source", "status", b"status", "summary", b"summary", "task", b"task", "time_column", b"time_column", "usage_column", b"usage_column"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "file_name", b"file_name", "findings", b"findings", "format", b"format", "instance_flavor", b"instance_flavor", "label_column", b"label_column", "name", b"name", "name_pattern", b"name_pattern", "source", b"source", "status", b"status", "summary", b"summary", "task", b"task", "time_column", b"time_column", "unlabelled", b"unlabelled", "usage_column", b"usage_column"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1035,6 +1042,8 @@ class DatasetVersion(_message.Message):
     FROZEN_TEST_FIELD_NUMBER: _builtins.int
     TEST_EVALUATION_COUNT_FIELD_NUMBER: _builtins.int
     STORED_BYTES_FIELD_NUMBER: _builtins.int
+    ANNOTATION_FIELD_NUMBER: _builtins.int
+    FINDINGS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """projects/{project}/datasets/{dataset}/versions/{version}; the system gives V001, V002... unless `dataset_version_id` names it."""
     keep_leaking_columns: _builtins.bool
@@ -1113,6 +1122,14 @@ class DatasetVersion(_message.Message):
         no more, and what evaluates asks for the rest with CreateDatasetUse, which is recorded.
         """
 
+    @_builtins.property
+    def annotation(self) -> _annotation_record_pb2.AnnotationRecord:
+        """The annotation round it was published from; unset for other versions."""
+
+    @_builtins.property
+    def findings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Finding]:
+        """What stayed open: ANNOTATORS_DISAGREE, UNLABELLED."""
+
     def __init__(
         self,
         *,
@@ -1140,10 +1157,12 @@ class DatasetVersion(_message.Message):
         frozen_test: Global___FrozenTest | None = ...,
         test_evaluation_count: _builtins.int = ...,
         stored_bytes: _builtins.int = ...,
+        annotation: _annotation_record_pb2.AnnotationRecord | None = ...,
+        findings: _abc.Iterable[Global___Finding] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["descriptor_blob", b"descriptor_blob", "frozen_test", b"frozen_test", "split", b"split", "status", b"status"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["annotation", b"annotation", "descriptor_blob", b"descriptor_blob", "frozen_test", b"frozen_test", "split", b"split", "status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_version", b"base_version", "classes", b"classes", "columns", b"columns", "counts", b"counts", "dataset_import", b"dataset_import", "description", b"description", "descriptor_blob", b"descriptor_blob", "digest", b"digest", "edited_counts", b"edited_counts", "edits", b"edits", "etag", b"etag", "excluded_columns", b"excluded_columns", "frozen_test", b"frozen_test", "instance_flavor", b"instance_flavor", "keep_leaking_columns", b"keep_leaking_columns", "name", b"name", "notes", b"notes", "split", b"split", "status", b"status", "stored_bytes", b"stored_bytes", "tags", b"tags", "task", b"task", "test_evaluation_count", b"test_evaluation_count", "test_policy", b"test_policy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotation", b"annotation", "base_version", b"base_version", "classes", b"classes", "columns", b"columns", "counts", b"counts", "dataset_import", b"dataset_import", "description", b"description", "descriptor_blob", b"descriptor_blob", "digest", b"digest", "edited_counts", b"edited_counts", "edits", b"edits", "etag", b"etag", "excluded_columns", b"excluded_columns", "findings", b"findings", "frozen_test", b"frozen_test", "instance_flavor", b"instance_flavor", "keep_leaking_columns", b"keep_leaking_columns", "name", b"name", "notes", b"notes", "split", b"split", "status", b"status", "stored_bytes", b"stored_bytes", "tags", b"tags", "task", b"task", "test_evaluation_count", b"test_evaluation_count", "test_policy", b"test_policy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

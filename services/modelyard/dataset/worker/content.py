@@ -106,6 +106,7 @@ class Content:
         self.kind, self.task = kind, task
         self._index = {name: number for number, name in enumerate(classes)}
         self._schema = content_schema(kind, task)
+        self._nothing_said = (None,) * (len(manifest_schema(kind, task)) - len(manifest_schema(kind)))
         self._packs = PackWriter(folder)
         self._manifest_path = folder / "manifest.parquet"
         self._manifest = pq.ParquetWriter(self._manifest_path, self._schema, compression="zstd")
@@ -180,7 +181,7 @@ class Content:
         """The columns of the annotation, as the schema of the task has them."""
         said = example.annotation
         if said is None:
-            return ()
+            return self._nothing_said
         common = (None if self.task in _LABELLED else content_hash(said), attributes_json(said.attributes) or None)
         if self.task in MARKED_TASKS:
             self.class_counts.update(mark.label for mark in said.marks)

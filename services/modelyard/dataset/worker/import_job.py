@@ -32,7 +32,15 @@ from modelyard.dataset.domain.records import (
     ImportSummary,
 )
 from modelyard.dataset.domain.work import Work
-from modelyard.dataset.worker import detect, import_annotated, import_series, import_sounds, read_pictures, read_table
+from modelyard.dataset.worker import (
+    detect,
+    import_annotated,
+    import_series,
+    import_sounds,
+    import_unlabelled,
+    read_pictures,
+    read_table,
+)
 from modelyard.dataset.worker.content import Content, Rejections, all_or_none
 from modelyard.dataset.worker.detect import Contents
 from modelyard.dataset.worker.results import keep, nothing_in, result
@@ -55,7 +63,12 @@ def run(spec: ImportSpec, store: ArtifactStore, folder: Path, work: Work) -> Imp
     opened = open_archive(source, head, name, folder)
     if opened is not None:
         with opened as archive:
+            if spec.unlabelled:
+                return import_unlabelled.run(spec, archive, store, folder, work)
             return _run_archive(spec, archive, store, folder, work)
+    if spec.unlabelled:
+        message = f"{name} is one file; pictures or sounds that people are to label come as a folder, a zip or a tar of them"
+        raise InvalidArgument("NO_EXAMPLES", message, field=SOURCE, file=name)
     source, name = one_file(source, head, name, folder)
     with source.open("rb") as file:
         head = file.read(4096)

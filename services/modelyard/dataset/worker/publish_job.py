@@ -16,9 +16,16 @@ from modelyard.core.errors import FailedPrecondition
 from modelyard.dataset.domain import frozen, group_split, tables
 from modelyard.dataset.domain import split as splitting
 from modelyard.dataset.domain.belonging import Column, groups_of, strata_of, times_of
-from modelyard.dataset.domain.records import FREEZE_TEST, REPLACE_TEST, SplitPolicy, VersionResult, VersionSpec
+from modelyard.dataset.domain.new_usages import place_new
+from modelyard.dataset.domain.records import (
+    FREEZE_TEST,
+    REPLACE_TEST,
+    SplitPolicy,
+    VersionResult,
+    VersionSpec,
+)
 from modelyard.dataset.domain.work import Work
-from modelyard.dataset.worker import frozen_test
+from modelyard.dataset.worker import annotated, frozen_test
 from modelyard.dataset.worker.content import Puts, all_or_none
 from modelyard.dataset.worker.edited import edit
 from modelyard.dataset.worker.edited_columns import edit_columns
@@ -34,7 +41,8 @@ def run(spec: VersionSpec, store: ArtifactStore, folder: Path, work: Work) -> Ve
     content = based or spec.imported.content
     ratio = splitting.parse_ratio(content.ratio if based and content.ratio else spec.split.train_ratio)
     seed = content.seed if based else spec.split.seed
-    loaded = load(store, content, work, compare=based is None, near_blob=spec.base_near)
+    said = _labelled(spec, content, store, folder, work)
+    loaded, content = said.stored, said.content
     in_force = frozen_test.in_force(spec, store)
     edited = edit(store, loaded, content, spec.edits, in_force.held(loaded) if in_force else None)
     stored, content, bound = edited.stored, edited.content, None
@@ -43,7 +51,9 @@ def run(spec: VersionSpec, store: ArtifactStore, folder: Path, work: Work) -> Ve
         bound = in_force.bind(stored, together)
         stored, bound = frozen_test.kept(stored, bound)
     strata, small_notes = _strata(store, edited.table, content, stored)
-    if based:
+    if based and (stored.usages == splitting.NONE).any():
+        drawn = place_new(strata, stored.near_groups, stored.usages, ratio, seed=seed, with_test=bound is None)
+    elif based:
         drawn = splitting.Split(
             stored.usages.astype(np.int8), (f"Made from {spec.base}; its usages were kept but for the edits.",)
         )
@@ -88,6 +98,7 @@ def run(spec: VersionSpec, store: ArtifactStore, folder: Path, work: Work) -> Ve
         training_blob = _put_descriptor(training, put, folder / "training") if training else None
         new_bytes = put.new_bytes
     notes = (
+        *said.notes,
         *column_notes,
         *edited.notes,
         *changed.notes,
@@ -105,6 +116,8 @@ def run(spec: VersionSpec, store: ArtifactStore, folder: Path, work: Work) -> Ve
         frozen=frozen,
         near=placed.near,
         stored_bytes=new_bytes,
+        annotation=said.record,
+        findings=said.findings,
     )
 
 
@@ -144,6 +157,16 @@ def _freeze(
     rows = np.flatnonzero(~bound.left_out)
     stored, bound = frozen_test.kept(replace(stored, usages=usages), bound)
     return stored, strata[rows], splitting.Split(drawn.usage[rows], drawn.notes), bound
+
+
+def _labelled(
+    spec: VersionSpec, content: files.DatasetDescriptor, store: ArtifactStore, folder: Path, work: Work
+) -> annotated.Labelled:
+    """The content's labelled examples: as they are stored, or as the answers of an annotation round have them."""
+    if spec.annotation is not None:
+        return annotated.annotate(spec, store, folder, work)
+    loaded = load(store, content, work, compare=spec.base_descriptor is None, near_blob=spec.base_near)
+    return annotated.without_unlabelled(loaded, content)
 
 
 def _split(

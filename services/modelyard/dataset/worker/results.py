@@ -60,4 +60,6 @@ def nothing_in(archive: Archive, rejected: Rejections) -> InvalidArgument:
     """The error of an archive in which nothing could be used."""
     why = f"; {rejected.count} files were left out, the first: {rejected.listed[0].message}" if rejected.count else ""
     found = f"{len(archive.entries)} files, none of them an example that could be read" if archive.entries else "no files"
+    if any(each.reason == "NO_LABEL" for each in rejected.listed):
+        why += ". If people are to label them, import them without labels (--unlabelled)"
     return InvalidArgument("NO_EXAMPLES", f"{archive.name} holds {found}{why}", field=SOURCE, file=archive.name)

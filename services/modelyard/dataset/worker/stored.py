@@ -54,13 +54,13 @@ def load(
     rows = identity_rows(store, content, manifest.num_rows)
     groups = near.equal_groups(manifest["sha256"].to_pylist())
     pictures = compare and content.kind == IMAGE
-    thumbnails = _thumbnails(manifest) if pictures else np.empty((0, near.THUMBNAIL, near.THUMBNAIL), np.uint8)
+    thumbnails = thumbnails_of(manifest) if pictures else np.empty((0, near.THUMBNAIL, near.THUMBNAIL), np.uint8)
     work.stage("compare", 0, manifest.num_rows, "examples", end / 3, end)
     near_groups = near_groups_of(groups, thumbnails) if pictures else groups
     if near_blob is not None:
         near_groups = read_near(store, near_blob)[rows]
     work.check()
-    return Stored(manifest, groups, near_groups, _usages(manifest), thumbnails, rows)
+    return Stored(manifest, groups, near_groups, read_usages(manifest), thumbnails, rows)
 
 
 def read_near(store: ArtifactStore, near_blob: Blob) -> Ints:
@@ -80,7 +80,7 @@ def near_groups_of(groups: Ints, thumbnails: npt.NDArray[np.uint8]) -> Ints:
     return near.merge_groups(groups, different[left], different[right])
 
 
-def _thumbnails(manifest: pa.Table) -> npt.NDArray[np.uint8]:
+def thumbnails_of(manifest: pa.Table) -> npt.NDArray[np.uint8]:
     """uint8 [N, 16, 16], from the column's own memory: as Python objects a million of them are 300 MB."""
     size = near.THUMBNAIL * near.THUMBNAIL
     chunks = [
@@ -92,6 +92,7 @@ def _thumbnails(manifest: pa.Table) -> npt.NDArray[np.uint8]:
     return joined.reshape(-1, near.THUMBNAIL, near.THUMBNAIL)
 
 
-def _usages(manifest: pa.Table) -> Ints:
+def read_usages(manifest: pa.Table) -> Ints:
+    """Usage of each example, int64 [N]: 0 train, 1 validation, 2 test, -1 none."""
     found = pc.fill_null(pc.index_in(manifest["usage"], value_set=pa.array(USAGES)), -1)
-    return np.asarray(found.to_numpy(), dtype=np.int64)
+    return np.array(found.to_numpy(), dtype=np.int64)
