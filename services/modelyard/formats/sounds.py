@@ -78,4 +78,4 @@ def _triangles(rate: int, size: int, bands: int) -> npt.NDArray[Any]:
     left = np.minimum(edges[:-2], edges[1:-1] - rate / size)
     right = np.maximum(edges[2:], edges[1:-1] + rate / size)
     rising, falling = (bins - left) / (edges[1:-1] - left), (right - bins) / (right - edges[1:-1])
-    return np.maximum(0.0, np.minimum(rising, falling))
+    return np.asarray(np.maximum(0.0, np.minimum(rising, falling)))

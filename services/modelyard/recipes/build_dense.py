@@ -8,7 +8,7 @@ the level above it, from the deepest up to the wanted stride (Lin et al. 2017, h
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -69,7 +69,7 @@ class DenseNetwork(nn.Module):
     @property
     def last(self) -> nn.Conv2d:
         """The layer that gives the answers."""
-        return cast(nn.Conv2d, cast(nn.Sequential, self.head)[1])
+        return cast(nn.Conv2d, self.head[1])
 
     def forward(self, x: Tensor) -> Tensor:
         levels = self.encoder(x)
@@ -121,7 +121,7 @@ def _encoder(architecture: str, channels: int) -> tuple[nn.Module, list[int], li
 
         if name in timm.list_models():
             try:
-                network = timm.create_model(name, pretrained=False, features_only=True, in_chans=channels)
+                network: Any = timm.create_model(name, pretrained=False, features_only=True, in_chans=channels)
                 return network, list(network.feature_info.channels()), list(network.feature_info.reduction())
             except (RuntimeError, AssertionError, AttributeError, TypeError):
                 pass  # a network without levels, such as a transformer of one size

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -142,7 +142,7 @@ def fit(model: RocketModel, features: Floats, labels: npt.NDArray[np.int64], pen
             (model.linear.bias, offset),
             (model.temperature, np.array([temperature])),
         ):
-            cast(Tensor, parameter).copy_(torch.from_numpy(np.ascontiguousarray(value, np.float32)))
+            parameter.copy_(torch.from_numpy(np.ascontiguousarray(value, np.float32)))
     return Fitted(chosen, float((left_out.argmax(axis=1) == labels).mean()), loss)
 
 
@@ -163,15 +163,20 @@ def _left_out(values: Floats, vectors: Floats, turned: Floats, targets: Floats, 
 
 
 def _temperature(scores: Floats, labels: npt.NDArray[np.int64]) -> tuple[float, float]:
-    """The temperature with the smallest cross entropy of softmax(scores / temperature), and that."""
-    best = min((_cross_entropy(scores / each, labels), each) for each in TEMPERATURES)
-    return best[1], best[0]
+    """The temperature with the smallest cross entropy of softmax(scores / temperature), and that.
+
+    Against targets of (n + 1) / (n + 2) (Platt 1999): n right answers out of n do not mean that the next one is certain.
+    """
+    best = min(TEMPERATURES, key=lambda each: _cross_entropy(scores / each, labels, 1 / (len(labels) + 2)))
+    return best, _cross_entropy(scores / best, labels)
 
 
-def _cross_entropy(scores: Floats, labels: npt.NDArray[np.int64]) -> float:
+def _cross_entropy(scores: Floats, labels: npt.NDArray[np.int64], doubt: float = 0.0) -> float:
     shifted = scores - scores.max(axis=1, keepdims=True)
     logs = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return float(-logs[np.arange(len(labels)), labels].mean())
+    own = logs[np.arange(len(labels)), labels]
+    others = (logs.sum(axis=1) - own) / max(1, logs.shape[1] - 1)
+    return float(-((1 - doubt) * own + doubt * others).mean())
 
 
 def _dilations(steps: int, features: int) -> dict[int, int]:

@@ -6,7 +6,7 @@ A picture is what was drawn at random, so it is what two artifacts are compared 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -105,7 +105,7 @@ def best_score_threshold(pictures: Sequence[Hits]) -> float:
 
 
 def class_scores(
-    pictures: Sequence[Hits], classes: Sequence[str], threshold: float, extra: dict[str, tuple[Metric, ...]]
+    pictures: Sequence[Hits], classes: Sequence[str], threshold: float, extra: Mapping[str, Sequence[Metric]]
 ) -> tuple[ClassScore, ...]:
     """Of each class that occurs precision, recall and F1 of the boxes from the threshold on; `extra` figures by class."""
     counts = np.zeros((len(pictures), len(classes), 3))
@@ -117,7 +117,7 @@ def class_scores(
     return rates(counts, classes, extra)
 
 
-def rates(counts: Floats, classes: Sequence[str], extra: dict[str, tuple[Metric, ...]]) -> tuple[ClassScore, ...]:
+def rates(counts: Floats, classes: Sequence[str], extra: Mapping[str, Sequence[Metric]]) -> tuple[ClassScore, ...]:
     """Precision, recall and F1 of the classes that occur, from right calls, calls and what is there by picture [N, K, 3]."""
     whole = counts.sum(axis=0)[None]
     drawn = intervals.bootstrap_means(counts.reshape(len(counts), -1)).reshape(-1, *counts.shape[1:])
@@ -125,13 +125,12 @@ def rates(counts: Floats, classes: Sequence[str], extra: dict[str, tuple[Metric,
     out = []
     for index, name in enumerate(classes):
         if whole[0, index, 2]:
-            figures = [
-                Metric(
-                    what, float(values[at][0, index]), *intervals.percentiles(samples[at][:, index], float(values[at][0, index]))
-                )
-                for at, what in enumerate(("precision", "recall", "f1"))
-            ]
-            out.append(ClassScore(name, int(whole[0, index, 2]), *figures, metrics=extra.get(name, ())))
+            precision, recall, f1 = (
+                Metric(what, float(each[0, index]), *intervals.percentiles(drawn_each[:, index], float(each[0, index])))
+                for what, each, drawn_each in zip(("precision", "recall", "f1"), values, samples, strict=True)
+            )
+            support = int(whole[0, index, 2])
+            out.append(ClassScore(name, support, precision, recall, f1, metrics=tuple(extra.get(name, ()))))
     return tuple(out)
 
 

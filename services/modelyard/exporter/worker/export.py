@@ -98,14 +98,13 @@ def write_proven(graph: Graph, path: Path) -> BundleCard:
     """Proves the graph in the runtime that will serve it, writes the bundle, reads it back and asks it the test vectors."""
     if compared_as_sets(graph.card.task) and not isinstance(graph.expected, np.ndarray):
         return _write_compared(graph, graph.expected, path)
-    if not isinstance(graph.expected, np.ndarray):
-        graph = replace(graph, expected=graph.expected[graph.card.outputs[0].name])
     classes, card = len(graph.card.classes), graph.card
+    expected = graph.expected if isinstance(graph.expected, np.ndarray) else graph.expected[card.outputs[0].name]
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         unproven = Path(folder) / "unproven.bundle"
-        bundles.write_bundle(unproven, card, graph.model, _vectors(graph, graph.expected, slice(0, LEAST_EXAMPLES)))
+        bundles.write_bundle(unproven, card, graph.model, _vectors(graph, expected, slice(0, LEAST_EXAMPLES)))
         with _loaded(unproven) as run:
-            proof = prove(run, graph.inputs, graph.expected, classes=classes, against=graph.against, precision=card.precision)
+            proof = prove(run, graph.inputs, expected, classes=classes, against=graph.against, precision=card.precision)
     parity, answers = proof
     vectors = _vectors(graph, answers, _evenly(len(answers), kept_examples(graph.inputs)))
     written = bundles.write_bundle(path, replace(card, parity=parity), graph.model, vectors)

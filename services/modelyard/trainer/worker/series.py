@@ -22,13 +22,16 @@ from modelyard.recipes.recipe import Recipe, recipe_document
 from modelyard.trainer.worker.processors import training_threads
 
 OnStage = Callable[[str, int, int], None]
+FEW = 1000
+"""With fewer training series those for validation are learned from too: leaving out one by one needs none of its own."""
 MOST_EXAMPLES = 8000
 """Series that the regression is fitted to; of more a draw: its work grows with their square."""
 
 
 @dataclass(frozen=True)
 class SeriesResult:
-    """What came out. metrics: val_accuracy and val_loss, on validation examples, or left out one by one where there are none."""
+    """What came out. metrics: val_accuracy and val_loss, on validation examples, or (FEW, or none of those) left out one by
+    one."""
 
     card: ModelCard
     metrics: Mapping[str, float]
@@ -52,6 +55,10 @@ def run_series_training(
     train, labels = _examples(reader, TRAIN, steps, settings.seed)
     if not len(train):
         raise FailedPrecondition("NO_TRAINING_EXAMPLES", "the dataset version has no examples with usage train")
+    few = len(train) < FEW
+    if few:
+        more, known = _examples(reader, VALIDATION, steps, settings.seed)
+        train, labels = np.concatenate([train, more]), np.concatenate([labels, known])
     on_stage("features of the series", 1, 3)
     channels = train.shape[2]
     model = build_series(recipe.architecture, steps=steps, channels=channels, classes=len(classes), seed=settings.seed)
@@ -59,7 +66,7 @@ def run_series_training(
     features = features_of(model, train)
     on_stage("fitting", 2, 3)
     fitted = fit(model, features, labels, settings.weight_decay)
-    metrics = _validated(model, reader, steps, fitted)
+    metrics = _left_out(fitted) if few else _validated(model, reader, steps, fitted)
     count = sum(each.numel() for each in model.parameters())
     card = ModelCard(
         kind="torch",
@@ -77,6 +84,7 @@ def run_series_training(
             "seed": settings.seed,
             "penalty": fitted.penalty,
             "left_out_accuracy": fitted.accuracy,
+            "learned_from": [TRAIN, VALIDATION] if few else [TRAIN],
             "torch": torch.__version__,
             "modelyard": code_version(),
         },
@@ -104,10 +112,14 @@ def _examples(reader: DatasetReader, usage: str, steps: int, seed: int) -> tuple
     return fitted_series(reader, usage, places, steps), labels[places]
 
 
+def _left_out(fitted: Fitted) -> dict[str, float]:
+    return {"val_accuracy": fitted.accuracy, "val_loss": fitted.loss}
+
+
 def _validated(model: RocketModel, reader: DatasetReader, steps: int, fitted: Fitted) -> dict[str, float]:
     series, labels = _examples(reader, VALIDATION, steps, 0)
     if not len(labels):
-        return {"val_accuracy": fitted.accuracy, "val_loss": fitted.loss}
+        return _left_out(fitted)
     with torch.inference_mode():
         parts = [model(torch.from_numpy(series[at : at + 64])).numpy() for at in range(0, len(series), 64)]
     likely = np.concatenate(parts)
