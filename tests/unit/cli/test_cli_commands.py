@@ -276,7 +276,7 @@ def test_predict_rows(run: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((), "give pictures, or --row, or --csv"),
+        ((), "give pictures or sounds, or --row, or --csv"),
         (("--row", "{age: 3}"), "is not JSON"),
         (("--row", "[1]"), "give an object"),
         (("--row", '{"aeg": 3}'), "has no column 'age'"),
