@@ -67,6 +67,7 @@ class FakeJobs:
 
     known: dict[str, Job] = field(default_factory=dict)
     submitted: list[dict[str, Any]] = field(default_factory=list)
+    curves: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
     def submit(self, name: str, kind: str, *, parent: str, spec: dict[str, Any], **more: Any) -> Job:
         if name in self.known:
@@ -82,6 +83,16 @@ class FakeJobs:
         if name not in self.known:
             raise NotFound("NOT_FOUND", f"{name} does not exist", name=name)
         return self.known[name]
+
+    def find(self, kind: str, *, parent: str | None = None) -> list[Job]:
+        return [job for job in self.known.values() if job.kind == kind and parent in (None, job.parent)]
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        self.get(name)
+        return self.curves.get(name, [])
+
+    def relabel(self, name: str, change: Callable[[Mapping[str, str]], Mapping[str, str]]) -> Job:
+        return self.put(replace(self.get(name), labels=dict(change(self.get(name).labels))))
 
     def list(self, kind: str, parent: str, page_size: int = 0, page_token: str = "") -> FakeJobPage:
         return FakeJobPage([job for job in reversed(self.known.values()) if (job.kind, job.parent) == (kind, parent)])
@@ -104,6 +115,10 @@ class FakeResources:
 
     known: dict[str, Resource] = field(default_factory=dict)
     time: datetime = NOON
+    requests: dict[str, str] = field(default_factory=dict)
+
+    def made_by(self, request_id: str, method: str, fingerprint: str) -> str | None:
+        return self.requests.get(request_id)
 
     def create(self, name: str, collection: str, parent: str, document: dict[str, Any]) -> Resource:
         if name in self.known:

@@ -71,6 +71,12 @@ class Names:
     def training_job(self, value: str) -> str:
         return self._full("training_job", value, ("trainingJobs",))
 
+    def advised_training(self, value: str) -> str:
+        return self._full("advised_training", value, ("advisedTrainings",))
+
+    def cross_validation(self, value: str) -> str:
+        return self._full("cross_validation", value, ("crossValidations",))
+
     def model(self, value: str) -> str:
         return self._full("model", value, ("models",))
 

@@ -44,6 +44,20 @@ def package_version(name: str) -> str:
         return ""
 
 
+TRAINING: Final = ("recipes/", "trainer/worker/")
+"""Where the sources lie that decide what a training comes to."""
+
+
+@cache
+def training_code() -> str:
+    """The version of this program with a digest of the sources that train: changes when what a training comes to may."""
+    digest = hashlib.sha256()
+    for path, name in _sources():
+        if name.startswith(TRAINING):
+            digest.update(f"{name}\n".encode() + path.read_bytes())
+    return f"{code_version()}+{digest.hexdigest()[:12]}"
+
+
 @cache
 def source_digest() -> str:
     """The sha256 over this program's own Python files (path and bytes, in order): what a version number does not tell.

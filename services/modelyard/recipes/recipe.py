@@ -10,7 +10,7 @@ from modelyard.core.errors import FieldViolation, InvalidArgument
 from modelyard.formats.model import PictureInput
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop", "nadam")
-SCHEDULES = ("constant", "step", "cosine", "reduce_on_plateau")
+SCHEDULES = ("constant", "step", "cosine", "reduce_on_plateau", "one_cycle", "polynomial")
 AUGMENTATIONS = ("none", "light", "standard")
 WEIGHTS = ("", "imagenet")
 
@@ -22,9 +22,12 @@ class Hyperparameters:
     """Settings of a run of the torch training loop. Every field has a range; `validate` names the ones that are out of it.
 
     max_epochs: most passes over the training examples. max_steps: most optimizer steps, 0 means max_epochs alone decides.
-    batch_size: examples per step. base_lr: learning rate after the warm-up. momentum: of SGD and RMSProp, beta1 of Adam.
+    batch_size: examples per step; auto_batch_size: the largest that fits, at least that many. base_lr: learning rate after the
+    warm-up; auto_base_lr: found by a range test instead. momentum: of SGD and RMSProp, beta1 of Adam; beta2: of Adam.
     weight_decay: decoupled for adamw, L2 otherwise; never applied to biases and norms. schedule, step_size (steps), gamma,
-    plateau_patience (epochs): how the rate moves. warmup_steps: linear rise from near 0, at most a tenth of the run.
+    plateau_patience (epochs) or plateau_steps (steps, 0: epochs count), power (of polynomial): how the rate moves. warmup_steps:
+    linear rise from near 0, at most a tenth of the run. clip_norm: longest norm of a step's gradient, 0 any. accumulation_steps:
+    parts that a step's batch is computed in. deterministic: the same run gives the same bits.
     early_stopping_patience: epochs without a better validation metric before the run stops, 0 never. augmentation: `none`,
     `light` (shift; flip where the data allow it) or `standard` (crop, flip, colour). mixup: alpha of the Beta distribution by
     which pairs of pictures and their labels are mixed, 0 to 10, 0 not at all (Zhang et al. 2018,
@@ -56,6 +59,14 @@ class Hyperparameters:
     frozen: float = 0.0
     backbone_lr: float = 1.0
     seed: int = 0
+    beta2: float = 0.999
+    clip_norm: float = 0.0
+    accumulation_steps: int = 1
+    power: float = 1.0
+    plateau_steps: int = 0
+    auto_batch_size: bool = False
+    auto_base_lr: bool = False
+    deterministic: bool = False
 
     def validate(self) -> None:
         """Raises InvalidArgument with reason INVALID_HYPERPARAMETER and one violation per field that is out of its range."""
@@ -87,10 +98,18 @@ class Hyperparameters:
             "augmentation": _one_of(self.augmentation, AUGMENTATIONS),
             "mixup": _real(self.mixup, 0, 10),
             "ema_decay": _real(self.ema_decay, 0, 1, below=True),
-            "class_weights": "" if isinstance(self.class_weights, bool) else "true or false",
+            "class_weights": _yes_or_no(self.class_weights),
             "frozen": _real(self.frozen, 0, 0.95),
             "backbone_lr": _real(self.backbone_lr, 0, 1, above=True),
             "seed": _whole(self.seed, 0, 2**63 - 1),
+            "beta2": _real(self.beta2, 0, 1, below=True),
+            "clip_norm": _real(self.clip_norm, 0, 1_000_000),
+            "accumulation_steps": _whole(self.accumulation_steps, 1, 1024),
+            "power": _real(self.power, 0, 10, above=True),
+            "plateau_steps": _whole(self.plateau_steps, 0, 100_000_000),
+            "auto_batch_size": _yes_or_no(self.auto_batch_size),
+            "auto_base_lr": _yes_or_no(self.auto_base_lr),
+            "deterministic": _yes_or_no(self.deterministic),
         }
 
 
@@ -175,6 +194,10 @@ def _real(value: object, low: float, high: float, *, above: bool = False, below:
         if over and under:
             return ""
     return f"a number {'above' if above else 'from'} {low} {'and below' if below else 'to'} {high}"
+
+
+def _yes_or_no(value: object) -> str:
+    return "" if isinstance(value, bool) else "true or false"
 
 
 def _one_of(value: object, names: tuple[str, ...]) -> str:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from modelyard.core.jobs.job import Job, JobKind
 from modelyard.core.platform import Platform
 from modelyard.core.rpc.server import Mount, Service
 from modelyard.trainer.adapters.datasets_client import ClientDatasets
+from modelyard.trainer.adapters.folds import ClientFolding
 from modelyard.trainer.domain.training_job import KIND
+from modelyard.trainer.handlers.children import World
 from modelyard.trainer.handlers.completion import keep_trained_model
+from modelyard.trainer.handlers.cross_validation import KIND as CROSSED
+from modelyard.trainer.handlers.cross_validation import run_cross_validation
+from modelyard.trainer.handlers.ladder import KIND as ADVISED
+from modelyard.trainer.handlers.ladder import run_ladder
 from modelyard.trainer.ports import Datasets
+from modelyard.trainer.rpc.advisor_servicer import AdvisorServicer
 from modelyard.trainer.rpc.servicer import TrainerServicer
 from modelyard.trainer.settings import TrainerSettings
-from modelyard.trainer.v1 import trainer_service_pb2_grpc
+from modelyard.trainer.v1.advice_service_pb2_grpc import add_AdvisorServiceServicer_to_server
+from modelyard.trainer.v1.trainer_service_pb2_grpc import add_TrainerServiceServicer_to_server
 
 SERVICE = "trainer"
 WORKER = "modelyard.trainer.worker"
@@ -25,12 +34,19 @@ def build(platform: Platform, *, datasets: Datasets | None = None, worker_module
     own = platform if platform.name == SERVICE else platform.for_service(SERVICE)
     platform.jobs.register(_training(own, settings, worker_module))
     found = datasets or ClientDatasets(platform.client, own.artifacts)
+    world = World(own.jobs, found, own.resources)
+    # These wait for trainings and compute nothing, so they take none of their slots.
+    ladder = partial(run_ladder, world)
+    platform.jobs.register(JobKind(ADVISED, service=SERVICE, run=ladder, slots=settings.study_slots))
+    crossing = partial(run_cross_validation, world, ClientFolding(platform.client, own.artifacts))
+    platform.jobs.register(JobKind(CROSSED, service=SERVICE, run=crossing, slots=settings.study_slots))
     servicer = TrainerServicer(own.jobs, own.resources, found, own.jobs.watch)
-
-    def add(server: Any) -> None:
-        trainer_service_pb2_grpc.add_TrainerServiceServicer_to_server(servicer, server)
-
-    return Service(SERVICE, [Mount("modelyard.trainer.v1.TrainerService", add)])
+    advisor = AdvisorServicer(world, own.jobs.watch)
+    mounts = [
+        Mount("modelyard.trainer.v1.TrainerService", partial(add_TrainerServiceServicer_to_server, servicer)),
+        Mount("modelyard.trainer.v1.AdvisorService", partial(add_AdvisorServiceServicer_to_server, advisor)),
+    ]
+    return Service(SERVICE, mounts)
 
 
 def _training(platform: Platform, settings: TrainerSettings, worker_module: str) -> JobKind:

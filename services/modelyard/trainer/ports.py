@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,13 +17,16 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True)
 class DatasetVersion:
-    """A dataset version that is ready to train on. `name` never says "latest"."""
+    """A dataset version that is ready to train on. `name` never says "latest". validation_count: validation examples;
+    class_counts: those of each class, empty where there are none."""
 
     name: str
     digest: str
     classes: tuple[str, ...]
     descriptor: Blob
     facts: DatasetFacts
+    validation_count: int = 0
+    class_counts: tuple[int, ...] = ()
 
 
 class Datasets(Protocol):
@@ -35,6 +38,35 @@ class Datasets(Protocol):
     def hold(self, version: str, training_job: str, model: str) -> None:
         """Records that a job trains on a version, which is then not deleted. Raises FailedPrecondition FROZEN_TEST where it
         trains on what was frozen as test later, Unavailable."""
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A dataset version cut anew: its descriptor, and how many examples train and validate. absent: sentences about classes that
+    have no training, or no validation examples in it."""
+
+    descriptor: Blob
+    train_count: int
+    validation_count: int
+    absent: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Folds:
+    """All folds of a cut, fold f of repeat r at place r * folds + f. notes: what was decided on the way, in sentences."""
+
+    each: tuple[Fold, ...]
+    notes: tuple[str, ...] = ()
+
+
+class Folding(Protocol):
+    """Cuts dataset versions into folds."""
+
+    def cut(self, version: str, folds: int, repeats: int, seed: int, group_by: str) -> Folds:
+        """The folds of a version, by its name; the same arguments give the same. Test examples stay out.
+
+        Raises InvalidArgument and FailedPrecondition as the dataset service does.
+        """
 
 
 class JobPage(Protocol):
@@ -55,9 +87,21 @@ class Jobs(ports.RemovableJobs, Protocol):
     def stop(self, name: str) -> Job:
         """Asks a job to end early and keep what it has."""
 
+    def find(self, kind: str, *, parent: str | None = None) -> Sequence[Job]:
+        """All jobs of a kind, the oldest first."""
+
+    def events(self, name: str) -> Sequence[Document]:
+        """All events of a job, the oldest first. Raises NotFound."""
+
+    def relabel(self, name: str, change: Callable[[Mapping[str, str]], Mapping[str, str]]) -> Job:
+        """Stores what `change` makes of a job's labels. Raises NotFound."""
+
 
 class Resources(ports.Readings, Protocol):
-    """Models and versions as documents."""
+    """Models, versions and experiments as documents."""
+
+    def made_by(self, request_id: str, method: str, fingerprint: str) -> str | None:
+        """The name of what this same request made before. Raises InvalidArgument REQUEST_ID_REUSED."""
 
     def create(self, name: str, collection: str, parent: str, document: Document) -> Resource:
         """Stores a new one. Raises AlreadyExists."""

@@ -15,6 +15,9 @@ class TrainerSettings(CoreSettings):
     training_slots: int = Field(
         1, ge=1, le=1024, description="Training jobs that run at once; others wait in the order they came."
     )
+    study_slots: int = Field(
+        8, ge=1, le=1024, description="Advised trainings, and cross-validations, that go on at once; their trainings take slots."
+    )
     training_attempts: int = Field(3, ge=1, le=100, description="How often a lost training worker is started in all.")
     checkpoint_every_s: float = Field(30.0, gt=0, le=86_400, description="Seconds between two checkpoints of a running training.")
     data_memory_bytes: int = Field(

@@ -5,21 +5,25 @@ from __future__ import annotations
 import os
 import signal
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import pytest
 
 from modelyard.client import Client
-from modelyard.core.artifacts import Blob
+from modelyard.core.artifacts import ArtifactStore, Blob
 from modelyard.core.errors import NotFound
-from modelyard.core.jobs.convert import blob_message
+from modelyard.core.jobs.convert import blob_from, blob_message
 from modelyard.core.jobs.engine import JobLimits
 from modelyard.core.platform import Platform, open_platform
 from modelyard.core.rpc.server import Mount, Service
 from modelyard.dataset.v1 import dataset_pb2, dataset_service_pb2_grpc
+from modelyard.formats.dataset import TEST, from_json, load_manifest, to_json, write_parquet
 from modelyard.trainer.bootstrap import build
 from modelyard.trainer.settings import TrainerSettings
 from modelyard.trainer.v1 import trainer_pb2 as pb
@@ -36,8 +40,9 @@ RUNNING = f"{PARENT}/datasets/digits/versions/V003"
 
 @dataclass
 class DatasetStandIn(dataset_service_pb2_grpc.DatasetServiceServicer):
-    """Answers GetDatasetVersion from memory."""
+    """Answers GetDatasetVersion from memory, and cuts folds as the dataset service does."""
 
+    store: ArtifactStore
     versions: dict[str, dataset_pb2.DatasetVersion] = field(default_factory=dict)
 
     def add(self, name: str, descriptor: Blob, classes: Sequence[str], task: str, state: str = "SUCCEEDED") -> None:
@@ -54,6 +59,30 @@ class DatasetStandIn(dataset_service_pb2_grpc.DatasetServiceServicer):
         if request.name not in self.versions:
             raise NotFound("DATASET_VERSION_NOT_FOUND", f"{request.name} does not exist", name=request.name)
         return self.versions[request.name]
+
+    def CreateDatasetUse(self, request: Any, context: Any) -> dataset_pb2.DatasetUse:
+        return request.dataset_use  # type: ignore[no-any-return]
+
+    def CreateFolds(self, request: Any, context: Any) -> dataset_pb2.Folds:
+        """Every k-th example, without regard to classes; what folds are like is the dataset service's subject."""
+        import pyarrow as pa
+
+        described = from_json(self.store.read_bytes(blob_from(self.versions[request.parent].descriptor_blob)))
+        manifest = load_manifest(self.store, described)
+        k, repeats = request.folds.k, request.folds.repeats or 1
+        place, columns = np.arange(manifest.num_rows), {"example_id": manifest["example_id"]}
+        tests = np.array([usage == TEST for usage in manifest["usage"].to_pylist()])
+        for repeat in range(repeats):
+            drawn = np.where(tests, -1, (place + repeat * (place // k)) % k).astype(np.int16)
+            columns[f"fold_{repeat}"] = pa.array(drawn)
+        with TemporaryDirectory() as folder:
+            folds = self.store.put_file(write_parquet(pa.table(columns), Path(folder) / "folds"))
+        made = [
+            self.store.put_bytes(to_json(replace(described, folds=folds, repeat=repeat, fold=fold)))
+            for repeat in range(repeats)
+            for fold in range(k)
+        ]
+        return dataset_pb2.Folds(k=k, descriptor_blobs=[blob_message(blob) for blob in made], notes=["cut"])
 
     def service(self) -> Service:
         def add(server: Any) -> None:
@@ -74,8 +103,9 @@ class Trainer:
         return self.client.training.create_training_job(training_job_id=job_id, **values)
 
     def long(self, job_id: str, **more: Any) -> pb.TrainingJob:
-        """A run that does not end by itself."""
-        return self.create(job_id, hyperparameters=pb.Hyperparameters(max_epochs=10_000), **more)
+        """A run that does not end by itself; each with a seed of its own, so that none repeats another."""
+        seed = zlib.crc32(job_id.encode())
+        return self.create(job_id, hyperparameters=pb.Hyperparameters(max_epochs=10_000, seed=seed), **more)
 
     def wait(self, job: pb.TrainingJob, seconds: float = 240) -> pb.TrainingJob:
         return self.client.training.wait_training_job(job.name, timeout_s=seconds)
@@ -145,7 +175,8 @@ def published(folder: Path) -> DatasetStandIn:
     """scikit-learn's digits as pictures, and a table of flowers."""
     from sklearn.datasets import load_digits, load_iris
 
-    store, stand_in = file_store(folder / "artifacts"), DatasetStandIn()
+    store = file_store(folder / "artifacts")
+    stand_in = DatasetStandIn(store)
     digits, iris = load_digits(), load_iris()
     pictures = (digits.images[:600] * 15.9).astype("uint8")
     descriptor = publish_pictures(store, pictures, [str(label) for label in digits.target[:600]])

@@ -42,8 +42,9 @@ GROUPS = {
     "token": ["create", "list", "revoke"],
     "passport": ["show", "verify"],
     "rollout": ["create", "list", "show", "pause", "resume", "cancel", "revert"],
-    "runs": ["list", "show", "watch", "cancel", "stop"],
+    "runs": ["list", "show", "watch", "cancel", "stop", "compare", "note", "tag", "save"],
     "watch": ["add", "list", "show", "run", "delete"],
+    "recipes": ["list", "show"],
 }
 LEAVES = [(name, *([sub] if sub else [])) for name in COMMANDS for sub in GROUPS.get(name, [""])]
 

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from modelyard.core.errors import InvalidArgument
-from modelyard.trainer.domain.hyperparameters import RULES, check_hyperparameters
+from modelyard.trainer.domain.hyperparameters import RULES, check_hyperparameters, settled
 from modelyard.trainer.v1 import trainer_pb2 as pb
 
 RIGHT = {
@@ -29,6 +29,17 @@ RIGHT = {
     "mixup": (0, 0.2, 10),
     "ema_decay": (0, 0.999),
     "seed": (0, 2**53 - 1),
+    "beta2": (0, 0.9999),
+    "clip_norm": (0, 1.0),
+    "accumulation_steps": (1, 1024),
+    "class_weights": (True, False),
+    "deterministic": (True,),
+    "power": (0.5, 10),
+    "plateau_steps": (0, 1000),
+    "auto_batch_size": (True, False),
+    "auto_base_lr": (True, False),
+    "frozen": (0, 0.95),
+    "backbone_lr": (0.01, 1),
 }
 WRONG = {
     "max_epochs": (0, 10_001, -1, 1.5, True),
@@ -49,6 +60,17 @@ WRONG = {
     "mixup": (-0.1, 10.1),
     "ema_decay": (-0.1, 1),
     "seed": (-1, 2**53),
+    "beta2": (-0.1, 1),
+    "clip_norm": (-1, math.inf),
+    "accumulation_steps": (0, 1025),
+    "class_weights": (1, "yes"),
+    "deterministic": (0,),
+    "power": (0, 11),
+    "plateau_steps": (-1,),
+    "auto_batch_size": ("auto",),
+    "auto_base_lr": (1,),
+    "frozen": (-0.1, 1),
+    "backbone_lr": (0, 1.1),
 }
 
 
@@ -79,3 +101,16 @@ def test_everything_that_is_wrong_is_said_at_once() -> None:
     with pytest.raises(InvalidArgument) as caught:
         check_hyperparameters({"gamma": 1, "seed": 3, "base_lr": 0}, "h")
     assert [each.field for each in caught.value.violations] == ["h.gamma", "h.base_lr"]
+
+
+def test_what_the_run_is_to_find_cannot_be_given_too() -> None:
+    for auto, name, value in (("auto_batch_size", "batch_size", 8), ("auto_base_lr", "base_lr", 0.1)):
+        with pytest.raises(InvalidArgument) as caught:
+            check_hyperparameters({auto: True, name: value}, "h")
+        assert [each.field for each in caught.value.violations] == [f"h.{name}"]
+        check_hyperparameters({auto: False, name: value}, "h")
+
+
+def test_a_value_that_is_given_ends_its_search() -> None:
+    assert settled({"base_lr": 0.1, "seed": 1}) == {"base_lr": 0.1, "seed": 1, "auto_base_lr": False}
+    assert settled({"auto_batch_size": True}) == {"auto_batch_size": True}

@@ -26,26 +26,59 @@ def train(
         ),
     ] = "",
     model: Annotated[str, typer.Option(help="Model that gets the new version. Default: named as the dataset.")] = "",
-    recipe: Annotated[str, typer.Option(help="Recipe, see --recipes. Default: the service chooses.")] = "",
+    recipe: Annotated[
+        str,
+        typer.Option(
+            help="Recipe, see --recipes; or a JSON file with one, see `modelyard recipes show`. Default: the service chooses."
+        ),
+    ] = "",
     recipes: Annotated[bool, typer.Option("--recipes", help="List the recipes (that fit the dataset version) and end.")] = False,
     resume: Annotated[str, typer.Option(metavar="JOB", help="Go on from a checkpoint of this training job.")] = "",
     from_: Annotated[str, typer.Option("--from", help="Which checkpoint of it: last or best.")] = "last",
-    warm_start: Annotated[str, typer.Option(metavar="MODEL_VERSION", help="Start from the weights of a model version.")] = "",
+    warm_start: Annotated[
+        str,
+        typer.Option(
+            metavar="MODEL_VERSION",
+            help="Start from the weights of a model version: flowers/V002; best: the most precise of the model; flowers/best.",
+        ),
+    ] = "",
+    repeat: Annotated[str, typer.Option(metavar="REASON", help="Why an experiment that exists is run again.")] = "",
+    tag: Annotated[list[str] | None, typer.Option(help="A word to find it by. May be given several times.")] = None,
+    folds: Annotated[int, typer.Option(help="Cross-validate on so many folds instead of training one model.")] = 0,
+    repeats: Annotated[
+        int, typer.Option(help="With --folds: how often, each time cut anew. Without: train so often with other seeds.")
+    ] = 0,
+    group_by: Annotated[
+        str, typer.Option(help="With --folds: keeps together what has the same attribute, column or {group} of a file name.")
+    ] = "",
     max_train_time: Annotated[str, typer.Option(help="Most time: 90s, 10m, 1h30m; the model at that moment is kept.")] = "",
     max_epochs: Annotated[int | None, typer.Option(help="Most passes over the training examples.")] = None,
     max_steps: Annotated[int | None, typer.Option(help="Most optimizer steps.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Examples per step.")] = None,
+    batch_size: Annotated[str, typer.Option(metavar="N|auto", help="Examples per step; auto: the largest that fits.")] = "",
     optimizer: Annotated[str, typer.Option(help="sgd, adam, adamw, rmsprop or nadam.")] = "",
-    base_lr: Annotated[float | None, typer.Option(help="Learning rate after the warm-up.")] = None,
+    base_lr: Annotated[
+        str, typer.Option(metavar="RATE|auto", help="Learning rate after the warm-up; auto: found by a range test.")
+    ] = "",
     momentum: Annotated[float | None, typer.Option(help="Momentum; beta1 of the Adam family.")] = None,
     weight_decay: Annotated[float | None, typer.Option(help="Weight decay.")] = None,
-    schedule: Annotated[str, typer.Option(help="constant, step, cosine or reduce_on_plateau.")] = "",
+    beta2: Annotated[float | None, typer.Option(help="Second beta of the Adam family.")] = None,
+    schedule: Annotated[str, typer.Option(help="constant, step, cosine, reduce_on_plateau, one_cycle or polynomial.")] = "",
+    power: Annotated[float | None, typer.Option(help="Power of schedule polynomial.")] = None,
     step_size: Annotated[int | None, typer.Option(help="Steps between two cuts of schedule step.")] = None,
     gamma: Annotated[float | None, typer.Option(help="Factor of schedules step and reduce_on_plateau.")] = None,
     plateau_patience: Annotated[
         int | None, typer.Option(help="Epochs without improvement before reduce_on_plateau cuts.")
     ] = None,
+    plateau_steps: Annotated[int | None, typer.Option(help="The same in steps; 0: epochs count.")] = None,
     warmup_steps: Annotated[int | None, typer.Option(help="Steps over which the learning rate rises.")] = None,
+    clip_norm: Annotated[float | None, typer.Option(help="Longest norm of a step's gradient; 0: any.")] = None,
+    accumulation_steps: Annotated[int | None, typer.Option(help="Parts that a step's batch is computed in.")] = None,
+    class_weights: Annotated[
+        bool | None, typer.Option("--class-weights/--no-class-weights", help="Weigh examples by how rare their class is.")
+    ] = None,
+    deterministic: Annotated[
+        bool | None, typer.Option("--deterministic/--no-deterministic", help="The same run gives the same bits; slower.")
+    ] = None,
     early_stopping_patience: Annotated[
         int | None, typer.Option(help="Epochs without improvement before the end; 0 never.")
     ] = None,
@@ -64,6 +97,9 @@ def train(
 
     \b
     Example: modelyard train --resume JOB --from best --base-lr 0.0003 --max-epochs 20
+
+    \b
+    Example: modelyard train flowers/V001 --folds 5 --repeats 2
     """
     from modelyard.cli.asking import wrong
     from modelyard.cli.durations import seconds_of
@@ -72,8 +108,15 @@ def train(
     settings = {
         "max_epochs": max_epochs,
         "max_steps": max_steps,
-        "batch_size": batch_size,
-        "base_lr": base_lr,
+        **_number_or_auto("batch_size", batch_size, int),
+        **_number_or_auto("base_lr", base_lr, float),
+        "beta2": beta2,
+        "power": power,
+        "plateau_steps": plateau_steps,
+        "clip_norm": clip_norm,
+        "accumulation_steps": accumulation_steps,
+        "class_weights": class_weights,
+        "deterministic": deterministic,
         "momentum": momentum,
         "weight_decay": weight_decay,
         "step_size": step_size,
@@ -96,18 +139,86 @@ def train(
             _print_recipes(here, dataset_version)
             return
         version, model_name, same = _subject(here, dataset_version, model, resume)
+        if folds or repeats:
+            from modelyard.cli.commands.crossing import cross
+
+            wanted = _asked(here, version, model_name, recipe, hyperparameters, train_s, warm_start, instance_flavor)
+            cross(here, wanted, folds, repeats, group_by, detach)
+            return
         job = here.client.training.create_training_job(
             dataset_version=version,
             model=model_name,
-            recipe=recipe or same,
+            recipe=_recipe(recipe) or same,
             hyperparameters=hyperparameters,
             max_training_time_s=train_s,
             resume_from=resume,
             checkpoint=from_,
-            warm_start_model_version=here.client.models.get_model_version(warm_start).name if warm_start else "",
+            warm_start_model_version=_start(here, warm_start, model_name),
             instance_flavor=instance_flavor,
+            repeat_reason=repeat,
+            tags=tag or [],
         )
-        _follow_or_leave(here, job.name, detach)
+        follow_or_leave(here, job.name, detach)
+
+
+def _number_or_auto(name: str, text: str, kind: type[int] | type[float]) -> dict[str, Any]:
+    """A number, or the wish that the run finds it."""
+    from modelyard.cli.asking import wrong
+
+    if not text:
+        return {}
+    if text.lower() == "auto":
+        return {f"auto_{name}": True}
+    try:
+        return {name: kind(text)}
+    except ValueError:
+        what = "a whole number" if kind is int else "a number"
+        raise wrong(name, text, f"{name} is {text!r}; give {what}, or auto") from None
+
+
+def _recipe(recipe: str) -> trainer_pb2.Recipe | str:
+    """A recipe's id, or the recipe in a JSON file."""
+    if not recipe.endswith(".json"):
+        return recipe
+    from modelyard.cli.recipe_file import read_recipe
+
+    return read_recipe(recipe)
+
+
+def _start(here: Session, warm_start: str, model: str) -> str:
+    """The version to start from by its full name; `best` and `latest` alone are of the model that is trained."""
+    if not warm_start:
+        return ""
+    if warm_start in ("best", "latest"):
+        warm_start = f"{here.client.names.model(model)}/versions/{warm_start}"
+    name: str = here.client.names.model_version(warm_start)
+    return name if name.endswith("/versions/best") else here.client.models.get_model_version(name).name
+
+
+def _asked(
+    here: Session,
+    version: str,
+    model: str,
+    recipe: str,
+    hyperparameters: trainer_pb2.Hyperparameters,
+    train_s: float | None,
+    warm_start: str,
+    instance_flavor: str,
+) -> trainer_pb2.TrainingJob:
+    """What each run of a cross-validation trains."""
+    from modelyard.client._messages import duration
+    from modelyard.trainer.v1 import trainer_pb2
+
+    given = _recipe(recipe)
+    wanted = trainer_pb2.Recipe(recipe_id=given) if isinstance(given, str) else given
+    wanted.hyperparameters.MergeFrom(hyperparameters)
+    job = trainer_pb2.TrainingJob(dataset_version=version, recipe=wanted, instance_flavor=instance_flavor)
+    job.model = here.client.names.model(model)
+    if train_s is not None:
+        job.max_training_time.CopyFrom(duration(train_s))
+    if warm_start:
+        job.warm_start_model_version = _start(here, warm_start, model)
+    return job
 
 
 def _hyperparameters(settings: dict[str, Any], optimizer: str, schedule: str) -> trainer_pb2.Hyperparameters:
@@ -157,7 +268,8 @@ def _print_recipes(here: Session, dataset_version: str) -> None:
     )
 
 
-def _follow_or_leave(here: Session, name: str, detach: bool) -> None:
+def follow_or_leave(here: Session, name: str, detach: bool) -> None:
+    """Watches a training job that was started, or says how to."""
     from modelyard.cli.output import note, print_json
     from modelyard.client import last_part
 
@@ -189,7 +301,7 @@ def follow_training(here: Session, name: str) -> None:
 def print_job(job: trainer_pb2.TrainingJob) -> None:
     from modelyard.cli.durations import spoken
     from modelyard.cli.live import figures, state_name
-    from modelyard.cli.output import print_facts
+    from modelyard.cli.output import date, print_facts
     from modelyard.client import last_part, short
 
     facts = {
@@ -201,8 +313,15 @@ def print_job(job: trainer_pb2.TrainingJob) -> None:
         "trained": spoken(job.train_duration.seconds + job.train_duration.nanos / 1e9) if job.HasField("train_duration") else "",
         "last": figures(job.latest_point) if job.HasField("latest_point") else "",
         "error": " ".join(job.status.error.message.split()),
+        "tags": list(job.tags),
+        "repeats": f"{last_part(job.repeat_of)}: {job.repeat_reason or 'another seed'}" if job.repeat_of else "",
+        "part of": last_part(job.part_of),
     }
     print_facts(facts)
+    for note in job.notes:
+        print(f"note at step {note.step}: {note.message}")
+    for remark in job.remarks:
+        print(f"remark of {remark.author}, {date(remark.create_time)}: {remark.text}")
     for checkpoint in job.checkpoints:
         scores = "  ".join(f"{name} {value:.4g}" for name, value in sorted(checkpoint.metrics.items()))
         print(

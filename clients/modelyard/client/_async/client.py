@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 
 from modelyard.client._async.access import AsyncAccessOf, AsyncInferenceTokens
+from modelyard.client._async.advisor import AsyncAdvisor
 from modelyard.client._async.annotations import AsyncAnnotations
 from modelyard.client._async.artifacts import AsyncArtifacts
 from modelyard.client._async.datasets import AsyncDatasets
@@ -58,6 +59,7 @@ class AsyncClient:
         self.annotations = AsyncAnnotations(transport, self.names)
         self.training = AsyncTraining(transport, self.names)
         self.models = AsyncModels(transport, self.names)
+        self.advisor = AsyncAdvisor(transport, self.names)
         self.evaluations = AsyncEvaluations(transport, self.names)
         self.gate = AsyncGate(transport, self.names)
         self.exports = AsyncExports(transport, self.names)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from types import TracebackType
 
 from modelyard.client._sync.access import AccessOf, InferenceTokens
+from modelyard.client._sync.advisor import Advisor
 from modelyard.client._sync.annotations import Annotations
 from modelyard.client._sync.artifacts import Artifacts
 from modelyard.client._sync.datasets import Datasets
@@ -59,6 +60,7 @@ class Client:
         self.annotations = Annotations(transport, self.names)
         self.training = Training(transport, self.names)
         self.models = Models(transport, self.names)
+        self.advisor = Advisor(transport, self.names)
         self.evaluations = Evaluations(transport, self.names)
         self.gate = Gate(transport, self.names)
         self.exports = Exports(transport, self.names)

@@ -30,13 +30,15 @@ class Resource:
     """A group of calls to one service."""
 
     service: str = ""
+    api: str = ""
+    """The API, where a service has several; empty: the one of APIS."""
 
     def __init__(self, transport: Transport, names: Names) -> None:
         self._transport = transport
         self.names = names
 
     def _call(self, method: str, request: Message, answer: type[M], timeout_s: float | None = None) -> M:
-        return self._call_api(APIS[self.service], method, request, answer, timeout_s)
+        return self._call_api(self.api or APIS[self.service], method, request, answer, timeout_s)
 
     def _call_api(self, api: str, method: str, request: Message, answer: type[M], timeout_s: float | None) -> M:
         """One call; UNAVAILABLE is tried again within the deadline, nothing else is."""
@@ -72,7 +74,9 @@ class Resource:
             left = None if deadline is None else max(deadline - time.monotonic(), 0.001)
             silent = True
             try:
-                for message in self._transport.stream(self.service, APIS[self.service], method, request, answer, left):
+                for message in self._transport.stream(
+                    self.service, self.api or APIS[self.service], method, request, answer, left
+                ):
                     heard, failures, silent = time.monotonic(), 0, False
                     request.after_sequence = max(request.after_sequence, _sequence(message))
                     yield message

@@ -34,6 +34,8 @@ class Training(Resource):
         warm_start_model_version: str = "",
         display_name: str = "",
         instance_flavor: str = "",
+        repeat_reason: str = "",
+        tags: Sequence[str] = (),
         training_job_id: str = "",
         request_id: str = "",
     ) -> trainer_pb2.TrainingJob:
@@ -42,12 +44,18 @@ class Training(Resource):
         recipe: a message or a recipe's id; empty: the service chooses.
         hyperparameters: what differs from the recipe's own.
         resume_from: a training job to go on from, at its `checkpoint` ("last", "best").
-        warm_start_model_version: start from its weights.
+        warm_start_model_version: start from its weights; `flowers/best` is the version with the best validation metric.
+        repeat_reason: why an experiment that exists is run again; without it such a job is refused with AlreadyExists
+            EXPERIMENT_REPEATED.
+        tags: words to find it by.
         instance_flavor: size of machine, see `client.jobs.list_instance_flavors`.
         """
         job = training_job or self._job(dataset_version, model, recipe, hyperparameters, display_name)
         if instance_flavor:
             job.instance_flavor = instance_flavor
+        if repeat_reason:
+            job.repeat_reason = repeat_reason
+        job.tags.extend(tags)
         if max_training_time_s is not None:
             job.max_training_time.CopyFrom(duration(max_training_time_s))
         if resume_from:
@@ -84,9 +92,39 @@ class Training(Resource):
         request = trainer_service_pb2.GetTrainingJobRequest(name=self.names.training_job(training_job))
         return self._call("GetTrainingJob", request, trainer_pb2.TrainingJob)
 
-    def list_training_jobs(self, *, page_size: int = 0) -> Iterator[trainer_pb2.TrainingJob]:
-        """All training jobs of the project, newest first."""
-        request = trainer_service_pb2.ListTrainingJobsRequest(parent=self.names.parent, page_size=page_size)
+    def list_training_jobs(
+        self,
+        *,
+        dataset: str = "",
+        model: str = "",
+        task: learning_pb2.Task.ValueType | str = "",
+        tag: str = "",
+        text: str = "",
+        experiment: str = "",
+        order_by: str = "",
+        show_parts: bool = False,
+        page_size: int = 0,
+    ) -> Iterator[trainer_pb2.TrainingJob]:
+        """The training jobs of the project, newest first; those that every given word lets through.
+
+        dataset: `flowers`, or one of its versions, `flowers/V002`. text: stands in id, name, recipe, tags, notes or remarks.
+        order_by: a validation metric; the best come first. show_parts: also steps of advised trainings and cross-validations.
+        """
+        about = (self.names.dataset_version(dataset) if "/versions/" in dataset or dataset.count("/") == 1 else "") or (
+            self.names.dataset(dataset) if dataset else ""
+        )
+        request = trainer_service_pb2.ListTrainingJobsRequest(
+            parent=self.names.parent,
+            page_size=page_size,
+            dataset=about,
+            model=self.names.model(model) if model else "",
+            task=enum_number(learning_pb2.Task, task, "task"),
+            tag=tag,
+            text=text,
+            experiment=experiment,
+            order_by=order_by,
+            show_parts=show_parts,
+        )
         return self._items("ListTrainingJobs", request, trainer_service_pb2.ListTrainingJobsResponse, "training_jobs")
 
     def watch_training_job(
@@ -123,6 +161,24 @@ class Training(Resource):
         """Deletes a job that ended, with its checkpoints; model versions stay."""
         request = trainer_service_pb2.DeleteTrainingJobRequest(name=self.names.training_job(training_job))
         self._call("DeleteTrainingJob", request, EMPTY)
+
+    def set_training_tags(self, training_job: str, tags: Sequence[str]) -> trainer_pb2.TrainingJob:
+        """Replaces the tags of a job."""
+        job = trainer_pb2.TrainingJob(name=self.names.training_job(training_job), tags=tags)
+        request = trainer_service_pb2.UpdateTrainingJobRequest(training_job=job, update_mask=FieldMask(paths=["tags"]))
+        return self._call("UpdateTrainingJob", request, trainer_pb2.TrainingJob)
+
+    def add_training_remark(self, training_job: str, text: str) -> trainer_pb2.TrainingJob:
+        """Writes down a remark about a job, with author and time."""
+        request = trainer_service_pb2.AddTrainingRemarkRequest(name=self.names.training_job(training_job), text=text)
+        return self._call("AddTrainingRemark", request, trainer_pb2.TrainingJob)
+
+    def compare_training_jobs(self, training_jobs: Sequence[str]) -> trainer_service_pb2.CompareTrainingJobsResponse:
+        """Puts jobs side by side; the first is what the others are compared with."""
+        request = trainer_service_pb2.CompareTrainingJobsRequest(
+            parent=self.names.parent, names=[self.names.training_job(name) for name in training_jobs]
+        )
+        return self._call("CompareTrainingJobs", request, trainer_service_pb2.CompareTrainingJobsResponse)
 
     def list_recipes(self, task: learning_pb2.Task.ValueType | str = "") -> list[trainer_pb2.Recipe]:
         """The recipes of the catalogue, the most accurate first."""

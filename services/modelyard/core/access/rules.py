@@ -145,6 +145,9 @@ _SERVICES: Final[Mapping[str, Mapping[str, Rule]]] = {
         **_job("TrainingJob", "TrainingJobs", EDIT),
         "StopTrainingJob": _change(EDIT),
         "DeleteTrainingJob": _change(EDIT),
+        "UpdateTrainingJob": _change(EDIT, "training_job.name"),
+        "AddTrainingRemark": _change(EDIT),
+        "CompareTrainingJobs": _list,
         "ListRecipes": Rule(VIEW, Where.NOWHERE),
         "SuggestRecipes": Rule(VIEW, field="dataset_version"),
         "GetModel": _read,
@@ -154,6 +157,11 @@ _SERVICES: Final[Mapping[str, Mapping[str, Rule]]] = {
         "ListModelVersions": _list,
         "UpdateModelVersion": _change(EDIT, "model_version.name"),
         "DeleteModelVersion": _change(EDIT),
+    },
+    "modelyard.trainer.v1.AdvisorService": {
+        "AdviseTrainingJob": _read,
+        **_job("AdvisedTraining", "AdvisedTrainings", EDIT),
+        **_job("CrossValidation", "CrossValidations", EDIT),
     },
     "modelyard.exporter.v1.ExporterService": {
         **_job("Export", "Exports", EDIT),

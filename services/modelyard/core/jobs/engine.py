@@ -125,6 +125,14 @@ class JobEngine:
         """All jobs of a kind, the oldest first."""
         return self._store.find([kind], parent=parent, states=states)
 
+    def events(self, name: str) -> Sequence[Document]:
+        """All events of a job, the oldest first. Raises NotFound."""
+        return self._store.events(name)
+
+    def relabel(self, name: str, change: Callable[[Mapping[str, str]], Mapping[str, str]]) -> Job:
+        """Store what `change` makes of a job's labels, whatever its state. Raises NotFound."""
+        return self._store.relabel(name, change)
+
     def stop(self, name: str) -> Job:
         """Ask a job to end early and keep what it has."""
         return self._store.instruct(name, Instruction.STOP)

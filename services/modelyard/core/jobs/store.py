@@ -88,6 +88,19 @@ class JobStore:
         with reading(self._engine) as connection:
             return _get(connection, name), [row.document for row in connection.execute(query)]
 
+    def relabel(self, name: str, change: Callable[[Mapping[str, str]], Mapping[str, str]]) -> Job:
+        """Store what `change` makes of a job's labels, whatever its state: what people say of it. It must be quick."""
+        with writing(self._engine) as connection:
+            job = _get(connection, name, lock=True)
+            return _change(connection, job, {"labels": dict(change(job.labels))})
+
+    def events(self, name: str) -> Sequence[Document]:
+        """All events of a job, the oldest first. Raises NotFound."""
+        query = select(job_event.c.document).where(job_event.c.job == name).order_by(job_event.c.sequence)
+        with reading(self._engine) as connection:
+            _get(connection, name)
+            return [row.document for row in connection.execute(query)]
+
     def has_token(self, name: str, token_hash: str) -> bool:
         """Whether that is the hash of the token of the job's running attempt. A job that is not there has none."""
         with reading(self._engine) as connection:

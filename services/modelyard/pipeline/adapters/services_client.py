@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from modelyard.client import Client
 
 M = TypeVar("M", bound=Message)
+REPEATED_BY_RUN = "a pipeline run trains a version of its own"
+"""Why an experiment that exists is run again: each run of a pipeline makes a version, also of the same data and recipe."""
 NO_FINDINGS_BEYOND = 20
 """Findings of a quality report that are copied into a run; the report has them all."""
 
@@ -209,6 +211,7 @@ class ClientTraining:
             recipe=from_json(recipe, trainer_pb2.Recipe),
             max_training_time=convert.duration(max_s),
             instance_flavor=instance_flavor,
+            repeat_reason=REPEATED_BY_RUN,
         )
         if warm_start:
             job.warm_start_model_version = warm_start

@@ -16,7 +16,7 @@ from modelyard.core.jobs.convert import blob_from
 from modelyard.formats.dataset import AUDIO, IMAGE, TRAIN, DatasetDescriptor, from_json, load_manifest
 from modelyard.recipes.catalogue import DatasetFacts
 from modelyard.trainer.ports import DatasetVersion
-from modelyard.type.v1 import job_pb2
+from modelyard.type.v1 import job_pb2, learning_pb2
 
 if TYPE_CHECKING:
     from modelyard.client import Client
@@ -46,7 +46,16 @@ class ClientDatasets:
         if found.status.state != job_pb2.JOB_STATE_SUCCEEDED:
             raise _not_ready(found)
         descriptor = blob_from(found.descriptor_blob)
-        return DatasetVersion(found.name, found.digest, tuple(found.classes), descriptor, self._facts(descriptor))
+        validation = next((each for each in found.counts if each.usage == learning_pb2.USAGE_VALIDATION), None)
+        return DatasetVersion(
+            found.name,
+            found.digest,
+            tuple(found.classes),
+            descriptor,
+            self._facts(descriptor),
+            validation.example_count if validation else 0,
+            tuple(validation.class_counts) if validation else (),
+        )
 
     def hold(self, version: str, training_job: str, model: str) -> None:
         """Records the use. Raises what the dataset service answers."""
@@ -56,18 +65,23 @@ class ClientDatasets:
         return self._ask(lambda client: client.datasets.get_dataset_version(name))
 
     def _ask(self, call: Callable[[Client], T]) -> T:
-        from modelyard.client.errors import ModelyardClientError
-
-        client = self._client()
-        try:
-            return call(client)
-        except ModelyardClientError as error:
-            raise _translated(error) from error
-        finally:
-            client.close()
+        return asked(self._client, call)
 
     def _read_facts(self, descriptor: Blob) -> DatasetFacts:
         return read_facts(self._artifacts, descriptor)
+
+
+def asked(open_client: Callable[[], Client], call: Callable[[Client], T]) -> T:
+    """What a call of the dataset service answers. Raises its errors as this service's own."""
+    from modelyard.client.errors import ModelyardClientError
+
+    client = open_client()
+    try:
+        return call(client)
+    except ModelyardClientError as error:
+        raise _translated(error) from error
+    finally:
+        client.close()
 
 
 def read_facts(artifacts: ArtifactStore, descriptor: Blob) -> DatasetFacts:

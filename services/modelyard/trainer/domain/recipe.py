@@ -12,7 +12,7 @@ from modelyard.formats.tasks import task_of
 from modelyard.recipes.catalogue import WHERE_TASKS, DatasetFacts, candidates, catalogue, find_recipe, fit_to_dataset, input_of
 from modelyard.recipes.recipe import Hyperparameters, PictureInput, Recipe, recipe_document
 from modelyard.recipes.tabular import TabularHyperparameters
-from modelyard.trainer.domain.hyperparameters import RULES, check_hyperparameters
+from modelyard.trainer.domain.hyperparameters import RULES, check_hyperparameters, settled
 
 PATH: Final = "training_job.recipe"
 _ARCHITECTURE = re.compile(r"(timm|modelyard):[a-z0-9_.]{1,100}")
@@ -187,7 +187,8 @@ def _with_hyperparameters(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
     unused = set(values) - {each.name for each in fields(settings)}
     if unused:
         raise _not_used(recipe, sorted(unused), [name for name in RULES if hasattr(settings, name)])
-    changed = replace(settings, **values)
+    known = {each.name for each in fields(settings)}
+    changed = replace(settings, **{name: value for name, value in settled(values).items() if name in known})
     return replace(recipe, tabular=changed) if recipe.tabular is not None else replace(recipe, hyperparameters=changed)
 
 

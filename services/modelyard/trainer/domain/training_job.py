@@ -54,7 +54,9 @@ class WarmStart:
 class TrainingSpec:
     """All that a worker needs to know, fixed when the job is created. `requested` is the recipe as it was asked for.
 
-    max_training_time_s: 1 or more, 0 for no limit.
+    max_training_time_s: 1 or more, 0 for no limit. experiment: its fingerprint (domain.ledger); repeat_of: the first job of the
+    same. measure_only: no model version is made. part_of: the job that it is a step of. fold: "repeat 0, fold 2 of 5", where
+    the descriptor is not the version's own.
     """
 
     dataset_version: str
@@ -68,6 +70,12 @@ class TrainingSpec:
     max_training_time_s: float = 0.0
     resume_from: ResumeFrom | None = None
     warm_start: WarmStart | None = None
+    experiment: str = ""
+    repeat_of: str = ""
+    repeat_reason: str = ""
+    measure_only: bool = False
+    part_of: str = ""
+    fold: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,7 +92,7 @@ class TrainingState:
     """What a job has to show so far: reported by the worker with every point, and the start of the next attempt.
 
     processes: how many train it together (0: none yet). peak_memory_bytes: of a GPU; 0 on processors. batch_limit: most examples
-    a step since memory ran out; 0: as the recipe says.
+    a step since memory ran out; 0: as the recipe says. chosen: hyperparameters that the run found by itself.
     """
 
     checkpoints: Mapping[str, Checkpoint] = field(default_factory=dict)
@@ -94,6 +102,7 @@ class TrainingState:
     processes: int = 0
     peak_memory_bytes: int = 0
     batch_limit: int = 0
+    chosen: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -165,10 +174,9 @@ def check_same_dataset(source: str, source_version: str, version: str) -> None:
         )
 
 
-def check_ended(source: str, state: str, ended: bool) -> None:
+def check_ended(source: str, state: str, ended: bool, path: str = "training_job.resume_from.training_job") -> None:
     """Raises FailedPrecondition TRAINING_JOB_RUNNING while the job to go on from still moves its checkpoints."""
     if not ended:
-        path = "training_job.resume_from.training_job"
         message = f"{path} is {source}, which is {state}; stop or cancel it first, or wait for its end"
         raise FailedPrecondition("TRAINING_JOB_RUNNING", message, field=path, value=source, state=state)
 

@@ -11,8 +11,13 @@ from modelyard.trainer.ports import Resources
 
 
 def keep_trained_model(resources: Resources, job: Job) -> dict[str, str]:
-    """Makes the job's model version; gives what the job's result gains. Asked again it gives the same version."""
+    """Makes the job's model version; gives what the job's result gains. Asked again it gives the same version.
+
+    A job that is there to be measured makes none.
+    """
     spec, result = spec_from(job.spec), result_from(job.result or {})
+    if spec.measure_only:
+        return {}
     return {"model_version": keep_version(resources, spec.model, _version_of(job.name, spec, result))}
 
 

@@ -13,12 +13,24 @@ from cattrs.preconf.json import make_converter
 from modelyard.core.errors import AlreadyExists, NotFound
 from modelyard.core.names import LATEST, MODEL, MODEL_VERSION, PROJECT, id_of, parent_of
 from modelyard.core.resources import Resource
-from modelyard.trainer.domain.model import Model, ModelVersion, check_length, newest, version_name, with_number, with_version
+from modelyard.trainer.domain.curves import higher_is_better, metric_of
+from modelyard.trainer.domain.model import (
+    Model,
+    ModelVersion,
+    check_length,
+    newest,
+    number_of,
+    version_name,
+    with_number,
+    with_version,
+)
 from modelyard.trainer.ports import Resources
 
 Content = TypeVar("Content", Model, ModelVersion)
 _converter = make_converter()
 MOST_AT_ONCE: Final = 1000
+BEST: Final = "best"
+"""Stands for the most precise version where a training takes one to start from; no version can be called so."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +129,45 @@ def exact_version(resources: Resources, name: str, field: str) -> str:
     if not latest:
         raise NotFound("NO_MODEL_VERSION", f"{model} has no version yet", field=field, name=model)
     return latest
+
+
+def start_version(resources: Resources, name: str, task: str, architecture: str) -> Kept[ModelVersion]:
+    """The version that a training starts from: "latest" is the newest, "best" the one with the best validation metric among those
+    for the task (and the architecture, where one is named).
+
+    Raises NotFound (MODEL_, MODEL_VERSION_NOT_FOUND, NO_MODEL_VERSION).
+    """
+    field = "training_job.warm_start_model_version"
+    MODEL_VERSION.parse(name, field)
+    if id_of(name).lower() != BEST:
+        return get_model_version(resources, name, field)
+    _read(resources, parent_of(name), "MODEL_NOT_FOUND")
+    fitting = [
+        each
+        for each in every_version(resources, parent_of(name))
+        if each.content.task == task and architecture in ("", each.content.recipe.get("architecture", ""))
+    ]
+    metric = metric_of(metric for each in fitting for metric in each.content.training_metrics)
+    scored = [each for each in fitting if metric in each.content.training_metrics]
+    if not scored:
+        message = (
+            f"{parent_of(name)} has no version for {task}" + (f" with {architecture}" if architecture else "") + " to start from"
+        )
+        raise NotFound("NO_MODEL_VERSION", message, field=field, name=parent_of(name))
+    sign = 1 if higher_is_better(metric) else -1
+    return max(scored, key=lambda each: (sign * each.content.training_metrics[metric], number_of(each.name)))
+
+
+def every_version(resources: Resources, model: str) -> list[Kept[ModelVersion]]:
+    """All versions of a model, the newest first."""
+    found: list[Kept[ModelVersion]] = []
+    token = ""
+    while True:
+        page = resources.list(MODEL_VERSION.collection, model, MOST_AT_ONCE, token)
+        found += [_kept(item, ModelVersion) for item in page.items]
+        token = page.next_page_token
+        if not token:
+            return found
 
 
 def _version_names(resources: Resources, model: str) -> list[str]:

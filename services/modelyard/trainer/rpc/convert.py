@@ -13,11 +13,13 @@ from modelyard.core.jobs import convert
 from modelyard.core.jobs.job import Job, JobChange
 from modelyard.recipes.recipe import Recipe
 from modelyard.trainer.domain.hyperparameters import RULES
+from modelyard.trainer.domain.ledger import Remark
 from modelyard.trainer.domain.model import Model, ModelVersion
 from modelyard.trainer.domain.recipe import RecipeRequest, recipe_from, settings_of
 from modelyard.trainer.domain.training_job import BEST, LAST, Checkpoint, TrainingSpec, spec_from, state_from
+from modelyard.trainer.handlers.ledger import written_on
 from modelyard.trainer.handlers.models import Kept
-from modelyard.trainer.handlers.training_jobs import NewTrainingJob, state_of
+from modelyard.trainer.handlers.training_jobs import NewTrainingJob, asked, state_of
 from modelyard.trainer.v1 import trainer_pb2 as pb
 from modelyard.trainer.v1 import trainer_service_pb2 as service_pb
 from modelyard.type.v1 import learning_pb2
@@ -47,6 +49,9 @@ def new_training_job(request: service_pb.CreateTrainingJobRequest, fingerprint: 
         checkpoint=_checkpoint_kind(job.resume_from.checkpoint),
         warm_start=job.warm_start_model_version if job.HasField("warm_start_model_version") else None,
         instance_flavor=job.instance_flavor,
+        repeat_reason=job.repeat_reason,
+        tags=tuple(job.tags),
+        measure_only=job.measure_only,
     )
 
 
@@ -114,7 +119,7 @@ def _seconds(duration: Any) -> float:
 
 def training_job_message(job: Job) -> pb.TrainingJob:
     """A job as it stands."""
-    spec, state = spec_from(job.spec), state_from(state_of(job))
+    spec, state, written = spec_from(job.spec), state_from(state_of(job)), written_on(job)
     message = pb.TrainingJob(
         name=job.name,
         display_name=spec.display_name,
@@ -132,8 +137,34 @@ def training_job_message(job: Job) -> pb.TrainingJob:
         notes=[pb.TrainingNote(reason=note.reason, message=note.message, step=note.step) for note in state.notes],
         processes=state.processes,
         peak_memory_bytes=state.peak_memory_bytes,
+        repeat_reason=spec.repeat_reason,
+        repeat_of=spec.repeat_of,
+        experiment=spec.experiment,
+        measure_only=spec.measure_only,
+        part_of=spec.part_of,
+        tags=written.tags,
+        remarks=[_remark_message(remark) for remark in written.remarks],
     )
     _set_start(message, spec)
+    return message
+
+
+def asked_job_message(new: NewTrainingJob) -> pb.TrainingJob:
+    """A request for a job as a message, ready for CreateTrainingJob."""
+    message = pb.TrainingJob(
+        display_name=new.display_name,
+        dataset_version=new.dataset_version,
+        model=new.model,
+        recipe=_asked_message(asked(new.recipe)),
+        max_training_time=convert.duration(new.max_training_time_s),
+        instance_flavor=new.instance_flavor,
+        tags=new.tags,
+    )
+    if new.resume_from is not None:
+        kind = _CHECKPOINT_KINDS[new.checkpoint]
+        message.resume_from.CopyFrom(pb.ResumeFrom(training_job=new.resume_from, checkpoint=kind))
+    elif new.warm_start is not None:
+        message.warm_start_model_version = new.warm_start
     return message
 
 
@@ -230,6 +261,11 @@ def _hyperparameters_message(values: Mapping[str, Any]) -> pb.Hyperparameters:
         elif not (name == "max_steps" and value == 0):
             setattr(message, name, value)
     return message
+
+
+def _remark_message(remark: Remark) -> pb.TrainingRemark:
+    time = convert.timestamp(datetime.fromisoformat(remark.time))
+    return pb.TrainingRemark(text=remark.text, author=remark.author, create_time=time)
 
 
 def _checkpoint_message(checkpoint: Checkpoint) -> pb.Checkpoint:

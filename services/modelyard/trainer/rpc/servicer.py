@@ -7,17 +7,19 @@ from typing import Any, Protocol
 
 from google.protobuf import empty_pb2
 
+from modelyard.core.access.guard import CALLER
 from modelyard.core.jobs.job import JobChange
 from modelyard.core.rpc.requests import fingerprint, mask_paths
-from modelyard.trainer.handlers import models, recipes, training_jobs
+from modelyard.trainer.handlers import ledger, models, recipes, search, training_jobs
 from modelyard.trainer.ports import Datasets, Jobs, Resources
-from modelyard.trainer.rpc import convert
+from modelyard.trainer.rpc import convert, convert_ledger
 from modelyard.trainer.v1 import trainer_pb2 as pb
 from modelyard.trainer.v1 import trainer_service_pb2 as service_pb
 from modelyard.trainer.v1 import trainer_service_pb2_grpc as rpc
 
 _MODEL_FIELDS = {"display_name", "description"}
 _VERSION_FIELDS = {"description"}
+_JOB_FIELDS = {"tags"}
 
 
 class Watch(Protocol):
@@ -44,7 +46,8 @@ class TrainerServicer(rpc.TrainerServiceServicer):
         return convert.training_job_message(training_jobs.get_training_job(self._jobs, request.name))
 
     def ListTrainingJobs(self, request: service_pb.ListTrainingJobsRequest, context: Any) -> service_pb.ListTrainingJobsResponse:
-        page = training_jobs.list_training_jobs(self._jobs, request.parent, request.page_size, request.page_token)
+        wanted = convert_ledger.filter_from(request)
+        page = search.list_training_jobs(self._jobs, request.parent, wanted, request.page_size, request.page_token)
         found = [convert.training_job_message(job) for job in page.items]
         return service_pb.ListTrainingJobsResponse(training_jobs=found, next_page_token=page.next_page_token)
 
@@ -62,8 +65,24 @@ class TrainerServicer(rpc.TrainerServiceServicer):
         return convert.training_job_message(training_jobs.cancel_training_job(self._jobs, request.name))
 
     def DeleteTrainingJob(self, request: service_pb.DeleteTrainingJobRequest, context: Any) -> empty_pb2.Empty:
-        training_jobs.delete_training_job(self._jobs, request.name)
+        training_jobs.delete_training_job(self._jobs, self._resources, request.name)
         return empty_pb2.Empty()
+
+    def UpdateTrainingJob(self, request: service_pb.UpdateTrainingJobRequest, context: Any) -> pb.TrainingJob:
+        job = training_jobs.get_training_job(self._jobs, request.training_job.name, "training_job.name")
+        if mask_paths(request.update_mask, _JOB_FIELDS) and (request.update_mask.paths or request.training_job.tags):
+            job = ledger.set_tags(self._jobs, job.name, request.training_job.tags)
+        return convert.training_job_message(job)
+
+    def AddTrainingRemark(self, request: service_pb.AddTrainingRemarkRequest, context: Any) -> pb.TrainingJob:
+        training_jobs.get_training_job(self._jobs, request.name)
+        return convert.training_job_message(ledger.add_remark(self._jobs, request.name, request.text, CALLER.get().name))
+
+    def CompareTrainingJobs(
+        self, request: service_pb.CompareTrainingJobsRequest, context: Any
+    ) -> service_pb.CompareTrainingJobsResponse:
+        found = search.compare_training_jobs(self._jobs, self._resources, request.parent, request.names)
+        return convert_ledger.comparison_message(found)
 
     def ListRecipes(self, request: service_pb.ListRecipesRequest, context: Any) -> service_pb.ListRecipesResponse:
         found = recipes.list_recipes(convert.task_name(request.task, "task"))

@@ -76,6 +76,10 @@ class _ScheduleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Schedule.Val
     """Falls along a half cosine to almost 0 at the end of the run."""
     SCHEDULE_REDUCE_ON_PLATEAU: _Schedule.ValueType  # 4
     """Multiplied by `gamma` when the validation metric has not improved for `plateau_patience` epochs."""
+    SCHEDULE_ONE_CYCLE: _Schedule.ValueType  # 5
+    """Rises to base_lr over the first 30 % of the run and falls to almost 0, momentum the other way (Smith and Topin 2018)."""
+    SCHEDULE_POLYNOMIAL: _Schedule.ValueType  # 6
+    """Falls to almost 0 as (1 - share of the run done) to the power `power`."""
 
 class Schedule(_Schedule, metaclass=_ScheduleEnumTypeWrapper):
     """How the learning rate moves."""
@@ -90,6 +94,10 @@ SCHEDULE_COSINE: Schedule.ValueType  # 3
 """Falls along a half cosine to almost 0 at the end of the run."""
 SCHEDULE_REDUCE_ON_PLATEAU: Schedule.ValueType  # 4
 """Multiplied by `gamma` when the validation metric has not improved for `plateau_patience` epochs."""
+SCHEDULE_ONE_CYCLE: Schedule.ValueType  # 5
+"""Rises to base_lr over the first 30 % of the run and falls to almost 0, momentum the other way (Smith and Topin 2018)."""
+SCHEDULE_POLYNOMIAL: Schedule.ValueType  # 6
+"""Falls to almost 0 as (1 - share of the run done) to the power `power`."""
 Global___Schedule: _TypeAlias = Schedule  # noqa: Y015
 
 class _CheckpointKind:
@@ -140,6 +148,17 @@ class Hyperparameters(_message.Message):
     SEED_FIELD_NUMBER: _builtins.int
     MIXUP_FIELD_NUMBER: _builtins.int
     EMA_DECAY_FIELD_NUMBER: _builtins.int
+    BETA2_FIELD_NUMBER: _builtins.int
+    CLIP_NORM_FIELD_NUMBER: _builtins.int
+    ACCUMULATION_STEPS_FIELD_NUMBER: _builtins.int
+    CLASS_WEIGHTS_FIELD_NUMBER: _builtins.int
+    DETERMINISTIC_FIELD_NUMBER: _builtins.int
+    POWER_FIELD_NUMBER: _builtins.int
+    PLATEAU_STEPS_FIELD_NUMBER: _builtins.int
+    AUTO_BATCH_SIZE_FIELD_NUMBER: _builtins.int
+    AUTO_BASE_LR_FIELD_NUMBER: _builtins.int
+    FROZEN_FIELD_NUMBER: _builtins.int
+    BACKBONE_LR_FIELD_NUMBER: _builtins.int
     max_epochs: _builtins.int
     """Most passes over the training examples, 1 to 10,000."""
     max_steps: _builtins.int
@@ -176,6 +195,38 @@ class Hyperparameters(_message.Message):
     """Alpha of the Beta distribution by which pairs of pictures and their labels are mixed, 0 to 10; 0: not at all."""
     ema_decay: _builtins.float
     """Decay a step of the running mean of the weights, which is the model then, 0 up to but not including 1; 0: no mean."""
+    beta2: _builtins.float
+    """Second beta of the Adam family: decay of the mean of squared gradients, 0 up to but not including 1; 0.999 unless set."""
+    clip_norm: _builtins.float
+    """Longest norm of the gradient of a step, above which it is scaled down, 0 to 1,000,000; 0: never."""
+    accumulation_steps: _builtins.int
+    """Parts that a step's batch is computed in, one after the other, their gradients added up: for batches larger than memory holds; 1 to
+    1024. Batch norms see a part at a time.
+    """
+    class_weights: _builtins.bool
+    """Whether the loss weighs examples by how rare their class is."""
+    deterministic: _builtins.bool
+    """Whether the same run gives the same bits again: deterministic kernels, and a run that is resumed computes with as many threads as
+    before. Slower.
+    """
+    power: _builtins.float
+    """Power of SCHEDULE_POLYNOMIAL, above 0 and at most 10."""
+    plateau_steps: _builtins.int
+    """Steps without improvement of the validation metric before SCHEDULE_REDUCE_ON_PLATEAU cuts, 0 to 100,000,000, looked at when the metric
+    is measured; 0: `plateau_patience` epochs count.
+    """
+    auto_batch_size: _builtins.bool
+    """Whether the run measures which batch size fits its memory and takes the largest that an epoch has 20 steps of; `batch_size` is the
+    smallest it takes. A note BATCH_CHOSEN says which it was. Not together with a `batch_size` in the request.
+    """
+    auto_base_lr: _builtins.bool
+    """Whether the run finds its learning rate by a range test of some hundred steps (Smith 2017) before it begins; a note LR_CHOSEN says
+    which it was. Not together with a `base_lr` in the request.
+    """
+    frozen: _builtins.float
+    """Leading share of the layers that stays as loaded, 0 to 0.95; only with weights to start from."""
+    backbone_lr: _builtins.float
+    """Factor on base_lr for all but the head where the run starts from weights, above 0 and at most 1."""
     def __init__(
         self,
         *,
@@ -197,21 +248,50 @@ class Hyperparameters(_message.Message):
         seed: _builtins.int | None = ...,
         mixup: _builtins.float | None = ...,
         ema_decay: _builtins.float | None = ...,
+        beta2: _builtins.float | None = ...,
+        clip_norm: _builtins.float | None = ...,
+        accumulation_steps: _builtins.int | None = ...,
+        class_weights: _builtins.bool | None = ...,
+        deterministic: _builtins.bool | None = ...,
+        power: _builtins.float | None = ...,
+        plateau_steps: _builtins.int | None = ...,
+        auto_batch_size: _builtins.bool | None = ...,
+        auto_base_lr: _builtins.bool | None = ...,
+        frozen: _builtins.float | None = ...,
+        backbone_lr: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_augmentation", b"_augmentation", "_base_lr", b"_base_lr", "_batch_size", b"_batch_size", "_early_stopping_patience", b"_early_stopping_patience", "_ema_decay", b"_ema_decay", "_gamma", b"_gamma", "_label_smoothing", b"_label_smoothing", "_max_epochs", b"_max_epochs", "_max_steps", b"_max_steps", "_mixup", b"_mixup", "_momentum", b"_momentum", "_plateau_patience", b"_plateau_patience", "_seed", b"_seed", "_step_size", b"_step_size", "_warmup_steps", b"_warmup_steps", "_weight_decay", b"_weight_decay", "augmentation", b"augmentation", "base_lr", b"base_lr", "batch_size", b"batch_size", "early_stopping_patience", b"early_stopping_patience", "ema_decay", b"ema_decay", "gamma", b"gamma", "label_smoothing", b"label_smoothing", "max_epochs", b"max_epochs", "max_steps", b"max_steps", "mixup", b"mixup", "momentum", b"momentum", "plateau_patience", b"plateau_patience", "seed", b"seed", "step_size", b"step_size", "warmup_steps", b"warmup_steps", "weight_decay", b"weight_decay"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_accumulation_steps", b"_accumulation_steps", "_augmentation", b"_augmentation", "_auto_base_lr", b"_auto_base_lr", "_auto_batch_size", b"_auto_batch_size", "_backbone_lr", b"_backbone_lr", "_base_lr", b"_base_lr", "_batch_size", b"_batch_size", "_beta2", b"_beta2", "_class_weights", b"_class_weights", "_clip_norm", b"_clip_norm", "_deterministic", b"_deterministic", "_early_stopping_patience", b"_early_stopping_patience", "_ema_decay", b"_ema_decay", "_frozen", b"_frozen", "_gamma", b"_gamma", "_label_smoothing", b"_label_smoothing", "_max_epochs", b"_max_epochs", "_max_steps", b"_max_steps", "_mixup", b"_mixup", "_momentum", b"_momentum", "_plateau_patience", b"_plateau_patience", "_plateau_steps", b"_plateau_steps", "_power", b"_power", "_seed", b"_seed", "_step_size", b"_step_size", "_warmup_steps", b"_warmup_steps", "_weight_decay", b"_weight_decay", "accumulation_steps", b"accumulation_steps", "augmentation", b"augmentation", "auto_base_lr", b"auto_base_lr", "auto_batch_size", b"auto_batch_size", "backbone_lr", b"backbone_lr", "base_lr", b"base_lr", "batch_size", b"batch_size", "beta2", b"beta2", "class_weights", b"class_weights", "clip_norm", b"clip_norm", "deterministic", b"deterministic", "early_stopping_patience", b"early_stopping_patience", "ema_decay", b"ema_decay", "frozen", b"frozen", "gamma", b"gamma", "label_smoothing", b"label_smoothing", "max_epochs", b"max_epochs", "max_steps", b"max_steps", "mixup", b"mixup", "momentum", b"momentum", "plateau_patience", b"plateau_patience", "plateau_steps", b"plateau_steps", "power", b"power", "seed", b"seed", "step_size", b"step_size", "warmup_steps", b"warmup_steps", "weight_decay", b"weight_decay"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_augmentation", b"_augmentation", "_base_lr", b"_base_lr", "_batch_size", b"_batch_size", "_early_stopping_patience", b"_early_stopping_patience", "_ema_decay", b"_ema_decay", "_gamma", b"_gamma", "_label_smoothing", b"_label_smoothing", "_max_epochs", b"_max_epochs", "_max_steps", b"_max_steps", "_mixup", b"_mixup", "_momentum", b"_momentum", "_plateau_patience", b"_plateau_patience", "_seed", b"_seed", "_step_size", b"_step_size", "_warmup_steps", b"_warmup_steps", "_weight_decay", b"_weight_decay", "augmentation", b"augmentation", "base_lr", b"base_lr", "batch_size", b"batch_size", "early_stopping_patience", b"early_stopping_patience", "ema_decay", b"ema_decay", "gamma", b"gamma", "label_smoothing", b"label_smoothing", "max_epochs", b"max_epochs", "max_steps", b"max_steps", "mixup", b"mixup", "momentum", b"momentum", "optimizer", b"optimizer", "plateau_patience", b"plateau_patience", "schedule", b"schedule", "seed", b"seed", "step_size", b"step_size", "warmup_steps", b"warmup_steps", "weight_decay", b"weight_decay"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accumulation_steps", b"_accumulation_steps", "_augmentation", b"_augmentation", "_auto_base_lr", b"_auto_base_lr", "_auto_batch_size", b"_auto_batch_size", "_backbone_lr", b"_backbone_lr", "_base_lr", b"_base_lr", "_batch_size", b"_batch_size", "_beta2", b"_beta2", "_class_weights", b"_class_weights", "_clip_norm", b"_clip_norm", "_deterministic", b"_deterministic", "_early_stopping_patience", b"_early_stopping_patience", "_ema_decay", b"_ema_decay", "_frozen", b"_frozen", "_gamma", b"_gamma", "_label_smoothing", b"_label_smoothing", "_max_epochs", b"_max_epochs", "_max_steps", b"_max_steps", "_mixup", b"_mixup", "_momentum", b"_momentum", "_plateau_patience", b"_plateau_patience", "_plateau_steps", b"_plateau_steps", "_power", b"_power", "_seed", b"_seed", "_step_size", b"_step_size", "_warmup_steps", b"_warmup_steps", "_weight_decay", b"_weight_decay", "accumulation_steps", b"accumulation_steps", "augmentation", b"augmentation", "auto_base_lr", b"auto_base_lr", "auto_batch_size", b"auto_batch_size", "backbone_lr", b"backbone_lr", "base_lr", b"base_lr", "batch_size", b"batch_size", "beta2", b"beta2", "class_weights", b"class_weights", "clip_norm", b"clip_norm", "deterministic", b"deterministic", "early_stopping_patience", b"early_stopping_patience", "ema_decay", b"ema_decay", "frozen", b"frozen", "gamma", b"gamma", "label_smoothing", b"label_smoothing", "max_epochs", b"max_epochs", "max_steps", b"max_steps", "mixup", b"mixup", "momentum", b"momentum", "optimizer", b"optimizer", "plateau_patience", b"plateau_patience", "plateau_steps", b"plateau_steps", "power", b"power", "schedule", b"schedule", "seed", b"seed", "step_size", b"step_size", "warmup_steps", b"warmup_steps", "weight_decay", b"weight_decay"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__accumulation_steps: _TypeAlias = _typing.Literal["accumulation_steps"]  # noqa: Y015
+    _WhichOneofArgType__accumulation_steps: _TypeAlias = _typing.Literal["_accumulation_steps", b"_accumulation_steps"]  # noqa: Y015
     _WhichOneofReturnType__augmentation: _TypeAlias = _typing.Literal["augmentation"]  # noqa: Y015
     _WhichOneofArgType__augmentation: _TypeAlias = _typing.Literal["_augmentation", b"_augmentation"]  # noqa: Y015
+    _WhichOneofReturnType__auto_base_lr: _TypeAlias = _typing.Literal["auto_base_lr"]  # noqa: Y015
+    _WhichOneofArgType__auto_base_lr: _TypeAlias = _typing.Literal["_auto_base_lr", b"_auto_base_lr"]  # noqa: Y015
+    _WhichOneofReturnType__auto_batch_size: _TypeAlias = _typing.Literal["auto_batch_size"]  # noqa: Y015
+    _WhichOneofArgType__auto_batch_size: _TypeAlias = _typing.Literal["_auto_batch_size", b"_auto_batch_size"]  # noqa: Y015
+    _WhichOneofReturnType__backbone_lr: _TypeAlias = _typing.Literal["backbone_lr"]  # noqa: Y015
+    _WhichOneofArgType__backbone_lr: _TypeAlias = _typing.Literal["_backbone_lr", b"_backbone_lr"]  # noqa: Y015
     _WhichOneofReturnType__base_lr: _TypeAlias = _typing.Literal["base_lr"]  # noqa: Y015
     _WhichOneofArgType__base_lr: _TypeAlias = _typing.Literal["_base_lr", b"_base_lr"]  # noqa: Y015
     _WhichOneofReturnType__batch_size: _TypeAlias = _typing.Literal["batch_size"]  # noqa: Y015
     _WhichOneofArgType__batch_size: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size"]  # noqa: Y015
+    _WhichOneofReturnType__beta2: _TypeAlias = _typing.Literal["beta2"]  # noqa: Y015
+    _WhichOneofArgType__beta2: _TypeAlias = _typing.Literal["_beta2", b"_beta2"]  # noqa: Y015
+    _WhichOneofReturnType__class_weights: _TypeAlias = _typing.Literal["class_weights"]  # noqa: Y015
+    _WhichOneofArgType__class_weights: _TypeAlias = _typing.Literal["_class_weights", b"_class_weights"]  # noqa: Y015
+    _WhichOneofReturnType__clip_norm: _TypeAlias = _typing.Literal["clip_norm"]  # noqa: Y015
+    _WhichOneofArgType__clip_norm: _TypeAlias = _typing.Literal["_clip_norm", b"_clip_norm"]  # noqa: Y015
+    _WhichOneofReturnType__deterministic: _TypeAlias = _typing.Literal["deterministic"]  # noqa: Y015
+    _WhichOneofArgType__deterministic: _TypeAlias = _typing.Literal["_deterministic", b"_deterministic"]  # noqa: Y015
     _WhichOneofReturnType__early_stopping_patience: _TypeAlias = _typing.Literal["early_stopping_patience"]  # noqa: Y015
     _WhichOneofArgType__early_stopping_patience: _TypeAlias = _typing.Literal["_early_stopping_patience", b"_early_stopping_patience"]  # noqa: Y015
     _WhichOneofReturnType__ema_decay: _TypeAlias = _typing.Literal["ema_decay"]  # noqa: Y015
     _WhichOneofArgType__ema_decay: _TypeAlias = _typing.Literal["_ema_decay", b"_ema_decay"]  # noqa: Y015
+    _WhichOneofReturnType__frozen: _TypeAlias = _typing.Literal["frozen"]  # noqa: Y015
+    _WhichOneofArgType__frozen: _TypeAlias = _typing.Literal["_frozen", b"_frozen"]  # noqa: Y015
     _WhichOneofReturnType__gamma: _TypeAlias = _typing.Literal["gamma"]  # noqa: Y015
     _WhichOneofArgType__gamma: _TypeAlias = _typing.Literal["_gamma", b"_gamma"]  # noqa: Y015
     _WhichOneofReturnType__label_smoothing: _TypeAlias = _typing.Literal["label_smoothing"]  # noqa: Y015
@@ -226,6 +306,10 @@ class Hyperparameters(_message.Message):
     _WhichOneofArgType__momentum: _TypeAlias = _typing.Literal["_momentum", b"_momentum"]  # noqa: Y015
     _WhichOneofReturnType__plateau_patience: _TypeAlias = _typing.Literal["plateau_patience"]  # noqa: Y015
     _WhichOneofArgType__plateau_patience: _TypeAlias = _typing.Literal["_plateau_patience", b"_plateau_patience"]  # noqa: Y015
+    _WhichOneofReturnType__plateau_steps: _TypeAlias = _typing.Literal["plateau_steps"]  # noqa: Y015
+    _WhichOneofArgType__plateau_steps: _TypeAlias = _typing.Literal["_plateau_steps", b"_plateau_steps"]  # noqa: Y015
+    _WhichOneofReturnType__power: _TypeAlias = _typing.Literal["power"]  # noqa: Y015
+    _WhichOneofArgType__power: _TypeAlias = _typing.Literal["_power", b"_power"]  # noqa: Y015
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
     _WhichOneofReturnType__step_size: _TypeAlias = _typing.Literal["step_size"]  # noqa: Y015
@@ -235,15 +319,33 @@ class Hyperparameters(_message.Message):
     _WhichOneofReturnType__weight_decay: _TypeAlias = _typing.Literal["weight_decay"]  # noqa: Y015
     _WhichOneofArgType__weight_decay: _TypeAlias = _typing.Literal["_weight_decay", b"_weight_decay"]  # noqa: Y015
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__accumulation_steps) -> _WhichOneofReturnType__accumulation_steps | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__augmentation) -> _WhichOneofReturnType__augmentation | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__auto_base_lr) -> _WhichOneofReturnType__auto_base_lr | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__auto_batch_size) -> _WhichOneofReturnType__auto_batch_size | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__backbone_lr) -> _WhichOneofReturnType__backbone_lr | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__base_lr) -> _WhichOneofReturnType__base_lr | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__batch_size) -> _WhichOneofReturnType__batch_size | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__beta2) -> _WhichOneofReturnType__beta2 | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__class_weights) -> _WhichOneofReturnType__class_weights | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__clip_norm) -> _WhichOneofReturnType__clip_norm | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__deterministic) -> _WhichOneofReturnType__deterministic | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__early_stopping_patience) -> _WhichOneofReturnType__early_stopping_patience | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__ema_decay) -> _WhichOneofReturnType__ema_decay | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__frozen) -> _WhichOneofReturnType__frozen | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__gamma) -> _WhichOneofReturnType__gamma | None: ...
     @_typing.overload
@@ -258,6 +360,10 @@ class Hyperparameters(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__momentum) -> _WhichOneofReturnType__momentum | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__plateau_patience) -> _WhichOneofReturnType__plateau_patience | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__plateau_steps) -> _WhichOneofReturnType__plateau_steps | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__power) -> _WhichOneofReturnType__power | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
     @_typing.overload
@@ -441,6 +547,13 @@ class TrainingJob(_message.Message):
     NOTES_FIELD_NUMBER: _builtins.int
     PROCESSES_FIELD_NUMBER: _builtins.int
     PEAK_MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    REPEAT_REASON_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    MEASURE_ONLY_FIELD_NUMBER: _builtins.int
+    EXPERIMENT_FIELD_NUMBER: _builtins.int
+    REPEAT_OF_FIELD_NUMBER: _builtins.int
+    PART_OF_FIELD_NUMBER: _builtins.int
+    REMARKS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """projects/{project}/trainingJobs/{training_job}"""
     display_name: _builtins.str
@@ -450,7 +563,9 @@ class TrainingJob(_message.Message):
     model: _builtins.str
     """projects/{project}/models/{model} that gets the new version; made when it does not exist."""
     warm_start_model_version: _builtins.str
-    """Start from the weights of projects/{project}/models/{model}/versions/{version}; a head for other classes is replaced."""
+    """Start from the weights of projects/{project}/models/{model}/versions/{version}; a head for other classes is replaced. "latest" is
+    the newest version, "best" the one with the best validation metric, of the recipe's architecture where the recipe names one.
+    """
     model_version: _builtins.str
     """The model version it made; empty before it succeeded."""
     instance_flavor: _builtins.str
@@ -459,6 +574,20 @@ class TrainingJob(_message.Message):
     """Processes that train it together, 1 or more (one for each node or GPU of its instance flavor); 0 before it began."""
     peak_memory_bytes: _builtins.int
     """Most bytes of one GPU's memory that were in use at once; 0 on processors, and before the end."""
+    repeat_reason: _builtins.str
+    """Why an experiment that exists is run again; at most 500 characters. Without it such a job is refused: ALREADY_EXISTS with reason
+    EXPERIMENT_REPEATED. The same experiment with another seed needs none.
+    """
+    measure_only: _builtins.bool
+    """Whether it makes no model version: it is there to be measured (a fold, a short run of the advisor). Its checkpoints stay."""
+    experiment: _builtins.str
+    """Fingerprint of what is trained (digest of the data, resolved recipe but for the seed, where it starts, time limit, training code): 64
+    hexadecimal digits. Equal for runs that only chance can make differ.
+    """
+    repeat_of: _builtins.str
+    """The first job of the same experiment; empty when it is the first."""
+    part_of: _builtins.str
+    """The advised training or cross-validation that it is a step of; empty when a user started it."""
     @_builtins.property
     def recipe(self) -> Global___Recipe:
         """What is asked for. What is left open is filled by the service."""
@@ -495,6 +624,14 @@ class TrainingJob(_message.Message):
     def notes(self) -> _containers.RepeatedCompositeFieldContainer[Global___TrainingNote]:
         """What people should know of the run, oldest first; at most 50."""
 
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Words to find it by: at most 20, each 1 to 63 of a-z, 0-9, '-', '_', '.' and ':'."""
+
+    @_builtins.property
+    def remarks(self) -> _containers.RepeatedCompositeFieldContainer[Global___TrainingRemark]:
+        """What people wrote down about it, oldest first; see AddTrainingRemark."""
+
     def __init__(
         self,
         *,
@@ -516,16 +653,55 @@ class TrainingJob(_message.Message):
         notes: _abc.Iterable[Global___TrainingNote] | None = ...,
         processes: _builtins.int = ...,
         peak_memory_bytes: _builtins.int = ...,
+        repeat_reason: _builtins.str = ...,
+        tags: _abc.Iterable[_builtins.str] | None = ...,
+        measure_only: _builtins.bool = ...,
+        experiment: _builtins.str = ...,
+        repeat_of: _builtins.str = ...,
+        part_of: _builtins.str = ...,
+        remarks: _abc.Iterable[Global___TrainingRemark] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["latest_point", b"latest_point", "max_training_time", b"max_training_time", "recipe", b"recipe", "resolved_recipe", b"resolved_recipe", "resume_from", b"resume_from", "start", b"start", "status", b"status", "train_duration", b"train_duration", "warm_start_model_version", b"warm_start_model_version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoints", b"checkpoints", "dataset_version", b"dataset_version", "display_name", b"display_name", "instance_flavor", b"instance_flavor", "latest_point", b"latest_point", "max_training_time", b"max_training_time", "model", b"model", "model_version", b"model_version", "name", b"name", "notes", b"notes", "peak_memory_bytes", b"peak_memory_bytes", "processes", b"processes", "recipe", b"recipe", "resolved_recipe", b"resolved_recipe", "resume_from", b"resume_from", "start", b"start", "status", b"status", "train_duration", b"train_duration", "warm_start_model_version", b"warm_start_model_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoints", b"checkpoints", "dataset_version", b"dataset_version", "display_name", b"display_name", "experiment", b"experiment", "instance_flavor", b"instance_flavor", "latest_point", b"latest_point", "max_training_time", b"max_training_time", "measure_only", b"measure_only", "model", b"model", "model_version", b"model_version", "name", b"name", "notes", b"notes", "part_of", b"part_of", "peak_memory_bytes", b"peak_memory_bytes", "processes", b"processes", "recipe", b"recipe", "remarks", b"remarks", "repeat_of", b"repeat_of", "repeat_reason", b"repeat_reason", "resolved_recipe", b"resolved_recipe", "resume_from", b"resume_from", "start", b"start", "status", b"status", "tags", b"tags", "train_duration", b"train_duration", "warm_start_model_version", b"warm_start_model_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_start: _TypeAlias = _typing.Literal["resume_from", "warm_start_model_version"]  # noqa: Y015
     _WhichOneofArgType_start: _TypeAlias = _typing.Literal["start", b"start"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_start) -> _WhichOneofReturnType_start | None: ...
 
 Global___TrainingJob: _TypeAlias = TrainingJob  # noqa: Y015
+
+@_typing.final
+class TrainingRemark(_message.Message):
+    """What somebody wrote down about a run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    AUTHOR_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """What it says; 1 to 4,000 characters."""
+    author: _builtins.str
+    """Who wrote it: a principal; "advisor" for what the service wrote itself."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        author: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "create_time", b"create_time", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TrainingRemark: _TypeAlias = TrainingRemark  # noqa: Y015
 
 @_typing.final
 class TrainingNote(_message.Message):
@@ -537,7 +713,9 @@ class TrainingNote(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     STEP_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
-    """What it is: "BATCH_HALVED" (memory ran out), "WEIGHTS_ABSENT" (trains from nothing), "HEAD_REPLACED" (other classes), "DIVERGED"."""
+    """What it is: "BATCH_HALVED" (memory ran out), "WEIGHTS_ABSENT" (trains from nothing), "HEAD_REPLACED" (other classes), "DIVERGED",
+    "BATCH_CHOSEN", "LR_CHOSEN", "OPTIMIZER_REPLACED" (its state is not taken over), "LOSS_UNMOVED", "CHECKPOINT_NOT_SAVED" (no room).
+    """
     message: _builtins.str
     """The same for people."""
     step: _builtins.int
@@ -607,7 +785,9 @@ class TrainingPoint(_message.Message):
 
     @_builtins.property
     def metrics(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
-        """Validation metrics by name; only at points where validation ran."""
+        """Validation metrics by name; only at points where validation ran. Those that start with "train_" are of a sample of the training
+        examples, measured in the same way.
+        """
 
     @_builtins.property
     def eta(self) -> _duration_pb2.Duration:

@@ -25,11 +25,12 @@ _sym_db = _symbol_database.Default()
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
+from modelyard.trainer.v1 import ledger_pb2 as modelyard_dot_trainer_dot_v1_dot_ledger__pb2
 from modelyard.trainer.v1 import trainer_pb2 as modelyard_dot_trainer_dot_v1_dot_trainer__pb2
 from modelyard.type.v1 import learning_pb2 as modelyard_dot_type_dot_v1_dot_learning__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*modelyard/trainer/v1/trainer_service.proto\x12\x14modelyard.trainer.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\"modelyard/trainer/v1/trainer.proto\x1a modelyard/type/v1/learning.proto\"\x9c\x01\n\x18\x43reateTrainingJobRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12=\n\x0ctraining_job\x18\x02 \x01(\x0b\x32!.modelyard.trainer.v1.TrainingJobB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x17\n\x0ftraining_job_id\x18\x04 \x01(\t\"+\n\x15GetTrainingJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"V\n\x17ListTrainingJobsRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"m\n\x18ListTrainingJobsResponse\x12\x38\n\rtraining_jobs\x18\x01 \x03(\x0b\x32!.modelyard.trainer.v1.TrainingJob\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"E\n\x17WatchTrainingJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\"\x9a\x01\n\x18WatchTrainingJobResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x37\n\x0ctraining_job\x18\x02 \x01(\x0b\x32!.modelyard.trainer.v1.TrainingJob\x12\x33\n\x06points\x18\x03 \x03(\x0b\x32#.modelyard.trainer.v1.TrainingPoint\",\n\x16StopTrainingJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\".\n\x18\x43\x61ncelTrainingJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\".\n\x18\x44\x65leteTrainingJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\";\n\x12ListRecipesRequest\x12%\n\x04task\x18\x01 \x01(\x0e\x32\x17.modelyard.type.v1.Task\"D\n\x13ListRecipesResponse\x12-\n\x07recipes\x18\x01 \x03(\x0b\x32\x1c.modelyard.trainer.v1.Recipe\"6\n\x15SuggestRecipesRequest\x12\x1d\n\x0f\x64\x61taset_version\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"G\n\x16SuggestRecipesResponse\x12-\n\x07recipes\x18\x01 \x03(\x0b\x32\x1c.modelyard.trainer.v1.Recipe\"%\n\x0fGetModelRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"P\n\x11ListModelsRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"Z\n\x12ListModelsResponse\x12+\n\x06models\x18\x01 \x03(\x0b\x32\x1b.modelyard.trainer.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"w\n\x12UpdateModelRequest\x12\x30\n\x05model\x18\x01 \x01(\x0b\x32\x1b.modelyard.trainer.v1.ModelB\x04\xe2\x41\x01\x02\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\",\n\x16GetModelVersionRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"W\n\x18ListModelVersionsRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"p\n\x19ListModelVersionsResponse\x12:\n\x0emodel_versions\x18\x01 \x03(\x0b\x32\".modelyard.trainer.v1.ModelVersion\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8d\x01\n\x19UpdateModelVersionRequest\x12?\n\rmodel_version\x18\x01 \x01(\x0b\x32\".modelyard.trainer.v1.ModelVersionB\x04\xe2\x41\x01\x02\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"/\n\x19\x44\x65leteModelVersionRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x32\xe8\x0c\n\x0eTrainerService\x12\x66\n\x11\x43reateTrainingJob\x12..modelyard.trainer.v1.CreateTrainingJobRequest\x1a!.modelyard.trainer.v1.TrainingJob\x12`\n\x0eGetTrainingJob\x12+.modelyard.trainer.v1.GetTrainingJobRequest\x1a!.modelyard.trainer.v1.TrainingJob\x12q\n\x10ListTrainingJobs\x12-.modelyard.trainer.v1.ListTrainingJobsRequest\x1a..modelyard.trainer.v1.ListTrainingJobsResponse\x12s\n\x10WatchTrainingJob\x12-.modelyard.trainer.v1.WatchTrainingJobRequest\x1a..modelyard.trainer.v1.WatchTrainingJobResponse0\x01\x12\x62\n\x0fStopTrainingJob\x12,.modelyard.trainer.v1.StopTrainingJobRequest\x1a!.modelyard.trainer.v1.TrainingJob\x12\x66\n\x11\x43\x61ncelTrainingJob\x12..modelyard.trainer.v1.CancelTrainingJobRequest\x1a!.modelyard.trainer.v1.TrainingJob\x12[\n\x11\x44\x65leteTrainingJob\x12..modelyard.trainer.v1.DeleteTrainingJobRequest\x1a\x16.google.protobuf.Empty\x12\x62\n\x0bListRecipes\x12(.modelyard.trainer.v1.ListRecipesRequest\x1a).modelyard.trainer.v1.ListRecipesResponse\x12k\n\x0eSuggestRecipes\x12+.modelyard.trainer.v1.SuggestRecipesRequest\x1a,.modelyard.trainer.v1.SuggestRecipesResponse\x12N\n\x08GetModel\x12%.modelyard.trainer.v1.GetModelRequest\x1a\x1b.modelyard.trainer.v1.Model\x12_\n\nListModels\x12\'.modelyard.trainer.v1.ListModelsRequest\x1a(.modelyard.trainer.v1.ListModelsResponse\x12T\n\x0bUpdateModel\x12(.modelyard.trainer.v1.UpdateModelRequest\x1a\x1b.modelyard.trainer.v1.Model\x12\x63\n\x0fGetModelVersion\x12,.modelyard.trainer.v1.GetModelVersionRequest\x1a\".modelyard.trainer.v1.ModelVersion\x12t\n\x11ListModelVersions\x12..modelyard.trainer.v1.ListModelVersionsRequest\x1a/.modelyard.trainer.v1.ListModelVersionsResponse\x12i\n\x12UpdateModelVersion\x12/.modelyard.trainer.v1.UpdateModelVersionRequest\x1a\".modelyard.trainer.v1.ModelVersion\x12]\n\x12\x44\x65leteModelVersion\x12/.modelyard.trainer.v1.DeleteModelVersionRequest\x1a\x16.google.protobuf.Emptyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*modelyard/trainer/v1/trainer_service.proto\x12\x14modelyard.trainer.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a!modelyard/trainer/v1/ledger.proto\x1a\"modelyard/trainer/v1/trainer.proto\x1a modelyard/type/v1/learning.proto\"\x9c\x01\n\x18\x43reateTrainingJobRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12=\n\x0ctraining_job\x18\x02 \x01(\x0b\x32!.modelyard.trainer.v1.TrainingJobB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x17\n\x0ftraining_job_id\x18\x04 \x01(\t\"+\n\x15GetTrainingJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xf2\x01\n\x17ListTrainingJobsRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x04 \x01(\t\x12\r\n\x05model\x18\x05 \x01(\t\x12%\n\x04task\x18\x06 \x01(\x0e\x32\x17.modelyard.type.v1.Task\x12\x0b\n\x03tag\x18\x07 \x01(\t\x12\x0c\n\x04text\x18\x08 \x01(\t\x12\x10\n\x08order_by\x18\t \x01(\t\x12\x12\n\nexperiment\x18\n \x01(\t\x12\x12\n\nshow_parts\x18\x0b \x01(\x08\"m\n\x18ListTrainingJobsResponse\x12\x38\n\rtraining_jobs\x18\x01 \x03(\x0b\x32!.modelyard.trainer.v1.TrainingJob\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"E\n\x17WatchTrainingJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\"\x9a\x01\n\x18WatchTrainingJobResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x37\n\x0ctraining_job\x18\x02 \x01(\x0b\x32!.modelyard.trainer.v1.TrainingJob\x12\x33\n\x06points\x18\x03 \x03(\x0b\x32#.modelyard.trainer.v1.TrainingPoint\",\n\x16StopTrainingJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\".\n\x18\x43\x61ncelTrainingJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\".\n\x18\x44\x65leteTrainingJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\x8a\x01\n\x18UpdateTrainingJobRequest\x12=\n\x0ctraining_job\x18\x01 \x01(\x0b\x32!.modelyard.trainer.v1.TrainingJobB\x04\xe2\x41\x01\x02\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"B\n\x18\x41\x64\x64TrainingRemarkRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04text\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"G\n\x1a\x43ompareTrainingJobsRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05names\x18\x02 \x03(\tB\x04\xe2\x41\x01\x02\"\xb2\x01\n\x1b\x43ompareTrainingJobsResponse\x12/\n\x04jobs\x18\x01 \x03(\x0b\x32!.modelyard.trainer.v1.ComparedJob\x12\x38\n\x08settings\x18\x02 \x03(\x0b\x32&.modelyard.trainer.v1.DifferingSetting\x12\x0e\n\x06metric\x18\x03 \x01(\t\x12\x18\n\x10higher_is_better\x18\x04 \x01(\x08\";\n\x12ListRecipesRequest\x12%\n\x04task\x18\x01 \x01(\x0e\x32\x17.modelyard.type.v1.Task\"D\n\x13ListRecipesResponse\x12-\n\x07recipes\x18\x01 \x03(\x0b\x32\x1c.modelyard.trainer.v1.Recipe\"6\n\x15SuggestRecipesRequest\x12\x1d\n\x0f\x64\x61taset_version\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"G\n\x16SuggestRecipesResponse\x12-\n\x07recipes\x18\x01 \x03(\x0b\x32\x1c.modelyard.trainer.v1.Recipe\"%\n\x0fGetModelRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"P\n\x11ListModelsRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"Z\n\x12ListModelsResponse\x12+\n\x06models\x18\x01 \x03(\x0b\x32\x1b.modelyard.trainer.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"w\n\x12UpdateModelRequest\x12\x30\n\x05model\x18\x01 \x01(\x0b\x32\x1b.modelyard.trainer.v1.ModelB\x04\xe2\x41\x01\x02\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\",\n\x16GetModelVersionRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"W\n\x18ListModelVersionsRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"p\n\x19ListModelVersionsResponse\x12:\n\x0emodel_versions\x18\x01 \x03(\x0b\x32\".modelyard.trainer.v1.ModelVersion\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8d\x01\n\x19UpdateModelVersionRequest\x12?\n\rmodel_version\x18\x01 \x01(\x0b\x32\".modelyard.trainer.v1.ModelVersionB\x04\xe2\x41\x01\x02\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"/\n\x19\x44\x65leteModelVersionRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x32\xb4\x0f\n\x0eTrainerService\x12\x66\n\x11\x43reateTrainingJob\x12..modelyard.trainer.v1.CreateTrainingJobRequest\x1a!.modelyard.trainer.v1.TrainingJob\x12`\n\x0eGetTrainingJob\x12+.modelyard.trainer.v1.GetTrainingJobRequest\x1a!.modelyard.trainer.v1.TrainingJob\x12q\n\x10ListTrainingJobs\x12-.modelyard.trainer.v1.ListTrainingJobsRequest\x1a..modelyard.trainer.v1.ListTrainingJobsResponse\x12s\n\x10WatchTrainingJob\x12-.modelyard.trainer.v1.WatchTrainingJobRequest\x1a..modelyard.trainer.v1.WatchTrainingJobResponse0\x01\x12\x62\n\x0fStopTrainingJob\x12,.modelyard.trainer.v1.StopTrainingJobRequest\x1a!.modelyard.trainer.v1.TrainingJob\x12\x66\n\x11\x43\x61ncelTrainingJob\x12..modelyard.trainer.v1.CancelTrainingJobRequest\x1a!.modelyard.trainer.v1.TrainingJob\x12[\n\x11\x44\x65leteTrainingJob\x12..modelyard.trainer.v1.DeleteTrainingJobRequest\x1a\x16.google.protobuf.Empty\x12\x66\n\x11UpdateTrainingJob\x12..modelyard.trainer.v1.UpdateTrainingJobRequest\x1a!.modelyard.trainer.v1.TrainingJob\x12\x66\n\x11\x41\x64\x64TrainingRemark\x12..modelyard.trainer.v1.AddTrainingRemarkRequest\x1a!.modelyard.trainer.v1.TrainingJob\x12z\n\x13\x43ompareTrainingJobs\x12\x30.modelyard.trainer.v1.CompareTrainingJobsRequest\x1a\x31.modelyard.trainer.v1.CompareTrainingJobsResponse\x12\x62\n\x0bListRecipes\x12(.modelyard.trainer.v1.ListRecipesRequest\x1a).modelyard.trainer.v1.ListRecipesResponse\x12k\n\x0eSuggestRecipes\x12+.modelyard.trainer.v1.SuggestRecipesRequest\x1a,.modelyard.trainer.v1.SuggestRecipesResponse\x12N\n\x08GetModel\x12%.modelyard.trainer.v1.GetModelRequest\x1a\x1b.modelyard.trainer.v1.Model\x12_\n\nListModels\x12\'.modelyard.trainer.v1.ListModelsRequest\x1a(.modelyard.trainer.v1.ListModelsResponse\x12T\n\x0bUpdateModel\x12(.modelyard.trainer.v1.UpdateModelRequest\x1a\x1b.modelyard.trainer.v1.Model\x12\x63\n\x0fGetModelVersion\x12,.modelyard.trainer.v1.GetModelVersionRequest\x1a\".modelyard.trainer.v1.ModelVersion\x12t\n\x11ListModelVersions\x12..modelyard.trainer.v1.ListModelVersionsRequest\x1a/.modelyard.trainer.v1.ListModelVersionsResponse\x12i\n\x12UpdateModelVersion\x12/.modelyard.trainer.v1.UpdateModelVersionRequest\x1a\".modelyard.trainer.v1.ModelVersion\x12]\n\x12\x44\x65leteModelVersion\x12/.modelyard.trainer.v1.DeleteModelVersionRequest\x1a\x16.google.protobuf.Emptyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -52,6 +53,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CANCELTRAININGJOBREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
   _globals['_DELETETRAININGJOBREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_DELETETRAININGJOBREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
+  _globals['_UPDATETRAININGJOBREQUEST'].fields_by_name['training_job']._loaded_options = None
+  _globals['_UPDATETRAININGJOBREQUEST'].fields_by_name['training_job']._serialized_options = b'\342A\001\002'
+  _globals['_ADDTRAININGREMARKREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_ADDTRAININGREMARKREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
+  _globals['_ADDTRAININGREMARKREQUEST'].fields_by_name['text']._loaded_options = None
+  _globals['_ADDTRAININGREMARKREQUEST'].fields_by_name['text']._serialized_options = b'\342A\001\002'
+  _globals['_COMPARETRAININGJOBSREQUEST'].fields_by_name['parent']._loaded_options = None
+  _globals['_COMPARETRAININGJOBSREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002'
+  _globals['_COMPARETRAININGJOBSREQUEST'].fields_by_name['names']._loaded_options = None
+  _globals['_COMPARETRAININGJOBSREQUEST'].fields_by_name['names']._serialized_options = b'\342A\001\002'
   _globals['_SUGGESTRECIPESREQUEST'].fields_by_name['dataset_version']._loaded_options = None
   _globals['_SUGGESTRECIPESREQUEST'].fields_by_name['dataset_version']._serialized_options = b'\342A\001\002'
   _globals['_GETMODELREQUEST'].fields_by_name['name']._loaded_options = None
@@ -68,50 +79,58 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPDATEMODELVERSIONREQUEST'].fields_by_name['model_version']._serialized_options = b'\342A\001\002'
   _globals['_DELETEMODELVERSIONREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_DELETEMODELVERSIONREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
-  _globals['_CREATETRAININGJOBREQUEST']._serialized_start=235
-  _globals['_CREATETRAININGJOBREQUEST']._serialized_end=391
-  _globals['_GETTRAININGJOBREQUEST']._serialized_start=393
-  _globals['_GETTRAININGJOBREQUEST']._serialized_end=436
-  _globals['_LISTTRAININGJOBSREQUEST']._serialized_start=438
-  _globals['_LISTTRAININGJOBSREQUEST']._serialized_end=524
-  _globals['_LISTTRAININGJOBSRESPONSE']._serialized_start=526
-  _globals['_LISTTRAININGJOBSRESPONSE']._serialized_end=635
-  _globals['_WATCHTRAININGJOBREQUEST']._serialized_start=637
-  _globals['_WATCHTRAININGJOBREQUEST']._serialized_end=706
-  _globals['_WATCHTRAININGJOBRESPONSE']._serialized_start=709
-  _globals['_WATCHTRAININGJOBRESPONSE']._serialized_end=863
-  _globals['_STOPTRAININGJOBREQUEST']._serialized_start=865
-  _globals['_STOPTRAININGJOBREQUEST']._serialized_end=909
-  _globals['_CANCELTRAININGJOBREQUEST']._serialized_start=911
-  _globals['_CANCELTRAININGJOBREQUEST']._serialized_end=957
-  _globals['_DELETETRAININGJOBREQUEST']._serialized_start=959
-  _globals['_DELETETRAININGJOBREQUEST']._serialized_end=1005
-  _globals['_LISTRECIPESREQUEST']._serialized_start=1007
-  _globals['_LISTRECIPESREQUEST']._serialized_end=1066
-  _globals['_LISTRECIPESRESPONSE']._serialized_start=1068
-  _globals['_LISTRECIPESRESPONSE']._serialized_end=1136
-  _globals['_SUGGESTRECIPESREQUEST']._serialized_start=1138
-  _globals['_SUGGESTRECIPESREQUEST']._serialized_end=1192
-  _globals['_SUGGESTRECIPESRESPONSE']._serialized_start=1194
-  _globals['_SUGGESTRECIPESRESPONSE']._serialized_end=1265
-  _globals['_GETMODELREQUEST']._serialized_start=1267
-  _globals['_GETMODELREQUEST']._serialized_end=1304
-  _globals['_LISTMODELSREQUEST']._serialized_start=1306
-  _globals['_LISTMODELSREQUEST']._serialized_end=1386
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1388
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1478
-  _globals['_UPDATEMODELREQUEST']._serialized_start=1480
-  _globals['_UPDATEMODELREQUEST']._serialized_end=1599
-  _globals['_GETMODELVERSIONREQUEST']._serialized_start=1601
-  _globals['_GETMODELVERSIONREQUEST']._serialized_end=1645
-  _globals['_LISTMODELVERSIONSREQUEST']._serialized_start=1647
-  _globals['_LISTMODELVERSIONSREQUEST']._serialized_end=1734
-  _globals['_LISTMODELVERSIONSRESPONSE']._serialized_start=1736
-  _globals['_LISTMODELVERSIONSRESPONSE']._serialized_end=1848
-  _globals['_UPDATEMODELVERSIONREQUEST']._serialized_start=1851
-  _globals['_UPDATEMODELVERSIONREQUEST']._serialized_end=1992
-  _globals['_DELETEMODELVERSIONREQUEST']._serialized_start=1994
-  _globals['_DELETEMODELVERSIONREQUEST']._serialized_end=2041
-  _globals['_TRAINERSERVICE']._serialized_start=2044
-  _globals['_TRAINERSERVICE']._serialized_end=3684
+  _globals['_CREATETRAININGJOBREQUEST']._serialized_start=270
+  _globals['_CREATETRAININGJOBREQUEST']._serialized_end=426
+  _globals['_GETTRAININGJOBREQUEST']._serialized_start=428
+  _globals['_GETTRAININGJOBREQUEST']._serialized_end=471
+  _globals['_LISTTRAININGJOBSREQUEST']._serialized_start=474
+  _globals['_LISTTRAININGJOBSREQUEST']._serialized_end=716
+  _globals['_LISTTRAININGJOBSRESPONSE']._serialized_start=718
+  _globals['_LISTTRAININGJOBSRESPONSE']._serialized_end=827
+  _globals['_WATCHTRAININGJOBREQUEST']._serialized_start=829
+  _globals['_WATCHTRAININGJOBREQUEST']._serialized_end=898
+  _globals['_WATCHTRAININGJOBRESPONSE']._serialized_start=901
+  _globals['_WATCHTRAININGJOBRESPONSE']._serialized_end=1055
+  _globals['_STOPTRAININGJOBREQUEST']._serialized_start=1057
+  _globals['_STOPTRAININGJOBREQUEST']._serialized_end=1101
+  _globals['_CANCELTRAININGJOBREQUEST']._serialized_start=1103
+  _globals['_CANCELTRAININGJOBREQUEST']._serialized_end=1149
+  _globals['_DELETETRAININGJOBREQUEST']._serialized_start=1151
+  _globals['_DELETETRAININGJOBREQUEST']._serialized_end=1197
+  _globals['_UPDATETRAININGJOBREQUEST']._serialized_start=1200
+  _globals['_UPDATETRAININGJOBREQUEST']._serialized_end=1338
+  _globals['_ADDTRAININGREMARKREQUEST']._serialized_start=1340
+  _globals['_ADDTRAININGREMARKREQUEST']._serialized_end=1406
+  _globals['_COMPARETRAININGJOBSREQUEST']._serialized_start=1408
+  _globals['_COMPARETRAININGJOBSREQUEST']._serialized_end=1479
+  _globals['_COMPARETRAININGJOBSRESPONSE']._serialized_start=1482
+  _globals['_COMPARETRAININGJOBSRESPONSE']._serialized_end=1660
+  _globals['_LISTRECIPESREQUEST']._serialized_start=1662
+  _globals['_LISTRECIPESREQUEST']._serialized_end=1721
+  _globals['_LISTRECIPESRESPONSE']._serialized_start=1723
+  _globals['_LISTRECIPESRESPONSE']._serialized_end=1791
+  _globals['_SUGGESTRECIPESREQUEST']._serialized_start=1793
+  _globals['_SUGGESTRECIPESREQUEST']._serialized_end=1847
+  _globals['_SUGGESTRECIPESRESPONSE']._serialized_start=1849
+  _globals['_SUGGESTRECIPESRESPONSE']._serialized_end=1920
+  _globals['_GETMODELREQUEST']._serialized_start=1922
+  _globals['_GETMODELREQUEST']._serialized_end=1959
+  _globals['_LISTMODELSREQUEST']._serialized_start=1961
+  _globals['_LISTMODELSREQUEST']._serialized_end=2041
+  _globals['_LISTMODELSRESPONSE']._serialized_start=2043
+  _globals['_LISTMODELSRESPONSE']._serialized_end=2133
+  _globals['_UPDATEMODELREQUEST']._serialized_start=2135
+  _globals['_UPDATEMODELREQUEST']._serialized_end=2254
+  _globals['_GETMODELVERSIONREQUEST']._serialized_start=2256
+  _globals['_GETMODELVERSIONREQUEST']._serialized_end=2300
+  _globals['_LISTMODELVERSIONSREQUEST']._serialized_start=2302
+  _globals['_LISTMODELVERSIONSREQUEST']._serialized_end=2389
+  _globals['_LISTMODELVERSIONSRESPONSE']._serialized_start=2391
+  _globals['_LISTMODELVERSIONSRESPONSE']._serialized_end=2503
+  _globals['_UPDATEMODELVERSIONREQUEST']._serialized_start=2506
+  _globals['_UPDATEMODELVERSIONREQUEST']._serialized_end=2647
+  _globals['_DELETEMODELVERSIONREQUEST']._serialized_start=2649
+  _globals['_DELETEMODELVERSIONREQUEST']._serialized_end=2696
+  _globals['_TRAINERSERVICE']._serialized_start=2699
+  _globals['_TRAINERSERVICE']._serialized_end=4671
 # @@protoc_insertion_point(module_scope)

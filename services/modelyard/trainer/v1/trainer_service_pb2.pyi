@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from modelyard.trainer.v1 import ledger_pb2 as _ledger_pb2
 from modelyard.trainer.v1 import trainer_pb2 as _trainer_pb2
 from modelyard.type.v1 import learning_pb2 as _learning_pb2
 import builtins as _builtins
@@ -88,22 +89,54 @@ class ListTrainingJobsRequest(_message.Message):
     PARENT_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    DATASET_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
+    TAG_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
+    EXPERIMENT_FIELD_NUMBER: _builtins.int
+    SHOW_PARTS_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """projects/{project}"""
     page_size: _builtins.int
     """Most items in one answer: 0 means 50, more than 1000 means 1000, negative is refused."""
     page_token: _builtins.str
     """`next_page_token` of the answer before."""
+    dataset: _builtins.str
+    """Only jobs that train on this: projects/{project}/datasets/{dataset}, or one of its versions. Empty: all."""
+    model: _builtins.str
+    """Only jobs that train this: projects/{project}/models/{model}. Empty: all."""
+    task: _learning_pb2.Task.ValueType
+    """Only jobs of this task; unset: all."""
+    tag: _builtins.str
+    """Only jobs with this tag. Empty: all."""
+    text: _builtins.str
+    """Only jobs in whose id, display name, recipe, tags, notes or remarks this stands, upper or lower case alike; at most 200 characters."""
+    order_by: _builtins.str
+    """Name of a validation metric ("val_accuracy"): the best by it come first, those without it last. Empty: the newest first."""
+    experiment: _builtins.str
+    """Only jobs of this experiment: 64 hexadecimal digits. Empty: all."""
+    show_parts: _builtins.bool
+    """Also jobs that are steps of an advised training or of a cross-validation."""
     def __init__(
         self,
         *,
         parent: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        dataset: _builtins.str = ...,
+        model: _builtins.str = ...,
+        task: _learning_pb2.Task.ValueType = ...,
+        tag: _builtins.str = ...,
+        text: _builtins.str = ...,
+        order_by: _builtins.str = ...,
+        experiment: _builtins.str = ...,
+        show_parts: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "parent", b"parent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "experiment", b"experiment", "model", b"model", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent", "show_parts", b"show_parts", "tag", b"tag", "task", b"task", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -262,6 +295,128 @@ class DeleteTrainingJobRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeleteTrainingJobRequest: _TypeAlias = DeleteTrainingJobRequest  # noqa: Y015
+
+@_typing.final
+class UpdateTrainingJobRequest(_message.Message):
+    """Changes a training job."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRAINING_JOB_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def training_job(self) -> _trainer_pb2.TrainingJob:
+        """The training job with its new values; `name` says which."""
+
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """Fields to change: "tags". Empty: tags, if there are any."""
+
+    def __init__(
+        self,
+        *,
+        training_job: _trainer_pb2.TrainingJob | None = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["training_job", b"training_job", "update_mask", b"update_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["training_job", b"training_job", "update_mask", b"update_mask"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateTrainingJobRequest: _TypeAlias = UpdateTrainingJobRequest  # noqa: Y015
+
+@_typing.final
+class AddTrainingRemarkRequest(_message.Message):
+    """Writes down a remark."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """projects/{project}/trainingJobs/{training_job}"""
+    text: _builtins.str
+    """What it says; 1 to 4,000 characters. A job has at most 200 remarks."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddTrainingRemarkRequest: _TypeAlias = AddTrainingRemarkRequest  # noqa: Y015
+
+@_typing.final
+class CompareTrainingJobsRequest(_message.Message):
+    """Puts jobs side by side."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    NAMES_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """projects/{project}"""
+    @_builtins.property
+    def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """projects/{project}/trainingJobs/{training_job}, 1 to 20 different ones. The first is what the others are compared with."""
+
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        names: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["names", b"names", "parent", b"parent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompareTrainingJobsRequest: _TypeAlias = CompareTrainingJobsRequest  # noqa: Y015
+
+@_typing.final
+class CompareTrainingJobsResponse(_message.Message):
+    """Jobs side by side."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOBS_FIELD_NUMBER: _builtins.int
+    SETTINGS_FIELD_NUMBER: _builtins.int
+    METRIC_FIELD_NUMBER: _builtins.int
+    HIGHER_IS_BETTER_FIELD_NUMBER: _builtins.int
+    metric: _builtins.str
+    """The validation metric that they are compared by; empty when they have none in common."""
+    higher_is_better: _builtins.bool
+    """Whether more of the metric is better."""
+    @_builtins.property
+    def jobs(self) -> _containers.RepeatedCompositeFieldContainer[_ledger_pb2.ComparedJob]:
+        """The jobs, in the order of the request."""
+
+    @_builtins.property
+    def settings(self) -> _containers.RepeatedCompositeFieldContainer[_ledger_pb2.DifferingSetting]:
+        """Settings that are not the same in all of them, by name."""
+
+    def __init__(
+        self,
+        *,
+        jobs: _abc.Iterable[_ledger_pb2.ComparedJob] | None = ...,
+        settings: _abc.Iterable[_ledger_pb2.DifferingSetting] | None = ...,
+        metric: _builtins.str = ...,
+        higher_is_better: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["higher_is_better", b"higher_is_better", "jobs", b"jobs", "metric", b"metric", "settings", b"settings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompareTrainingJobsResponse: _TypeAlias = CompareTrainingJobsResponse  # noqa: Y015
 
 @_typing.final
 class ListRecipesRequest(_message.Message):

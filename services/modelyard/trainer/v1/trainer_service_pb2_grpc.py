@@ -72,6 +72,21 @@ class TrainerServiceStub:
                 request_serializer=modelyard_dot_trainer_dot_v1_dot_trainer__service__pb2.DeleteTrainingJobRequest.SerializeToString,
                 response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
                 _registered_method=True)
+        self.UpdateTrainingJob = channel.unary_unary(
+                '/modelyard.trainer.v1.TrainerService/UpdateTrainingJob',
+                request_serializer=modelyard_dot_trainer_dot_v1_dot_trainer__service__pb2.UpdateTrainingJobRequest.SerializeToString,
+                response_deserializer=modelyard_dot_trainer_dot_v1_dot_trainer__pb2.TrainingJob.FromString,
+                _registered_method=True)
+        self.AddTrainingRemark = channel.unary_unary(
+                '/modelyard.trainer.v1.TrainerService/AddTrainingRemark',
+                request_serializer=modelyard_dot_trainer_dot_v1_dot_trainer__service__pb2.AddTrainingRemarkRequest.SerializeToString,
+                response_deserializer=modelyard_dot_trainer_dot_v1_dot_trainer__pb2.TrainingJob.FromString,
+                _registered_method=True)
+        self.CompareTrainingJobs = channel.unary_unary(
+                '/modelyard.trainer.v1.TrainerService/CompareTrainingJobs',
+                request_serializer=modelyard_dot_trainer_dot_v1_dot_trainer__service__pb2.CompareTrainingJobsRequest.SerializeToString,
+                response_deserializer=modelyard_dot_trainer_dot_v1_dot_trainer__service__pb2.CompareTrainingJobsResponse.FromString,
+                _registered_method=True)
         self.ListRecipes = channel.unary_unary(
                 '/modelyard.trainer.v1.TrainerService/ListRecipes',
                 request_serializer=modelyard_dot_trainer_dot_v1_dot_trainer__service__pb2.ListRecipesRequest.SerializeToString,
@@ -138,7 +153,7 @@ class TrainerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListTrainingJobs(self, request, context):
-        """Lists the training jobs of a project, newest first.
+        """Lists the training jobs of a project, newest first, or the best first; all of them, or those that a filter lets through.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -167,6 +182,27 @@ class TrainerServiceServicer:
 
     def DeleteTrainingJob(self, request, context):
         """Deletes a job that ended, with its checkpoints. Model versions stay.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateTrainingJob(self, request, context):
+        """Changes tags.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AddTrainingRemark(self, request, context):
+        """Writes down a remark about a job, with its author and the time; remarks are never changed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CompareTrainingJobs(self, request, context):
+        """Puts jobs side by side: what differs in their settings, what they came to, their curves and their cost.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -272,6 +308,21 @@ def add_TrainerServiceServicer_to_server(servicer, server):
                     servicer.DeleteTrainingJob,
                     request_deserializer=modelyard_dot_trainer_dot_v1_dot_trainer__service__pb2.DeleteTrainingJobRequest.FromString,
                     response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
+            'UpdateTrainingJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateTrainingJob,
+                    request_deserializer=modelyard_dot_trainer_dot_v1_dot_trainer__service__pb2.UpdateTrainingJobRequest.FromString,
+                    response_serializer=modelyard_dot_trainer_dot_v1_dot_trainer__pb2.TrainingJob.SerializeToString,
+            ),
+            'AddTrainingRemark': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddTrainingRemark,
+                    request_deserializer=modelyard_dot_trainer_dot_v1_dot_trainer__service__pb2.AddTrainingRemarkRequest.FromString,
+                    response_serializer=modelyard_dot_trainer_dot_v1_dot_trainer__pb2.TrainingJob.SerializeToString,
+            ),
+            'CompareTrainingJobs': grpc.unary_unary_rpc_method_handler(
+                    servicer.CompareTrainingJobs,
+                    request_deserializer=modelyard_dot_trainer_dot_v1_dot_trainer__service__pb2.CompareTrainingJobsRequest.FromString,
+                    response_serializer=modelyard_dot_trainer_dot_v1_dot_trainer__service__pb2.CompareTrainingJobsResponse.SerializeToString,
             ),
             'ListRecipes': grpc.unary_unary_rpc_method_handler(
                     servicer.ListRecipes,
@@ -509,6 +560,87 @@ class TrainerService:
             '/modelyard.trainer.v1.TrainerService/DeleteTrainingJob',
             modelyard_dot_trainer_dot_v1_dot_trainer__service__pb2.DeleteTrainingJobRequest.SerializeToString,
             google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateTrainingJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelyard.trainer.v1.TrainerService/UpdateTrainingJob',
+            modelyard_dot_trainer_dot_v1_dot_trainer__service__pb2.UpdateTrainingJobRequest.SerializeToString,
+            modelyard_dot_trainer_dot_v1_dot_trainer__pb2.TrainingJob.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddTrainingRemark(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelyard.trainer.v1.TrainerService/AddTrainingRemark',
+            modelyard_dot_trainer_dot_v1_dot_trainer__service__pb2.AddTrainingRemarkRequest.SerializeToString,
+            modelyard_dot_trainer_dot_v1_dot_trainer__pb2.TrainingJob.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompareTrainingJobs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelyard.trainer.v1.TrainerService/CompareTrainingJobs',
+            modelyard_dot_trainer_dot_v1_dot_trainer__service__pb2.CompareTrainingJobsRequest.SerializeToString,
+            modelyard_dot_trainer_dot_v1_dot_trainer__service__pb2.CompareTrainingJobsResponse.FromString,
             options,
             channel_credentials,
             insecure,

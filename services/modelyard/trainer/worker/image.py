@@ -11,19 +11,20 @@ from typing import Any
 import torch
 from torch import nn
 
-from modelyard.core.errors import Cancelled, FailedPrecondition, InvalidArgument
+from modelyard.core.errors import Cancelled, FailedPrecondition, InvalidArgument, ResourceExhausted
 from modelyard.formats.checkpoint import read_checkpoint, read_state, unpack_torch
 from modelyard.formats.model import ModelCard, Normalization, PictureInput, read_model, write_model
 from modelyard.formats.provenance import code_version
 from modelyard.recipes.build_image import IMAGENET_NORMALIZATION, classifier_of, has_imagenet, load_matching
 from modelyard.recipes.catalogue import licence_of
-from modelyard.recipes.recipe import Recipe, recipe_document
+from modelyard.recipes.recipe import Hyperparameters, Recipe, recipe_document
 from modelyard.trainer.worker.data import Pictures, Targets, open_examples
 from modelyard.trainer.worker.examples import Examples
 from modelyard.trainer.worker.group import ALONE, Group
 from modelyard.trainer.worker.loop import train
 from modelyard.trainer.worker.precision import open_device
 from modelyard.trainer.worker.processors import training_threads
+from modelyard.trainer.worker.resume import no_room
 from modelyard.trainer.worker.run import CANCELLED, Hooks, Outcome, Setup
 from modelyard.trainer.worker.scoring import measured_normalization
 from modelyard.trainer.worker.tasks.pictures import PictureTask, picture_task
@@ -99,8 +100,11 @@ def run_image_training(spec: ImageTrainingSpec, hooks: Hooks, workdir: Path) -> 
     picture, classes = _checked(spec, task)
     torch.set_num_threads(training_threads())
     torch.set_flush_denormal(True)  # numbers too small to matter cost a CPU a hundred times the time
-    torch.manual_seed(spec.recipe.hyperparameters.seed)
-    device = open_device(spec.device, deterministic=spec.deterministic, local_rank=spec.group.local_rank)
+    settings = spec.recipe.hyperparameters
+    torch.manual_seed(settings.seed)
+    device = open_device(
+        spec.device, deterministic=spec.deterministic or settings.deterministic, local_rank=spec.group.local_rank
+    )
 
     def cancelled() -> bool:
         return hooks.should_stop() == "cancel"
@@ -217,14 +221,14 @@ def _setup(
 def _result(
     spec: ImageTrainingSpec, start: Start, outcome: Outcome, picture: PictureInput, classes: tuple[str, ...], workdir: Path
 ) -> TrainResult:
-    settings = replace(spec.recipe.hyperparameters, batch_size=outcome.batch_size)
+    settings = as_it_ran(spec.recipe.hyperparameters, outcome)
     recipe = replace(spec.recipe, hyperparameters=settings)
     count = sum(each.numel() for each in start.module.parameters())
     card = path = None
     if outcome.reason != CANCELLED and spec.group.lead:
         path = workdir / "model.zip"
         card = _card(spec, start, outcome, picture, classes, recipe, count)
-        write_model(path, card, outcome.weights)
+        _write(path, card, outcome)
     return TrainResult(
         reason=outcome.reason,
         metrics=outcome.metrics,
@@ -240,6 +244,22 @@ def _result(
         parameter_count=count,
         peak_memory_bytes=outcome.peak_memory_bytes,
     )
+
+
+def _write(path: Path, card: ModelCard, outcome: Outcome) -> None:
+    try:
+        write_model(path, card, outcome.weights)
+    except OSError as error:
+        if not no_room(error):
+            raise
+        message = f"there is no room for the model file ({error.strerror}); the job's checkpoints stay: make room, then resume it"
+        raise ResourceExhausted("DISK_FULL", message, file=path.name) from error
+
+
+def as_it_ran(settings: Hyperparameters, outcome: Outcome) -> Hyperparameters:
+    """The settings with what the run found or had to change by itself in place."""
+    changed = replace(settings, batch_size=outcome.batch_size, auto_batch_size=False, auto_base_lr=False)
+    return replace(changed, base_lr=outcome.base_lr) if settings.auto_base_lr and outcome.base_lr else changed
 
 
 def _card(

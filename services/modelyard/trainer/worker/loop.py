@@ -12,18 +12,19 @@ from collections.abc import Generator
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from modelyard.core.errors import FailedPrecondition, InvalidArgument
 from modelyard.formats.checkpoint import Checkpoint
 from modelyard.recipes.build_image import scale_and_shift
 from modelyard.trainer.worker.averaging import averaged, start_average, update_average
-from modelyard.trainer.worker.examples import Batch
+from modelyard.trainer.worker.examples import Batch, HeldExamples
 from modelyard.trainer.worker.inputs import global_count, ready, weight_of_part
 from modelyard.trainer.worker.memory import halve, out_of_memory, shrink
 from modelyard.trainer.worker.optimizers import build_optimizer, freeze, set_learning_rate
 from modelyard.trainer.worker.precision import choose_precision, peak_memory
-from modelyard.trainer.worker.resume import checkpoint_path, go_on, save, save_when_due, snapshot
+from modelyard.trainer.worker.probing import choose
+from modelyard.trainer.worker.resume import checkpoint_path, go_on, save, save_best, save_when_due, snapshot
 from modelyard.trainer.worker.run import (
     CANCELLED,
     COMPLETED,
@@ -43,8 +44,13 @@ from modelyard.trainer.worker.run import (
     learning_rate,
     note,
 )
-from modelyard.trainer.worker.schedule import Progress, requested_steps, steps_per_epoch, steps_that_fit
+from modelyard.trainer.worker.schedule import Progress, momentum_now, requested_steps, steps_per_epoch, steps_that_fit
 from modelyard.trainer.worker.shared_norm import share_statistics
+
+MOST_SEEN, LEAST_SEEN = 512, 64
+"""Training examples that are scored at each validation, beside the validation examples: a tenth of them, within these."""
+UNMOVED = 1e-3
+"""Share of its first value by which a loss must move over a run, or the run says that it did not."""
 
 
 def train(setup: Setup, hooks: Hooks, resume: Checkpoint | None = None) -> Outcome:
@@ -56,7 +62,9 @@ def train(setup: Setup, hooks: Hooks, resume: Checkpoint | None = None) -> Outco
     NO_TRAINING_EXAMPLES), InvalidArgument (BATCH_TOO_SMALL), ResourceExhausted (OUT_OF_MEMORY).
     """
     run = _start(setup, hooks)
-    if resume is not None:
+    if resume is None:
+        choose(run)
+    else:
         go_on(run, resume)
     if 0 < setup.batch_limit < run.batch_size:
         shrink(run, setup.batch_limit)
@@ -201,18 +209,16 @@ def _step_or_halve(run: Run, batch: Batch) -> bool:
 
 def _step(run: Run, batch: Batch) -> None:
     group = run.setup.group
-    set_learning_rate(run.optimizer, learning_rate(run))
+    moves = run.settings.schedule == "one_cycle"
+    set_learning_rate(run.optimizer, learning_rate(run), momentum_now(run.settings, run.progress) if moves else None)
     if (
         group.shared
     ):  # what a network draws by itself (dropout) is a function of seed, step and rank, not of what was drawn before
         torch.manual_seed(hash((run.settings.seed, run.step, group.rank)))
-    x, labels = ready(run, batch)
-    with run.precision.cast():
-        loss = run.loss_of(run.network(x), labels)
-    if group.shared:
-        loss = loss * weight_of_part(run, labels)
-    # The group gives the mean of all gradients; their sum is that of the whole batch.
-    run.scaler.scale(loss * group.size if group.shared else loss).backward()
+    loss = _backward(run, *ready(run, batch))
+    if run.settings.clip_norm:
+        run.scaler.unscale_(run.optimizer)
+        nn.utils.clip_grad_norm_(run.module.parameters(), run.settings.clip_norm)
     run.scaler.step(run.optimizer)
     run.scaler.update()
     run.optimizer.zero_grad(set_to_none=True)
@@ -220,8 +226,35 @@ def _step(run: Run, batch: Batch) -> None:
     run.step += 1
     if run.average is not None:
         update_average(run.average, run.module, run.settings.ema_decay, run.step)
-    _count(run.window, loss.detach(), global_count(run))
+    _count(run.window, loss, global_count(run))
     run.position += run.batch_size
+
+
+def _backward(run: Run, x: Tensor, labels: Tensor) -> Tensor:
+    """Gradients of a batch's loss, which it returns; computed in parts where the settings say so, at least two examples each."""
+    group = run.setup.group
+    parts = max(1, min(run.settings.accumulation_steps, len(labels) // 2))
+    total = torch.zeros((), device=x.device)
+    for some, some_labels in zip(x.chunk(parts), labels.chunk(parts), strict=True):
+        with run.precision.cast():
+            loss = run.loss_of(run.network(some), some_labels)
+        if parts > 1:
+            loss = loss * _share(run, some_labels, labels)
+        if group.shared:
+            loss = loss * weight_of_part(run, labels)
+        # The group gives the mean of all gradients; their sum is that of the whole batch.
+        run.scaler.scale(loss * group.size if group.shared else loss).backward()
+        total += loss.detach()
+    return total
+
+
+def _share(run: Run, some: Tensor, labels: Tensor) -> float | Tensor:
+    """A part's share of the mean loss of its batch."""
+    weight = getattr(run.loss_of, "weight", None)
+    if weight is None or labels.is_floating_point():
+        return len(some) / len(labels)
+    share: Tensor = weight[some].sum() / weight[labels].sum()
+    return share
 
 
 def _train_mode(run: Run) -> None:
@@ -246,6 +279,7 @@ def _look(run: Run) -> bool:
     mean = run.setup.group.sum([float(window.loss)])[0] / window.steps
     finite = math.isfinite(mean)
     run.last_loss = mean if finite else math.inf
+    run.first_loss = mean if math.isnan(run.first_loss) else run.first_loss
     run.pace.observe(now - window.started, window.steps)
     run.trained_s, run.trained_examples = run.trained_s + now - window.started, run.trained_examples + window.examples
     run.points.append((now - window.started, window.examples))
@@ -319,17 +353,29 @@ def _validate(run: Run) -> None:
     began = run.setup.clock()
     with averaged(run.module, run.average):
         metrics = run.setup.learning.evaluate(run)
+        seen = _score_seen(run) if metrics else {}
     run.pace.validation_s = run.setup.clock() - began if metrics else 0.0
     run.validated_step, run.metrics = run.step, metrics
     better = run.best is None or _merit(run, metrics) > _merit(run, run.best.metrics) or not metrics
     run.waited_epochs = 0 if better else run.waited_epochs + 1
     if metrics:
-        run.plateau.observe(metrics[run.setup.learning.primary], run.settings)
+        run.plateau.observe(metrics[run.setup.learning.primary], run.settings, run.step)
     if better and all(math.isfinite(each) for each in metrics.values()):
         # Only the lead writes checkpoints, and so only it must remember.
         kept = snapshot(run, metrics) if run.setup.group.lead else Checkpoint({}, {"step": run.step})
         run.best = Best(metrics, kept)
-    _report(run, metrics)
+    _report(run, {**metrics, **seen})
+
+
+def _score_seen(run: Run) -> dict[str, float]:
+    """The same metrics of some training examples, as they are: what tells a model that has learned by heart from one that has
+    not learned. (The training loss is of augmented, mixed, smoothed examples and of weights that move.)"""
+    if run.seen is None:
+        about = min(MOST_SEEN, max(LEAST_SEEN, len(run.setup.train) // 10))
+        batch = run.setup.train.sample(about)
+        run.seen = HeldExamples(batch.pictures[:about], batch.labels[:about])
+    found = run.setup.learning.evaluate(replace(run, setup=replace(run.setup, validation=run.seen)))
+    return {name.replace("val_", "train_", 1): value for name, value in found.items()}
 
 
 def _merit(run: Run, metrics: dict[str, float]) -> tuple[float, float]:
@@ -345,6 +391,16 @@ def _finish(run: Run, reason: str) -> Outcome:
         raise FailedPrecondition("NOTHING_TO_TRAIN", f"the run ended ({reason}) before its first step", ended=reason)
     if reason == DIVERGED:
         note(run, DIVERGED, f"the loss was not a finite number after step {run.step}; the best weights before it are kept")
+        save_best(run)
+        return _outcome(run, reason)
+    unmoved = abs(run.last_loss - run.first_loss) <= UNMOVED * abs(run.first_loss)
+    if unmoved and run.step > 2 * STRETCH:
+        note(run, "LOSS_UNMOVED", f"the training loss stayed at {run.last_loss:.4g} over {run.step} steps: nothing was learned")
+    if reason == STOPPED and run.validated_step != run.step:
+        # Who goes on from here goes on as if nobody had stopped: without the validation that only the end of this run wants.
+        save(run)
+        _validate(run)
+        save_best(run)
         return _outcome(run, reason)
     if reason != CANCELLED and run.validated_step != run.step:
         _validate(run)
@@ -368,6 +424,7 @@ def _outcome(run: Run, reason: str) -> Outcome:
         train_seconds=run.elapsed_s,
         examples_per_second=run.trained_examples / run.trained_s if run.trained_s else 0.0,
         batch_size=run.batch_size,
+        base_lr=run.settings.base_lr,
         peak_memory_bytes=peak_memory(torch.device(run.setup.device)),
         checkpoints={kind: path for kind in ("last", "best") if (path := checkpoint_path(run, kind)).exists()},
     )

@@ -38,10 +38,16 @@ def build_optimizer(module: nn.Module, settings: Hyperparameters) -> torch.optim
     return _create(described, settings)
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Sets the learning rate of every group, scaled as the group wants."""
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float, momentum: float | None = None) -> None:
+    """Sets the learning rate of every group, scaled as the group wants, and where given the momentum (beta1)."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group["lr_scale"]
+        if momentum is None:
+            continue
+        if "betas" in group:
+            group["betas"] = (momentum, group["betas"][1])
+        else:
+            group["momentum"] = momentum
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[int, dict[str, Any]]) -> None:
@@ -62,13 +68,13 @@ def _group(settings: Hyperparameters, in_head: bool, decays: bool, parameters: l
 
 
 def _create(groups: list[dict[str, Any]], settings: Hyperparameters) -> torch.optim.Optimizer:
-    rate, momentum = settings.base_lr, settings.momentum
+    rate, momentum, betas = settings.base_lr, settings.momentum, (settings.momentum, settings.beta2)
     if settings.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=rate, momentum=momentum, nesterov=momentum > 0, fused=True)
     if settings.optimizer == "adam":
-        return torch.optim.Adam(groups, lr=rate, betas=(momentum, 0.999), fused=True)
+        return torch.optim.Adam(groups, lr=rate, betas=betas, fused=True)
     if settings.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=rate, betas=(momentum, 0.999), fused=True)
+        return torch.optim.AdamW(groups, lr=rate, betas=betas, fused=True)
     if settings.optimizer == "rmsprop":
         return torch.optim.RMSprop(groups, lr=rate, momentum=momentum)
-    return torch.optim.NAdam(groups, lr=rate, betas=(momentum, 0.999), decoupled_weight_decay=True)
+    return torch.optim.NAdam(groups, lr=rate, betas=betas, decoupled_weight_decay=True)

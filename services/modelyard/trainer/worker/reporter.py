@@ -76,6 +76,8 @@ class Reporter:
             self._keep_note(Note(str(event["note"]), self._note, int(event.get("step", 0))))
             if "batch_size" in event:
                 self.state = replace(self.state, batch_limit=int(event["batch_size"]))
+            if "chosen" in event:
+                self.state = replace(self.state, chosen={**self.state.chosen, **event["chosen"]})
             self._link.report(stage=self._stage(event), fraction=self._fraction, saved=state_document(self.state))
             return
         point = self._point(event)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import math
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Final
 
+import torch
 from torch import nn
 
-from modelyard.core.errors import FailedPrecondition
+from modelyard.core.errors import FailedPrecondition, ResourceExhausted
 from modelyard.formats.checkpoint import (
     Arrays,
     Checkpoint,
@@ -22,8 +25,11 @@ from modelyard.formats.checkpoint import (
 )
 from modelyard.recipes.recipe import Hyperparameters
 from modelyard.trainer.worker.optimizers import restore_optimizer
-from modelyard.trainer.worker.run import Best, Run
+from modelyard.trainer.worker.probing import take
+from modelyard.trainer.worker.run import Best, Chosen, Run, note
 from modelyard.trainer.worker.schedule import Plateau, Progress, steps_per_epoch
+
+NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def checkpoint_path(run: Run, kind: str) -> Path:
@@ -38,19 +44,38 @@ def save_when_due(run: Run) -> None:
 def save(run: Run) -> None:
     """Writes the best checkpoint, when there is a new one, and the last one, which also holds the best weights. In a group the
     lead does, for all: nothing in a checkpoint says how many they were."""
-    if not run.setup.group.lead:
-        return
-    if run.best and not run.best.saved:
-        _write(run, "best", run.best.checkpoint)
-        run.best.saved = True
-    _write(run, "last", _with_best(snapshot(run, run.metrics), run))
+    save_best(run)
+    if run.setup.group.lead:
+        _write(run, "last", _with_best(snapshot(run, run.metrics), run))
     run.checkpoint_at = run.setup.clock()
 
 
-def _write(run: Run, kind: str, checkpoint: Checkpoint) -> None:
+def save_best(run: Run) -> None:
+    """Writes the best checkpoint, when there is a new one."""
+    if run.setup.group.lead and run.best and not run.best.saved:
+        run.best.saved = _write(run, "best", run.best.checkpoint)
+
+
+def _write(run: Run, kind: str, checkpoint: Checkpoint) -> bool:
+    """Whether it was written. A full disk does not end a training: what was saved before stays, and the next time may work."""
     path = checkpoint_path(run, kind)
-    write_checkpoint(path, checkpoint)
-    run.hooks.save_checkpoint(kind, path)
+    try:
+        write_checkpoint(path, checkpoint)
+        run.hooks.save_checkpoint(kind, path)
+    except (OSError, ResourceExhausted) as error:
+        if not no_room(error):
+            raise
+        message = f"there is no room for the {kind} checkpoint; what was saved before stays, and it is tried again"
+        note(run, "CHECKPOINT_NOT_SAVED", message)
+        return False
+    return True
+
+
+def no_room(error: BaseException) -> bool:
+    """Whether an error says that a disk or a quota of it is full."""
+    if isinstance(error, OSError):
+        return error.errno in NO_ROOM
+    return isinstance(error, ResourceExhausted) and error.reason == "DISK_FULL"
 
 
 def snapshot(run: Run, metrics: dict[str, float]) -> Checkpoint:
@@ -75,6 +100,8 @@ def snapshot(run: Run, metrics: dict[str, float]) -> Checkpoint:
         "optimizer_rest": rest,
         "scaler": run.scaler.state_dict(),
         "random": generator_rest,
+        "chosen": asdict(run.chosen),
+        "threads": torch.get_num_threads(),
     }
     average = pack_torch(run.average, "average") if run.average is not None else {}
     return Checkpoint({**pack_torch(run.module.state_dict(), "weights"), **average, **moments, **generators}, state)
@@ -98,13 +125,17 @@ def go_on(run: Run, resume: Checkpoint) -> None:
         run.average = {name: value.to(run.setup.device) for name, value in unpack_torch(_model_of(resume)).items()}
     run.step, run.epoch, run.position = int(state["step"]), int(state["epoch"]), int(state["position"])
     run.waited_epochs, run.validated_step = int(state["waited_epochs"]), int(state["validated_step"])
-    before = Hyperparameters(**state["settings"])
+    before, chosen = Hyperparameters(**state["settings"]), Chosen(**state.get("chosen", {}))
+    take(run, chosen)
     if before.optimizer == run.settings.optimizer and before.frozen == run.settings.frozen:
         restore_optimizer(run.optimizer, unpack_optimizer_torch(resume))
+    elif before.optimizer != run.settings.optimizer:
+        message = f"{run.settings.optimizer} begins without moments: those in the checkpoint are of {before.optimizer}"
+        note(run, "OPTIMIZER_REPLACED", message)
     if state.get("scaler"):
         run.scaler.load_state_dict(dict(state["scaler"]))
     run.best, run.metrics = _best_of(resume), dict(state["metrics"])
-    if before == run.setup.settings and state["limit_s"] == run.setup.limit_s:
+    if run.setup.settings in (before, _as_run(before, chosen)) and state["limit_s"] == run.setup.limit_s:
         _go_on_exactly(run, resume)  # and when it had ended already, it ends again: its worker was lost before it could say so
         return
     _go_on_with_changes(run, before)
@@ -117,9 +148,18 @@ def _go_on_exactly(run: Run, resume: Checkpoint) -> None:
     run.batch_size = int(state["batch_size"])
     run.settings = replace(run.settings, batch_size=run.batch_size)
     run.progress = Progress(**state["progress"])
-    plateau = state["plateau"]
-    run.plateau = Plateau(plateau["factor"], -math.inf if plateau["best"] is None else plateau["best"], plateau["waited"])
+    plateau = dict(state["plateau"])
+    run.plateau = Plateau(**{**plateau, "best": -math.inf if plateau["best"] is None else plateau["best"]})
+    if run.settings.deterministic and run.setup.device == "cpu":
+        torch.set_num_threads(int(state.get("threads", torch.get_num_threads())))  # sums depend on how they are cut
     restore_random_state_torch(resume)
+
+
+def _as_run(settings: Hyperparameters, chosen: Chosen) -> Hyperparameters:
+    """The settings with what the run chose by itself in place."""
+    changed = replace(settings, auto_batch_size=False, auto_base_lr=False)
+    changed = replace(changed, batch_size=chosen.batch_size) if chosen.batch_size else changed
+    return replace(changed, base_lr=chosen.base_lr) if chosen.base_lr else changed
 
 
 def _go_on_with_changes(run: Run, before: Hyperparameters) -> None:

@@ -103,7 +103,8 @@ class Setup:
 @dataclass(frozen=True)
 class Outcome:
     """How it ended. reason: COMPLETED, TIME_LIMIT, EARLY_STOPPED, STOPPED, DIVERGED (all with the best weights) or CANCELLED.
-    weights: arrays by name; metrics: validation metrics of these weights, and of which step; train_seconds: all attempts."""
+    weights: arrays by name; metrics: validation metrics of these weights, and of which step; train_seconds: all attempts.
+    batch_size and base_lr: what it ran with."""
 
     reason: str
     weights: Arrays
@@ -116,6 +117,7 @@ class Outcome:
     batch_size: int
     checkpoints: dict[str, Path]
     peak_memory_bytes: int = 0
+    base_lr: float = 0.0
 
 
 @dataclass
@@ -125,6 +127,14 @@ class Best:
     metrics: dict[str, float]
     checkpoint: Checkpoint
     saved: bool = False
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What the run found out by itself before it began (worker.probing); 0 where nothing was looked for."""
+
+    batch_size: int = 0
+    base_lr: float = 0.0
 
 
 @dataclass
@@ -139,7 +149,8 @@ class Window:
 
 @dataclass
 class Run:
-    """The state of one training; `train` is the only one who changes it. network: the module, as its group trains it."""
+    """The state of one training; `train` is the only one who changes it. network: the module, as its group trains it. seen: a
+    sample of the training examples, scored at each validation. unsaved: the last checkpoint could not be written."""
 
     setup: Setup
     hooks: Hooks
@@ -173,6 +184,10 @@ class Run:
     last_loss: float = math.nan
     average: Average | None = None
     agreed_to_look: bool = False
+    chosen: Chosen = field(default_factory=Chosen)
+    first_loss: float = math.nan
+    seen: Examples | None = None
+    unsaved: bool = False
 
     @property
     def elapsed_s(self) -> float:

@@ -37,20 +37,26 @@ class Progress:
 
 @dataclass
 class Plateau:
-    """State of `reduce_on_plateau`: the factor now, the best metric seen, and epochs since."""
+    """State of `reduce_on_plateau`: the factor now, the best metric seen, epochs since, and the step of the best or last cut."""
 
     factor: float = 1.0
     best: float = -math.inf
     waited: int = 0
+    since: int = 0
 
-    def observe(self, metric: float, settings: Hyperparameters) -> None:
-        """Takes an epoch's metric (higher is better); cuts the factor once `plateau_patience` of them brought nothing better."""
+    def observe(self, metric: float, settings: Hyperparameters, step: int = 0) -> None:
+        """Takes an epoch's metric (higher is better) after `step` steps; cuts the factor once `plateau_patience` epochs, or
+        `plateau_steps` steps where these are set, brought nothing better."""
         if metric > self.best:
-            self.best, self.waited = metric, 0
+            self.best, self.waited, self.since = metric, 0, step
             return
         self.waited += 1
-        if self.waited >= settings.plateau_patience:
-            self.factor, self.waited = self.factor * settings.gamma, 0
+        long_enough = step - self.since >= settings.plateau_steps if settings.plateau_steps else self._patient(settings)
+        if long_enough:
+            self.factor, self.waited, self.since = self.factor * settings.gamma, 0, step
+
+    def _patient(self, settings: Hyperparameters) -> bool:
+        return self.waited >= settings.plateau_patience
 
 
 @dataclass
@@ -89,7 +95,30 @@ def rate_factor(settings: Hyperparameters, progress: Progress, plateau: Plateau,
     return _warmup(settings, progress, step) * _decay(settings, progress, plateau, step)
 
 
+ONE_CYCLE_RISE, ONE_CYCLE_START, ONE_CYCLE_END = 0.3, 0.04, 1e-4
+"""Share of the run in which the rate rises, and the factors at its ends (Smith and Topin 2018, https://arxiv.org/abs/1708.07120)."""
+ONE_CYCLE_MOMENTA = (0.95, 0.85)
+"""Momentum at the ends of the run, and where the rate is highest."""
+
+
+def momentum_now(settings: Hyperparameters, progress: Progress) -> float:
+    """Momentum (beta1) of the next step: with one_cycle it falls while the rate rises; else the setting's."""
+    if settings.schedule != "one_cycle" or settings.momentum == 0:
+        return settings.momentum
+    high, low = ONE_CYCLE_MOMENTA
+    return high - (high - low) * _cycle(min(1.0, progress.value), 0.0, 1.0, 0.0)
+
+
+def _cycle(done: float, start: float, top: float, end: float) -> float:
+    """A half cosine from start to top over the rise, and one from there to the end."""
+    if done < ONE_CYCLE_RISE:
+        return start + (top - start) * 0.5 * (1 - math.cos(math.pi * done / ONE_CYCLE_RISE))
+    return end + (top - end) * 0.5 * (1 + math.cos(math.pi * (done - ONE_CYCLE_RISE) / (1 - ONE_CYCLE_RISE)))
+
+
 def _warmup(settings: Hyperparameters, progress: Progress, step: int) -> float:
+    if settings.schedule == "one_cycle":
+        return 1.0  # the rise is its warm-up
     steps = min(settings.warmup_steps, progress.planned // 10)
     return (step + 1) / (steps + 1) if step < steps else 1.0
 
@@ -97,6 +126,10 @@ def _warmup(settings: Hyperparameters, progress: Progress, step: int) -> float:
 def _decay(settings: Hyperparameters, progress: Progress, plateau: Plateau, step: int) -> float:
     if settings.schedule == "cosine":
         return max(1e-4, 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress.value))))
+    if settings.schedule == "one_cycle":
+        return _cycle(min(1.0, progress.value), ONE_CYCLE_START, 1.0, ONE_CYCLE_END)
+    if settings.schedule == "polynomial":
+        return max(1e-4, float((1.0 - min(1.0, progress.value)) ** settings.power))
     if settings.schedule == "step":
         return float(settings.gamma ** (step // settings.step_size))
     return plateau.factor if settings.schedule == "reduce_on_plateau" else 1.0

@@ -19,6 +19,8 @@ READS = (
     "Watch",
     "Suggest",
     "Propose",
+    "Advise",
+    "Compare",
     "Download",
     "Server",
     "Model",

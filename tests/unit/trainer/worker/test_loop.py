@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -18,6 +19,7 @@ from modelyard.formats.checkpoint import read_checkpoint, read_state
 from modelyard.recipes.build_image import scale_and_shift
 from modelyard.recipes.recipe import OPTIMIZERS, SCHEDULES, Hyperparameters
 from modelyard.trainer.worker.loop import train
+from modelyard.trainer.worker.probing import rate_from
 from modelyard.trainer.worker.run import Instruction
 from modelyard.trainer.worker.scoring import evaluate
 from tests.support.small_training import SMALL, KeptHooks, Ticks, examples, small_setup
@@ -53,7 +55,7 @@ def test_it_learns_and_says_how_far_it_is(tmp_path: Path) -> None:
     assert max(event["metrics"]["val_accuracy"] for event in validations) == outcome.metrics["val_accuracy"]
 
 
-@pytest.mark.parametrize(("optimizer", "schedule"), zip(OPTIMIZERS, (*SCHEDULES, "cosine"), strict=True))
+@pytest.mark.parametrize(("optimizer", "schedule"), list(zip((*OPTIMIZERS, "sgd"), SCHEDULES, strict=True)))
 def test_every_optimizer_and_every_schedule_lowers_the_loss(tmp_path: Path, optimizer: str, schedule: str) -> None:
     rate = 0.05 if optimizer == "sgd" else 2e-3
     settings = replace(SMALL, optimizer=optimizer, schedule=schedule, base_lr=rate, step_size=12, gamma=0.5)
@@ -78,6 +80,40 @@ def test_a_run_that_was_interrupted_ends_bit_equal(tmp_path: Path, optimizer: st
     again = train(small_setup(tmp_path, settings), KeptHooks(), resume)
     assert (again.reason, again.step, again.best_step, again.metrics) == ("COMPLETED", 24, whole.best_step, whole.metrics)
     assert all(np.array_equal(whole.weights[name], again.weights[name]) for name in whole.weights)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        replace(SMALL, schedule="one_cycle"),
+        replace(SMALL, schedule="polynomial", power=2.0, warmup_steps=8),
+        replace(SMALL, schedule="cosine", accumulation_steps=4, clip_norm=0.5, deterministic=True),
+        replace(SMALL, schedule="reduce_on_plateau", plateau_steps=6, class_weights=True),
+    ],
+)
+def test_every_kind_of_run_goes_on_bit_equal(tmp_path: Path, settings: Hyperparameters) -> None:
+    whole = train(small_setup(tmp_path, settings), KeptHooks())
+    first = KeptHooks(stop_after(15, "cancel"))
+    train(small_setup(tmp_path, settings), first)
+    resume = restored(tmp_path / "kept", first.checkpoints["last"][-1])
+    assert resume.state["step"] % 6, "in the middle of an epoch"
+    again = train(small_setup(tmp_path, settings), KeptHooks(), resume)
+    assert (again.best_step, again.metrics) == (whole.best_step, whole.metrics)
+    assert all(np.array_equal(whole.weights[name], again.weights[name]) for name in whole.weights)
+
+
+@pytest.mark.parametrize("schedule", ["reduce_on_plateau", "cosine"])
+def test_a_run_that_was_stopped_and_gone_on_from_equals_one_that_was_not(tmp_path: Path, schedule: str) -> None:
+    """Stopping validates in the middle of an epoch, which the unbroken run does not do: nothing of that may stay."""
+    settings = replace(SMALL, schedule=schedule, plateau_patience=1, early_stopping_patience=0, ema_decay=0.9)
+    whole = train(small_setup(tmp_path, settings), KeptHooks())
+    for steps in (8, 15, 21):
+        first = KeptHooks(stop_after(steps, "stop"))
+        assert train(small_setup(tmp_path, settings), first).reason == "STOPPED"
+        resume = restored(tmp_path / "kept", first.checkpoints["last"][-1])
+        again = train(small_setup(tmp_path, settings), KeptHooks(), resume)
+        assert (again.step, again.best_step, again.metrics) == (whole.step, whole.best_step, whole.metrics)
+        assert all(np.array_equal(whole.weights[name], again.weights[name]) for name in whole.weights)
 
 
 def test_the_mean_of_the_weights_and_mixed_pictures_go_on_bit_equal_too(tmp_path: Path) -> None:
@@ -158,6 +194,16 @@ def test_another_optimizer_goes_on_from_the_best(tmp_path: Path) -> None:
     again = train(small_setup(tmp_path, replace(SMALL, max_epochs=6, optimizer="sgd", base_lr=0.01)), KeptHooks(), resume)
     assert again.reason == "COMPLETED"
     assert again.metrics["val_accuracy"] >= whole.metrics["val_accuracy"]
+
+
+def test_another_optimizer_says_that_it_begins_without_moments(tmp_path: Path) -> None:
+    whole = train(small_setup(tmp_path), KeptHooks())
+    resume, hooks = read_checkpoint(whole.checkpoints["last"]), KeptHooks()
+    train(small_setup(tmp_path, replace(SMALL, max_epochs=5, optimizer="sgd")), hooks, resume)
+    assert hooks.notes == ["OPTIMIZER_REPLACED"]
+    same = KeptHooks()
+    train(small_setup(tmp_path, replace(SMALL, max_epochs=5)), same, resume)
+    assert same.notes == []
 
 
 def test_going_on_with_nothing_left_says_so(tmp_path: Path) -> None:
@@ -251,6 +297,7 @@ def test_a_loss_that_is_no_number_later_keeps_the_best(tmp_path: Path) -> None:
     assert (outcome.reason, outcome.best_step) == ("DIVERGED", 6)
     assert all(np.isfinite(value).all() for value in outcome.weights.values())
     assert hooks.notes == ["DIVERGED"]
+    assert restored(tmp_path / "kept", hooks.checkpoints["best"][-1]).state["step"] == 6, "to be gone on from"
 
 
 class Exploding(nn.Module):
@@ -358,3 +405,137 @@ def test_class_weights_raise_the_rare_class(tmp_path: Path) -> None:
         outcome = train(replace(setup, train=few, validation=few), KeptHooks())
         answers.append(outcome.metrics["val_loss"])
     assert answers[1] > answers[0]
+
+
+def test_a_batch_in_parts_makes_the_steps_of_the_whole_batch(tmp_path: Path) -> None:
+    """Without batch norms, whose statistics are those of a part, the gradients are the same but for the order of sums."""
+    ended = []
+    for parts in (1, 4):
+        module = Exploding(10**6)
+        torch.manual_seed(3)
+        module.head = nn.Linear(256, 3)
+        settings = replace(
+            SMALL, max_epochs=2, accumulation_steps=parts, class_weights=True, optimizer="sgd", label_smoothing=0.1
+        )
+        ended.append(train(small_setup(tmp_path, settings, module=module), KeptHooks()))
+    whole, in_parts = ended
+    for name, value in whole.weights.items():
+        np.testing.assert_allclose(value, in_parts.weights[name], rtol=1e-4, atol=1e-6)
+    assert whole.step == in_parts.step
+
+
+def test_a_gradient_is_cut_at_its_norm(tmp_path: Path) -> None:
+    moved = []
+    for norm in (0.0, 1e-4):
+        module = Exploding(10**6)
+        torch.manual_seed(3)
+        module.head = nn.Linear(256, 3)
+        before = module.head.weight.detach().numpy().copy()
+        settings = replace(SMALL, max_steps=1, optimizer="sgd", momentum=0.0, base_lr=1.0, warmup_steps=0, weight_decay=0.0)
+        outcome = train(small_setup(tmp_path, replace(settings, clip_norm=norm), module=module), KeptHooks())
+        moved.append(float(np.linalg.norm(outcome.weights["head.weight"] - before)))
+    assert moved[0] > 1e-3
+    assert moved[1] <= 1e-4 * 1.01
+
+
+def test_the_training_examples_are_scored_beside_the_validation_examples(tmp_path: Path) -> None:
+    hooks = KeptHooks()
+    outcome = train(small_setup(tmp_path, replace(SMALL, max_epochs=6)), hooks)
+    last = [event for event in hooks.events if event["metrics"]][-1]["metrics"]
+    assert set(last) == {"val_accuracy", "val_loss", "train_accuracy", "train_loss"}
+    assert set(outcome.metrics) == {"val_accuracy", "val_loss"}
+    assert last["train_accuracy"] > 0.8
+
+
+def test_a_disk_without_room_costs_checkpoints_but_not_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from modelyard.trainer.worker import resume
+
+    full = OSError(errno.ENOSPC, "No space left on device")
+    left = [2]  # the first two writes fit
+    write = resume.write_checkpoint
+
+    def filling(path: Path, checkpoint: Any) -> None:
+        if left[0] <= 0:
+            raise full
+        left[0] -= 1
+        write(path, checkpoint)
+
+    monkeypatch.setattr(resume, "write_checkpoint", filling)
+    hooks = KeptHooks()
+    outcome = train(small_setup(tmp_path, checkpoint_every_s=0.0), hooks)
+    assert outcome.reason == "COMPLETED"
+    assert outcome.weights
+    assert "CHECKPOINT_NOT_SAVED" in hooks.notes
+    assert len(hooks.checkpoints["last"]) == 1, "what was saved before stays"
+    monkeypatch.setattr(resume, "write_checkpoint", _refusing)
+    with pytest.raises(OSError, match="read-only"):
+        train(small_setup(tmp_path), KeptHooks())
+
+
+def _refusing(path: Path, checkpoint: Any) -> None:
+    raise OSError(errno.EROFS, "read-only")
+
+
+def test_a_loss_that_never_moves_is_said(tmp_path: Path) -> None:
+    hooks = KeptHooks()
+    settings = replace(SMALL, base_lr=1e-12, max_epochs=12, optimizer="sgd", weight_decay=0.0, augmentation="none")
+    train(small_setup(tmp_path, settings, module=Dead()), hooks)
+    assert hooks.notes == ["LOSS_UNMOVED"]
+    moving = KeptHooks()
+    train(small_setup(tmp_path, replace(SMALL, max_epochs=8)), moving)
+    assert moving.notes == []
+
+
+class Dead(Exploding):
+    """Answers the same whatever it sees."""
+
+    def __init__(self) -> None:
+        super().__init__(10**6)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+
+@pytest.mark.parametrize("wrong", [1e-7, 50.0])
+def test_a_rate_that_the_run_finds_learns_whatever_the_recipe_said(tmp_path: Path, wrong: float) -> None:
+    hooks = KeptHooks()
+    settings = replace(SMALL, base_lr=wrong, auto_base_lr=True, max_epochs=6)
+    outcome = train(small_setup(tmp_path, settings), hooks)
+    assert hooks.notes == ["LR_CHOSEN"]
+    assert hooks.events[0]["chosen"] == {"base_lr": outcome.base_lr}
+    assert 1e-4 < outcome.base_lr < 0.3
+    assert outcome.metrics["val_accuracy"] > 0.8
+
+
+def test_a_range_test_leaves_no_trace_in_the_run(tmp_path: Path) -> None:
+    found = train(small_setup(tmp_path, replace(SMALL, auto_base_lr=True)), KeptHooks())
+    given = train(small_setup(tmp_path, replace(SMALL, base_lr=found.base_lr)), KeptHooks())
+    assert all(np.array_equal(found.weights[name], given.weights[name]) for name in found.weights)
+
+
+def test_a_run_that_found_its_settings_goes_on_with_them(tmp_path: Path) -> None:
+    settings = replace(SMALL, auto_base_lr=True, auto_batch_size=True, batch_size=4)
+    whole = train(small_setup(tmp_path, settings, train=400), KeptHooks())
+    assert whole.batch_size == 16, "20 steps an epoch are left"
+    first = KeptHooks(stop_after(30, "cancel"))
+    train(small_setup(tmp_path, settings, train=400), first)
+    resume, hooks = restored(tmp_path / "kept", first.checkpoints["last"][-1]), KeptHooks()
+    again = train(small_setup(tmp_path, settings, train=400), hooks, resume)
+    assert hooks.notes == [], "nothing is looked for twice"
+    assert (again.batch_size, again.base_lr, again.metrics) == (whole.batch_size, whole.base_lr, whole.metrics)
+    assert all(np.array_equal(whole.weights[name], again.weights[name]) for name in whole.weights)
+
+
+def test_the_largest_batch_is_the_largest_that_fits(tmp_path: Path) -> None:
+    settings = replace(SMALL, auto_batch_size=True, batch_size=4, max_epochs=1)
+    outcome = train(small_setup(tmp_path, settings, train=400, module=Greedy(8)), KeptHooks())
+    assert outcome.batch_size == 8
+
+
+def test_a_range_test_takes_where_the_loss_falls_fastest() -> None:
+    rates = np.geomspace(1e-6, 10, 120)
+    fall = 1 / (1 + (rates / 1e-3) ** 2)
+    found = rate_from(rates, 2.0 * fall + 0.2 + (rates / 3) ** 2)
+    assert 3e-4 < found < 3e-2
+    assert rate_from(rates, np.full(120, 2.0)) == 0.0
+    assert rate_from(rates[:5], np.full(5, 2.0)) == 0.0
+    assert rate_from(rates, np.linspace(2, 9, 120)) == 0.0

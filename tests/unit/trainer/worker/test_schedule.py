@@ -13,6 +13,7 @@ from modelyard.trainer.worker.schedule import (
     Pace,
     Plateau,
     Progress,
+    momentum_now,
     rate_factor,
     requested_steps,
     steps_that_fit,
@@ -95,3 +96,35 @@ def test_pace_follows_recent_stretches() -> None:
 )
 def test_requested_steps(examples: int, batch: int, epochs: int, most: int, steps: int) -> None:
     assert requested_steps(Hyperparameters(batch_size=batch, max_epochs=epochs, max_steps=most), examples) == steps
+
+
+def test_one_cycle_rises_then_falls_and_momentum_goes_the_other_way() -> None:
+    settings = Hyperparameters(schedule="one_cycle", warmup_steps=50)
+    seen = factors(settings, 200)
+    top = seen.index(max(seen))
+    assert 55 <= top <= 65
+    assert seen[0] == pytest.approx(0.04, abs=0.01)
+    assert seen[-1] < 0.01
+    assert all(earlier <= later for earlier, later in pairwise(seen[:60]))
+    assert all(earlier >= later for earlier, later in pairwise(seen[62:]))
+    momenta = [momentum_now(settings, Progress(100, 100, value)) for value in (0.0, 0.3, 1.0)]
+    assert momenta == pytest.approx([0.95, 0.85, 0.95])
+    assert momentum_now(Hyperparameters(schedule="cosine", momentum=0.7), Progress(1, 1)) == 0.7
+    assert momentum_now(Hyperparameters(schedule="one_cycle", momentum=0.0), Progress(1, 1)) == 0.0
+
+
+def test_polynomial_falls_as_its_power_says() -> None:
+    line = factors(Hyperparameters(schedule="polynomial", warmup_steps=0), 100)
+    square = factors(Hyperparameters(schedule="polynomial", power=2.0, warmup_steps=0), 100)
+    assert line[50] == pytest.approx(0.5)
+    assert square[50] == pytest.approx(0.25)
+    assert line[-1] == pytest.approx(0.01)
+
+
+def test_plateau_counts_steps_where_the_settings_do() -> None:
+    settings = Hyperparameters(schedule="reduce_on_plateau", gamma=0.5, plateau_patience=1, plateau_steps=1000)
+    plateau, seen = Plateau(), []
+    for step, metric in ((400, 0.5), (800, 0.5), (1200, 0.5), (1400, 0.5), (1800, 0.6), (2400, 0.6), (2900, 0.6)):
+        plateau.observe(metric, settings, step)
+        seen.append(plateau.factor)
+    assert seen == [1, 1, 1, 0.5, 0.5, 0.5, 0.25]

@@ -1,0 +1,182 @@
+"""Training jobs as files: CSV, and the folders that MLflow keeps (its file store), so that its tools show them.
+
+The folders are those of MLflow's FileStore: mlruns/EXPERIMENT/RUN/{meta.yaml, params/NAME, metrics/NAME, tags/NAME}. A metric's
+file has a line "milliseconds value step" for each point. They are written without MLflow.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from modelyard.cli.asking import wrong
+from modelyard.cli.ledger import best_metrics
+from modelyard.cli.live import state_name
+from modelyard.cli.output import plain
+from modelyard.client import last_part, short
+
+if TYPE_CHECKING:
+    from modelyard.cli.session import Session
+    from modelyard.trainer.v1 import trainer_pb2
+
+STATUS: Final = {"SUCCEEDED": 3, "FAILED": 4, "CANCELLED": 5, "RUNNING": 1, "QUEUED": 2}
+"""MLflow's numbers of a run's status: RUNNING, SCHEDULED, FINISHED, FAILED, KILLED."""
+
+
+def saved(here: Session, jobs: Sequence[trainer_pb2.TrainingJob], to: str, curves: bool) -> int:
+    """Writes the jobs; gives how many. InvalidArgument when the place cannot be written to."""
+    path = Path(to).expanduser()
+    try:
+        if path.suffix.lower() == ".csv":
+            _write_csv(here, jobs, path, curves)
+        else:
+            _write_mlflow(here, jobs, path)
+    except OSError as error:
+        raise wrong("to", to, f"to is {to!r}, which cannot be written: {error.strerror}") from None
+    return len(jobs)
+
+
+def _write_csv(here: Session, jobs: Sequence[trainer_pb2.TrainingJob], path: Path, curves: bool) -> None:
+    rows = [row for job in jobs for row in _points(here, job)] if curves else [_row(job) for job in jobs]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, names, restval="")
+        writer.writeheader()
+        writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
+
+
+def _cell(value: Any) -> Any:
+    """A cell that a spreadsheet will not take for a formula."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+
+
+def _row(job: trainer_pb2.TrainingJob) -> dict[str, Any]:
+    return {
+        "job": last_part(job.name),
+        "display_name": job.display_name,
+        "state": state_name(job.status.state),
+        "reason": job.status.reason,
+        "dataset_version": short(job.dataset_version),
+        "model": last_part(job.model),
+        "model_version": short(job.model_version),
+        "experiment": job.experiment,
+        "repeat_of": last_part(job.repeat_of),
+        "repeat_reason": job.repeat_reason,
+        "part_of": last_part(job.part_of),
+        "tags": " ".join(job.tags),
+        "remarks": " | ".join(remark.text for remark in job.remarks),
+        "created": job.status.create_time.ToJsonString() if job.status.HasField("create_time") else "",
+        "train_seconds": job.train_duration.ToNanoseconds() / 1e9,
+        **_parameters(job),
+        **best_metrics(job),
+    }
+
+
+def _parameters(job: trainer_pb2.TrainingJob) -> dict[str, Any]:
+    recipe = job.resolved_recipe
+    document: dict[str, Any] = plain(recipe)
+    settings = document.pop("hyperparameters", {})
+    kept = {name: document[name] for name in ("recipe_id", "architecture", "input_height", "input_width", "weights")}
+    return {**kept, **{name: value for name, value in settings.items() if value not in ("", None, "UNSPECIFIED")}}
+
+
+def _points(here: Session, job: trainer_pb2.TrainingJob) -> Iterable[dict[str, Any]]:
+    for point in _curve(here, job):
+        yield {
+            "job": last_part(job.name),
+            "step": point.step,
+            "epoch": point.epoch,
+            "loss": point.loss,
+            "learning_rate": point.learning_rate,
+            **dict(point.metrics),
+        }
+
+
+def _curve(here: Session, job: trainer_pb2.TrainingJob) -> list[trainer_pb2.TrainingPoint]:
+    """The points of a job that has ended; of one that runs none, for its curve has no end yet."""
+    if state_name(job.status.state) in ("RUNNING", "QUEUED"):
+        return []
+    return [point for change in here.client.training.watch_training_job(job.name) for point in change.points]
+
+
+def _write_mlflow(here: Session, jobs: Sequence[trainer_pb2.TrainingJob], root: Path) -> None:
+    for job in jobs:
+        experiment = root / _number(f"{here.client.names.parent}/{last_part(job.model)}")
+        _experiment(experiment, last_part(job.model))
+        _run(here, job, experiment)
+
+
+def _experiment(folder: Path, name: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    values = {
+        "artifact_location": folder.absolute().as_uri(),
+        "creation_time": 0,
+        "experiment_id": folder.name,
+        "last_update_time": 0,
+        "lifecycle_stage": "active",
+        "name": f"modelyard/{name}",
+    }
+    _yaml(folder / "meta.yaml", values)
+
+
+def _run(here: Session, job: trainer_pb2.TrainingJob, experiment: Path) -> None:
+    id_ = hashlib.sha256(job.name.encode()).hexdigest()[:32]
+    folder = experiment / id_
+    for part in ("metrics", "params", "tags", "artifacts"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    status = job.status
+    start = status.start_time.ToMilliseconds() if status.HasField("start_time") else status.create_time.ToMilliseconds()
+    _yaml(
+        folder / "meta.yaml",
+        {
+            "artifact_uri": (folder / "artifacts").absolute().as_uri(),
+            "end_time": status.end_time.ToMilliseconds() if status.HasField("end_time") else None,
+            "entry_point_name": "",
+            "experiment_id": experiment.name,
+            "lifecycle_stage": "active",
+            "run_id": id_,
+            "run_name": job.display_name or last_part(job.name),
+            "run_uuid": id_,
+            "source_name": "",
+            "source_type": 4,
+            "source_version": "",
+            "start_time": start,
+            "status": STATUS.get(state_name(status.state), 1),
+            "tags": [],
+            "user_id": "modelyard",
+        },
+    )
+    row = _row(job)
+    for name, value in _parameters(job).items():
+        (folder / "params" / name).write_text(str(value), encoding="utf-8")
+    tags = {"mlflow.runName": job.display_name or last_part(job.name), "modelyard.job": job.name}
+    tags |= {f"modelyard.{name}": str(row[name]) for name in ("dataset_version", "experiment", "model_version", "tags", "reason")}
+    tags |= {"mlflow.note.content": str(row["remarks"])} if row["remarks"] else {}
+    for name, value in tags.items():
+        (folder / "tags" / name).write_text(value, encoding="utf-8")
+    for name, lines in _metrics(_curve(here, job)).items():
+        (folder / "metrics" / name).write_text("".join(lines), encoding="utf-8")
+
+
+def _metrics(points: Sequence[trainer_pb2.TrainingPoint]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for point in points:
+        values = {"loss": point.loss, "learning_rate": point.learning_rate, **dict(point.metrics)}
+        for name, value in values.items():
+            found.setdefault(name, []).append(f"{point.time.ToMilliseconds()} {value!r} {point.step}\n")
+    return found
+
+
+def _number(text: str) -> str:
+    """A number of 18 digits for an experiment, as MLflow gives them; the same for the same name."""
+    return str(10**17 + int(hashlib.sha256(text.encode()).hexdigest(), 16) % (9 * 10**17))
+
+
+def _yaml(path: Path, values: Mapping[str, Any]) -> None:
+    """One field a line. JSON values are YAML, too."""
+    lines = [f"{name}: {json.dumps(value, ensure_ascii=False)}\n" for name, value in values.items()]
+    path.write_text("".join(lines), encoding="utf-8")
