@@ -13,6 +13,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import Context
 from typing import Any
 
 WORKFLOW = "modelyard_job"
@@ -61,7 +62,13 @@ class Durable:
         DBOS.destroy()
 
     def start(self, workflow_id: str, job_name: str) -> None:
-        """Start a workflow; does nothing when one of this id exists."""
+        """Start a workflow; does nothing when one of this id exists.
+
+        Also from inside a step of another one, whose context is left for that: it is a workflow of its own, not a child.
+        """
+        Context().run(self._start, workflow_id, job_name)
+
+    def _start(self, workflow_id: str, job_name: str) -> None:
         from dbos import DBOS, SetWorkflowID
 
         with SetWorkflowID(workflow_id):

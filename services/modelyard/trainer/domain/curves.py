@@ -17,9 +17,9 @@ Floats = NDArray[np.float64]
 PREFERRED: Final = (
     "val_accuracy",
     "accuracy",
-    "val_map50",
+    "val_map_50",
     "val_map",
-    "val_miou",
+    "val_mean_iou",
     "val_f1",
     "val_f1_macro",
     "val_pck",

@@ -155,7 +155,7 @@ def _facts(
 
 def _chance(spec: TrainingSpec, task: str, version: DatasetVersion | None) -> float | None:
     """The accuracy of an answer without a look at the example: that of the largest class. None where it means nothing."""
-    if len(spec.classes) < 2 or not task.endswith("classification") or task == "image_multilabel_classification":
+    if len(spec.classes) < 2 or not task.endswith("classification"):
         return None
     counts = version.class_counts if version else ()
     largest = max(counts) / sum(counts) if counts and sum(counts) else 0.0
