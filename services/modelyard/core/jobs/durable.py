@@ -78,7 +78,7 @@ class Durable:
         """ "" (unknown), "ACTIVE" (it runs, or will be recovered), or "ENDED"."""
         from dbos import DBOS
 
-        found = DBOS.get_workflow_status(workflow_id)
+        found = Context().run(DBOS.get_workflow_status, workflow_id)
         if found is None:
             return ""
         return "ACTIVE" if found.status in ("PENDING", "ENQUEUED", "DELAYED") else "ENDED"
