@@ -16,12 +16,13 @@ from tests.integration.trainer.conftest import DIGITS, PARENT, TABLE, Trainer
 pytestmark = pytest.mark.slow
 
 SHORT = {"max_epochs": 4, "batch_size": 32}
+RATE = 2e-4
 
 
 @pytest.fixture(scope="module")
 def slow_rate(trainer: Trainer) -> pb.TrainingJob:
     """A run whose learning rate is far too low to get anywhere."""
-    settings = pb.Hyperparameters(**SHORT, base_lr=1e-5, schedule=pb.SCHEDULE_CONSTANT, warmup_steps=0)
+    settings = pb.Hyperparameters(**SHORT, base_lr=RATE, schedule=pb.SCHEDULE_CONSTANT, warmup_steps=0)
     return trainer.wait(trainer.create("slow-rate", model="slow", hyperparameters=settings))
 
 
@@ -74,7 +75,7 @@ def test_advice_on_a_real_run_names_the_rate(trainer: Trainer, slow_rate: pb.Tra
     assert advice.metric == "val_accuracy"
     assert {each.name for each in advice.evidence} >= {"chance", "best_step"}
     doubled = next(each for each in advice.proposals if each.rung == "lr_doubled")
-    assert doubled.training_job.recipe.hyperparameters.base_lr == 2e-5
+    assert doubled.training_job.recipe.hyperparameters.base_lr == 2 * RATE
     assert doubled.short_run_first
     assert doubled.expected_duration.ToNanoseconds() > 0
 
@@ -91,8 +92,10 @@ def test_a_run_that_diverges_fails_with_the_reason_and_the_advice_says_so(traine
 
 def test_the_ladder_raises_a_rate_that_is_too_low_and_ends_better(trainer: Trainer, slow_rate: pb.TrainingJob) -> None:
     advisor = trainer.client.advisor
-    started = advisor.create_advised_training(slow_rate.name, 240, short_run_steps=40, baseline_runs=2, max_steps=14)
-    ended = advisor.wait_advised_training(started.name, timeout_s=280)
+    started = advisor.create_advised_training(
+        slow_rate.name, 3600, short_run_steps=40, short_run_share=1.0, baseline_runs=2, max_steps=7
+    )
+    ended = advisor.wait_advised_training(started.name, timeout_s=900)
     assert ended.status.state == job_pb2.JOB_STATE_SUCCEEDED
     helped = [step for step in ended.steps if step.effect == advice_pb2.STEP_EFFECT_HELPED]
     assert helped, ended.steps
