@@ -364,10 +364,12 @@ class View:
             return table(["Example", "Label", "The model says", "Surety", "Loss"], rows, caption="Examples", numeric=(3, 4))
         tiles = []
         for one in found:
-            words = f"{one.label} called {one.prediction}" if one.label != one.prediction else one.label
+            words = f"{one.label}, called {one.prediction}" if one.label != one.prediction else one.label
             image = h("img", src=picture_address(self._version, one.example_id, 160), alt=words, loading="lazy", cls="fit")
             said = h("span", h("span", words), h("span", percent(one.probability, 0), cls="muted"), cls="words")
-            tiles.append(h("a", h("span", image, cls="frame"), said, href=self._example_address(one.example_id), cls="picture"))
+            tiles.append(
+                h("a", h("span", image, cls="frame"), said, href=self._example_address(one.example_id), cls="picture told")
+            )
         return h("div", tiles, cls="grid-pictures")
 
     def _example_address(self, example_id: str) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from google.protobuf import json_format
 
+from modelyard.client import ModelyardClientError, last_part
+from modelyard.console.connection import connection
 from modelyard.console.pages.run import ENDED
 from modelyard.console.parts.badges import progress_bar, state_badge
 from modelyard.console.parts.curves import training_charts
@@ -13,7 +16,7 @@ from modelyard.console.parts.fragment import Act, Fragment
 from modelyard.console.parts.layout import button, card, facts, name_link
 from modelyard.console.parts.live import Curves, follow
 from modelyard.console.parts.markup import Markup, h
-from modelyard.console.parts.page import Here, frame, route, stretch
+from modelyard.console.parts.page import QUICK_S, Here, frame, route, stretch
 from modelyard.console.parts.trouble import toast
 from modelyard.console.parts.words import moment, number, seconds_of, size, spoken
 from modelyard.jobs.v1 import jobs_service_pb2
@@ -26,8 +29,26 @@ LOG_CHARACTERS = 200_000
 @route("/p/{project}/jobs/{job}")
 async def job(project: str, job: str) -> None:
     crumbs = [("Runs", f"/p/{project}/runs"), ("Trainings", f"/p/{project}/runs?tab=jobs")]
-    with frame(project, "runs", job, crumbs=crumbs) as here:
+    title = await title_of(project, job)
+    with frame(project, "runs", title, crumbs=crumbs) as here:
         await stretch(lambda: here.client.training.get_training_job(job), lambda found: JobView(here, found), bones=8)
+
+
+async def title_of(project: str, job: str) -> str:
+    """What a training is called: its display name, else its model's; its id where that is not known yet."""
+    try:
+        found = await asyncio.wait_for(connection().client(project).training.get_training_job(job), QUICK_S)
+    except (ModelyardClientError, TimeoutError):
+        return job
+    return found.display_name or f"{last_part(found.model)} · {job[-6:]}"
+
+
+def _said(value: object) -> str:
+    """A setting as people write it: adamw, not OPTIMIZER_ADAMW."""
+    if isinstance(value, float):
+        return number(value)
+    text = str(value)
+    return text.partition("_")[2].lower() if text.isupper() and "_" in text else text
 
 
 class JobView:

@@ -12,7 +12,6 @@ from modelyard.console.parts.markup import Markup, h
 from modelyard.console.parts.words import metric_word, number
 
 _SHARES: Final = ("accuracy", "f1", "precision", "recall", "auc", "iou", "map", "r2")
-_LOSSES: Final = ("loss", "log_loss")
 
 
 def training_charts(curves: Curves) -> Markup:
@@ -45,4 +44,4 @@ def _only_point(curves: Curves) -> Markup:
 
 
 def _of(curves: Curves, losses: bool) -> list[tuple[str, Curve]]:
-    return [(name, curve) for name, curve in sorted(curves.metrics.items()) if (name in _LOSSES) == losses]
+    return [(name, curve) for name, curve in sorted(curves.metrics.items()) if name.endswith("loss") == losses]

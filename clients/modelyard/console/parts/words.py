@@ -110,6 +110,8 @@ def metric_word(name: str) -> str:
     }
     if name in special:
         return special[name]
+    if name.startswith("val_"):
+        return f"{metric_word(name.removeprefix('val_'))}, validation"
     for ending in ("_macro", "_micro", "_weighted"):
         if name.endswith(ending):
             return f"{metric_word(name.removesuffix(ending))} ({ending[1:]})"
