@@ -157,7 +157,5 @@ class JobView:
         said = json_format.MessageToDict(self._job.resolved_recipe.hyperparameters, preserving_proto_field_name=True)
         if not said:
             return None
-        rows = [
-            (name.replace("_", " "), number(value) if isinstance(value, float) else str(value)) for name, value in said.items()
-        ]
+        rows = [(name.replace("_", " "), _said(value)) for name, value in said.items()]
         return card("Hyperparameters", facts(rows))
