@@ -23,7 +23,7 @@ def facts(rows: Iterable[tuple[str, object]]) -> Markup:
 
 def figure(name: str, value: object, note: object = "") -> Markup:
     """A number to look at."""
-    return h("div", h("dt", name), h("dd", value), h("p", note, cls="small muted") if note else None, cls="figure")
+    return h("div", h("dt", name), h("dd", value), h("dd", note, cls="note") if note else None, cls="figure")
 
 
 def figures(*each: Markup) -> Markup:
