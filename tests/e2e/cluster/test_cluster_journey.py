@@ -143,4 +143,5 @@ def test_a_run_goes_on_over_the_loss_of(installed: Installed, tmp_path: Path, vi
 
 
 def test_helm_test_runs_a_small_pipeline(installed: Installed) -> None:
-    installed.kube.helm("test", "yard", "--timeout", "15m")
+    said = installed.kube.helm("test", "yard", "--timeout", "15m", "--logs", check=False)
+    assert "Phase:          Succeeded" in said, said[-3000:] + installed.kube.run("logs", f"{installed.name}-test", check=False)

@@ -355,7 +355,8 @@ def test_several_nodes_are_one_attempt_of_an_indexed_job(service: Service) -> No
     made = until(lambda: [item for item in service.items("jobs") if job_of(item).endswith(name)], 60)[0]
     assert (made["spec"]["completionMode"], made["spec"]["completions"], made["spec"]["parallelism"]) == ("Indexed", 2, 2)
     assert "-m torch.distributed.run --nnodes=2:2" in " ".join(made["spec"]["template"]["spec"]["containers"][0]["command"])
-    headless = next(item for item in service.items("services") if item["metadata"]["name"] == made["metadata"]["name"])
+    own = made["metadata"]["name"]
+    headless = until(lambda: [item for item in service.items("services") if item["metadata"]["name"] == own], 30)[0]
     assert headless["spec"]["clusterIP"] == "None"
     job = service.wait(name, 180)
     assert (job["state"], job["reason"]) == ("FAILED", "WORKER_LOST")
