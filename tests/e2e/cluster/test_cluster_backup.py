@@ -79,6 +79,7 @@ def test_what_was_lost_is_restored(installed: Installed, tmp_path: Path) -> None
         assert len(schemas) > 5
         for (schema,) in schemas:
             connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(schema)))
+        connection.execute("CREATE SCHEMA public")  # every new database has it
     names = [DeleteObject(str(found.object_name)) for found in store.list_objects(where, recursive=True)]
     assert not list(store.remove_objects(where, names))
 
