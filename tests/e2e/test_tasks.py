@@ -63,7 +63,7 @@ def write_shapes(folder: Path, masks: bool = False) -> None:
 
 def test_objects_are_found_and_drawn(tmp_path: Path) -> None:
     write_shapes(tmp_path / "shapes")
-    options = ("--recipe", "detector-micro", "--max-train-time", "90s", "--precision", "int8", "--max-loss", "0.2")
+    options = ("--recipe", "detector-micro", "--max-train-time", "45s", "--precision", "int8", "--max-loss", "0.2")
     made = run(tmp_path, "auto", tmp_path / "shapes", "--name", "shapes", "--floor", "map_50=0.3", *options)
     assert made["state"] == "SUCCEEDED"
     assert made["gate"]["verdict"] == "DEPLOY"
@@ -84,7 +84,7 @@ def test_objects_are_found_and_drawn(tmp_path: Path) -> None:
 
 def test_every_pixel_gets_its_class(tmp_path: Path) -> None:
     write_shapes(tmp_path / "shapes", masks=True)
-    options = ("--recipe", "segmenter-micro", "--max-train-time", "60s", "--floor", "mean_iou=0.4")
+    options = ("--recipe", "segmenter-micro", "--max-train-time", "30s", "--floor", "mean_iou=0.4")
     made = run(tmp_path, "auto", tmp_path / "shapes", "--name", "shapes", *options)
     assert made["gate"]["verdict"] == "DEPLOY"
     picture = next((tmp_path / "shapes" / "test").glob("*.png"))
@@ -99,7 +99,7 @@ def test_sounds_and_series_are_told_apart(tmp_path: Path) -> None:
         (tmp_path / "sounds" / name).mkdir(parents=True)
         for place in range(120):
             (tmp_path / "sounds" / name / f"{place}.wav").write_bytes(sound(kind, random))
-    options = ("--recipe", "sound-dscnn", "--max-train-time", "40s", "--split", "ratio", "--train-ratio", "0.6")
+    options = ("--recipe", "sound-dscnn", "--max-train-time", "25s", "--split", "ratio", "--train-ratio", "0.6")
     made = run(tmp_path, "auto", tmp_path / "sounds", "--name", "sounds", *options)
     assert made["gate"]["verdict"] == "DEPLOY"
     (answer,) = run(tmp_path, "predict", "sounds", tmp_path / "sounds" / "low" / "3.wav")["predictions"]

@@ -156,3 +156,18 @@ def test_predictions_are_read(tmp_path: Path) -> None:
     columns = {"example_id": ["1", "2"], "usage": ["train", "test"], "label": ["a", "b"], "prediction": ["a", "a"]}
     pq.write_table(pa.table({**columns, "p_a": [0.5, 0.6]}), path)
     assert read_answers(path, "test") == Answers({"2": ("b", "a")}, frozenset({"1", "2"}))
+
+
+def test_boxes_are_judged_by_the_figures_of_pictures() -> None:
+    """Label and answer are counts in words there; whether they are equal says nothing."""
+
+    def boxes(name: str, count: int, figure: float) -> Answers:
+        ids = [f"{name}{place}" for place in range(count)]
+        said = {each: ("3 cat", "2 cat, 1 dog") for each in ids}
+        return Answers(said, frozenset(ids), {each: figure + 0.01 * (place % 3) for place, each in enumerate(ids)})
+
+    good, bad = (judge(boxes("new", 100, figure), boxes("old", 100, 0.8), SPEC, classification=True) for figure in (0.8, 0.5))
+    assert (good.verdict, bad.verdict) == (Verdict.OK, Verdict.DRIFTED)
+    assert bad.metric is not None
+    assert bad.metric.name == "score"
+    assert bad.metric.value == pytest.approx(0.51, abs=0.01)

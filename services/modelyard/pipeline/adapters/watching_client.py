@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 CHAMPION = "champion"
 COLUMNS = ["example_id", "usage", "label", "prediction"]
+SCORE = "score"
+"""Column of tasks whose answers are neither classes nor numbers."""
 
 
 class ClientWatching:
@@ -79,7 +81,9 @@ def read_answers(path: Path, usage: str) -> Answers:
     """The answers in a file of predictions, as the evaluator writes it."""
     import pyarrow.parquet as pq
 
-    table: dict[str, list[Any]] = pq.read_table(path, columns=COLUMNS).to_pydict()
+    more = [name for name in pq.read_schema(path).names if name == SCORE]
+    table: dict[str, list[Any]] = pq.read_table(path, columns=[*COLUMNS, *more]).to_pydict()
     rows = zip(*(table[column] for column in COLUMNS), strict=True)
     of_usage = {example: (label, answer) for example, used, label, answer in rows if used == usage}
-    return Answers(of_usage, frozenset(table["example_id"]))
+    figures = dict(zip(table["example_id"], table[SCORE], strict=True)) if more else {}
+    return Answers(of_usage, frozenset(table["example_id"]), figures)

@@ -7,7 +7,7 @@ that both know, only labels can have changed; they are counted.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
@@ -53,10 +53,14 @@ class ReevaluationSpec:
 
 @dataclass(frozen=True)
 class Answers:
-    """What was answered: by example id, of the usage in question; and the ids of every example of any usage that was scored."""
+    """What was answered: by example id, of the usage in question; and the ids of every example of any usage that was scored.
+
+    `figures`: where an answer is neither a class nor a number (boxes, pixels), how good it is, 0 to 1, by example id.
+    """
 
     of_usage: Mapping[str, Answer]
     scored: frozenset[str]
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -143,12 +147,23 @@ def judge(now: Answers, gate: Answers, spec: ReevaluationSpec, *, classification
     found = Judgement(Verdict.NOT_ENOUGH_DATA, "", len(new), len(known), relabelled)
     if not gate.of_usage:
         return replace(found, advice="the gate's evaluation holds no test examples to compare with")
-    before = _figure(list(gate.of_usage.values()), classification)
+    by_figures = bool(gate.figures and now.figures)
+    before = _mean(gate, gate.of_usage) if by_figures else _figure(list(gate.of_usage.values()), classification)
     found = replace(found, gate_metric=before)
     if not new:
         return replace(found, advice=f"no new examples; {spec.min_new_examples} are needed: label more")
+    if by_figures:
+        after = _mean(now, [name for name in now.of_usage if name not in gate.scored])
+        return _concluded(replace(found, metric=after, loss=_loss(before, after, True)), spec)
     after = _figure(new, classification)
     return _concluded(replace(found, metric=after, loss=_loss(before, after, classification)), spec)
+
+
+def _mean(answers: Answers, examples: Iterable[str]) -> Figure:
+    """The mean of the examples' figures, by the bootstrap."""
+    values: Floats = np.array([answers.figures[name] for name in examples])
+    mean = float(values.mean())
+    return Figure("score", mean, *percentiles(bootstrap_means(values[:, None])[:, 0], mean))
 
 
 def _figure(answers: list[Answer], classification: bool) -> Figure:
