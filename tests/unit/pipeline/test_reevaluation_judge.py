@@ -163,7 +163,7 @@ def test_boxes_are_judged_by_the_figures_of_pictures() -> None:
 
     def boxes(name: str, count: int, figure: float) -> Answers:
         ids = [f"{name}{place}" for place in range(count)]
-        said = {each: ("3 cat", "2 cat, 1 dog") for each in ids}
+        said = dict.fromkeys(ids, ("3 cat", "2 cat, 1 dog"))
         return Answers(said, frozenset(ids), {each: figure + 0.01 * (place % 3) for place, each in enumerate(ids)})
 
     good, bad = (judge(boxes("new", 100, figure), boxes("old", 100, 0.8), SPEC, classification=True) for figure in (0.8, 0.5))
