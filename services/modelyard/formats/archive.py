@@ -51,7 +51,7 @@ class Limits:
     ratio_from_bytes: int = 1024**2  # ...once it gave this many bytes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """A file in the archive: its path with forward slashes and no "." or ".." parts, and its size as the header claims it."""
 
@@ -60,7 +60,7 @@ class Entry:
     index: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Located:
     """Where an entry's bytes lie in the archive's file, for `read_located`: of a zip its local header, with the name that
     stands there; of a tar (name None) the data. `method`: 0 stored, 8 deflated."""

@@ -202,3 +202,17 @@ def test_a_table_is_trained_on_without_its_test_rows(bench: Bench) -> None:
     stored = files.read_parquet(bench.store.path(version.training.table))
     assert not set(stored["x"].to_pylist()) & set(whole.table("test")["x"].to_pylist())
     assert stored.num_rows == len(view.indices("train")) + len(view.indices("validation"))
+
+
+def test_a_test_set_frozen_from_a_version_knows_what_its_pictures_look_like(bench: Bench) -> None:
+    pictures = digits(150)
+    imported = bench.imported(pictures, "d.zip")
+    plain = bench.publish(imported)
+    first = frozen(bench, imported, base="V000", base_descriptor=plain.descriptor, base_near=plain.near)
+    assert contents(bench, first, "test") == contents(bench, plain, "test")
+    path = _paths(bench, first, "test")[0]
+    pixels = decode(pictures[path], height=32, width=32, channels=1)[:, :, 0].astype(int)
+    near = {name: data for name, data in pictures.items() if name != path}
+    near[f"{path.split('/')[0]}/near.png"] = encode_png(np.minimum(pixels + 1, 255).astype(np.uint8))
+    second = later(bench, bench.imported(near, "e.zip"), first)
+    assert not any("near" in each for usage in files.USAGES for each in _paths(bench, second, usage))

@@ -43,10 +43,12 @@ def find_layout(paths: Sequence[str]) -> Layout:
     Folders below a class folder belong to the class. A top folder named like a usage is one only when it holds class folders:
     pictures that lie straight in "train" are of a class called train.
     """
-    parts = {path: tuple(path.split("/")) for path in paths}
+    folder_of = {path: path.rpartition("/")[0] for path in paths}
+    # What a path says is in its folders: there are few of those, however many files lie in them.
+    parts = {folder: (*folder.split("/"), "") if folder else ("",) for folder in dict.fromkeys(folder_of.values())}
     wrapper = _wrapper(list(parts.values()))
     assumptions = [f'The outer folder "{"/".join(wrapper)}" was taken as a wrapping, not as a class.'] if wrapper else []
-    inner = {path: each[len(wrapper) :] for path, each in parts.items()}
+    inner = {folder: each[len(wrapper) :] for folder, each in parts.items()}
     with_usage = _has_usage_folders(list(inner.values()))
     if with_usage:
         assumptions.append("The top folders were taken as usages (train, validation, test), the folders in them as classes.")
@@ -54,7 +56,8 @@ def find_layout(paths: Sequence[str]) -> Layout:
         assumptions.append("Each top folder was taken as a class.")
     if any(len(each) > 2 + with_usage for each in inner.values()):
         assumptions.append("Pictures in deeper folders were given the class of the class folder above them.")
-    places = {path: place for path, each in inner.items() if (place := _place(each, with_usage)) is not None}
+    placed = {folder: place for folder, each in inner.items() if (place := _place(each, with_usage)) is not None}
+    places = {path: placed[folder] for path, folder in folder_of.items() if folder in placed}
     return Layout(places, tuple(path for path in paths if path not in places), tuple(assumptions))
 
 

@@ -75,14 +75,19 @@ class Narrowed(frozen.Bound):
         return self.whole.notes()
 
 
-def store_new(spec: VersionSpec, stored: Stored, usage: npt.NDArray[np.int8], put: Puts, folder: Path) -> FrozenTest:
-    """Stores what is known of the test examples of a version that freezes them: their contents, and what pictures look like."""
+def store_new(
+    spec: VersionSpec, store: ArtifactStore, stored: Stored, usage: npt.NDArray[np.int8], put: Puts, folder: Path
+) -> FrozenTest:
+    """Stores what is known of the test examples of a version that freezes them: their contents, and what pictures look like (a
+    version has no thumbnails, but the import that it comes from)."""
     test = np.flatnonzero(usage == files.USAGES.index(files.TEST))
     contents = stored.manifest["sha256"].take(pa.array(test)).to_pylist()
     columns: dict[str, pa.Array] = {"sha256": pa.array(contents, pa.string())}
-    if len(stored.thumbnails):
-        flat = [stored.thumbnails[row].tobytes() for row in test.tolist()]
-        columns["thumbnail"] = pa.array(flat, pa.binary(near.THUMBNAIL**2))
+    content = spec.imported.content
+    if content.kind == files.IMAGE and "thumbnail" in files.read_schema(store.path(content.manifest)).names:
+        seen = files.read_parquet(store.path(content.manifest), ["sha256", "thumbnail"])
+        place = pc.index_in(columns["sha256"], value_set=seen["sha256"].combine_chunks())
+        columns["thumbnail"] = seen["thumbnail"].take(place).combine_chunks()
     path = files.write_parquet(pa.table(columns), folder / "frozen-test")
     return FrozenTest(spec.version, len(contents), frozen.contents_digest(contents), put(path))
 

@@ -92,7 +92,7 @@ def run(spec: VersionSpec, store: ArtifactStore, folder: Path, work: Work) -> Ve
         placed = place(wanted, store, put, folder, work)
         frozen = spec.frozen if in_force else None
         if bound is not None and frozen is None:
-            frozen = frozen_test.store_new(spec, stored, drawn.usage, put, folder)
+            frozen = frozen_test.store_new(spec, store, stored, drawn.usage, put, folder)
         descriptor_blob = _put_descriptor(placed.descriptor, put, folder / "descriptor")
         training = _without_test(placed.training) if placed.training else None
         training_blob = _put_descriptor(training, put, folder / "training") if training else None
