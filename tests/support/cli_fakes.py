@@ -137,6 +137,13 @@ class Datasets(dataset_service_pb2_grpc.DatasetServiceServicer):
     def WatchQualityReport(self, request: Any, context: Any) -> Iterator[Any]:
         yield dataset_service_pb2.WatchQualityReportResponse(sequence=2, quality_report=self._report(request.name))
 
+    def DiffDatasetVersions(self, request: Any, context: Any) -> Any:
+        base = request.base_version or request.name.rpartition("/")[0] + "/V001"
+        return dataset_pb2.DatasetVersionDiff(base_version=base, dataset_version=request.name, unchanged_count=7)
+
+    def ListExampleChanges(self, request: Any, context: Any) -> Any:
+        return dataset_service_pb2.ListExampleChangesResponse()
+
     def CreateDatasetVersion(self, request: Any, context: Any) -> Any:
         self.requests.append(request)
         return self._version(f"{request.parent}/versions/{request.dataset_version_id or 'V001'}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -176,6 +177,21 @@ def test_a_report_is_of_the_present_import(world: World) -> None:
     imported = world.fill()
     job = quality_reports.create_quality_report(world.jobs, world.resources, DATASET, Request())
     assert job.spec["import_name"] == imported.name
+
+
+def test_a_comparison_names_its_two_versions(world: World) -> None:
+    world.fill()
+    first, second = world.publish(), world.publish()
+
+    def start(version: str, base: str) -> Any:
+        return quality_reports.create_quality_report(world.jobs, world.resources, DATASET, Request(), version=version, base=base)
+
+    job = start(second.name, first.name)
+    assert (job.spec["version"], job.spec["base"]) == (second.name, first.name)
+    assert job.spec["base_descriptor"] is not None
+    assert start("", f"{DATASET}/versions/latest").spec["base"] == second.name
+    with pytest.raises(NotFound):
+        start(second.name, f"{DATASET}/versions/V099")
 
 
 def test_versions_are_numbered(world: World) -> None:

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from modelyard.core.errors import InvalidArgument
+from modelyard.dataset.adapters.examples_parquet import ParquetExamples
 from modelyard.dataset.domain.column_edits import CAP, IMPUTE
 from modelyard.dataset.domain.edits import DROP
-from modelyard.dataset.domain.records import Edit, Finding, ImportResult, ReportSpec, SplitPolicy, VersionResult
+from modelyard.dataset.domain.records import FREEZE_TEST, Edit, Finding, ImportResult, ReportSpec, SplitPolicy, VersionResult
 from modelyard.dataset.domain.work import Work
 from modelyard.dataset.worker import report_job
 from modelyard.formats import dataset as files
@@ -90,8 +91,27 @@ def test_columns_are_edited_and_the_version_before_keeps_its_table(bench: Bench)
     assert age.missing_count == 0
     assert [reader.example_ids(usage) for usage in files.USAGES] == [old.example_ids(usage) for usage in files.USAGES]
     assert first.descriptor.digest != second.descriptor.digest
+    counts = ParquetExamples(bench.store).change_counts(first.descriptor, second.descriptor)
+    assert counts.relabelled + counts.unchanged == 300
+    assert counts.relabelled > 90
     again = bench.publish(imported, base="V001", base_descriptor=first.descriptor, edits=edits)
     assert again.descriptor.digest == second.descriptor.digest
+
+
+def test_a_frozen_test_set_is_left_alone_by_edits_of_columns(bench: Bench) -> None:
+    imported = bench.imported(table())
+    name = "projects/p/datasets/d/versions/V00"
+    first = bench.publish(imported, test_policy=FREEZE_TEST, version=f"{name}1")
+    more = {"base": f"{name}1", "base_descriptor": first.descriptor, "frozen": first.frozen, "version": f"{name}2"}
+    second = bench.publish(imported, edits=(Edit(IMPUTE, column="age"), Edit(CAP, column="age", upper=40.0)), **more)
+    old, new = (files.open_dataset(bench.store, each.descriptor_blob) for each in (first, second))
+    assert new.example_ids("test") == old.example_ids("test")
+    assert new.table("test", columns=["age"]).equals(old.table("test", columns=["age"]))
+    trained = np.asarray(new.table("train", columns=["age"])["age"].to_numpy())
+    assert (np.isnan(trained).any(), trained.max()) == (False, 40.0)
+    assert any("rows of the frozen test set stay" in note for note in second.notes)
+    third = bench.publish(imported, **{**more, "base": f"{name}2", "base_descriptor": second.descriptor, "version": f"{name}3"})
+    assert files.open_dataset(bench.store, third.descriptor_blob).example_ids("test") == old.example_ids("test")
 
 
 def test_a_column_that_is_not_there_is_refused(bench: Bench) -> None:

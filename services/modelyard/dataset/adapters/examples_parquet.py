@@ -19,7 +19,8 @@ _KEPT = 4
 _COLUMNS = ("example_id", "usage", "label", "path", "sha256")
 _OF_CLASSES = ("labels", "marks")
 _SAID = "said"
-"""What is compared to tell whether an example was relabelled: its label, and the hash of what is marked on it."""
+"""What is compared to tell whether an example was relabelled: its label, the hash of what is marked on it, and its
+content (rows of a table)."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,8 @@ class ParquetExamples:
         if usage:
             table = table.filter(pc.equal(table["usage"], usage))
         marked = table["annotation"] if "annotation" in table.column_names else table["label"]
-        said = pc.binary_join_element_wise(pc.fill_null(table["label"], ""), pc.fill_null(marked, ""), " ")
+        # The sha256 of a row changes with an edit of its columns; other examples keep theirs as long as they keep their id.
+        said = pc.binary_join_element_wise(pc.fill_null(table["label"], ""), pc.fill_null(marked, ""), table["sha256"], " ")
         classes = [name for name in _OF_CLASSES if name in table.column_names]
         return table.select([*_COLUMNS, *classes]).append_column(_SAID, said).sort_by("example_id")
 

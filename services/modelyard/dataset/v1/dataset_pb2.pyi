@@ -713,7 +713,7 @@ class DatasetVersionDiff(_message.Message):
     removed_count: _builtins.int
     """Examples that only `base_version` has."""
     relabelled_count: _builtins.int
-    """Examples whose class, or what is marked on them, changed."""
+    """Examples whose class, what is marked on them, or (rows of a table) a value changed."""
     moved_count: _builtins.int
     """Examples that went from one usage to another."""
     unchanged_count: _builtins.int
@@ -771,7 +771,7 @@ class ExampleChange(_message.Message):
         KIND_REMOVED: ExampleChange._Kind.ValueType  # 2
         """It is gone."""
         KIND_RELABELLED: ExampleChange._Kind.ValueType  # 3
-        """Its class, or what is marked on it, changed."""
+        """Its class, what is marked on it, or (of a row) a value changed."""
         KIND_MOVED: ExampleChange._Kind.ValueType  # 4
         """Its usage changed."""
         KIND_RELABELLED_AND_MOVED: ExampleChange._Kind.ValueType  # 5
@@ -787,7 +787,7 @@ class ExampleChange(_message.Message):
     KIND_REMOVED: ExampleChange.Kind.ValueType  # 2
     """It is gone."""
     KIND_RELABELLED: ExampleChange.Kind.ValueType  # 3
-    """Its class, or what is marked on it, changed."""
+    """Its class, what is marked on it, or (of a row) a value changed."""
     KIND_MOVED: ExampleChange.Kind.ValueType  # 4
     """Its usage changed."""
     KIND_RELABELLED_AND_MOVED: ExampleChange.Kind.ValueType  # 5
