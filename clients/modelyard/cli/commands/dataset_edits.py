@@ -152,7 +152,7 @@ def _drift_report(here: Session, found: dataset_pb2.DatasetVersionDiff) -> datas
 
 
 def _print_drift(report: dataset_pb2.QualityReport) -> None:
-    from modelyard.cli.commands.dataset import print_findings
+    from modelyard.cli.commands.dataset_quality import print_findings
 
     print()
     for note in report.notes:

@@ -18,6 +18,7 @@ SMALL_CLASS = 10
 IMBALANCE = 3.0
 """The largest class to the smallest, from which imbalance is reported; ten times that is a warning."""
 
+_PICTURES_DIFFER = ("pictures", "encoding, size or a little brightness")
 _RANK = {"error": 0, "warning": 1, "info": 2}
 
 Ints = npt.NDArray[np.int64]
@@ -40,7 +41,7 @@ def class_findings(classes: Sequence[str], counts: Sequence[int]) -> list[Findin
 
 
 def duplicate_findings(
-    groups: Ints, near_groups: Ints, labels: Sequence[str | None], usages: Ints, names: Names
+    groups: Ints, near_groups: Ints, labels: Sequence[str | None], usages: Ints, names: Names, *, sounds: bool = False
 ) -> list[Finding]:
     """Exact duplicates, near duplicates, equal content under two labels, and duplicates that cross the given usages.
 
@@ -58,9 +59,10 @@ def duplicate_findings(
         cost = "A copy teaches nothing new, and what is repeated counts more than the rest in training and in every score."
         findings.append(about("EXACT_DUPLICATES", "info", message, exact, names, cost=cost, action=action, drop=exact))
     if len(only_near := np.setdiff1d(near, exact)):
-        message = f"{len(only_near)} pictures differ from another one only by encoding, size or a little brightness."
-        action = "Leave the copies out; more variety would help more than more pictures of one kind."
-        cost = "Pictures that are nearly alike add training time and hardly any knowledge; they make a test easier than the task."
+        what, by = ("sounds", "loudness, silence around, rate or bits") if sounds else _PICTURES_DIFFER
+        message = f"{len(only_near)} {what} differ from another one only by {by}."
+        action = f"Leave the copies out; more variety would help more than more {what} of one kind."
+        cost = f"{what.capitalize()} that are nearly alike add training time and little knowledge; they make a test easier than the task."
         findings.append(about("NEAR_DUPLICATES", "info", message, only_near, names, cost=cost, action=action, drop=only_near))
     known = np.flatnonzero(usages >= 0)
     if len(crossing := known[_members_with_several(near_groups[known], usages[known])]):

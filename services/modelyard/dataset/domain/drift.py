@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from modelyard.dataset.domain.listing import Text, of_column
@@ -39,7 +39,7 @@ _MOST_CATEGORIES = 200
 _LEAST_SHARE = 1e-4
 
 Floats = npt.NDArray[np.float64]
-Values = npt.NDArray[np.float64] | pa.Array
+Values: TypeAlias = npt.NDArray[np.float64] | Any
 """Numbers float64 [N], NaN where missing; or texts as an Arrow array, null where missing."""
 
 

@@ -82,7 +82,7 @@ def _times(facts: Sequence[SeriesFacts], names: Names) -> list[Finding]:
             "Windows over a gap join moments that do not belong together, and changes look faster than they are.",
             "Cut the recording at its gaps, or fill them in at the source.",
         )
-        scores = np.minimum(1.0, np.array([facts[place].longest_gap for place in members]) / 100)
+        scores = np.minimum(1.0, np.array([facts[place].longest_gap for place in members.tolist()]) / 100)
         found.append(of_examples(text, names, members, scores))
     back = np.array([each.backwards for each in facts])
     if len(members := np.flatnonzero(back)):
@@ -194,7 +194,7 @@ def _stuck(facts: Sequence[SeriesFacts], channels: Sequence[str], names: Names) 
                 "The sensor, or the line to it, stopped; the model learns the silence as a calm machine.",
                 "Look at these stretches; leave them empty at the source if nothing was measured.",
             )
-            scores = np.minimum(1.0, equal[members, place] / np.array([facts[m].steps for m in members]) + 0.2)
+            scores = np.minimum(1.0, equal[members, place] / np.array([facts[m].steps for m in members.tolist()]) + 0.2)
             found.append(of_examples(text, names, members, scores, column=channel))
     return found
 

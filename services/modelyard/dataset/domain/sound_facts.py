@@ -83,7 +83,8 @@ def gathered(measured: Sequence[Measured]) -> SoundFacts:
     """Many measurements as arrays."""
     numbers = np.asarray([each[0] for each in measured], dtype=np.float64).reshape(-1, 8)
     spectra = np.stack([each[1] for each in measured]) if measured else np.empty((0, THUMBNAIL, THUMBNAIL), np.uint8)
-    return SoundFacts(*(numbers[:, place] for place in range(8)), spectra)
+    level, peak, offset, clipped, side, beginning, end, active = (numbers[:, place] for place in range(8))
+    return SoundFacts(level, peak, offset, clipped, side, beginning, end, active, spectra)
 
 
 def spectrum(mono: Floats, rate: int) -> npt.NDArray[np.uint8]:

@@ -135,7 +135,8 @@ def _beyond_fences(values: Floats, present: Floats) -> npt.NDArray[np.bool_]:
     low, high = np.quantile(present, [0.25, 0.75])
     if high == low:
         return np.zeros(len(values), np.bool_)
-    return (values < low - FAR_OUT * (high - low)) | (values > high + FAR_OUT * (high - low))
+    far = (values < low - FAR_OUT * (high - low)) | (values > high + FAR_OUT * (high - low))
+    return np.asarray(far, dtype=np.bool_)
 
 
 def _outlier(name: str, members: Ints, values: Floats, names: Names, *, target: bool) -> Finding:

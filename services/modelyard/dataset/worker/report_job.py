@@ -21,7 +21,7 @@ from modelyard.dataset.worker import kind_checks, label_models, picture_pass, re
 from modelyard.dataset.worker.picture_pass import Looks
 from modelyard.dataset.worker.report_drift import check_drift
 from modelyard.dataset.worker.stored import Stored, load, near_groups_of
-from modelyard.formats.dataset import FEATURE, IMAGE, SEMANTIC_SEGMENTATION, TABLE, DatasetDescriptor
+from modelyard.formats.dataset import AUDIO, FEATURE, IMAGE, SEMANTIC_SEGMENTATION, TABLE, DatasetDescriptor
 
 READ, LOOKED, LABELLED, COMPARED, DRAWN = 0.05, 0.6, 0.85, 0.95, 1.0
 """Shares of a full report of pictures that are done after its stages."""
@@ -64,7 +64,9 @@ def _run(spec: ReportSpec, store: ArtifactStore, folder: Path, work: Work) -> Re
     checked = kind_checks.check_kind(store, content, stored, names, work, (READ, KIND_CHECKED), full=full)
     stored = replace(stored, near_groups=checked.near_groups)
     findings += [*checked.findings, *(_of_pictures(stored, looks, names) if content.kind == IMAGE else [])]
-    findings += checks.duplicate_findings(stored.groups, stored.near_groups, _said(stored, content), stored.usages, names)
+    findings += checks.duplicate_findings(
+        stored.groups, stored.near_groups, _said(stored, content), stored.usages, names, sounds=content.kind == AUDIO
+    )
     notes: list[str] = []
     if full:
         found, notes = _of_models(store, content, stored, looks, names, work)
