@@ -62,7 +62,7 @@ def duplicate_findings(
         what, by = ("sounds", "loudness, silence around, rate or bits") if sounds else _PICTURES_DIFFER
         message = f"{len(only_near)} {what} differ from another one only by {by}."
         action = f"Leave the copies out; more variety would help more than more {what} of one kind."
-        cost = f"{what.capitalize()} that are nearly alike add training time and little knowledge; they make a test easier than the task."
+        cost = f"{what.capitalize()} that are nearly alike add time, not knowledge; they make a test easier than the task."
         findings.append(about("NEAR_DUPLICATES", "info", message, only_near, names, cost=cost, action=action, drop=only_near))
     known = np.flatnonzero(usages >= 0)
     if len(crossing := known[_members_with_several(near_groups[known], usages[known])]):
