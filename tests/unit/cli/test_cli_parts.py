@@ -35,6 +35,10 @@ from modelyard.type.v1 import job_pb2
 
 GROUPS = {
     "dataset": ["import", "check", "report", "publish", "edit", "fix", "diff", "list", "show", "examples"],
+    "annotate": [
+        *("schema", "create", "next", "label", "submit", "skip", "undo", "tasks", "history", "review", "list", "show", "set"),
+        *("delete", "agreement", "publish", "export", "import", "prelabel", "propose"),
+    ],
     "device": ["enroll-token", "list", "show", "label", "revoke", "delete"],
     "endpoint": ["list", "show", "delete", "events"],
     "model": ["list", "show", "import"],
