@@ -10,6 +10,7 @@ from google.protobuf import json_format
 from modelyard.client import ModelyardClientError, last_part
 from modelyard.console.connection import connection
 from modelyard.console.pages.run import ENDED
+from modelyard.console.parts.advice import Advisor, Remarks
 from modelyard.console.parts.badges import progress_bar, state_badge
 from modelyard.console.parts.curves import training_charts
 from modelyard.console.parts.fragment import Act, Fragment
@@ -58,6 +59,9 @@ class JobView:
         self._here, self._job = here, found
         self._curves = Curves()
         self._page = Fragment(self._markup()).does(stop=self._stop, cancel=self._cancel)
+        if found.status.state in ENDED:
+            Advisor(here, found)
+        Remarks(here, found)
         self._log, self._said = Fragment(), ""
         follow(
             self._page,
@@ -144,6 +148,8 @@ class JobView:
                 ("Recipe", one.resolved_recipe.recipe_id or one.recipe.recipe_id),
                 ("Parameters", f"{one.resolved_recipe.parameter_count:,}" if one.resolved_recipe.parameter_count else ""),
                 ("Trained for", spoken(seconds_of(one.train_duration)) if one.HasField("train_duration") else ""),
+                ("Experiment", h("code", one.experiment[:16]) if one.experiment else ""),
+                ("Repeats", name_link(one.repeat_of)),
                 ("Attempt", one.status.attempt if one.status.attempt > 1 else ""),
                 ("Processes", one.processes if one.processes > 1 else ""),
                 ("GPU memory", size(one.peak_memory_bytes) if one.peak_memory_bytes else ""),
