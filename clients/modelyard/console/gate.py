@@ -22,7 +22,7 @@ POLICY: Final = "; ".join(
         "script-src 'self' 'unsafe-inline' 'unsafe-eval'",
         "style-src 'self' 'unsafe-inline'",
         "img-src 'self' data: blob:",
-        "media-src 'self' blob:",
+        "media-src 'self' data: blob:",
         "font-src 'self' data:",
         "connect-src 'self'",
         "base-uri 'none'",

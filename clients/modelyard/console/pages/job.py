@@ -48,6 +48,8 @@ def _said(value: object) -> str:
     """A setting as people write it: adamw, not OPTIMIZER_ADAMW."""
     if isinstance(value, float):
         return number(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     text = str(value)
     return text.partition("_")[2].lower() if text.isupper() and "_" in text else text
 

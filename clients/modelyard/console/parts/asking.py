@@ -32,7 +32,8 @@ class Asking:
     def __init__(self, here: Here, endpoint: str, metadata: Any, versions: list[str], model_version: str) -> None:
         self._here, self._endpoint, self._versions, self._model_version = here, endpoint, versions, model_version
         self._inputs = list(metadata.inputs)
-        self._takes_pictures = any(one.name == "image" and one.datatype == "BYTES" for one in self._inputs)
+        self._takes_pictures = any(one.name == "image" for one in self._inputs)
+        self._takes_rows = all(list(one.shape) in ([-1, 1], [-1]) for one in self._inputs)
         self._key, self._basket = new_basket()
         self._picture, self._label = b"", ""
         self._classes: list[str] = []
@@ -40,6 +41,11 @@ class Asking:
         self._page = Fragment(self._markup(None)).does(dropped=self._dropped, ask=self._ask, example=self._example)
 
     def _markup(self, answer: Markup | None, version: str = "", values: dict[str, str] | None = None) -> Markup:
+        if not self._takes_pictures and not self._takes_rows:
+            said = ", ".join(f"{one.name} {one.datatype} {list(one.shape)}" for one in self._inputs)
+            return card(
+                "Try it", h("p", "This model takes tensors; ask it from a program (below). It wants ", h("code", said), ".")
+            )
         body = self._pictures() if self._takes_pictures else self._values(values or {})
         which = choice("version", "Version", [("", "as the traffic goes"), *((one, one) for one in self._versions)], version)
         send = h("button", "Ask", type_="submit", cls="button primary", id="ask")
@@ -49,16 +55,12 @@ class Asking:
         return card("Try it", h("div", form, h("div", shown, aria_live="polite", id="answer"), cls="halves"), id="try")
 
     def _pictures(self) -> Markup:
-        shown = (
-            h("img", src=_data_address(self._picture), alt="The picture to ask about", cls="asked")
-            if self._picture
-            else icon("upload")
-        )
+        shown = _shown(self._picture) if self._picture else icon("upload")
         return h(
             "div",
             shown,
-            h("h3", "Drop a picture here"),
-            h("label", "Choose a picture", h("input", type_="file", accept="image/*", id="picture"), cls="button"),
+            h("h3", "Drop a picture (or a sound, for a model of sounds) here"),
+            h("label", "Choose a file", h("input", type_="file", accept="image/*,audio/*", id="picture"), cls="button"),
             h("p", "", data_sent=True, role="status", cls="small unseen"),
             h("button", "", type_="button", data_act="dropped", data_dropped=True, hidden=True),
             cls="drop",
@@ -156,6 +158,14 @@ def _read(path: Path) -> bytes:
         message = f"{path.name} has {path.stat().st_size >> 20} MB; give a picture of at most {LARGEST >> 20} MB"
         raise InvalidArgument(message, reason="PICTURE_TOO_LARGE", violations=(Violation("image", message),))
     return path.read_bytes()
+
+
+def _shown(data: bytes) -> Markup:
+    """What is asked about, to look at or to hear."""
+    if data[:4] == b"fLaC" or data[8:12] == b"WAVE":
+        kind = "audio/flac" if data[:4] == b"fLaC" else "audio/wav"
+        return h("audio", controls=True, src=f"data:{kind};base64,{base64.b64encode(data).decode()}")
+    return h("img", src=_data_address(data), alt="The picture to ask about", cls="asked")
 
 
 def _data_address(data: bytes) -> str:
