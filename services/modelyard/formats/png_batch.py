@@ -87,7 +87,8 @@ def _unfiltered(lines: Pixels, channels: int) -> tuple[Pixels, npt.NDArray[np.bo
     """Pixels uint8 [n, height, width, channels] of filtered rows uint8 [n, height, 1 + width * channels], and whose filters are
     right."""
     count, height, wide = lines.shape
-    kinds, good = lines[:, :, 0], (lines[:, :, 0] <= 4).all(axis=1)
+    kinds = lines[:, :, 0]
+    good: npt.NDArray[np.bool_] = np.all(kinds <= 4, axis=1)
     out = np.ascontiguousarray(lines[:, :, 1:]).reshape(count, height, (wide - 1) // channels, channels)
     above = np.zeros((count, *out.shape[2:]), np.uint8)
     for row in range(height):

@@ -257,7 +257,8 @@ def publish(
     \b
     Example: modelyard annotate publish flowers/first
     """
-    from modelyard.cli.commands.dataset import print_findings, show_version
+    from modelyard.cli.commands.dataset import show_version
+    from modelyard.cli.commands.dataset_quality import print_findings
     from modelyard.cli.live import job_bar
     from modelyard.cli.session import session
     from modelyard.dataset.v1 import dataset_pb2

@@ -254,7 +254,7 @@ def _earlier(here: Session, dataset: str) -> dataset_pb2.QualityReport | None:
 
 
 @contextlib.contextmanager
-def _imported(here: Session, source: str, name: str, options: dict[str, str]) -> Iterator[str]:
+def _imported(here: Session, source: str, name: str, options: dict[str, Any]) -> Iterator[str]:
     """A dataset with what is in a source: under a name of the user's, or one that is gone afterwards."""
     from modelyard.cli.asking import uploaded
     from modelyard.cli.commands.auto import checked_name

@@ -174,7 +174,7 @@ def _hours(said: str) -> float:
     return hours
 
 
-def _effect(effect: int) -> str:
+def _effect(effect: advice_pb2.StepEffect.ValueType) -> str:
     return {advice_pb2.STEP_EFFECT_HELPED: "good", advice_pb2.STEP_EFFECT_WORSE: "bad", advice_pb2.STEP_EFFECT_FAILED: "bad"}.get(
         effect, "off"
     )

@@ -137,7 +137,7 @@ def _numbers(feature: Feature, one: Floats, other: Floats) -> Shift:
     return Shift(feature, distance, stability(before.astype(np.float64), after.astype(np.float64)), chance, said)
 
 
-def _counts(values: Values) -> dict[str, int]:
+def _counts(values: Any) -> dict[str, int]:
     found = pc.value_counts(values.drop_null())
     return dict(zip(found.field("values").to_pylist(), found.field("counts").to_pylist(), strict=True))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -107,8 +108,13 @@ def size_findings(widths: Ints, heights: Ints, names: Names) -> list[Finding]:
     found = []
     for kind, values, limit in (("ODD_SIZE", area, ODD_SIZE), ("ODD_SHAPE", aspect, ODD_SHAPE)):
         away = np.abs(values - np.median(values)) / np.log(limit)
-        found += _finding(kind, np.flatnonzero(away > 1), lambda rows, away=away: 1 - 0.5 / away[rows], names)
+        found += _finding(kind, np.flatnonzero(away > 1), partial(_beyond, away), names)
     return found
+
+
+def _beyond(away: npt.NDArray[np.float64], rows: Ints) -> npt.NDArray[np.float64]:
+    """How bad, 0.5 to 1, what is so many times the limit away."""
+    return 1 - 0.5 / away[rows]
 
 
 def thumbnail_findings(thumbnails: npt.NDArray[np.uint8], names: Names) -> list[Finding]:

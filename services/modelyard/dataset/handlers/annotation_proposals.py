@@ -13,7 +13,7 @@ from modelyard.core.resources import check_page_size
 from modelyard.dataset.domain import rounds
 from modelyard.dataset.domain.proposals import Proposal, propose
 from modelyard.dataset.handlers.annotation_rounds import Annotating, labelled_elsewhere, round_of
-from modelyard.dataset.handlers.quality_reports import present_content
+from modelyard.dataset.handlers.documents import present_content
 from modelyard.dataset.handlers.versions import start_of, token_after
 from modelyard.dataset.ports import Listed
 

@@ -28,8 +28,7 @@ from modelyard.dataset.domain.label_schema import LabelSchema, check_fits_task
 from modelyard.dataset.domain.records import Finding
 from modelyard.dataset.domain.rounds import NewTask, Progress, Round, Selection
 from modelyard.dataset.handlers.annotation_schemas import get_schema, newest_schema, schema_of
-from modelyard.dataset.handlers.documents import read_dataset, read_job, report_result, version_result
-from modelyard.dataset.handlers.quality_reports import present_content
+from modelyard.dataset.handlers.documents import present_content, read_dataset, read_job, report_result, version_result
 from modelyard.dataset.handlers.versions import ready_version
 from modelyard.dataset.ports import Annotations, Contents, Jobs, Listed, Resources
 from modelyard.formats.dataset import USAGES, DatasetDescriptor
