@@ -61,3 +61,9 @@ def test_drift_is_asked_for_between_the_two_versions(run: Any, yard: Yard) -> No
 def test_without_drift_nothing_is_started(run: Any, yard: Yard) -> None:
     assert run("dataset", "diff", "flowers/V003").status == 0
     assert not any(hasattr(one, "quality_report") for one in yard.datasets.requests)
+
+
+def test_a_column_without_a_fix_is_named_with_those_that_have_one(run: Any) -> None:
+    ended = run("dataset", "fix", "flowers", "--kind", "LABEL_ERRORS", "--column", "age")
+    assert ended.status == 2
+    assert "--column is 'age'; the columns with a finding that an edit mends are: none" in ended.err

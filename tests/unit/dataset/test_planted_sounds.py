@@ -76,6 +76,21 @@ def test_silent_sounds_bring_the_edit_that_drops_them() -> None:
     assert (finding.fix.action, finding.fix.examples) == (DROP, ("id10",))
 
 
+def test_samples_that_are_no_numbers() -> None:
+    tally = Tally()
+    for seed in range(2):
+        rng = np.random.default_rng(seed)
+        sounds = [word(rng) for _ in range(40)]
+        places = rng.permutation(40)[:6]
+        for place in places:
+            where = rng.integers(0, len(sounds[place]), int(rng.integers(1, 200)))
+            sounds[place][where, 0] = rng.choice(np.array([np.nan, np.inf, -np.inf], np.float32))
+        findings = found(sounds)
+        tally.add(strings(places), examples(findings, "BROKEN_AUDIO"))
+        assert np.isfinite(facts_of(sounds).level).all()
+    tally.is_as_stated("BROKEN_AUDIO")
+
+
 def test_a_low_tone_is_not_clipped() -> None:
     t = np.arange(RATE) / RATE
     sounds = [(0.5 * np.sin(2 * np.pi * hertz * t)).astype(np.float32)[:, None] for hertz in (30, 60, 110, 440, 2000)]

@@ -125,11 +125,12 @@ def fix(
 
     with session(common) as here:
         found = _earlier(here, dataset) or _checked(here, dataset, quick=False)
-    findings = [one for one in found.findings if one.HasField("fix") and (not column or one.column in column)]
+    findings = [one for one in found.findings if one.HasField("fix")]
     for name in column:
         if not any(one.column == name for one in findings):
             have = ", ".join(sorted({one.column for one in findings if one.column})) or "none"
             raise wrong("--column", name, f"--column is {name!r}; the columns with a finding that an edit mends are: {have}")
+    findings = [one for one in findings if not column or one.column in column]
     mended = {finding.kind for finding in findings}
     for wanted in kind:
         if wanted not in mended:

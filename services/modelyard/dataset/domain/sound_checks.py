@@ -53,6 +53,7 @@ def sound_findings(facts: SoundFacts, rates: Ints, frames: Ints, channels: Ints,
     """Findings of N sounds. rates int64 [N] in Hz, frames of each channel, channels."""
     silent = facts.level < SILENT
     found = [
+        *_broken(facts, names),
         *_silent(facts, silent, names),
         *_clipped(facts, silent, names),
         *_offset(facts, silent, names),
@@ -72,6 +73,21 @@ def near_groups(groups: Ints, facts: SoundFacts) -> Ints:
     one, other = facts.active[different[left]], facts.active[different[right]]
     alike = np.abs(one - other) <= 0.05 * np.maximum(one, other) + 0.03
     return near.merge_groups(groups, groups[different[left[alike]]], groups[different[right[alike]]])
+
+
+def _broken(facts: SoundFacts, names: Names) -> list[Finding]:
+    members = np.flatnonzero(facts.broken > 0)
+    if not len(members):
+        return []
+    text = Text(
+        "BROKEN_AUDIO",
+        "error",
+        f"{several(len(members), 'sound')} hold samples that are no numbers (NaN or infinite), up to "
+        f"{float(facts.broken[members].max()):.1%} of them.",
+        "One such sample makes a loss, and then all weights of a model, NaN.",
+        "Drop them, or write the files again.",
+    )
+    return [of_examples(text, names, members, np.minimum(1.0, 0.5 + facts.broken[members]), drop=True)]
 
 
 def _silent(facts: SoundFacts, silent: npt.NDArray[np.bool_], names: Names) -> list[Finding]:

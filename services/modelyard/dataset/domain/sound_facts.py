@@ -40,7 +40,8 @@ class SoundFacts:
     level: root mean square of the loudest moment (25 ms). peak: largest amplitude. offset: mean of the
     samples. clipped: share of the samples in flat tops. side: level of the difference of two channels to their own level (NaN
     with one). beginning, end: level of the first and the last 10 ms to the level of the whole. active: seconds between the first
-    and the last audible moment. spectra uint8 [N, 16, 16].
+    and the last audible moment. broken: share of the samples that are no numbers (NaN, infinity), taken as 0.
+    spectra uint8 [N, 16, 16].
     """
 
     level: Floats
@@ -51,6 +52,7 @@ class SoundFacts:
     beginning: Floats
     end: Floats
     active: Floats
+    broken: Floats
     spectra: npt.NDArray[np.uint8]
 
 
@@ -61,6 +63,10 @@ Measured = tuple[tuple[float, ...], npt.NDArray[np.uint8]]
 def measure(samples: Samples, rate: int) -> Measured:
     """Measures float32 [frames, channels] (at least one frame) at `rate` Hz. Of a sound over a minute, the first minute."""
     kept = samples[: max(1, int(_LONGEST_S * rate))].astype(np.float64)
+    finite = np.isfinite(kept)
+    broken = 1 - float(finite.mean())
+    if broken:
+        kept = np.where(finite, kept, 0.0)
     mono = kept.mean(axis=1)
     side = _side(kept)
     offset = float(mono.mean())
@@ -75,16 +81,16 @@ def measure(samples: Samples, rate: int) -> Measured:
     width = max(1, int(_MOMENT_S * rate))
     active = moving[heard[0] * hop : heard[-1] * hop + width] if len(heard) else moving
     clipped = max(_clipped(kept[:, channel]) for channel in range(kept.shape[1]))
-    numbers = (level, peak, offset, clipped, side, first, last, len(active) / rate)
+    numbers = (level, peak, offset, clipped, side, first, last, len(active) / rate, broken)
     return numbers, spectrum(active, rate)
 
 
 def gathered(measured: Sequence[Measured]) -> SoundFacts:
     """Many measurements as arrays."""
-    numbers = np.asarray([each[0] for each in measured], dtype=np.float64).reshape(-1, 8)
+    numbers = np.asarray([each[0] for each in measured], dtype=np.float64).reshape(-1, 9)
     spectra = np.stack([each[1] for each in measured]) if measured else np.empty((0, THUMBNAIL, THUMBNAIL), np.uint8)
-    level, peak, offset, clipped, side, beginning, end, active = (numbers[:, place] for place in range(8))
-    return SoundFacts(level, peak, offset, clipped, side, beginning, end, active, spectra)
+    level, peak, offset, clipped, side, beginning, end, active, broken = (numbers[:, place] for place in range(9))
+    return SoundFacts(level, peak, offset, clipped, side, beginning, end, active, broken, spectra)
 
 
 def spectrum(mono: Floats, rate: int) -> npt.NDArray[np.uint8]:
