@@ -25,10 +25,14 @@ if TYPE_CHECKING:
 
 STATUS: Final = {"SUCCEEDED": 3, "FAILED": 4, "CANCELLED": 5, "RUNNING": 1, "QUEUED": 2}
 """MLflow's numbers of a run's status: RUNNING, SCHEDULED, FINISHED, FAILED, KILLED."""
+ENDED: Final = {"SUCCEEDED": "FINISHED", "FAILED": "FAILED", "CANCELLED": "KILLED"}
+"""Its names of them."""
 
 
 def saved(here: Session, jobs: Sequence[trainer_pb2.TrainingJob], to: str, curves: bool) -> int:
     """Writes the jobs; gives how many. InvalidArgument when the place cannot be written to."""
+    if "://" in to:
+        return _send_mlflow(here, jobs, to)
     path = Path(to).expanduser()
     try:
         if path.suffix.lower() == ".csv":
@@ -38,6 +42,34 @@ def saved(here: Session, jobs: Sequence[trainer_pb2.TrainingJob], to: str, curve
     except OSError as error:
         raise wrong("to", to, f"to is {to!r}, which cannot be written: {error.strerror}") from None
     return len(jobs)
+
+
+def _send_mlflow(here: Session, jobs: Sequence[trainer_pb2.TrainingJob], uri: str) -> int:
+    """Makes a run of every job that has ended and is not there yet; gives how many."""
+    from modelyard.cli.send_mlflow import Tracking
+
+    tracking, sent = Tracking(uri), 0
+    for job in jobs:
+        state = state_name(job.status.state)
+        if state not in ENDED:
+            continue
+        experiment = tracking.experiment(f"modelyard/{last_part(job.model)}")
+        times = (_start_ms(job), job.status.end_time.ToMilliseconds())
+        said = (job.display_name or last_part(job.name), _tags(job), _parameters(job))
+        sent += tracking.log(experiment, job.name, times, ENDED[state], said, _curve(here, job))
+    return sent
+
+
+def _start_ms(job: trainer_pb2.TrainingJob) -> int:
+    status = job.status
+    return status.start_time.ToMilliseconds() if status.HasField("start_time") else status.create_time.ToMilliseconds()
+
+
+def _tags(job: trainer_pb2.TrainingJob) -> dict[str, str]:
+    row = _row(job)
+    tags = {"mlflow.runName": job.display_name or last_part(job.name), "modelyard.job": job.name}
+    tags |= {f"modelyard.{name}": str(row[name]) for name in ("dataset_version", "experiment", "model_version", "tags", "reason")}
+    return tags | ({"mlflow.note.content": str(row["remarks"])} if row["remarks"] else {})
 
 
 def _write_csv(here: Session, jobs: Sequence[trainer_pb2.TrainingJob], path: Path, curves: bool) -> None:
@@ -129,7 +161,6 @@ def _run(here: Session, job: trainer_pb2.TrainingJob, experiment: Path) -> None:
     for part in ("metrics", "params", "tags", "artifacts"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     status = job.status
-    start = status.start_time.ToMilliseconds() if status.HasField("start_time") else status.create_time.ToMilliseconds()
     _yaml(
         folder / "meta.yaml",
         {
@@ -144,19 +175,15 @@ def _run(here: Session, job: trainer_pb2.TrainingJob, experiment: Path) -> None:
             "source_name": "",
             "source_type": 4,
             "source_version": "",
-            "start_time": start,
+            "start_time": _start_ms(job),
             "status": STATUS.get(state_name(status.state), 1),
             "tags": [],
             "user_id": "modelyard",
         },
     )
-    row = _row(job)
     for name, value in _parameters(job).items():
         (folder / "params" / name).write_text(str(value), encoding="utf-8")
-    tags = {"mlflow.runName": job.display_name or last_part(job.name), "modelyard.job": job.name}
-    tags |= {f"modelyard.{name}": str(row[name]) for name in ("dataset_version", "experiment", "model_version", "tags", "reason")}
-    tags |= {"mlflow.note.content": str(row["remarks"])} if row["remarks"] else {}
-    for name, value in tags.items():
+    for name, value in _tags(job).items():
         (folder / "tags" / name).write_text(value, encoding="utf-8")
     for name, lines in _metrics(_curve(here, job)).items():
         (folder / "metrics" / name).write_text("".join(lines), encoding="utf-8")

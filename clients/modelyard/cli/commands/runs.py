@@ -194,13 +194,19 @@ def tag_(
 @with_common
 def save(
     common: Common,
-    to: Annotated[str, typer.Argument(metavar="FILE.csv|FOLDER", help="A CSV file; or a folder in MLflow's form (mlruns).")],
+    to: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE.csv|FOLDER|URL", help="A CSV file; a folder in MLflow's form (mlruns); or an MLflow server, http://..."
+        ),
+    ],
     names: Annotated[list[str] | None, typer.Argument(metavar="[JOB]...", help="Training jobs. Default: all.")] = None,
     dataset: Annotated[str, typer.Option(help="Only trainings on a dataset, or on a version.")] = "",
     tag: Annotated[str, typer.Option(help="Only trainings with a tag.")] = "",
     curves: Annotated[bool, typer.Option("--curves", help="CSV: a line for each point of the curves.")] = False,
 ) -> None:
-    """Save training jobs as CSV, or for MLflow: `mlflow ui --backend-store-uri FOLDER` shows them.
+    """Save training jobs as CSV; or for MLflow: as its files (it reads them with MLFLOW_ALLOW_FILE_STORE=true), or to its server,
+    through its client where that is installed.
 
     \b
     Example: modelyard runs save runs.csv --dataset flowers

@@ -125,12 +125,9 @@ class Ladder:
         self.baselines: dict[str, tuple[float, ...]] = {}
         self.metric = ""
         """What everything is compared by: the first that a run had."""
+        self.spent_s = 0.0
+        """What the trainings so far took, by their own records."""
         self.shown = ("", -1.0)
-
-    @property
-    def spent_s(self) -> float:
-        """What the steps so far took, by their own records."""
-        return sum(step.seconds for step in self.state.steps)
 
     @property
     def left_s(self) -> float:
@@ -288,6 +285,7 @@ class Ladder:
 
         found = from_document(self.steps.do(step, run), Ended)
         self.metric = self.metric or found.metric
+        self.spent_s += found.seconds
         return found
 
     def new(self, view: View, proposal: Proposal, *, short: bool = False, seed: int | None = None) -> NewTrainingJob:
