@@ -90,6 +90,7 @@ def test_a_run_that_diverges_fails_with_the_reason_and_the_advice_says_so(traine
     assert advice.proposals[0].rung == "lr_tenth"
 
 
+@pytest.mark.timeout(900)
 def test_the_ladder_raises_a_rate_that_is_too_low_and_ends_better(trainer: Trainer, slow_rate: pb.TrainingJob) -> None:
     advisor = trainer.client.advisor
     started = advisor.create_advised_training(

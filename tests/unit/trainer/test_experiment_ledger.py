@@ -151,6 +151,7 @@ def test_a_request_that_is_sent_again_is_no_repeat(world: World) -> None:
     with pytest.raises(AlreadyExists) as caught:  # the engine's own answer here: the fake does not know requests
         world.create("first", request_id="r", fingerprint="f")
     assert caught.value.reason == "RESOURCE_EXISTS"
+    assert len(world.datasets.held) == 1, "what its job holds is held already"
 
 
 def test_a_job_that_is_not_made_leaves_no_trace(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,7 +77,8 @@ def create_training_job(jobs: Jobs, datasets: Datasets, resources: Resources, ne
     labels = {"model": spec.model, "dataset_version": spec.dataset_version, **ledger.labels_of(new.tags)}
     made = resources.made_by(new.request_id, METHOD, new.fingerprint)
     with ledger.entered(jobs, resources, new.parent, name, spec, again=made is not None) as entered:
-        datasets.hold(spec.dataset_version, name, spec.model)
+        if made is None:  # a request that is sent again holds what its job holds already
+            datasets.hold(spec.dataset_version, name, spec.model)
         return jobs.submit(
             name,
             KIND,
