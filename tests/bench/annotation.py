@@ -25,7 +25,7 @@ from modelyard.dataset.domain.rounds import NewTask
 from tests.support.postgres import fresh_database, postgres_server
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-CALLS = 300
+CALLS = 150
 
 
 def tasks(count: int) -> list[NewTask]:

@@ -199,7 +199,7 @@ class Annotations(Protocol):
     """The tasks of annotation rounds, and all that is done about them. A round is named by its key."""
 
     def add_round(self, round_: str, tasks: Iterable[NewTask]) -> int:
-        """Makes tasks of examples, in their order; how many. All or none."""
+        """Makes tasks of examples, in their order; how many. When it fails some may be there: delete_round."""
 
     def delete_round(self, round_: str) -> None:
         """Forgets a round's tasks and all that was done about them."""

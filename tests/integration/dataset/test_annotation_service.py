@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from inference import grpc_service_pb2 as oip
 from modelyard.cli.main import main
-from modelyard.client import Client
+from modelyard.client import Client, Prediction
 from modelyard.client import errors as client_errors
+from modelyard.client._sync.predictions import Predictions
 from modelyard.core.artifacts import Blob
 from modelyard.core.jobs.engine import JobLimits
 from modelyard.core.platform import Platform, open_platform
@@ -373,3 +375,62 @@ def test_the_command_line_from_import_to_label_studio_and_back(
     assert "does not exist" in run("show", "cli/first", status=1)
     yard.client.datasets.delete_dataset("cli")
     assert not list(yard.platform.resources.list("datasets/annotationRounds", "projects/default/datasets/cli").items)
+
+
+def test_a_model_speaks_first_and_says_what_it_wants_to_be_taught(
+    yard: Yard, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The endpoint is played: it looks at the colour, and is unsure of the last picture of each call."""
+    monkeypatch.setenv("MODELYARD_SERVER", yard.address)
+
+    def predict(_: Predictions, endpoint: str, *, image: list[bytes], version: str = "") -> Prediction:
+        means = [np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).reshape(-1, 3).mean(axis=0) for data in image]
+        said = ["round" if mean[0] > mean[2] else "square" for mean in means]
+        sure = [0.9] * len(image)
+        sure[-1] = 0.51
+        if endpoint == "finder":
+            boxes = [value for _ in image for value in (0.1, 0.1, 0.5, 0.5, 0.2, 0.2, 1.2, 0.9)]
+            outputs = {
+                "boxes": boxes,
+                "scores": [0.8, 0.1] * len(image),
+                "labels": [one for name in said for one in (name, name)],
+            }
+            return Prediction(endpoint, "V003", outputs, {"scores": (len(image), 2)}, oip.ModelInferResponse())
+        rows = [
+            share
+            for name, top in zip(said, sure, strict=True)
+            for share in ((top, 1 - top) if name == "round" else (1 - top, top))
+        ]
+        outputs = {"label": said, "probabilities": rows}
+        return Prediction(endpoint, "V002", outputs, {"probabilities": (len(image), 2)}, oip.ModelInferResponse())
+
+    monkeypatch.setattr(Predictions, "predict", predict)
+
+    def run(*arguments: object) -> Any:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            main(["annotate", *map(str, arguments), "--json"])
+        said = capfd.readouterr()
+        assert not caught.value.code, said.err
+        return json.loads(said.out.strip().splitlines()[-1])
+
+    calls = yard.client.annotations
+    yard.imported("helped", plain_pictures(6), unlabelled=True)
+    with_schema(yard, "helped", pb.SHAPE_CLASS)
+    found = run("propose", "helped", "--count", 1, "--endpoint", "model", "--strategy", "margin", "--round", "unsure")
+    assert found["examples"][0]["uncertainty"] == pytest.approx(0.98)
+    assert found["annotation_round"]["task_count"] == 1
+    calls.create_round("helped", "first", pb.AnnotationRound())
+    assert run("prelabel", "helped/first", "--endpoint", "model", "--min-confidence", "0.8") == {
+        "asked": 12, "pre_labels": 11, "unknown_classes": []
+    }  # fmt: skip
+    task = calls.claim("helped/first", annotator="user:a").tasks[0]
+    assert (list(task.pre_label.answer.classes), task.pre_label.model) == ([shown(task)], "model/V002")
+    yard.answer_all("helped/first", "user:a", lambda task: says(shown(task)))
+    assert calls.statistics("helped/first").annotators[0].pre_labels_unchanged == 11
+    yard.imported("boxed", plain_pictures(2), unlabelled=True, task="object_detection")
+    with_schema(yard, "boxed", pb.SHAPE_BOX)
+    calls.create_round("boxed", "first", pb.AnnotationRound())
+    assert run("prelabel", "boxed/first", "--endpoint", "finder")["pre_labels"] == 4
+    box = calls.claim("boxed/first", annotator="user:a").tasks[0].pre_label.answer.objects
+    assert [list(np.round(each.box, 2)) for each in box] == [[6.4, 4.8, 32.0, 24.0]]

@@ -39,7 +39,7 @@ slot = Table(
     Column("annotator", String(200), nullable=False),
     Column("lease_until", UtcTime),
     Index(None, "round", "state", "lane", "position"),
-    Index(None, "round", "task"),
+    Index("ix_annotation_slot_task", "round", "task", "annotator", "state"),
     Index("ix_annotation_slot_annotator", "round", "annotator", "state"),
     Index("ix_annotation_slot_lease", "round", "state", "lease_until"),
 )
@@ -79,7 +79,6 @@ entry = Table(
     Column("verdict", String(16), nullable=False),
     Column("unchanged", Boolean),
     Column("counts", Boolean, nullable=False),
-    Index("ix_annotation_entry_annotator", "round", "annotator", "kind"),
 )
 """All that was done, in order. `counts`: an answer that is not replaced, withdrawn or rejected; nothing else in a row changes."""
 

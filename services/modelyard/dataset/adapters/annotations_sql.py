@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, Row, and_, func, insert, select, update
@@ -36,7 +37,7 @@ TAKEN: Final = (LEASED, DONE, SKIPPED)
 
 _LOOK_AT = 20
 _EXPIRED_AT_ONCE = 100
-_ROWS_AT_ONCE = 1000
+_ROWS_AT_ONCE = 5000
 
 
 class SqlAnnotations(rows.SqlAnnotationReadings):
@@ -49,18 +50,17 @@ class SqlAnnotations(rows.SqlAnnotationReadings):
     # Rounds
 
     def add_round(self, round_: str, tasks: Iterable[NewTask]) -> int:
-        """Makes tasks of examples, in their order; how many. All or none."""
+        """Makes tasks of examples, in their order; how many. In pieces, so that nobody waits long for the database: nobody
+        knows of a round before it is whole, and whoever makes one deletes it when that fails."""
         count = position = 0
         with writing(self._engine) as connection:
             connection.execute(insert(queue).values(round=round_, returned=0))
-            block: list[NewTask] = []
-            for each in tasks:
-                block.append(each)
-                if len(block) == _ROWS_AT_ONCE:
-                    position = _insert(connection, round_, block, count, position)
-                    count, block = count + len(block), []
-            _insert(connection, round_, block, count, position)
-        return count + len(block)
+        left = iter(tasks)
+        while block := list(islice(left, _ROWS_AT_ONCE)):
+            with writing(self._engine) as connection:
+                position = _insert(connection, round_, block, count, position)
+            count += len(block)
+        return count
 
     def delete_round(self, round_: str) -> None:
         """Forgets a round's tasks and all that was done about them."""
@@ -221,8 +221,6 @@ class _Cursor:
 
 def _insert(connection: Connection, round_: str, block: Sequence[NewTask], first: int, position: int) -> int:
     """Writes tasks and their places; the position after them in the lane of fresh ones."""
-    if not block:
-        return position
     tasks, places = [], []
     for number, each in enumerate(block, first):
         state = {"state": rounds.TASK_OPEN, "wanted": each.wanted, "done": 0, "skips": 0, "prelabel": None, "review": None}

@@ -70,9 +70,9 @@ def create_round(at: Annotating, parent: str, round_id: str, wanted: Round, requ
         selection=replace(wanted.selection, example_ids=()),
         task_count=len(chosen),
     )
-    at.annotations.add_round(made.key, (_task(each, people) for each, people in zip(chosen, overlaps, strict=True)))
     created = None
     try:
+        at.annotations.add_round(made.key, (_task(each, people) for each, people in zip(chosen, overlaps, strict=True)))
         created = at.resources.create(
             name,
             ANNOTATION_ROUND.collection,

@@ -74,7 +74,7 @@ def _slot() -> None:
         sa.PrimaryKeyConstraint("round", "lane", "position", name="pk_annotation_slot"),
     )
     op.create_index("ix_annotation_slot_round_state_lane_position", "annotation_slot", ["round", "state", "lane", "position"])
-    op.create_index("ix_annotation_slot_round_task", "annotation_slot", ["round", "task"])
+    op.create_index("ix_annotation_slot_task", "annotation_slot", ["round", "task", "annotator", "state"])
     op.create_index("ix_annotation_slot_annotator", "annotation_slot", ["round", "annotator", "state"])
     op.create_index("ix_annotation_slot_lease", "annotation_slot", ["round", "state", "lease_until"])
 
@@ -96,4 +96,3 @@ def _entry() -> None:
         sa.Column("counts", sa.Boolean, nullable=False),
         sa.PrimaryKeyConstraint("round", "task", "number", name="pk_annotation_entry"),
     )
-    op.create_index("ix_annotation_entry_annotator", "annotation_entry", ["round", "annotator", "kind"])
