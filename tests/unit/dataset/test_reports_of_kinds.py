@@ -20,7 +20,7 @@ from modelyard.dataset.domain.records import FREEZE_TEST, Edit, Finding, ImportR
 from modelyard.dataset.domain.work import Work
 from modelyard.dataset.worker import report_job
 from modelyard.formats import dataset as files
-from modelyard.formats.dataset_audio import write_wav
+from modelyard.formats.dataset_audio import samples, write_wav
 from tests.support.marked import picture, zipped
 from tests.unit.dataset.test_dataset_report_publish import Bench
 
@@ -190,6 +190,23 @@ def test_sounds_are_checked_and_speakers_found_on_both_sides(bench: Bench) -> No
     assert '--group-by "part_2"' in random["GROUP_ON_BOTH_SIDES"][0].action
     apart = of_version(bench, imported, bench.publish(imported, SplitPolicy(group_by="part_2")))
     assert "GROUP_ON_BOTH_SIDES" not in apart
+
+
+def test_near_copies_of_sounds_stay_on_one_side(bench: Bench) -> None:
+    every = sounds()
+    copied = list(every)[::4]
+    for name in copied:
+        original = every[name]
+        assert isinstance(original, bytes)
+        values, rate = samples(original)
+        quieter = np.concatenate([np.zeros(700, np.int16), (values[:, 0] * 12_000).astype(np.int16)])
+        every[f"{name.removesuffix('.wav')}50.wav"] = write_wav(quieter, rate)
+    version = bench.publish(bench.imported(zipped(every), "s.zip"), SplitPolicy("0.6"))
+    manifest = files.load_manifest(bench.store, version.descriptor)
+    side = dict(zip(manifest["path"].to_pylist(), manifest["usage"].to_pylist(), strict=True))
+    assert set(side.values()) == set(files.USAGES)
+    for name in copied:
+        assert side[name] == side[f"{name.removesuffix('.wav')}50.wav"], name
 
 
 def test_recordings_are_checked(bench: Bench) -> None:

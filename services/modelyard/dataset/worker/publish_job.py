@@ -29,6 +29,7 @@ from modelyard.dataset.worker import annotated, frozen_test
 from modelyard.dataset.worker.content import Puts, all_or_none
 from modelyard.dataset.worker.edited import edit
 from modelyard.dataset.worker.edited_columns import edit_columns
+from modelyard.dataset.worker.report_sounds import near_sounds
 from modelyard.dataset.worker.stored import Stored, load
 from modelyard.dataset.worker.version_files import Wanted, place
 from modelyard.formats import dataset as files
@@ -166,6 +167,9 @@ def _labelled(
     if spec.annotation is not None:
         return annotated.annotate(spec, store, folder, work)
     loaded = load(store, content, work, compare=spec.base_descriptor is None, near_blob=spec.base_near)
+    if content.kind == files.AUDIO and spec.base_descriptor is None:
+        near = near_sounds(store, content, loaded.manifest, loaded.groups, work, (0.6, 0.75))
+        loaded = replace(loaded, near_groups=near)
     return annotated.without_unlabelled(loaded, content)
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 from modelyard.core.artifacts import ArtifactStore
 from modelyard.dataset.domain.findings import Names
 from modelyard.dataset.domain.records import Finding
-from modelyard.dataset.domain.sound_checks import sound_findings
+from modelyard.dataset.domain.sound_checks import near_groups, sound_findings
 from modelyard.dataset.domain.sound_facts import Measured, SoundFacts, gathered, measure
 from modelyard.dataset.domain.work import Work
 from modelyard.dataset.worker.example_pass import look_at_each, spans_of
@@ -34,6 +34,14 @@ def check_sounds(facts: SoundFacts, manifest: pa.Table, names: Names) -> list[Fi
     """Findings of the sounds of a manifest."""
     rates, frames, channels = (_ints(manifest, name) for name in ("rate", "frames", "channels"))
     return sound_findings(facts, rates, frames, channels, names)
+
+
+def near_sounds(
+    store: ArtifactStore, content: DatasetDescriptor, manifest: pa.Table, groups: Ints, work: Work, span: tuple[float, float]
+) -> Ints:
+    """Groups int64 [N] of equal sounds (`groups`), joined where sounds are nearly equal: what a split keeps on one side. Reads
+    every sound. Raises Cancelled."""
+    return near_groups(groups, measure_sounds(store, content, manifest, work, span))
 
 
 def sound_looks(facts: SoundFacts) -> npt.NDArray[np.float64]:
