@@ -58,11 +58,11 @@ def run(spec: VersionSpec, store: ArtifactStore, folder: Path, work: Work) -> Ve
         drawn = splitting.Split(
             stored.usages.astype(np.int8), (f"Made from {spec.base}; its usages were kept but for the edits.",)
         )
-        if bound is not None:
-            drawn = splitting.Split(np.where(bound.test, splitting.TEST, drawn.usage).astype(np.int8), drawn.notes)
     else:
         drawn = _split(spec.split, store, content, stored, strata, ratio, bound.test if bound is not None else None)
-    if bound is None and spec.test_policy in (FREEZE_TEST, REPLACE_TEST):
+    if bound is not None:
+        drawn = splitting.Split(np.where(bound.test, splitting.TEST, drawn.usage).astype(np.int8), drawn.notes)
+    elif spec.test_policy in (FREEZE_TEST, REPLACE_TEST):
         stored, strata, drawn, bound = _freeze(spec, store, content, stored, strata, drawn)
     if not (drawn.usage == splitting.TRAIN).any():
         message = "no example is left to train on; edits moved or left out all of them, or all are like frozen test examples"
