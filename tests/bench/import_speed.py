@@ -13,6 +13,7 @@ import argparse
 import gzip
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -113,6 +114,12 @@ def _resident(pid: int) -> int:
         return 0
 
 
+def processor_s() -> float:
+    """Processor time of this process and of its children that have ended, in seconds."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
 def imported(client: Client, files: Path, name: str) -> tuple[float, float, int, dataset_pb2.Import]:
     """Seconds of the whole and of the job alone, the peak of memory, and the import."""
     client.datasets.create_dataset(name)
@@ -163,10 +170,13 @@ def main() -> int:
         platform = open_platform(DatasetSettings(data_dir=Path(data)), "dataset")
         with hosted(platform, [bootstrap.build(platform)]) as address, Client(Addresses.same(address)) as client:
             *_, small, _ = imported(client, tenth, "tenth")
-            tars, wholes, jobs = [], [], []
+            tars, wholes, jobs, processors = [], [], [], []
             for turn in range(asked.rounds):
+                before = processor_s()
                 tars.append(tar_and_hash(files))
+                between = processor_s()
                 whole, job, large, done = imported(client, files, f"all{turn}")
+                processors.append((between - before, processor_s() - between))
                 wholes.append(whole)
                 jobs.append(job)
             tars.append(tar_and_hash(files))
@@ -175,6 +185,7 @@ def main() -> int:
             told["small_version"]["share"] = told["small_version"]["stored_bytes"] / size  # type: ignore[index]
     tar, whole, job = (statistics.median(each) for each in (tars, wholes, jobs))
     told |= {"tar_s": tars, "import_s": wholes, "job_s": jobs, "source_bytes": size}
+    told |= {"processor_s_of_tar_and_of_import": processors}
     told |= {
         "speed_of_tar": asked.count / tar,
         "speed_of_import": asked.count / whole,

@@ -28,18 +28,25 @@ def work(assignment: Assignment, link: WorkerLink) -> Completion:
 
 def _run(assignment: Assignment, link: WorkerLink, wires: Work) -> dict[str, object]:
     from modelyard.dataset.domain.records import ExportSpec, ImportSpec, ReportSpec, VersionSpec
-    from modelyard.dataset.worker import export_job, import_job, publish_job, report_job
 
     if assignment.kind == kinds.IMPORT:
+        from modelyard.dataset.worker import import_job  # each job loads what it needs, and no more
+
         spec = from_document(assignment.spec, ImportSpec)
         return to_document(import_job.run(spec, link.artifacts, link.workdir, wires))
     if assignment.kind == kinds.QUALITY_REPORT:
+        from modelyard.dataset.worker import report_job
+
         report = from_document(assignment.spec, ReportSpec)
         return to_document(report_job.run(report, link.artifacts, link.workdir, wires))
     if assignment.kind == kinds.DATASET_VERSION:
+        from modelyard.dataset.worker import publish_job
+
         version = from_document(assignment.spec, VersionSpec)
         return to_document(publish_job.run(version, link.artifacts, link.workdir, wires))
     if assignment.kind == kinds.DATASET_EXPORT:
+        from modelyard.dataset.worker import export_job
+
         export = from_document(assignment.spec, ExportSpec)
         return to_document(export_job.run(export, link.artifacts, link.workdir, wires))
     raise errors.Unimplemented("UNKNOWN_KIND", f"this worker does not do {assignment.kind!r}", kind=assignment.kind)
