@@ -119,6 +119,26 @@ def _delimiter(sample: str) -> str:
     return max(",;\t", key=header.count)
 
 
+LOADING_S: Final = 120.0
+"""How long a model that is being loaded is waited for: a command without a server starts one, which loads it first."""
+
+
+def _asked(here: Session, endpoint: str, **given: Any) -> Prediction:
+    """The answer, once the model is loaded. Raises what the client raises."""
+    import time
+
+    from modelyard.client.errors import Unavailable
+
+    ends = time.monotonic() + LOADING_S
+    while True:
+        try:
+            return here.client.predictions.predict(endpoint, **given)
+        except Unavailable as error:
+            if error.reason != "MODEL_LOADING" or time.monotonic() > ends:
+                raise
+            time.sleep(1.0)
+
+
 @dataclass
 class Shown:
     """How boxes and masks are shown: where pictures of them are written (None: nowhere), and from which score on boxes are
@@ -133,7 +153,7 @@ def _pictures(here: Session, endpoint: str, paths: Sequence[Path], version: str,
     from modelyard.cli.marked_answers import is_mask
 
     for part in _parts(paths):
-        prediction = here.client.predictions.predict(endpoint, image=part, version=version)
+        prediction = _asked(here, endpoint, image=part, version=version)
         if is_mask(prediction) and shown.classes is None:
             shown.classes = here.client.predictions.classes(endpoint, version=version)
         marked = _marked(prediction, part, shown)
@@ -178,7 +198,7 @@ def _parts(paths: Sequence[Path]) -> Iterator[list[Path]]:
 def _rows(here: Session, endpoint: str, rows: Sequence[dict[str, Any]], version: str) -> Iterator[list[dict[str, Any]]]:
     for start in range(0, len(rows), ROWS):
         part = rows[start : start + ROWS]
-        prediction = here.client.predictions.predict(endpoint, rows=part, version=version)
+        prediction = _asked(here, endpoint, rows=part, version=version)
         yield _answers(prediction, [f"row {start + at + 1}" for at in range(len(part))])
 
 
@@ -200,7 +220,7 @@ def _series(here: Session, endpoint: str, paths: Sequence[Path], version: str) -
         batch[at, : min(steps, len(values))] = values[:steps]
     for start in range(0, len(paths), PICTURES):
         part = slice(start, start + PICTURES)
-        prediction = here.client.predictions.predict(endpoint, tensors={wanted.name: batch[part]}, version=version)
+        prediction = _asked(here, endpoint, tensors={wanted.name: batch[part]}, version=version)
         yield _answers(prediction, [str(path) for path in paths[part]])
 
 
