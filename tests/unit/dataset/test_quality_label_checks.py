@@ -9,6 +9,7 @@ from sklearn.datasets import load_digits
 from modelyard.core.errors import Cancelled
 from modelyard.dataset.domain import label_checks, out_of_sample
 from modelyard.dataset.domain.findings import Names
+from modelyard.dataset.domain.label_noise import LabelNoise, fit
 from modelyard.dataset.domain.work import Work
 
 
@@ -30,10 +31,10 @@ def judged(features: np.ndarray, labels: np.ndarray, groups: np.ndarray | None =
     return out_of_sample.out_of_sample(lambda a, b: features[a:b], labels, groups, 10, Work(), (0, 1))
 
 
-def found(labels: np.ndarray, probabilities: np.ndarray) -> list:
+def found(labels: np.ndarray, noise: LabelNoise) -> list:
     members = np.arange(len(labels))
     names = Names([f"{i}.png" for i in members], [f"e{i}" for i in members])
-    return label_checks.label_findings(labels, probabilities, members, [str(i) for i in range(10)], names)
+    return label_checks.label_findings(labels, noise, members, [str(i) for i in range(10)], names)
 
 
 def test_planted_label_errors_are_found_and_put_right() -> None:
@@ -42,7 +43,7 @@ def test_planted_label_errors_are_found_and_put_right() -> None:
     noisy, wrong = planted(labels, 0.05)
     answer = judged(features, noisy)
     assert answer.accuracy > 0.9
-    (finding,) = found(noisy, answer.probabilities)
+    (finding,) = found(noisy, answer.noise)
     assert finding.kind == "LABEL_ERRORS"
     assert finding.severity == "warning"
     assert finding.fix is not None
@@ -52,7 +53,7 @@ def test_planted_label_errors_are_found_and_put_right() -> None:
     right = [labels[place] == int(label) for place, label in zip(places, finding.fix.labels, strict=True)]
     assert np.mean(right) >= 0.9
     assert list(finding.fix_scores) == sorted(finding.fix_scores, reverse=True)
-    assert all(label_checks.LEAST_MARGIN <= score <= 1 for score in finding.fix_scores)
+    assert all(label_checks.LEAST_SCORE <= score <= 1 for score in finding.fix_scores)
     assert finding.example_count == len(places)
     assert finding.examples[0] == f"{places[0]}.png"
     assert finding.cost
@@ -61,7 +62,7 @@ def test_planted_label_errors_are_found_and_put_right() -> None:
 
 def test_clean_labels_are_hardly_accused() -> None:
     features, labels = digits()
-    accused = found(labels, judged(features, labels).probabilities)
+    accused = found(labels, judged(features, labels).noise)
     assert sum(finding.example_count for finding in accused) <= 0.01 * len(labels)
 
 
@@ -79,9 +80,10 @@ def test_a_model_never_learns_from_the_group_it_judges() -> None:
 def test_probabilities_are_probabilities_and_repeatable() -> None:
     features, labels = digits()
     first, second = judged(features[:400], labels[:400]), judged(features[:400], labels[:400])
-    assert np.array_equal(first.probabilities, second.probabilities)
-    np.testing.assert_allclose(first.probabilities.sum(axis=1), 1, rtol=1e-5)
-    assert first.probabilities.min() >= 0
+    assert np.array_equal(first.noise.probabilities, second.noise.probabilities)
+    np.testing.assert_allclose(first.noise.probabilities.sum(axis=1), 1, rtol=1e-5)
+    assert first.noise.probabilities.min() >= 0
+    assert 0 <= first.noise.wrong.min() <= first.noise.wrong.max() <= 1
 
 
 def test_small_classes_are_not_judged() -> None:
@@ -101,3 +103,28 @@ def test_learning_stops_when_cancelled() -> None:
         out_of_sample.out_of_sample(
             lambda a, b: features[a:b], labels, np.arange(len(labels)), 10, Work(should_stop=lambda: True), (0, 1)
         )
+
+
+def told(count: int, confidence: float, share: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Scores of a model that knows how sure it is of 4 classes, labels drawn from them of which a share was moved, and which."""
+    rng = np.random.default_rng(0)
+    scores = (rng.normal(size=(count, 4)) * confidence).astype(np.float32)
+    raised = np.exp(scores)
+    drawn = (rng.random(count)[:, None] > np.cumsum(raised / raised.sum(axis=1, keepdims=True), axis=1)).sum(axis=1).clip(0, 3)
+    wrong = rng.random(count) < share
+    return scores, np.where(wrong, (drawn + rng.integers(1, 4, count)) % 4, drawn), wrong
+
+
+def test_the_share_of_moved_labels_is_seen_and_scores_are_probabilities() -> None:
+    scores, labels, wrong = told(20_000, 8.0, 0.06)
+    noise = fit(0.2 * scores, labels)  # on any scale
+    assert noise.rate == pytest.approx(0.06, abs=0.01)
+    for low in (0.2, 0.5, 0.8):
+        chosen = (noise.wrong >= low) & (noise.wrong < low + 0.2)
+        assert wrong[chosen].mean() == pytest.approx(noise.wrong[chosen].mean(), abs=0.1)
+
+
+def test_a_weak_model_explains_by_overlap_what_it_cannot_tell() -> None:
+    scores, labels, _ = told(5_000, 0.7, 0.0)
+    assert (labels != scores.argmax(axis=1)).mean() > 0.4
+    assert (fit(scores, labels).wrong >= 0.5).sum() == 0

@@ -1,4 +1,4 @@
-"""Labels that are probably wrong, by what a model says of examples that it did not learn from (statistics.confident_learning)."""
+"""Labels that are probably wrong, by what a model says of examples that it did not learn from (domain.label_noise)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from modelyard.dataset.domain.findings import Names, about
+from modelyard.dataset.domain.label_noise import LabelNoise
 from modelyard.dataset.domain.records import Finding
-from modelyard.statistics.confident_learning import label_suspects
 
 LEAST_EXAMPLES: Final = 10
 """Labels of classes with fewer examples are not judged: a model cannot learn a class from a handful."""
@@ -19,11 +19,11 @@ LEAST_EXAMPLES: Final = 10
 LEAST_JUDGED: Final = 40
 """Examples whose labels can be judged; with fewer a model learns nothing to speak of."""
 
-LEAST_SKILL: Final = 0.4
+LEAST_SKILL: Final = 0.25
 """A model that is not this far from chance (0) to always right (1) accuses nobody; measured as the mean recall of the classes."""
 
-LEAST_MARGIN: Final = 0.3
-"""A label is reported when another class is this much more probable than it (0 to 1). docs/quality.md has what that gives."""
+LEAST_SCORE: Final = 0.5
+"""A label is reported when it is at least this probable that it is wrong. docs/quality.md has what that gives."""
 
 WARNING_SHARE: Final = 0.01
 """Share of suspected labels from which it is a warning."""
@@ -44,27 +44,24 @@ def judged(labels: Ints, classes: int) -> Ints:
     return np.flatnonzero((labels >= 0) & (counts[labels] >= LEAST_EXAMPLES)).astype(np.int64)
 
 
-def label_findings(
-    labels: Ints, probabilities: npt.NDArray[np.float32], members: Ints, classes: Sequence[str], names: Names
-) -> list[Finding]:
-    """A finding with the suspected labels, or none.
-
-    labels int64 [M] and probabilities float32 [M, K] of the examples at `members` int64 [M]. The score of an example is the
-    margin: how much more probable the suggested class is than the label.
+def label_findings(labels: Ints, noise: LabelNoise, members: Ints, classes: Sequence[str], names: Names) -> list[Finding]:
+    """A finding with the suspected labels, or none. labels int64 [M], and what is known of them, of the examples at `members`
+    int64 [M]. The score of an example is the probability that its label is wrong; suggested is the most probable other class.
     """
-    suspects = label_suspects(labels, probabilities, len(classes))
-    sure = np.flatnonzero(suspects.margins >= LEAST_MARGIN)
-    if not len(sure):
+    at = np.flatnonzero(noise.wrong >= LEAST_SCORE)
+    if not len(at):
         return []
-    at, suggested = suspects.positions[sure], suspects.classes[sure]
-    share = len(sure) / len(labels)
-    message = f"{len(sure)} labels ({share:.1%}) are probably wrong: models that did not learn from these examples say another "
-    message += f"class, by a margin of {LEAST_MARGIN:g} or more; most often {_most_often(labels[at], suggested, classes)}."
-    cost = f"Up to {share:.1%} of what the model is taught is wrong, and it is marked wrong about as often where it is right: "
+    others = noise.probabilities[at].copy()
+    others[np.arange(len(at)), labels[at]] = -1
+    suggested, scores = others.argmax(axis=1), noise.wrong[at]
+    share, sure = len(at) / len(labels), float(scores.mean())
+    message = f"{len(at)} labels ({share:.1%}) are probably wrong, by models that did not learn from these examples; "
+    message += f"{sure:.0%} of them if the models are right about how sure they are. "
+    message += f"Most often: {_most_often(labels[at], suggested, classes)}."
+    cost = f"About {sure * share:.1%} of what the model is taught is wrong, and it is marked wrong as often where it is right: "
     cost += "small differences between models cannot be seen in such scores."
-    action = "Look at them, the surest first, and take over the suggested classes (modelyard dataset fix --min-score 0.8)."
+    action = "Look at them, the surest first, and take over the suggested classes (modelyard dataset fix --min-score 0.9)."
     right = [classes[int(label)] for label in suggested]
-    scores = np.clip(suspects.margins[sure].astype(np.float64), 0, 1)
     severity = "warning" if share >= WARNING_SHARE else "info"
     return [about("LABEL_ERRORS", severity, message, members[at], names, cost=cost, action=action, scores=scores, relabel=right)]
 

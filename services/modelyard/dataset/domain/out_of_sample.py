@@ -3,7 +3,7 @@
 The model is ridge regression on random cosines of the features (Rahimi and Recht 2007: their inner products come close to a
 Gaussian kernel), on the classes as one-hot targets. It needs one pass over the examples: each fold's products of features are
 summed once, and the model without a fold is solved from the sums of the others. Least squares do not bend to single wrong labels,
-which is what is wanted of a model that is to find them. A temperature, chosen on the answers out of sample, makes probabilities.
+which is what is wanted of a model that is to find them. label_noise makes probabilities of its scores.
 """
 
 from __future__ import annotations
@@ -14,17 +14,16 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from modelyard.dataset.domain.label_noise import LabelNoise, fit
 from modelyard.dataset.domain.work import Work
 
 FOLDS = 5
-MOST_COSINES = 4096
+MOST_COSINES = 3072
 """Random features; fewer of few examples."""
 
 _BLOCK = 4096
 _STRETCH = 64
 _RIDGES = (1e-4, 1e-3, 1e-2, 1e-1)
-_TEMPERATURES = np.geomspace(0.02, 1.0, 24)
-_FLOOR = 0.01
 _PAIRS = 2000
 _NARROW = 1.0
 
@@ -36,10 +35,10 @@ Blocks = Callable[[int, int], Floats]
 
 @dataclass(frozen=True)
 class OutOfSample:
-    """probabilities float32 [N, K] of each example by a model that did not learn from it; accuracy: share of the labels that are
-    its most probable class (0 to 1); balanced: the mean of that share over the classes."""
+    """What a model says of each example that it did not learn from; accuracy: share of the labels that are its most probable
+    class (0 to 1); balanced: the mean of that share over the classes."""
 
-    probabilities: Floats
+    noise: LabelNoise
     accuracy: float
     balanced: float
 
@@ -69,17 +68,17 @@ def out_of_sample(
         for fold in range(FOLDS):
             mine = np.flatnonzero(folds[start : start + _BLOCK] == fold)
             scores[start + mine] = block[mine] @ weights[fold]
-    return scored(_probabilities(scores, labels), labels)
+    return judged(scores, labels)
 
 
-def scored(probabilities: Floats, labels: Ints) -> OutOfSample:
-    """Probabilities out of sample float32 [N, K] with how often they are right about the labels int64 [N]."""
-    classes = probabilities.shape[1]
-    hits = probabilities.argmax(axis=1) == labels
+def judged(scores: Floats, labels: Ints) -> OutOfSample:
+    """What scores out of sample, float32 [N, K] on any scale, say of the labels int64 [N]."""
+    classes = scores.shape[1]
+    hits = scores.argmax(axis=1) == labels
     carried = np.bincount(labels, minlength=classes)
     right = np.bincount(labels, weights=hits, minlength=classes)
     balanced = float(np.mean(right[carried > 0] / carried[carried > 0]))
-    return OutOfSample(probabilities, float(hits.mean()), balanced)
+    return OutOfSample(fit(scores, labels), float(hits.mean()), balanced)
 
 
 class _Cosines:
@@ -155,19 +154,3 @@ def _solved(sums: _Sums, ridge: float, fold: int) -> Floats:
     products[np.diag_indices_from(products)] += ridge * np.trace(products) / len(products)
     solved = np.linalg.solve(products, sums.answers.sum(axis=0) - sums.answers[fold])
     return solved.astype(np.float32)
-
-
-def _probabilities(scores: Floats, labels: Ints) -> Floats:
-    """Softmax of the scores at the temperature at which the labels are likeliest, with a floor: a label may be wrong."""
-    best = min(_TEMPERATURES, key=lambda temperature: _surprise(_softmax(scores / np.float32(temperature)), labels))
-    return _softmax(scores / np.float32(best))
-
-
-def _surprise(probabilities: Floats, labels: Ints) -> float:
-    held = probabilities[np.arange(len(labels)), labels]
-    return float(-np.log((1 - _FLOOR) * held + _FLOOR / probabilities.shape[1]).mean(dtype=np.float64))
-
-
-def _softmax(scores: Floats) -> Floats:
-    raised = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return np.asarray(raised / raised.sum(axis=1, keepdims=True), dtype=np.float32)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from modelyard.core.artifacts import ArtifactStore
 from modelyard.dataset.domain import tables
-from modelyard.dataset.domain.out_of_sample import FOLDS, Blocks, OutOfSample, out_of_sample, scored
+from modelyard.dataset.domain.out_of_sample import FOLDS, Blocks, OutOfSample, judged, out_of_sample
 from modelyard.dataset.domain.signal_features import series_features, sound_features
 from modelyard.dataset.domain.work import Work
 from modelyard.dataset.worker.packs import Packs
@@ -20,6 +20,7 @@ from modelyard.formats.dataset_audio import samples
 
 _LOOKED_AT = 256
 _MOST_TREES = 100
+_LEAST = 1e-6
 
 Ints = npt.NDArray[np.int64]
 Span = tuple[float, float]
@@ -110,4 +111,4 @@ def _judge_table(
         )
         model.fit(values[train], labels[train])
         probabilities[held[:, None], model.classes_[None, :]] = model.predict_proba(values[held])
-    return scored(probabilities, labels)
+    return judged(np.log(np.maximum(probabilities, _LEAST)).astype(np.float32), labels)

@@ -55,7 +55,7 @@ class Looks:
     pretrained: bool
 
     def at(self, places: Ints) -> npt.NDArray[np.float32]:
-        """Features of the pictures at some positions int64 [M], float32 [M, D]."""
+        """Vectors of the pictures at some positions int64 [M], float32 [M, D]: the network's where there is one."""
         return np.asarray(self.features[places], dtype=np.float32)
 
 
@@ -85,7 +85,7 @@ def look_at(
     network = ""
     if np.median(places[:, 3:].max(axis=1)) >= NETWORK_LEAST and pretrained.available():
         network = str(pretrained.write_network(folder / "network.onnx"))
-    length = picture_features.LENGTH + (pretrained.LENGTH if network else 0)
+    length = pretrained.LENGTH if network else picture_features.LENGTH
     count = len(places)
     facts = np.empty((count, len(FACTS)), np.float32)
     thumbnails = np.empty((count, THUMBNAIL, THUMBNAIL), np.uint8)
@@ -163,11 +163,11 @@ class _Eye:
             grey[row] = _grey(_resized(picture, THUMBNAIL))
             if shown is not None:
                 shown[row] = _resized(picture, NETWORK_SIDE)
-        features = [picture_features.picture_features(small)]
         if self._network is not None and shown is not None:
-            parts = [self._network(shown[start : start + _SEEN]) for start in range(0, len(shown), _SEEN)]
-            features.append(np.concatenate(parts))
-        return _Taken(facts, np.concatenate(features, axis=1).astype(np.float16), grey)
+            features = np.concatenate([self._network(shown[start : start + _SEEN]) for start in range(0, len(shown), _SEEN)])
+        else:
+            features = picture_features.picture_features(small)
+        return _Taken(facts, features.astype(np.float16), grey)
 
 
 _eye: _Eye | None = None

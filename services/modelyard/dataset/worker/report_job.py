@@ -129,8 +129,8 @@ def _of_models(
     if looks is not None and _has_labels(content, stored):
         findings += giveaway_findings(_numbers(stored, looks), _codes(stored, content), content.classes)
     if looks is not None:
-        what = "EfficientNet-Lite0 (ImageNet) and edges and colours" if looks.pretrained else "edges and colours"
-        notes.insert(0, f"Each of {len(names.paths)} pictures was decoded once; vectors are made of {what}.")
+        what = "EfficientNet-Lite0, trained on ImageNet" if looks.pretrained else "edges and colours alone"
+        notes.insert(0, f"Each of {len(names.paths)} pictures was decoded once; vectors were made by {what}.")
         if len(names.paths) >= _LEAST_NEIGHBOURS:
             neighbours = _neighbours(looks, stored, work)
             findings += picture_checks.outlier_findings(neighbours, names)
@@ -162,7 +162,7 @@ def _of_labels(
     note += f"which agree with {found.accuracy:.1%}"
     if skill < label_checks.LEAST_SKILL:
         return [], [f"{note}: too few to accuse a label, so none was."]
-    findings = label_checks.label_findings(labels, found.probabilities, members, content.classes, names)
+    findings = label_checks.label_findings(labels, found.noise, members, content.classes, names)
     left = len(every) - len(members)
     return findings, [f"{note}{f'; {left} examples of small classes were not judged' if left else ''}."]
 
