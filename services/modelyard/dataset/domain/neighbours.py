@@ -22,7 +22,7 @@ MOST_REFERENCES = 20_000
 
 COMPARED_WITH_ALL = 60_000
 
-CLOSE = 0.35
+CLOSE = 0.43
 """Two pictures show the same when they lie closer than this share of what is usual around them."""
 
 _AXES = 64

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 import numpy as np
@@ -44,7 +42,7 @@ GREY: Final = 0.012
 MOST_GREY: Final = 0.2
 """Grey pictures are a finding when they are at most this share of a dataset of colour pictures."""
 
-FAR_OUT: Final = 5.0
+FAR_OUT: Final = 4.0
 """A picture is an outlier when it is so many robust deviations (of logarithms) farther from its neighbours than usual."""
 
 _USUAL: Final = 0.1
@@ -108,19 +106,14 @@ def size_findings(widths: Ints, heights: Ints, names: Names) -> list[Finding]:
     found = []
     for kind, values, limit in (("ODD_SIZE", area, ODD_SIZE), ("ODD_SHAPE", aspect, ODD_SHAPE)):
         away = np.abs(values - np.median(values)) / np.log(limit)
-        found += _finding(kind, np.flatnonzero(away > 1), partial(_beyond, away), names)
+        found += _finding(kind, np.flatnonzero(away > 1), 1 - 0.5 / np.maximum(away, 0.5), names)
     return found
-
-
-def _beyond(away: npt.NDArray[np.float64], rows: Ints) -> npt.NDArray[np.float64]:
-    """How bad, 0.5 to 1, what is so many times the limit away."""
-    return 1 - 0.5 / away[rows]
 
 
 def thumbnail_findings(thumbnails: npt.NDArray[np.uint8], names: Names) -> list[Finding]:
     """Pictures that show nearly one colour. thumbnails uint8 [N, S, S], grey."""
     spread = thumbnails.reshape(len(thumbnails), -1).std(axis=1, dtype=np.float32)
-    return _finding("LOW_INFORMATION", np.flatnonzero(spread < FLAT), lambda rows: 1 - spread[rows] / (2 * FLAT), names)
+    return _finding("LOW_INFORMATION", np.flatnonzero(spread < FLAT), 1 - spread / (2 * FLAT), names)
 
 
 def fact_findings(facts: Floats, thumbnails: npt.NDArray[np.uint8], names: Names) -> list[Finding]:
@@ -132,13 +125,13 @@ def fact_findings(facts: Floats, thumbnails: npt.NDArray[np.uint8], names: Names
     spread = thumbnails.reshape(len(thumbnails), -1).std(axis=1, dtype=np.float32)
     empty = (spread < FLAT) | (entropy < 0.2)
     low = empty | (entropy < LEAST_BITS)
-    found = _finding("LOW_INFORMATION", np.flatnonzero(empty), lambda rows: 1 - entropy[rows] / 16, names)
+    found = _finding("LOW_INFORMATION", np.flatnonzero(empty), 1 - entropy / 16, names)
     full = ~empty
-    found += _finding("DARK", np.flatnonzero(full & (dark < DARK)), lambda rows: 1 - dark[rows] / (2 * DARK), names)
+    found += _finding("DARK", np.flatnonzero(full & (dark < DARK)), 1 - dark / (2 * DARK), names)
     ratio = (bright - BRIGHT) / (1 - BRIGHT)
-    found += _finding("BRIGHT", np.flatnonzero(full & (bright > BRIGHT)), lambda rows: 0.5 + ratio[rows] / 2, names)
+    found += _finding("BRIGHT", np.flatnonzero(full & (bright > BRIGHT)), 0.5 + ratio / 2, names)
     blurred = full & _blurred(blur)
-    found += _finding("BLURRY", np.flatnonzero(blurred), lambda rows: blur[rows], names)
+    found += _finding("BLURRY", np.flatnonzero(blurred), blur, names)
     grey = (colour <= GREY) & ~low
     if 0 < grey.sum() <= MOST_GREY * len(grey):
         found += _finding("GREY_AMONG_COLOUR", np.flatnonzero(grey), None, names)
@@ -179,14 +172,14 @@ def _blurred(blur: Floats) -> Flags:
     return np.asarray(np.nan_to_num(blur, nan=0.0) > max(BLURRED, median + BLURRED_BEYOND * spread))
 
 
-def _finding(kind: str, rows: Ints, score: Callable[[Ints], npt.NDArray[np.floating]] | None, names: Names) -> list[Finding]:
+def _finding(kind: str, rows: Ints, scores_of_all: npt.NDArray[np.floating] | None, names: Names) -> list[Finding]:
     if not len(rows):
         return []
     said, count = _KINDS[kind], len(names.paths)
     usual = len(rows) > _USUAL * count and count > 10
     message = f"{_pictures(len(rows), said.message)}{f' ({len(rows) / count:.0%} of all)' if usual else ''}."
     severity = "info" if usual else _severity(len(rows), count)
-    scores = np.clip(score(rows).astype(np.float64), 0, 1) if score else None
+    scores = None if scores_of_all is None else np.clip(scores_of_all[rows].astype(np.float64), 0, 1)
     return [about(kind, severity, message, rows, names, cost=said.cost, action=said.action, scores=scores, drop=rows)]
 
 

@@ -33,7 +33,7 @@ def looked_at_size(width: int, height: int) -> tuple[int, int]:
 
 def facts_of(picture: npt.NDArray[np.uint8]) -> Floats:
     """The facts, float32 [len(FACTS)], of an RGB picture uint8 [H, W, 3]."""
-    grey = np.asarray(picture @ np.array([0.299, 0.587, 0.114], np.float32) / np.float32(255), np.float32)
+    grey = np.asarray(picture @ np.array([0.299, 0.587, 0.114], np.float32) / 255, dtype=np.float32)
     counts = np.bincount(np.minimum(grey * 256, 255).astype(np.int64).ravel(), minlength=256)
     below = np.cumsum(counts) / grey.size
     shares = counts[counts > 0] / grey.size

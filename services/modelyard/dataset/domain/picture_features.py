@@ -28,7 +28,7 @@ Floats = npt.NDArray[np.float32]
 def picture_features(pictures: npt.NDArray[np.uint8]) -> Floats:
     """Vectors float32 [N, LENGTH] of RGB pictures uint8 [N, SIDE, SIDE, 3]."""
     colours = pictures.astype(np.float32) / 255
-    grey = np.asarray(colours @ np.array([0.299, 0.587, 0.114], np.float32), np.float32)
+    grey = np.asarray(colours @ np.array([0.299, 0.587, 0.114], np.float32), dtype=np.float32)
     parts = [_histograms(grey, cell) for cell in _CELLS]
     step = SIDE // _LAYOUT
     layout = colours.reshape(len(pictures), _LAYOUT, step, _LAYOUT, step, 3).mean(axis=(2, 4))
