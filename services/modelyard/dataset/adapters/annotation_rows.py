@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine, Row, and_, case, func, select, tuple_
 
 from modelyard.core.database import reading
 from modelyard.core.errors import NotFound
-from modelyard.dataset.adapters.annotation_tables import entry, slot, task
+from modelyard.dataset.adapters.annotation_tables import entry, is_leased, slot, task
 from modelyard.dataset.domain import rounds
 from modelyard.dataset.domain.answers import Answer, from_json, to_json
 from modelyard.dataset.domain.rounds import Answers, Entry, PreLabel, Progress, Review, Task
@@ -85,7 +85,7 @@ class SqlAnnotationReadings:
         )
         with reading(self._readings) as connection:
             found = connection.execute(select(*columns).where(task.c.round == round_).group_by(task.c.state)).all()
-            leased = connection.scalar(select(func.count()).where(slot.c.round == round_, slot.c.state == "leased"))
+            leased = connection.scalar(select(func.count()).where(slot.c.round == round_, is_leased))
         tasks = {row.state: int(row.tasks) for row in found}
         sums = {name: sum(int(getattr(row, name) or 0) for row in found) for name in ("done", "wanted", "skipped", "prelabelled")}
         return Progress(
@@ -120,7 +120,7 @@ class SqlAnnotationReadings:
 
     def leased(self, round_: str) -> Mapping[str, int]:
         """How many tasks each person holds."""
-        statement = select(slot.c.annotator, func.count()).where(slot.c.round == round_, slot.c.state == "leased")
+        statement = select(slot.c.annotator, func.count()).where(slot.c.round == round_, is_leased)
         with reading(self._readings) as connection:
             return {name: int(count) for name, count in connection.execute(statement.group_by(slot.c.annotator)).all()}
 

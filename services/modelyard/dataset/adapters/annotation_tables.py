@@ -6,7 +6,7 @@ A round may have a million tasks, and people ask for the next one all day: what 
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, String, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, String, Table, Text, literal_column, text
 
 from modelyard.core.database import Json, UtcTime, metadata
 
@@ -28,6 +28,8 @@ task = Table(
 )
 """One row per example of a round."""
 
+_IS_LEASED = text("state = 'leased'")
+
 slot = Table(
     "annotation_slot",
     metadata,
@@ -40,11 +42,15 @@ slot = Table(
     Column("lease_until", UtcTime),
     Index(None, "round", "state", "lane", "position"),
     Index("ix_annotation_slot_task", "round", "task", "annotator", "state"),
-    Index("ix_annotation_slot_annotator", "round", "annotator", "state"),
-    Index("ix_annotation_slot_lease", "round", "state", "lease_until"),
+    Index("ix_annotation_slot_held", "round", "annotator", sqlite_where=_IS_LEASED, postgresql_where=_IS_LEASED),
+    Index("ix_annotation_slot_lease", "round", "lease_until", sqlite_where=_IS_LEASED, postgresql_where=_IS_LEASED),
 )
 """One row per place of a task: open, leased, done, skipped, expired, released, withdrawn, rejected. A place is never opened
 again: one that comes to nothing gets a successor in lane 0, which is given out before lane 1, the first places of all tasks."""
+
+is_leased = slot.c.state == literal_column("'leased'")
+"""As a literal: only so do databases see that the indexes of what is held now will do. There is none of all that a person ever
+did, so that no database can choose to look through it."""
 
 queue = Table(
     "annotation_queue",

@@ -20,7 +20,7 @@ from modelyard.core.errors import FailedPrecondition, NotFound
 from modelyard.core.requests import Request
 from modelyard.core.resources import claim_request
 from modelyard.dataset.adapters import annotation_rows as rows
-from modelyard.dataset.adapters.annotation_tables import cursor, entry, queue, slot, task
+from modelyard.dataset.adapters.annotation_tables import cursor, entry, is_leased, queue, slot, task
 from modelyard.dataset.domain import rounds
 from modelyard.dataset.domain.answers import Answer, same, to_json
 from modelyard.dataset.domain.rounds import Entry, NewTask, PreLabel, Review, Task
@@ -78,7 +78,7 @@ class SqlAnnotations(rows.SqlAnnotationReadings):
             place = _lock_cursor(connection, round_, annotator)
             held = _held(connection, round_, annotator)
             if held:
-                mine = and_(slot.c.round == round_, slot.c.annotator == annotator, slot.c.state == LEASED)
+                mine = and_(slot.c.round == round_, slot.c.annotator == annotator, is_leased)
                 connection.execute(update(slot).where(mine).values(lease_until=until))
             while fresh and len(held) < count:
                 name = _take_next(connection, round_, annotator, place, until)
@@ -199,7 +199,7 @@ class SqlAnnotations(rows.SqlAnnotationReadings):
 
     def _return_expired(self, round_: str, now: datetime) -> None:
         """Places whose lease has ended come back, each as a new one."""
-        late = and_(slot.c.round == round_, slot.c.state == LEASED, slot.c.lease_until < now)
+        late = and_(slot.c.round == round_, is_leased, slot.c.lease_until < now)
         with reading(self._engine) as connection:
             if connection.execute(select(slot.c.position).where(late).limit(1)).first() is None:
                 return
@@ -253,7 +253,7 @@ def _save_cursor(connection: Connection, place: _Cursor) -> None:
 
 
 def _held(connection: Connection, round_: str, annotator: str) -> list[str]:
-    mine = and_(slot.c.round == round_, slot.c.annotator == annotator, slot.c.state == LEASED)
+    mine = and_(slot.c.round == round_, slot.c.annotator == annotator, is_leased)
     return list(connection.scalars(select(slot.c.task).where(mine).order_by(slot.c.lane, slot.c.position)))
 
 

@@ -75,8 +75,9 @@ def _slot() -> None:
     )
     op.create_index("ix_annotation_slot_round_state_lane_position", "annotation_slot", ["round", "state", "lane", "position"])
     op.create_index("ix_annotation_slot_task", "annotation_slot", ["round", "task", "annotator", "state"])
-    op.create_index("ix_annotation_slot_annotator", "annotation_slot", ["round", "annotator", "state"])
-    op.create_index("ix_annotation_slot_lease", "annotation_slot", ["round", "state", "lease_until"])
+    leased = {"sqlite_where": sa.text("state = 'leased'"), "postgresql_where": sa.text("state = 'leased'")}
+    op.create_index("ix_annotation_slot_held", "annotation_slot", ["round", "annotator"], **leased)
+    op.create_index("ix_annotation_slot_lease", "annotation_slot", ["round", "lease_until"], **leased)
 
 
 def _entry() -> None:
