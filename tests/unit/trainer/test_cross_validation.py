@@ -80,6 +80,9 @@ def test_metrics_over_runs() -> None:
     (seeds,) = metrics_over(runs, 0)
     assert seeds.interval is not None
     assert seeds.interval[1] < over.interval[1]
+    (sure,) = metrics_over([FoldRun(0, at, 0, metrics={"accuracy": value}) for at, value in enumerate((0.9, 1.0))], 2)
+    assert sure.interval is not None
+    assert sure.interval[1] == 1.0, "no share is more than all"
 
 
 @pytest.mark.parametrize(

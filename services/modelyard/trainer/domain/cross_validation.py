@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from modelyard.core.errors import FieldViolation, InvalidArgument
 from modelyard.statistics.student import resampled_mean
+from modelyard.trainer.domain.curves import bounded
 
 MOST_FOLDS: Final = 20
 MOST_REPEATS: Final = 100
@@ -92,4 +93,6 @@ def _over(name: str, runs: Sequence[FoldRun], folds: int) -> MetricOver:
     overlaps = [run.validation_count / run.train_count for run in runs if run.train_count] if folds else []
     overlap = sum(overlaps) / len(overlaps) if overlaps else 0.0
     mean, deviation, interval = resampled_mean([float(run.metrics[name]) for run in runs], overlap)
+    if interval is not None and bounded(name):
+        interval = max(0.0, interval[0]), min(1.0, interval[1])
     return MetricOver(name, mean, deviation, interval, len(runs))
