@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,11 @@ from modelyard.formats import dataset as files
 from modelyard.formats.dataset_audio import samples
 
 _LOOKED_AT = 256
-_MOST_TREES = 100
+_MANY_ROWS = 5_000
+_SMALL: dict[str, Any] = {"max_iter": 40, "learning_rate": 0.06, "max_leaf_nodes": 8}
+_LARGE: dict[str, Any] = {"max_iter": 100, "learning_rate": 0.08}
+"""Of few rows, many trees of many leaves are surer than they are right: they accuse more labels of titanic, and fewer rightly."""
+
 _LEAST = 1e-6
 
 Ints = npt.NDArray[np.int64]
@@ -107,7 +112,10 @@ def _judge_table(
     for number, (train, held) in enumerate(GroupKFold(FOLDS, shuffle=True, random_state=0).split(values, labels, groups)):
         work.stage("learn labels", number, FOLDS, "folds", *span)
         model = HistGradientBoostingClassifier(
-            max_iter=_MOST_TREES, categorical_features=named, early_stopping=False, learning_rate=0.08, random_state=0
+            **(_SMALL if len(labels) < _MANY_ROWS else _LARGE),
+            categorical_features=named,
+            early_stopping=False,
+            random_state=0,
         )
         model.fit(values[train], labels[train])
         probabilities[held[:, None], model.classes_[None, :]] = model.predict_proba(values[held])
