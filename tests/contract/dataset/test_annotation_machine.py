@@ -192,7 +192,7 @@ def test_whatever_people_do(engine: Engine) -> None:
 
     OnThisDatabase.engine = engine
     quick: Any = settings(
-        max_examples=40 if engine.dialect.name == "sqlite" else 25,
+        max_examples=30 if engine.dialect.name == "sqlite" else 15,
         stateful_step_count=30,
         deadline=None,
         suppress_health_check=list(HealthCheck),
