@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from modelyard.core.errors import FailedPrecondition, InvalidArgument
@@ -25,7 +25,7 @@ def alone(count: int) -> np.ndarray:
 
 
 @given(sizes_of_classes, st.integers(2, 7), st.integers(1, 3), st.integers(-(2**53), 2**53))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_classes_are_spread_to_within_one_example(sizes: list[int], k: int, repeats: int, seed: int) -> None:
     strata = np.repeat(np.arange(len(sizes)), sizes)
     if len(strata) < k:
@@ -42,7 +42,7 @@ def test_classes_are_spread_to_within_one_example(sizes: list[int], k: int, repe
 
 
 @given(st.lists(st.integers(1, 9), min_size=7, max_size=40), st.integers(2, 5), st.integers(0, 1000))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_groups_stay_whole_and_every_fold_has_some(sizes: list[int], k: int, seed: int) -> None:
     groups = np.repeat(np.arange(len(sizes)), sizes)
     rng = np.random.default_rng(seed)
@@ -86,7 +86,7 @@ def test_a_class_smaller_than_the_folds_is_said() -> None:
 
 
 @given(st.integers(0, 10_000), st.integers(2, 6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_every_class_of_several_is_spread(seed: int, parts: int) -> None:
     """Iterative stratification keeps each class' share; dealing at random does not."""
     rng = np.random.default_rng(seed)
