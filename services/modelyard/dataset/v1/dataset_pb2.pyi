@@ -644,7 +644,7 @@ class Edit(_message.Message):
     """CAP: the largest value that stays, in the unit of the column; finite, not below `lower`."""
     fill: _builtins.str
     """IMPUTE: what is filled in: a number as text, or a category; at most 200 characters. Empty: the median, or the most frequent category, of the rows
-    to train on; of all rows where none are known yet (without a base version).
+    to train on (without a base version: those that the split draws).
     """
     @_builtins.property
     def example_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
