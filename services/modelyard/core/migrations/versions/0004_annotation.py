@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -75,7 +77,7 @@ def _slot() -> None:
     )
     op.create_index("ix_annotation_slot_round_state_lane_position", "annotation_slot", ["round", "state", "lane", "position"])
     op.create_index("ix_annotation_slot_task", "annotation_slot", ["round", "task", "annotator", "state"])
-    leased = {"sqlite_where": sa.text("state = 'leased'"), "postgresql_where": sa.text("state = 'leased'")}
+    leased: dict[str, Any] = {"sqlite_where": sa.text("state = 'leased'"), "postgresql_where": sa.text("state = 'leased'")}
     op.create_index("ix_annotation_slot_held", "annotation_slot", ["round", "annotator"], **leased)
     op.create_index("ix_annotation_slot_lease", "annotation_slot", ["round", "lease_until"], **leased)
 
