@@ -47,7 +47,12 @@ def digits(client: Client, tmp_path_factory: pytest.TempPathFactory) -> str:
 def train(client: Client, digits: str, flavor: str, epochs: int) -> pb.TrainingJob:
     settings = pb.Hyperparameters(max_epochs=epochs, batch_size=32, seed=3)
     return client.training.create_training_job(
-        dataset_version=digits, model=f"{flavor}-{epochs}", recipe="micronet", hyperparameters=settings, instance_flavor=flavor
+        dataset_version=digits,
+        model=f"{flavor}-{epochs}",
+        recipe="micronet",
+        hyperparameters=settings,
+        instance_flavor=flavor,
+        repeat_reason="on one node and on two",
     )
 
 

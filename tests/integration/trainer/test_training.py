@@ -225,7 +225,7 @@ def test_the_same_request_makes_one_job(trainer: Trainer, trained: pb.TrainingJo
 
 
 def test_deleting_a_job_keeps_its_version(trainer: Trainer) -> None:
-    job = trainer.create("deleted", model="deleted", recipe="micronet", hyperparameters=pb.Hyperparameters(max_epochs=1))
+    job = trainer.create("deleted", model="deleted", recipe="micronet", hyperparameters=pb.Hyperparameters(max_epochs=1, seed=77))
     ended = trainer.wait(job)
     trainer.client.training.delete_training_job(job.name)
     with pytest.raises(NotFound):

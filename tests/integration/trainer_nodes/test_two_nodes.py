@@ -66,7 +66,10 @@ def test_a_node_that_is_told_to_leave_costs_nothing(sparing: Trainer) -> None:
 
 def test_two_nodes_train_a_model_as_good_as_one_does(nodes: Trainer) -> None:
     settings = pb.Hyperparameters(max_epochs=4, batch_size=32, seed=3)
-    alone, together = (nodes.wait(nodes.create(name, hyperparameters=settings)) for name in ("on-one-node", "on-two"))
+    alone, together = (
+        nodes.wait(nodes.create(name, hyperparameters=settings, repeat_reason="one node and two"))
+        for name in ("on-one-node", "on-two")
+    )
     assert (together.status.state, together.status.reason) == (job_pb2.JOB_STATE_SUCCEEDED, "COMPLETED")
     assert together.latest_point.step == alone.latest_point.step
     metrics = [dict(each.latest_point.metrics) for each in (alone, together)]

@@ -36,6 +36,14 @@ WRONG: dict[str, tuple[Any, ...]] = {
     "frozen": (0.96, -0.1),
     "backbone_lr": (0.0, 1.5),
     "seed": (-1, 2**63),
+    "beta2": (1.0, -0.1),
+    "clip_norm": (-0.1, 1_000_001),
+    "accumulation_steps": (0, 1025),
+    "power": (0.0, 10.1),
+    "plateau_steps": (-1, 100_000_001),
+    "auto_base_lr": (1,),
+    "auto_batch_size": (1,),
+    "deterministic": (1,),
 }
 
 

@@ -21,6 +21,7 @@ from modelyard.trainer.domain.proposals import DATA, Situation, propose
 from modelyard.trainer.worker.examples import HeldExamples
 from modelyard.trainer.worker.loop import train
 from modelyard.trainer.worker.run import Setup
+from modelyard.trainer.worker.tasks.classification import Classification
 from tests.support.small_training import KeptHooks
 
 GOOD = Hyperparameters(max_epochs=12, batch_size=32, base_lr=4e-3, warmup_steps=10, augmentation="none", weight_decay=0.01)
@@ -61,6 +62,7 @@ def run(
         normalization=Normalization((0.3,), (0.35,)),
         workdir=workdir,
         classes=10,
+        learning=Classification(),
         report_every_s=0.0,
     )
     try:
