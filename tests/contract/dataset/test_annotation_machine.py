@@ -187,10 +187,11 @@ class Annotating(RuleBasedStateMachine):
             self.store.delete_round(self.round)
 
 
-@pytest.mark.xfail(
-    strict=False, reason="known: on PostgreSQL a place that was released and taken by another is not given out again at once"
-)
-def test_whatever_people_do(engine: Engine) -> None:
+def test_whatever_people_do(engine: Engine, request: pytest.FixtureRequest) -> None:
+    if engine.dialect.name == "postgresql":
+        why = "known: on PostgreSQL a place that was released and taken by another is not given out again at once"
+        request.applymarker(pytest.mark.xfail(strict=False, reason=why))
+
     class OnThisDatabase(Annotating):
         pass
 
