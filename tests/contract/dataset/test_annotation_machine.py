@@ -9,7 +9,6 @@ from itertools import count
 from typing import Any
 
 import hypothesis.strategies as st
-import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 from sqlalchemy import Engine, select
@@ -187,10 +186,7 @@ class Annotating(RuleBasedStateMachine):
             self.store.delete_round(self.round)
 
 
-def test_whatever_people_do(engine: Engine, request: pytest.FixtureRequest) -> None:
-    if engine.dialect.name == "postgresql":
-        why = "known: on PostgreSQL a place that was released and taken by another is not given out again at once"
-        request.applymarker(pytest.mark.xfail(strict=False, reason=why))
+def test_whatever_people_do(engine: Engine) -> None:
 
     class OnThisDatabase(Annotating):
         pass

@@ -81,7 +81,7 @@ class SqlAnnotations(rows.SqlAnnotationReadings):
                 mine = and_(slot.c.round == round_, slot.c.annotator == annotator, is_leased)
                 connection.execute(update(slot).where(mine).values(lease_until=until))
             while fresh and len(held) < count:
-                name = _take_next(connection, round_, annotator, place, until)
+                name = _take_next(connection, round_, annotator, held, place, until)
                 if name is None:
                     break
                 held.append(name)
@@ -257,21 +257,29 @@ def _held(connection: Connection, round_: str, annotator: str) -> list[str]:
     return list(connection.scalars(select(slot.c.task).where(mine).order_by(slot.c.lane, slot.c.position)))
 
 
-def _take_next(connection: Connection, round_: str, annotator: str, place: _Cursor, until: datetime) -> str | None:
+def _take_next(
+    connection: Connection, round_: str, annotator: str, held: Sequence[str], place: _Cursor, until: datetime
+) -> str | None:
     for lane in (RETURNED, FRESH):
+        at, follows = place.at[lane], True
         while True:
-            is_open = and_(slot.c.round == round_, slot.c.state == IS_OPEN, slot.c.lane == lane, slot.c.position > place.at[lane])
+            is_open = and_(slot.c.round == round_, slot.c.state == IS_OPEN, slot.c.lane == lane, slot.c.position > at)
             statement = select(slot.c.position, slot.c.task).where(is_open).order_by(slot.c.position).limit(_LOOK_AT)
             candidates = connection.execute(statement).all()
             if not candidates:
                 break
             mine = _taken_by(connection, round_, annotator, [each.task for each in candidates])
             fitting = [each for each in candidates if each.task not in mine]
+            # What others look at may become free again, and what this person holds may be given back: the cursor stops before
+            # the first that this person could have, now or then.
+            first = next((each.position for each in candidates if each.task not in mine or each.task in held), None)
+            if follows:
+                place.at[lane] = candidates[-1].position if first is None else first - 1
+                follows = first is None
             if not fitting:
-                place.at[lane] = candidates[-1].position
+                at = candidates[-1].position
                 continue
-            # What others look at now may become free again, so the cursor stops before the first that this person could have.
-            place.at[lane] = fitting[0].position - 1
+            at = fitting[0].position - 1
             taken = _lease(connection, round_, lane, annotator, fitting, until)
             if taken is not None:
                 return taken
