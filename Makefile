@@ -10,7 +10,7 @@ WORKERS ?= 3
 # Where it is set, every process compiles every module anew: torch alone takes 10 seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install quickstart test lint format types proto proto-check proto-release bench bench-peers soak e2e e2e-cluster images clean
+.PHONY: install quickstart test lint format types proto proto-check proto-release docs tutorials stubs bench bench-peers soak e2e e2e-cluster e2e-compose images clean
 
 install: $(STAMP)
 
@@ -33,8 +33,8 @@ test: lint types proto-check
 
 lint: $(STAMP)
 	@echo "==> Style, imports, contracts"
-	@$(BIN)/ruff check services clients tests protos
-	@$(BIN)/ruff format --check --quiet services clients tests protos
+	@$(BIN)/ruff check services clients tests protos docs
+	@$(BIN)/ruff format --check --quiet services clients tests protos docs
 	@$(BIN)/lint-imports --no-cache 2>&1 | tail -25
 	@$(BIN)/python protos/generate.py --google
 	@$(BIN)/buf lint protos
@@ -43,7 +43,7 @@ lint: $(STAMP)
 
 format: $(STAMP)
 	@$(BIN)/ruff check --fix --quiet services clients tests protos docs || true
-	@$(BIN)/ruff format --quiet services clients tests protos
+	@$(BIN)/ruff format --quiet services clients tests protos docs
 	@$(BIN)/buf format protos --write
 
 types: $(STAMP)
@@ -62,6 +62,18 @@ proto-check: $(STAMP)
 proto-release: $(STAMP)
 	@$(BIN)/python protos/generate.py --google
 	@$(BIN)/buf build protos -o protos/released.binpb
+
+# The docs site, into .build/docs/site: a link that leads nowhere fails it, and so does a page that would load anything from elsewhere.
+docs: $(STAMP)
+	@$(BIN)/python docs/site/build.py
+
+# Every tutorial's commands, as they stand, on real data (MODELYARD_DATA): some minutes each.
+tutorials: $(STAMP)
+	@MODELYARD_TUTORIALS=1 $(RUN)/python -m pytest -q -p no:cacheprovider tests/e2e/test_tutorials.py
+
+# Client stubs for Go and TypeScript, compiled; needs go, node and npm, and their registries.
+stubs: $(STAMP)
+	@$(BIN)/python clients/stubs/generate.py
 
 bench: $(STAMP)
 	@$(RUN)/python tests/bench/training.py
@@ -82,6 +94,10 @@ e2e: $(STAMP)
 # Against the cluster of KUBECONFIG (images at MODELYARD_E2E_REGISTRY), or one that it starts itself where ../shared/cluster is at hand.
 e2e-cluster: $(STAMP)
 	@tests/e2e/cluster/run
+
+# deploy/compose on the Docker that is at hand, or on a daemon of its own (root).
+e2e-compose: $(STAMP)
+	@tests/e2e/compose/run
 
 # All images, with buildah or docker. For several platforms: docker buildx bake -f deploy/images/bake.json
 images:

@@ -1,8 +1,8 @@
 """python tests/bench/import_speed.py FOLDER [--count 70000]: an import of fashion_mnist as PNG files, beside tar reading and
 hashing the same files.
 
-Everything is real: a server on loopback, the client packing and sending the folder, the import's own processes. FOLDER keeps
-the files
+Everything is real: a server on loopback in a process of its own, the client packing and sending the folder, the import's own
+processes. FOLDER keeps the files
 between runs. Prints one JSON object: seconds and files/s of each, the ratio in this run, the peak of memory (all processes of
 the import together) for a tenth of the files and for all of them, and what a version with ten other labels stores again.
 """
@@ -32,11 +32,7 @@ import numpy as np  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from modelyard.client import Addresses, Client  # noqa: E402
-from modelyard.core.platform import open_platform  # noqa: E402
-from modelyard.dataset import bootstrap  # noqa: E402
-from modelyard.dataset.settings import DatasetSettings  # noqa: E402
 from modelyard.dataset.v1 import dataset_pb2  # noqa: E402
-from tests.support.hosted import hosted  # noqa: E402
 
 CLASSES = ("top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
 
@@ -75,13 +71,13 @@ def tar_and_hash(files: Path) -> float:
 
 @contextmanager
 def memory_watched() -> Iterator[list[int]]:
-    """The peak of the resident memory of this process's descendants, together, in bytes; the only element of the list at the
-    end."""
+    """The peak of the memory (PSS) of the processes that the service has started, together, in bytes; the only element of the
+    list at the end."""
     peak, stopped = [0], threading.Event()
 
     def watch() -> None:
-        while not stopped.wait(0.05):
-            peak[0] = max(peak[0], sum(_resident(pid) for pid in _descendants()))
+        while not stopped.wait(0.1):
+            peak[0] = max(peak[0], sum(_resident(pid) for pid in _descendants(beneath=1)))
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
@@ -92,32 +88,65 @@ def memory_watched() -> Iterator[list[int]]:
         thread.join()
 
 
-def _descendants() -> list[int]:
+def _descendants(beneath: int = 0) -> list[int]:
+    """Numbers of the processes that this one and its children have started; beneath: without so many generations of them."""
     below: list[int] = []
-    waiting = [Path("/proc/self").resolve().name]
+    waiting = [(Path("/proc/self").resolve().name, 0)]
     while waiting:
-        pid = waiting.pop()
+        pid, level = waiting.pop()
         for task in Path(f"/proc/{pid}/task").glob("*/children"):
             try:
                 found = task.read_text().split()
             except OSError:
                 continue
-            waiting += found
-            below += [int(each) for each in found]
+            waiting += [(each, level + 1) for each in found]
+            below += [int(each) for each in found if level >= beneath]
     return below
 
 
 def _resident(pid: int) -> int:
+    """Pages of a process; those that it shares with others (it may be forked) by its share of them."""
     try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
-    except (OSError, IndexError):
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024
+    except (OSError, IndexError, StopIteration):
         return 0
 
 
 def processor_s() -> float:
-    """Processor time of this process and of its children that have ended, in seconds."""
+    """Processor time of this process and of all that it and its children have started, in seconds."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(each.ru_utime + each.ru_stime for each in used)
+    return sum(each.ru_utime + each.ru_stime for each in used) + sum(_spent(pid) for pid in _descendants())
+
+
+def _spent(pid: int) -> float:
+    """Of a process that runs, and of its children that have ended, in seconds."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """host:port of a dataset service in a process of its own, as users have it."""
+    settings = {"MODELYARD_DATA_DIR": str(folder), "MODELYARD_HOST": "127.0.0.1", "MODELYARD_PORT": "0"}
+    with (folder / "service.log").open("w+") as log:
+        command = [sys.executable, "-m", "modelyard.dataset"]
+        process = subprocess.Popen(command, env={**os.environ, **settings}, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            address = ""
+            while not address:
+                time.sleep(0.1)
+                lines = (folder / "service.log").read_text().splitlines()
+                address = next((json.loads(line)["address"] for line in lines if '"ready"' in line), "")
+                if process.poll() is not None:
+                    raise SystemExit("\n".join(lines))
+            yield address
+        finally:
+            process.terminate()
+            process.wait()
 
 
 def imported(client: Client, files: Path, name: str) -> tuple[float, float, int, dataset_pb2.Import]:
@@ -166,23 +195,22 @@ def main() -> int:
     tenth = write_pictures(DATA / "fashion_mnist", asked.folder / str(asked.count // 10), asked.count // 10)
     tar_and_hash(files)  # so that all later readings find the files in memory
     told: dict[str, object] = {"files": asked.count}
-    with tempfile.TemporaryDirectory(dir=asked.folder) as data:
-        platform = open_platform(DatasetSettings(data_dir=Path(data)), "dataset")
-        with hosted(platform, [bootstrap.build(platform)]) as address, Client(Addresses.same(address)) as client:
-            *_, small, _ = imported(client, tenth, "tenth")
-            tars, wholes, jobs, processors = [], [], [], []
-            for turn in range(asked.rounds):
-                before = processor_s()
-                tars.append(tar_and_hash(files))
-                between = processor_s()
-                whole, job, large, done = imported(client, files, f"all{turn}")
-                processors.append((between - before, processor_s() - between))
-                wholes.append(whole)
-                jobs.append(job)
+    temporary = tempfile.TemporaryDirectory(dir=asked.folder)
+    with temporary as data, served(Path(data)) as address, Client(Addresses.same(address)) as client:
+        *_, small, _ = imported(client, tenth, "tenth")
+        tars, wholes, jobs, processors = [], [], [], []
+        for turn in range(asked.rounds):
+            before = processor_s()
             tars.append(tar_and_hash(files))
-            size = done.source.size_bytes
-            told["small_version"] = small_version(client, f"all{asked.rounds - 1}")
-            told["small_version"]["share"] = told["small_version"]["stored_bytes"] / size  # type: ignore[index]
+            between = processor_s()
+            whole, job, large, done = imported(client, files, f"all{turn}")
+            processors.append((between - before, processor_s() - between))
+            wholes.append(whole)
+            jobs.append(job)
+        tars.append(tar_and_hash(files))
+        size = done.source.size_bytes
+        told["small_version"] = small_version(client, f"all{asked.rounds - 1}")
+        told["small_version"]["share"] = told["small_version"]["stored_bytes"] / size  # type: ignore[index]
     tar, whole, job = (statistics.median(each) for each in (tars, wholes, jobs))
     told |= {"tar_s": tars, "import_s": wholes, "job_s": jobs, "source_bytes": size}
     told |= {"processor_s_of_tar_and_of_import": processors}

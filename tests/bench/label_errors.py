@@ -1,10 +1,11 @@
 """How well a quality report finds wrong labels: `python tests/bench/label_errors.py [NAME ...] [--share 0.05] [--seed 0]`.
 
-NAME is fashion_mnist (its 60,000 training pictures), flowers128, fsdd, titanic or digits (all of them). A share of the labels is
-moved to another class at random, the whole is imported, and the report's own job is run as a worker runs it. Printed, as a table
-for docs/quality.md and as a JSON object a line: precision of all labels that the report names, their recall, precision at recall
-0.6 (the surest first), how many suggested classes are the right ones, seconds and processor seconds of the report, and its peak
-memory with its processes'. Needs the data sets of tests marked `data`, but for digits.
+NAME is fashion_mnist (its 60,000 training pictures), flowers128, fsdd, titanic, digits, a set of series (ItalyPowerDemand,
+GunPoint) or a table of a number to predict (california_housing, diamonds, mpg). A share of the labels is moved to another class
+at random (numbers: exchanged among rows), the whole is imported, and the report's own job is run as a worker runs it. Printed, as
+a table for docs/quality.md and as a JSON object a line: precision of all labels that the report names, their recall, precision
+at recall 0.6 (the surest first), how many suggested classes are the right ones, seconds and processor seconds of the report,
+and its peak memory with its processes'. Needs the data sets of tests marked `data`, but for digits.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ class Mover:
     """Moves a share of labels to another class at random, and remembers what they were."""
 
     def __init__(self, share: float, seed: int) -> None:
+        self.share, self.seed = share, seed
         self._share, self._rng = share, np.random.default_rng(seed)
 
     def __call__(self, labels: list[str]) -> list[str]:
@@ -102,6 +104,51 @@ def titanic(move: Mover) -> Made:
     return text.encode(), "titanic.csv", truth
 
 
+class Shuffler(Mover):
+    """Gives a share of numbers to predict those of other rows."""
+
+    def numbers(self, values: list[str]) -> list[str]:
+        """The numbers with a share of them exchanged among each other."""
+        moved, places = list(values), self._rng.choice(len(values), round(self._share * len(values)), replace=False)
+        for place, other in zip(places, self._rng.permutation(places), strict=True):
+            moved[place] = values[other]
+        return moved
+
+
+def regression(name: str, target: str, left_out: tuple[str, ...] = ()) -> Callable[[Mover], Made]:
+    """A table of a number to predict; a share of the rows say another row's."""
+
+    def made(move: Mover) -> Made:
+        lines = (DATA / "tabular" / f"{name}.csv").read_text().strip().splitlines()
+        header, rows = lines[0].split(","), [line.split(",") for line in lines[1:]]
+        at = header.index(target)
+        moved = Shuffler(move.share, move.seed).numbers([row[at] for row in rows])
+        truth = {f"row {i + 1}": row[at] for i, (row, said) in enumerate(zip(rows, moved, strict=True)) if row[at] != said}
+        kept = [i for i, column in enumerate(header) if column not in left_out]
+        text = [[said if i == at else row[i] for i in kept] for row, said in zip(rows, moved, strict=True)]
+        return "\n".join(",".join(row) for row in [[header[i] for i in kept], *text]).encode(), f"{name}.csv", truth
+
+    return made
+
+
+def series(name: str) -> Callable[[Mover], Made]:
+    """Series in .ts files, of which a share of the classes is moved."""
+
+    def made(move: Mover) -> Made:
+        files, truth = {}, {}
+        for path in sorted((DATA / "timeseries" / name).glob("*.ts")):
+            lines = path.read_text().strip().splitlines()
+            first = next(i for i, line in enumerate(lines) if line.lower().startswith("@data")) + 1
+            labels = [line.rpartition(":")[2] for line in lines[first:]]
+            moved = move(labels)
+            truth |= {f"{path.name}[{i}]": a for i, (a, b) in enumerate(zip(labels, moved, strict=True)) if a != b}
+            said = [f"{line.rpartition(':')[0]}:{label}" for line, label in zip(lines[first:], moved, strict=True)]
+            files[path.name] = "\n".join([*lines[:first], *said]).encode()
+        return zipped(files), f"{name}.zip", truth
+
+    return made
+
+
 def foldered(files: list[tuple[str, str, bytes]], move: Mover, name: str) -> Made:
     """A zip of class folders; files are (class, file name, bytes)."""
     labels = [label for label, _, _ in files]
@@ -129,14 +176,20 @@ SOURCES: dict[str, Callable[[Mover], Made]] = {
     "fsdd": fsdd,
     "titanic": titanic,
     "digits": digits,
+    "ItalyPowerDemand": series("ItalyPowerDemand"),
+    "GunPoint": series("GunPoint"),
+    "california_housing": regression("california_housing", "median_house_value"),
+    "diamonds": regression("diamonds", "price"),
+    "mpg": regression("mpg", "mpg", ("name",)),
 }
+TARGETS = {"titanic": "survived", "california_housing": "median_house_value", "diamonds": "price", "mpg": "mpg"}
 
 
 def measured(name: str, share: float, seed: int, folder: Path) -> dict[str, Any]:
     """Imports, checks, and compares what the report names with what was moved."""
     source, file_name, truth = SOURCES[name](Mover(share, seed))
     store = open_store(f"file://{folder / 'artifacts'}", "dataset")
-    spec = ImportSpec("d", store.put_bytes(source), file_name, label_column="survived" if name == "titanic" else "")
+    spec = ImportSpec("d", store.put_bytes(source), file_name, label_column=TARGETS.get(name, ""))
     for each in ("import", "report"):
         (folder / each).mkdir()
     imported = import_job.run(spec, store, folder / "import", Work())

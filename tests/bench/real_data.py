@@ -19,7 +19,23 @@ DATA = Path(os.environ.get("MODELYARD_DATA") or ROOT.parent / "shared" / "data")
 
 JOURNEYS: dict[str, tuple[list[str], str]] = {
     "fashion_mnist": ([str(DATA / "fashion_mnist"), "--max-train-time", "10m"], "test accuracy"),
+    "fashion_small": ([str(DATA / "fashion_mnist"), "--max-train-time", "18m", "--max-size", "150KB"], "test accuracy"),
     "flowers128": ([str(DATA / "flowers128"), "--max-train-time", "10m"], "test accuracy"),
+    "fsdd_index": (
+        [str(DATA / "fsdd/recordings"), "--test-where", "{digit}_{speaker}_{value} < 5", "--max-train-time", "7m"],
+        "test accuracy",
+    ),
+    "fsdd_speaker": (
+        [str(DATA / "fsdd/recordings"), "--group-by", "{digit}_{group}_{number}", "--max-train-time", "7m"],
+        "test accuracy",
+    ),
+    "fsdd_micro": (
+        [
+            *(str(DATA / "fsdd/recordings"), "--test-where", "{digit}_{speaker}_{value} < 5", "--recipe", "sound-dscnn-keras"),
+            *("--format", "litert", "--precision", "int8", "--max-train-time", "7m"),
+        ],
+        "test accuracy",
+    ),
     "titanic": ([str(DATA / "tabular/titanic.csv"), "--label", "survived"], "test roc_auc"),
     "keel_german": ([str(DATA / "tabular/keel_german.csv"), "--label", "target"], "test roc_auc"),
     "california_housing": ([str(DATA / "tabular/california_housing.csv"), "--label", "median_house_value"], "test rmse"),

@@ -16,7 +16,7 @@ from modelyard.formats.bundle import TensorMap, TensorSpec, TestVectors, open_bu
 from modelyard.formats.pictures import encode_png
 from modelyard.runtime import model as runtime_model
 from modelyard.runtime.model import RunnableModel, load_model
-from tests.support.runtime_bundles import FORMS, card, expected, model_files, pictures, runtime_bundle
+from tests.support.runtime_bundles import FORMS, card, expected, model_files, needs_runtime, pictures, runtime_bundle
 
 EXACT = 1e-6
 INT8 = 0.05
@@ -41,7 +41,7 @@ def files_of() -> Callable[[str], Files]:
 @pytest.fixture(params=FORMS)
 def form(request: pytest.FixtureRequest) -> str:
     name: str = request.param
-    pytest.importorskip(runtime_model.RUNTIMES[card(name).format].package)
+    needs_runtime(name)
     return name
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 
 from modelyard.dataset.domain import coco
 from modelyard.formats.annotations import Mark
+from tests.support.machines import CHANNELS, WRONG, demand, machine
 from tests.support.shapes import NAMES, SIDE, shapes
 from tests.support.waves import RANDOM_SEED, series, sound
 
@@ -99,7 +100,8 @@ def test_sounds_and_series_are_told_apart(tmp_path: Path) -> None:
         (tmp_path / "sounds" / name).mkdir(parents=True)
         for place in range(120):
             (tmp_path / "sounds" / name / f"{place}.wav").write_bytes(sound(kind, random))
-    options = ("--recipe", "sound-dscnn", "--max-train-time", "25s", "--split", "ratio", "--train-ratio", "0.6")
+    options = ("--recipe", "sound-dscnn-micro", "--max-train-time", "25s", "--split", "ratio", "--train-ratio", "0.6")
+    options += ("--format", "litert", "--precision", "int8", "--max-loss", "0.1")
     made = run(tmp_path, "auto", tmp_path / "sounds", "--name", "sounds", *options)
     assert made["gate"]["verdict"] == "DEPLOY"
     (answer,) = run(tmp_path, "predict", "sounds", tmp_path / "sounds" / "low" / "3.wav")["predictions"]
@@ -117,3 +119,38 @@ def test_sounds_and_series_are_told_apart(tmp_path: Path) -> None:
     (tmp_path / "one.csv").write_text("\n".join(f"{value:.5f}" for value in np.nan_to_num(series(1, random))[:, 0]))
     (answer,) = run(tmp_path, "predict", "waves", "--series", tmp_path / "one.csv")["predictions"]
     assert answer["label"] == "low"
+
+
+def write_machines(folder: Path, count: int) -> None:
+    """CSV files of recordings, every second with a stretch that is labelled."""
+    random = np.random.default_rng(RANDOM_SEED)
+    folder.mkdir()
+    for place in range(count):
+        wrong = place % 2 == 1
+        lines = [",".join(("time", *CHANNELS, "anomaly"))]
+        for at, row in enumerate(machine(place, random, wrong=wrong)):
+            values = ("" if np.isnan(value) else f"{value:.5f}" for value in row)
+            lines.append(",".join((str(at), *values, str(int(wrong and WRONG[0] <= at < WRONG[1])))))
+        (folder / f"m{place}.csv").write_text("\n".join(lines) + "\n")
+
+
+def test_anomalies_of_machines_are_named_and_series_are_forecast(tmp_path: Path) -> None:
+    write_machines(tmp_path / "machines", 40)
+    made = run(tmp_path, "auto", tmp_path / "machines", "--name", "machines", "--recipe", "sensor-hotelling", "--floor", "f1=0.6")
+    assert made["gate"]["verdict"] == "DEPLOY"
+    assert {"baseline:balanced_accuracy", "floor:f1"} <= {test["name"] for test in made["gate"]["tests"]}
+    (answer,) = run(tmp_path, "predict", "machines", "--series", tmp_path / "machines" / "m1.csv")["predictions"]
+    assert answer["state"] == "normal"  # at its end all is well again
+    longest = max(answer["anomalies"], key=lambda each: each["last"] - each["first"])
+    assert abs(longest["first"] - WRONG[0]) < 30
+    assert abs(longest["last"] - WRONG[1]) < 40
+    whole = demand(600, 0)[:, 0]
+    rows = [f"{at},{at},{value:.4f}" for at, value in enumerate(whole)]
+    (tmp_path / "demand.csv").write_text("\n".join(["rownames,time,value", *rows[:560]]) + "\n")
+    options = ("--task", "forecasting", "--recipe", "forecast-linear", "--floor", "mase=1")
+    made = run(tmp_path, "auto", tmp_path / "demand.csv", "--name", "demand", *options)
+    assert made["gate"]["verdict"] == "DEPLOY"
+    (said,) = run(tmp_path, "predict", "demand", "--series", tmp_path / "demand.csv")["predictions"]
+    came = whole[560 : 560 + len(said["forecast"])]
+    assert np.abs(np.ravel(said["forecast"]) - came).mean() < 1.5
+    assert np.mean((np.ravel(said["lower"]) <= came) & (came <= np.ravel(said["upper"]))) > 0.6

@@ -88,6 +88,10 @@ class FakeArtifacts(artifact_service_pb2_grpc.ArtifactServiceServicer):
         self.headers.append(next(request_iterator).header)
         chunks = [message.chunk for message in request_iterator]
         self.chunk_sizes = [len(chunk) for chunk in chunks]
+        announced = self.headers[-1].size_bytes
+        if announced and announced != sum(self.chunk_sizes):  # a caller who gave up looks like one who has sent all
+            came = f"size_bytes was announced as {announced}, but {sum(self.chunk_sizes)} bytes came"
+            abort(context, grpc.StatusCode.INVALID_ARGUMENT, "SIZE_MISMATCH", came)
         return self.keep(b"".join(chunks))
 
     def keep(self, content: bytes) -> blob_pb2.Blob:

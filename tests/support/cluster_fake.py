@@ -11,7 +11,10 @@ Document = dict[str, Any]
 
 
 class FakeCluster:
-    """modelyard.core.jobs.kubernetes_api.ClusterApi. `refuses`: the next calls of a verb on a kind raise this."""
+    """modelyard.core.jobs.kubernetes_api.ClusterApi. `refuses`: the next calls of a verb on a kind raise this.
+
+    `stranded_since`: when the grace of its pod was over, which is there even so. `deleted`: kind, name and grace, as asked.
+    """
 
     namespace = "default"
 
@@ -20,6 +23,8 @@ class FakeCluster:
         self.refuses: dict[tuple[str, str], ApiError] = {}
         self.written: list[bytes] = [b"hello\n", b"world\n"]
         self.phase = "Running"
+        self.stranded_since = ""
+        self.deleted: list[tuple[str, str, int | None]] = []
 
     def get(self, group: str, plural: str, name: str) -> Document | None:
         self._check("get", plural)
@@ -34,7 +39,8 @@ class FakeCluster:
             return []
         state = {"running": {}} if self.phase == "Running" else {"terminated": {"exitCode": 0}}
         containers = [{"name": "worker", "state": state, "ready": self.phase == "Running"}]
-        return [{"metadata": {"name": "pod", "labels": {}}, "status": {"phase": self.phase, "containerStatuses": containers}}]
+        metadata = {"name": "pod", "labels": {}} | ({"deletionTimestamp": self.stranded_since} if self.stranded_since else {})
+        return [{"metadata": metadata, "status": {"phase": self.phase, "containerStatuses": containers}}]
 
     def create(self, group: str, plural: str, manifest: Document) -> Document:
         self._check("create", plural)
@@ -51,6 +57,7 @@ class FakeCluster:
 
     def delete(self, group: str, plural: str, name: str, *, grace_s: int | None = None) -> None:
         self._check("delete", plural)
+        self.deleted.append((plural, name, grace_s))
         job = self.objects.pop((plural, name), None)
         owned = job["metadata"]["uid"] if job else None
         for key, thing in [*self.objects.items()]:

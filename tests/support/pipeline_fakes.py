@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -124,7 +124,7 @@ class FakeTraining:
     def __init__(self, world: World) -> None:
         self._world = world
 
-    def suggest(self, dataset_version: str) -> list[Document]:
+    def suggest(self, dataset_version: str, *, sizes: bool = False) -> list[Document]:
         return [{"recipe_id": name, "hyperparameters": {"max_epochs": 9, "base_lr": 0.1}} for name in self._world.latencies]
 
     def version(self, model_version: str) -> tuple[str, Document]:
@@ -150,7 +150,20 @@ class FakeTraining:
         how |= {"instance_flavor": instance_flavor} if instance_flavor else {}
         return self._world.make(request_id, PARENT, "trainingJobs", **how)
 
+    def start_selection(
+        self,
+        dataset_version: str,
+        model: str,
+        recipes: Sequence[Document],
+        max_s: float,
+        request_id: str,
+        instance_flavor: str = "",
+    ) -> str:
+        return self._world.make(request_id, PARENT, "modelSelections", model=model, recipes=recipes, max_s=max_s)
+
     def job(self, name: str) -> JobView:
+        if "/modelSelections/" in name:
+            return self._selected(name)
         model = self._world.started_with["trainingJobs"]["model"]
         found = {
             "model_version": f"{model}/versions/V001",
@@ -158,6 +171,24 @@ class FakeTraining:
             "latest_point": {"epoch": 3, "metrics": {"accuracy": 0.9}},
         }
         return self._world.view(name, found, lambda look: {"step": str(look * 10), "loss": 1.0 / look})
+
+    def _selected(self, name: str) -> JobView:
+        """The last of the candidates wins; what is known is known while it runs."""
+        how = self._world.how[name]
+        ids = [recipe["recipe_id"] for recipe in how["recipes"]]
+        view = self._world.view(name, {})
+        states = ["WON" if each == ids[-1] and view.terminal else "TRAINING" for each in ids]
+        found = {
+            "candidates": [
+                {"recipe": {"recipe_id": each}, "state": f"CANDIDATE_STATE_{state}", "metric": 0.9, "training_jobs": ["j"]}
+                for each, state in zip(ids, states, strict=True)
+            ],
+            "metric": "val_accuracy",
+            "train_duration": "99.500s",
+        }
+        if view.terminal:
+            found |= {"best_training_job": f"{PARENT}/trainingJobs/won", "model_version": f"{how['model']}/versions/V001"}
+        return replace(view, found=found)
 
     def cancel(self, name: str) -> None:
         self._world.cancelled.append(name)

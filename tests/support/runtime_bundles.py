@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from modelyard.formats.bundle import BundleCard, PictureInput, Source, TensorMap, TensorSpec, TestVectors, write_bundle
+from modelyard.runtime.model import RUNTIMES
 from tests.support.tflite_files import red_or_green
 
 Array = NDArray[Any]
@@ -71,6 +74,13 @@ def model_files(form: str) -> dict[str, bytes]:
     }
     files: dict[str, bytes] = made[form]()
     return files
+
+
+def needs_runtime(form: str) -> None:
+    """Skips where a form's runtime is not installed. Imports nothing: TensorFlow has an order (runtime/tensorflow_import)."""
+    package = RUNTIMES[card(form).format].package
+    if find_spec(package) is None:
+        pytest.skip(f"{package} is not installed")
 
 
 EDGE_EXTRAS = ("model_data.h", "model_data.cc", "runner.py", "runner.cc", "README.txt")

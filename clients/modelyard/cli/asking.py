@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,10 +27,16 @@ def uploaded(here: Session, source: str) -> tuple[blob_pb2.Blob, str]:
     if source.startswith(URI):
         digest = source.rpartition("/")[2]
         return blob_pb2.Blob(uri=source, sha256=digest), ""
+    from modelyard.cli import huggingface
+
     path = Path(source).expanduser()
     skipped: list[tuple[Path, str]] = []
-    with bar(f"upload {path.name}") as show:
-        blob = here.client.artifacts.upload(path, show, on_skipped=lambda left, why: skipped.append((left, why)))
+    with tempfile.TemporaryDirectory(prefix="modelyard-") as folder:
+        if huggingface.is_one(path):
+            note(f"{path.name} is a Hugging Face dataset; it is read without its library")
+            path = huggingface.converted(path, Path(folder))
+        with bar(f"upload {path.name}") as show:
+            blob = here.client.artifacts.upload(path, show, on_skipped=lambda left, why: skipped.append((left, why)))
     for left, why in skipped[:20]:
         note(f"left out: {left}: {why}")
     if len(skipped) > 20:

@@ -14,11 +14,16 @@ import socket
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-OK, WARN, FAIL = "ok", "warn", "FAIL"
+from modelyard.cli.checks import FAIL, OK, WARN, Check
+from modelyard.cli.checkup_parts import check_parts
+from modelyard.cli.checkup_server import check_server
+
+if TYPE_CHECKING:
+    from modelyard.cli.options import Common
+
 GIB: Final = 1 << 30
 # One package that tells whether an extra is installed.
 TELLTALES: Final = {
@@ -31,29 +36,21 @@ TELLTALES: Final = {
 }
 
 
-@dataclass(frozen=True)
-class Check:
-    """What was looked at, how it is (ok, warn, FAIL), what was found, and the cure (empty when none is needed)."""
-
-    name: str
-    status: str
-    found: str
-    cure: str = ""
+def check_all(common: Common, port: int, source: Path | None = None) -> list[Check]:
+    """Every check, in the order a person would cure them. source: data to be imported, to be looked at too."""
+    machine = [python(), packages(), onnxruntime(), folder(common.data_dir), disk(common.data_dir)]
+    reached = listening(common.data_dir, common.server, port)
+    return [*machine, reached, *_asked(common, reached), *check_parts(source), cores(), memory(), gpu()]
 
 
-def check_all(data_dir: Path, server: str, port: int) -> list[Check]:
-    """Every check, in the order a person would cure them."""
-    return [
-        python(),
-        packages(),
-        onnxruntime(),
-        folder(data_dir),
-        disk(data_dir),
-        listening(data_dir, server, port),
-        cores(),
-        memory(),
-        gpu(),
-    ]
+def _asked(common: Common, reached: Check) -> list[Check]:
+    """What a server that answers says; nothing where none does."""
+    address = common.server or _found(common.data_dir)
+    if reached.status != OK or not address:
+        return []
+    from modelyard.cli.session import access_of
+
+    return check_server(address, access_of(common, address))
 
 
 def python() -> Check:
@@ -126,8 +123,9 @@ def _answers(address: str) -> bool:
             local.connect(address.removeprefix("unix:"))
             return True
         return False
-    host, _, port = address.rpartition(":")
-    with contextlib.suppress(OSError, ValueError), socket.create_connection((host.strip("[]"), int(port)), timeout=2):
+    host, _, port = address.partition("://")[2].rpartition(":") if "://" in address else address.rpartition(":")
+    host, port = (host, port) if host else (port, "443")
+    with contextlib.suppress(OSError, ValueError), socket.create_connection((host.strip("[]"), int(port.rstrip("/"))), timeout=2):
         return True
     return False
 

@@ -163,8 +163,20 @@ def _hint(error: Any) -> str:
         return HINTS[error.reason]
     if error.reason == "UNEXPECTED" or _code(error) == "INTERNAL":
         return "this is a fault of ours; the server's log (logs/ in the data folder) and --debug say more; please report it"
-    named = [OPTIONS[part] for violation in error.violations for part in violation.field.split(".") if part in OPTIONS]
+    named = [option for violation in error.violations if (option := _option(violation.field))]
     return f"set it with {named[-1]}" if named else ""
+
+
+def _option(field: str) -> str:
+    """The option that sets a field, or what it is part of; "" for an element of a list: `dataset_version.edits[0]` is no version
+    that --dataset-version would name."""
+    for part in reversed(field.split(".")):
+        name = part.partition("[")[0]
+        if name in OPTIONS:
+            return OPTIONS[name]
+        if part.endswith("]") or part == "edits":
+            break
+    return ""
 
 
 def _details(error: Exception, known: Any) -> str:

@@ -212,6 +212,10 @@ def _rendered(picture: RunPicture) -> RenderableType:
         if step.step_id == "train" and picture.point is not None:
             table.add_row("", "", "", f"[bold]{escape(picture.training())}[/]")
             table.add_row("", "", "", f"[cyan]{sparkline(picture.losses)}[/] loss")
+        if step.step_id == "train" and picture.run.result.selection_candidates:
+            from modelyard.cli.selection_table import live_rows
+
+            table.add_row("", "", "", live_rows(picture.run.result.selection_candidates))
     status = picture.run.status
     if status.state > job_pb2.JOB_STATE_RUNNING:
         table.add_row(_MARKS.get(status.state, ""), state_name(status.state).lower(), "", escape(status.reason))

@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "dataset": "Import, check, publish, list, show, examples.",
     "annotate": "Let people label examples: schema, create, label, review, prelabel, propose, publish.",
     "train": "Train a model on a dataset version.",
+    "select": "Choose a model within a training time: candidates compete.",
     "advise": "What became of a training, and what to try next; --auto tries it.",
     "recipes": "What can be trained: list, show.",
     "export": "Turn a model version into a bundle for its hardware, and judge it.",
@@ -36,12 +37,14 @@ COMMANDS: Final = {
     "logs": "What the workers of a job wrote.",
     "flavors": "Sizes of machine that jobs may run on.",
     "runs": "List, show, watch, cancel, stop, compare, note, tag, save.",
+    "report": "Write a run as one page: data, settings, curves, scores, examples, verdict.",
     "token": "Tokens that are good for asking one endpoint: create, list, revoke.",
     "usage": "What the project uses of its quotas, and who you are.",
     "audit": "Who did what, and what was refused.",
     "device": "Devices outside the cluster: enroll-token, list, show, label, revoke, delete.",
     "rollout": "Versions to devices, in stages: create, list, show, pause, resume, cancel, revert.",
-    "doctor": "What is wrong with this machine, and the cure.",
+    "doctor": "What is wrong with this machine or its server, and the cure.",
+    "completion": "Let a shell complete commands, options and names.",
 }
 
 HELP: Final = """From a folder of data to a model that is proven, exported for its hardware, and served.

@@ -31,7 +31,7 @@ def objects(prediction: Prediction, at: int, path: Path | None, least: float) ->
     as shares of the picture), and where the picture can be opened here `pixels`, the box in its pixels."""
     most = prediction.shapes["scores"][1]
     boxes, scores, labels = (prediction.outputs[name] for name in ("boxes", "scores", "labels"))
-    size = _size(path)
+    size = size_of(path)
     found = []
     for place in range(at * most, (at + 1) * most):
         if scores[place] < least or not labels[place]:
@@ -71,18 +71,18 @@ def draw_objects(path: Path, found: Sequence[Mapping[str, Any]], folder: Path) -
     """Writes the picture with boxes and labels into the folder."""
     from PIL import ImageDraw
 
-    picture = _open(path)
+    picture = opened(path)
     drawing = ImageDraw.Draw(picture)
     names = sorted({str(one["label"]) for one in found})
     thick = max(1, round(min(picture.size) / 200))
     for one in reversed(found):
         left, top, right, bottom = (share * side for share, side in zip(one["box"], (*picture.size, *picture.size), strict=True))
-        colour = _colour(names.index(str(one["label"])))
+        colour = colour_of(names.index(str(one["label"])))
         drawing.rectangle((left, top, max(right, left), max(bottom, top)), outline=colour, width=thick)
         text = f"{one['label']} {one['score']:.2f}"
         drawing.rectangle(drawing.textbbox((left + thick, top + thick), text), fill=colour)
         drawing.text((left + thick, top + thick), text, fill="black")
-    return _write(picture, path, folder)
+    return written(picture, path, folder)
 
 
 def draw_mask(path: Path, prediction: Prediction, at: int, folder: Path) -> Path:
@@ -93,9 +93,9 @@ def draw_mask(path: Path, prediction: Prediction, at: int, folder: Path) -> Path
     pixels = bytes(prediction.outputs["mask"][at * height * width : (at + 1) * height * width])
     mask = Image.frombytes("P", (width, height), pixels)
     mask.putpalette([channel for index in range(256) for channel in _rgb(index)])
-    picture = _open(path)
+    picture = opened(path)
     coloured = mask.convert("RGB").resize(picture.size, Image.Resampling.NEAREST)
-    return _write(Image.blend(picture, coloured, 0.5), path, folder)
+    return written(Image.blend(picture, coloured, 0.5), path, folder)
 
 
 def check_drawing() -> None:
@@ -108,14 +108,15 @@ def check_drawing() -> None:
         raise wrong("draw", "", "draw needs Pillow, which is not here: pip install pillow") from None
 
 
-def _write(picture: Image.Image, path: Path, folder: Path) -> Path:
+def written(picture: Image.Image, path: Path, folder: Path) -> Path:
+    """The file in the folder that the picture was written to, named after the one it is of."""
     folder.mkdir(parents=True, exist_ok=True)
     out = folder / f"{path.stem}.png"
     picture.save(out)
     return out
 
 
-def _open(path: Path) -> Image.Image:
+def opened(path: Path) -> Image.Image:
     """Upright, as the model sees it."""
     from PIL import Image, ImageOps
 
@@ -123,7 +124,8 @@ def _open(path: Path) -> Image.Image:
         return ImageOps.exif_transpose(picture).convert("RGB")
 
 
-def _size(path: Path | None) -> tuple[int, int] | None:
+def size_of(path: Path | None) -> tuple[int, int] | None:
+    """Width and height of a picture as it stands upright; None where it cannot be opened here."""
     try:
         from PIL import Image
 
@@ -153,5 +155,6 @@ def _rgb(index: int) -> tuple[int, int, int]:
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
-def _colour(index: int) -> str:
+def colour_of(index: int) -> str:
+    """Colours far apart."""
     return "#{:02x}{:02x}{:02x}".format(*_rgb(index))

@@ -21,7 +21,7 @@ _ENUMS: Final = {
     "optimizer": trainer_pb2.Optimizer,
     "schedule": trainer_pb2.Schedule,
 }
-_ANSWERS: Final = ("parameter_count", "summary")
+_ANSWERS: Final = ("parameter_count", "summary", "features_version", "augmentation_version")
 """Fields that only the service writes."""
 _WHOLE: Final = (FieldDescriptor.TYPE_INT32, FieldDescriptor.TYPE_INT64)
 
@@ -36,8 +36,21 @@ def recipe_document(recipe: trainer_pb2.Recipe) -> dict[str, Any]:
     for name in ("optimizer", "schedule"):
         if name in settings:
             settings[name] = str(settings[name]).lower()
-    kept["hyperparameters"] = {name: value for name, value in settings.items() if value != "unspecified"}
-    return kept
+    kept["hyperparameters"] = {name: value for name, value in settings.items() if value not in ("unspecified", "")}
+    for name in ("features", "augmentation"):
+        if name in kept:
+            kept[name] = [_step(step) for step in getattr(recipe, name)]
+    return {name: value for name, value in kept.items() if value != []}
+
+
+def _step(message: Any) -> dict[str, Any]:
+    """A step with what is set in it alone."""
+    part = message.WhichOneof("step")
+    about: dict[str, Any] = {"columns": list(message.columns)} if getattr(message, "columns", None) else {}
+    if getattr(message, "kind", ""):
+        about["kind"] = message.kind
+    set_ = {field.name: list(value) if field.is_repeated else value for field, value in getattr(message, part).ListFields()}
+    return {**about, part: set_}
 
 
 def read_recipe(path: str) -> trainer_pb2.Recipe:
@@ -77,13 +90,41 @@ def _fill(message: Any, document: Any, place: str) -> None:
 
 
 def _set(message: Any, field: Any, value: Any, place: str) -> None:
+    one_of = field.containing_oneof  # every optional field is alone in one of its own, whose name begins with "_"
+    other = message.WhichOneof(one_of.name) if one_of is not None and len(one_of.fields) > 1 else None
+    if other is not None and other != field.name:
+        raise wrong(place, value, f"{place} stands beside {other}; a step does one thing, so make it a step of its own")
+    if field.is_repeated:
+        _add(getattr(message, field.name), field, value, place)
+        return
     if field.type == FieldDescriptor.TYPE_MESSAGE:
+        getattr(message, field.name).SetInParent()
         _fill(getattr(message, field.name), value, place)
         return
     if field.type == FieldDescriptor.TYPE_ENUM:
         _check(isinstance(value, str), place, value, "a name")
         setattr(message, field.name, enum_number(_ENUMS[field.name], value, place))
         return
+    _check_kind(field, value, place)
+    try:
+        setattr(message, field.name, value)
+    except ValueError:
+        raise wrong(place, value, f"{place} is {_shown(value)}, which is too large a number") from None
+
+
+def _add(values: Any, field: Any, given: Any, place: str) -> None:
+    """The elements of a list, one by one."""
+    _check(isinstance(given, list), place, given, "a list")
+    for at, value in enumerate(given):
+        where = f"{place}[{at}]"
+        if field.type == FieldDescriptor.TYPE_MESSAGE:
+            _fill(values.add(), value, where)
+        else:
+            _check_kind(field, value, where)
+            values.append(value)
+
+
+def _check_kind(field: Any, value: Any, place: str) -> None:
     kinds: dict[int, tuple[Any, str]] = {
         FieldDescriptor.TYPE_STRING: (str, "a text"),
         FieldDescriptor.TYPE_BOOL: (bool, "true or false"),
@@ -92,10 +133,6 @@ def _set(message: Any, field: Any, value: Any, place: str) -> None:
     }
     kind, words = kinds[field.type]
     _check(isinstance(value, kind) and (kind is bool or not isinstance(value, bool)), place, value, words)
-    try:
-        setattr(message, field.name, value)
-    except ValueError:
-        raise wrong(place, value, f"{place} is {_shown(value)}, which is too large a number") from None
 
 
 def _check(holds: bool, place: str, value: Any, right: str) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from modelyard.cli.durations import spoken
 from modelyard.cli.exits import DONE, FAILED, REFUSED, error_document, exit_code
 from modelyard.cli.output import enum_name, number, plain, print_facts, print_table
+from modelyard.cli.selection_table import print_candidates
 from modelyard.client import parent_of, short
 from modelyard.client._status import from_status
 from modelyard.client.errors import ModelyardClientError
@@ -83,6 +84,8 @@ def run_document(run: pipeline_pb2.PipelineRun, paths: Mapping[str, str] | None 
         "latency_ms": {"p50": result.latency.p50_ms, "p95": result.latency.p95_ms} if result.HasField("latency") else None,
         "findings": [plain(finding) for finding in result.findings],
         "candidates": [plain(candidate) for candidate in result.candidates],
+        "model_selection": result.model_selection,
+        "selection_candidates": [plain(candidate) for candidate in result.selection_candidates],
         **_error(run),
     }
 
@@ -156,6 +159,10 @@ def print_run(run: pipeline_pb2.PipelineRun, paths: Mapping[str, str] | None = N
         "endpoint": short(result.endpoint),
     }
     print_facts(facts)
+    if result.selection_candidates:
+        print()
+        print_candidates(result.selection_candidates)
+        print(result.selection_summary)
     print_scores([score for score in result.scores if score.usage == learning_pb2.USAGE_TEST] or result.scores)
     print()
     for reason in result.gate_decision.reasons:

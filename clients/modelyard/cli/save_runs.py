@@ -17,6 +17,7 @@ from modelyard.cli.asking import wrong
 from modelyard.cli.ledger import best_metrics
 from modelyard.cli.live import state_name
 from modelyard.cli.output import plain
+from modelyard.cli.tensorboard import write_curves
 from modelyard.client import last_part, short
 
 if TYPE_CHECKING:
@@ -29,13 +30,18 @@ ENDED: Final = {"SUCCEEDED": "FINISHED", "FAILED": "FAILED", "CANCELLED": "KILLE
 """Its names of them."""
 
 
-def saved(here: Session, jobs: Sequence[trainer_pb2.TrainingJob], to: str, curves: bool) -> int:
+def saved(here: Session, jobs: Sequence[trainer_pb2.TrainingJob], to: str, curves: bool, tensorboard: bool = False) -> int:
     """Writes the jobs; gives how many. InvalidArgument when the place cannot be written to."""
+    if tensorboard and ("://" in to or to.lower().endswith(".csv")):
+        raise wrong("to", to, f"to is {to!r}; with --tensorboard give a folder")
     if "://" in to:
         return _send_mlflow(here, jobs, to)
     path = Path(to).expanduser()
     try:
-        if path.suffix.lower() == ".csv":
+        if tensorboard:
+            for job in jobs:
+                write_curves(path, last_part(job.name), _curve(here, job))
+        elif path.suffix.lower() == ".csv":
             _write_csv(here, jobs, path, curves)
         else:
             _write_mlflow(here, jobs, path)

@@ -44,10 +44,23 @@ def import_message(
 
 
 def split_policy(
-    train_ratio: str, source: int | str, seed: int, group_by: str = "", time_by: str = ""
+    train_ratio: str,
+    source: int | str,
+    seed: int,
+    group_by: str = "",
+    time_by: str = "",
+    test_where: Sequence[str] = (),
+    validation_where: Sequence[str] = (),
 ) -> dataset_pb2.SplitPolicy:
-    number = enum_number(dataset_pb2.SplitPolicy.Source, source, "split.source")
-    return dataset_pb2.SplitPolicy(train_ratio=train_ratio, source=number, seed=seed, group_by=group_by, time_by=time_by)
+    return dataset_pb2.SplitPolicy(
+        train_ratio=train_ratio,
+        source=enum_number(dataset_pb2.SplitPolicy.Source, source, "split.source"),
+        seed=seed,
+        group_by=group_by,
+        time_by=time_by,
+        test_where=test_where,
+        validation_where=validation_where,
+    )
 
 
 def floor_messages(floors: Floors) -> list[learning_pb2.Floor]:

@@ -71,11 +71,17 @@ class Names:
     def training_job(self, value: str) -> str:
         return self._full("training_job", value, ("trainingJobs",))
 
+    def recipe_preview(self, value: str) -> str:
+        return self._full("recipe_preview", value, ("recipePreviews",))
+
     def advised_training(self, value: str) -> str:
         return self._full("advised_training", value, ("advisedTrainings",))
 
     def cross_validation(self, value: str) -> str:
         return self._full("cross_validation", value, ("crossValidations",))
+
+    def model_selection(self, value: str) -> str:
+        return self._full("model_selection", value, ("modelSelections",))
 
     def model(self, value: str) -> str:
         return self._full("model", value, ("models",))

@@ -79,6 +79,11 @@ class Prediction:
 
         return np.array(self.outputs[output]).reshape(self.shapes[output])
 
+    def _repr_html_(self) -> str:
+        from modelyard.client.drawing.cells import prediction
+
+        return prediction(self)
+
 
 def request_of(
     model: str, version: str, tensors: Iterable[tuple[oip.ModelInferRequest.InferInputTensor, bytes]]

@@ -1,8 +1,8 @@
-"""`python -m modelyard.console`: what `launch` starts. People use `modelyard up` or `modelyard console`."""
+"""`python -m modelyard.console`: a console that several people share, beside the services. For oneself: `modelyard up`."""
 
 import sys
 
-from modelyard.console.server import main
+from modelyard.console.shared import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -4,7 +4,6 @@ browser: what they are is in their address, so it never changes."""
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlencode
@@ -13,13 +12,14 @@ from fastapi import FastAPI
 from starlette.background import BackgroundTask
 from starlette.responses import FileResponse, PlainTextResponse, Response
 
-from modelyard.client import InvalidArgument, ModelyardClientError, NotFound, PermissionDenied, Unavailable
+from modelyard.client import FailedPrecondition, InvalidArgument, ModelyardClientError, NotFound, PermissionDenied, Unavailable
 from modelyard.console.connection import connection
+from modelyard.console.previews import Previews
 from modelyard.type.v1 import blob_pb2
 
-_KEPT: Final = "private, max-age=604800, immutable"
+KEPT: Final = "private, max-age=604800, immutable"
 _SHOWN: Final = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp", "image/bmp", "audio/wav", "audio/flac"})
-_STATUS: Final = {NotFound: 404, InvalidArgument: 400, PermissionDenied: 403, Unavailable: 503}
+_STATUS: Final = {NotFound: 404, InvalidArgument: 400, PermissionDenied: 403, FailedPrecondition: 409, Unavailable: 503}
 _SIZES: Final = range(16, 2049)
 
 
@@ -41,29 +41,32 @@ def download_address(blob: blob_pb2.Blob, name: str) -> str:
 def add_content(app: FastAPI) -> None:
     """The routes."""
 
+    previews = Previews()
+
     @app.get("/content")
     async def content(of: str, example: str, size: int = 256) -> Response:
-        client = connection().client(_project(of))
-        wanted = "original" if size == 0 else "preview"
+        client = connection().client(project_of(of))
         try:
-            found = await client.examples.view(of, [example], content=wanted, max_size=_within(size))
+            if size == 0:
+                found = await client.examples.view(of, [example], content="original")
+                one = found.examples[0] if found.examples else None
+            else:
+                one = await previews.get(client, of, example, _within(size))
         except ModelyardClientError as error:
             return _refused(error)
-        if not found.examples or found.examples[0].media_type not in _SHOWN:
+        if one is None or one.media_type not in _SHOWN:
             return PlainTextResponse("there is no picture or sound of this example", 404)
-        one = found.examples[0]
-        return Response(one.content, media_type=one.media_type, headers={"cache-control": _KEPT})
+        return Response(one.content, media_type=one.media_type, headers={"cache-control": KEPT})
 
     @app.get("/mask")
     async def mask(of: str, example: str, size: int = 256) -> Response:
-        client = connection().client(_project(of))
         try:
-            found = await client.examples.view(of, [example], content="preview", max_size=_within(size))
+            one = await previews.get(connection().client(project_of(of)), of, example, _within(size))
         except ModelyardClientError as error:
             return _refused(error)
-        if not found.examples or not found.examples[0].mask:
+        if not one.mask:
             return PlainTextResponse("nothing is painted over this example", 404)
-        return Response(found.examples[0].mask, media_type="image/png", headers={"cache-control": _KEPT})
+        return Response(one.mask, media_type="image/png", headers={"cache-control": KEPT})
 
     @app.get("/artifact")
     async def artifact(uri: str, name: str, bytes: int = 0) -> Response:
@@ -77,7 +80,8 @@ def add_content(app: FastAPI) -> None:
         return FileResponse(path, media_type="application/octet-stream", filename=name, background=BackgroundTask(folder.cleanup))
 
 
-def _project(content: str) -> str:
+def project_of(content: str) -> str:
+    """The project of a full name; "default" for what is none."""
     parts = content.split("/")
     return parts[1] if len(parts) > 1 and parts[0] == "projects" else "default"
 
@@ -87,8 +91,9 @@ def _within(size: int) -> int:
 
 
 def _refused(error: ModelyardClientError) -> Response:
-    return PlainTextResponse(error.message, next(_statuses(error), 502))
+    return PlainTextResponse(error.message, status_of(error))
 
 
-def _statuses(error: ModelyardClientError) -> Iterator[int]:
-    return (status for kind, status in _STATUS.items() if isinstance(error, kind))
+def status_of(error: ModelyardClientError) -> int:
+    """The HTTP status of an error of a service."""
+    return next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 502)

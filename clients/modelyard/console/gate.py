@@ -2,41 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from http.cookies import CookieError, SimpleCookie
-from typing import Any, Final
-from urllib.parse import parse_qs, quote
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import parse_qs
 
+from modelyard.client.drawing.markup import h, page_text
 from modelyard.console.door import SESSION_S, Links, Sessions
-from modelyard.console.parts.markup import h, page_text
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-# NiceGUI's page is made of inline scripts and of templates that Vue compiles in the browser; nothing comes from anywhere else.
-POLICY: Final = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self' 'unsafe-inline' 'unsafe-eval'",
-        "style-src 'self' 'unsafe-inline'",
-        "img-src 'self' data: blob:",
-        "media-src 'self' data: blob:",
-        "font-src 'self' data:",
-        "connect-src 'self'",
-        "base-uri 'none'",
-        "form-action 'self'",
-        "frame-ancestors 'none'",
-    )
-)
-HEADERS: Final = (
-    (b"content-security-policy", POLICY.encode()),
-    (b"x-content-type-options", b"nosniff"),
-    (b"x-frame-options", b"DENY"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cross-origin-opener-policy", b"same-origin"),
-    (b"cross-origin-resource-policy", b"same-origin"),
+from modelyard.console.replies import (
+    App,
+    Receive,
+    Scope,
+    Send,
+    answer,
+    cookie_of,
+    headers_of,
+    local,
+    plain_page,
+    redirect,
+    send_text,
+    with_headers,
 )
 
 
@@ -53,18 +37,18 @@ class Gate:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        headers = headers_of(scope)
         refused = self._refusal(scope, headers)
         if refused is not None:
-            await _answer(scope, receive, send, *refused)
+            await answer(scope, receive, send, *refused)
             return
         if scope["type"] == "http" and scope["path"] == "/open":
             await self._open(scope, send, headers)
             return
-        if not self._sessions.good(self._cookie_of(headers)):
-            await _answer(scope, receive, send, 401, CLOSED)
+        if not self._sessions.good(cookie_of(headers, self._cookie)):
+            await answer(scope, receive, send, 401, CLOSED)
             return
-        await self._app(scope, receive, _with_headers(send))
+        await self._app(scope, receive, with_headers(send))
 
     def _refusal(self, scope: Scope, headers: Mapping[str, str]) -> tuple[int, str] | None:
         """Why a call is none of ours. A page elsewhere whose name leads here (DNS rebinding) has another Host; one that sends the
@@ -82,45 +66,22 @@ class Gate:
     async def _open(self, scope: Scope, send: Send, headers: Mapping[str, str]) -> None:
         said = parse_qs(scope.get("query_string", b"").decode("latin-1"))
         if not self._links.take(said.get("code", [""])[0]):
-            if self._sessions.good(self._cookie_of(headers)):
-                await _redirect(send, _local(said.get("next", ["/"])[0]))
+            if self._sessions.good(cookie_of(headers, self._cookie)):
+                await redirect(send, local(said.get("next", ["/"])[0]))
                 return
-            await _send(send, 403, USED)
+            await send_text(send, 403, USED)
             return
         cookie = f"{self._cookie}={self._sessions.make()}; Path=/; Max-Age={int(SESSION_S)}; HttpOnly; SameSite=Strict"
         # A page of our own first: a cookie that is Strict is not sent along when another site's link led here.
-        await _send(send, 200, _entered(_local(said.get("next", ["/"])[0])), cookie)
-
-    def _cookie_of(self, headers: Mapping[str, str]) -> str:
-        try:
-            found = SimpleCookie(headers.get("cookie", "")).get(self._cookie)
-        except CookieError:
-            return ""
-        return found.value if found is not None else ""
+        await send_text(send, 200, _entered(local(said.get("next", ["/"])[0])), cookie)
 
 
-def _local(target: str) -> str:
-    """A path of ours, whatever was asked for."""
-    if not target.startswith("/") or target.startswith("//") or "\\" in target:
-        return "/"
-    return quote(target, safe="/?=&%-_.~:@,+")
-
-
-def _page(title: str, *body: str) -> str:
-    style = (
-        "body{font:16px/1.5 system-ui,sans-serif;max-width:34rem;margin:15vh auto;padding:0 1.5rem;color:#1d2433;background:#fff}"
-        "code{background:#eef1f6;padding:.15em .4em;border-radius:4px}h1{font-size:1.5rem}"
-        "@media(prefers-color-scheme:dark){body{background:#12151c;color:#e7eaf0}code{background:#262c38}}"
-    )
-    return page_text(title, style, h("main", h("h1", title), *(h("p", part) for part in body)))
-
-
-CLOSED: Final = _page(
+CLOSED: Final = plain_page(
     "This console is yours alone",
     "Open it with the link that “modelyard up” printed, or run “modelyard console” for a new one.",
     "A link lets in once and is good for a day; a browser that came in stays in until the server is started again.",
 )
-USED: Final = _page(
+USED: Final = plain_page(
     "This link has been used, or is too old",
     "Run “modelyard console” for a new one. If it was not you who used it, restart “modelyard up”: that ends every session.",
 )
@@ -128,34 +89,3 @@ USED: Final = _page(
 
 def _entered(target: str) -> str:
     return page_text("Modelyard", "", h("p", h("a", "Go to the console", href=target)), refresh=target)
-
-
-async def _answer(scope: Scope, receive: Receive, send: Send, status: int, text: str) -> None:
-    if scope["type"] == "websocket":
-        await receive()
-        await send({"type": "websocket.close", "code": 1008})
-        return
-    await _send(send, status, text)
-
-
-async def _send(send: Send, status: int, text: str, cookie: str = "") -> None:
-    html = text.lstrip().startswith("<!doctype")
-    headers = [(b"content-type", b"text/html; charset=utf-8" if html else b"text/plain; charset=utf-8"), *HEADERS]
-    headers += [(b"cache-control", b"no-store"), *([(b"set-cookie", cookie.encode())] if cookie else [])]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": text.encode()})
-
-
-async def _redirect(send: Send, target: str) -> None:
-    headers = [(b"location", target.encode()), (b"cache-control", b"no-store"), *HEADERS]
-    await send({"type": "http.response.start", "status": 303, "headers": headers})
-    await send({"type": "http.response.body", "body": b""})
-
-
-def _with_headers(send: Send) -> Send:
-    async def sent(message: MutableMapping[str, Any]) -> None:
-        if message["type"] == "http.response.start":
-            message["headers"] = [*message.get("headers", ()), *HEADERS]
-        await send(message)
-
-    return sent

@@ -27,7 +27,7 @@ from modelyard.console.door import Links
 
 DEFAULT_PORT: Final = 8980
 STATE_FILE: Final = "console.json"
-MODULE: Final = "modelyard.console"
+MODULE: Final = "modelyard.console.server"
 _LONGEST_PAUSE_S: Final = 30.0
 _STEADY_S: Final = 30.0
 """A process that lived so long was no failed start."""

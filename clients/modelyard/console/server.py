@@ -1,4 +1,5 @@
-"""The process of the pages: NiceGUI behind the gate, on the socket that `launch` listens on."""
+"""The process of the pages of one person: NiceGUI behind the gate, on the socket that `launch` listens on (and starts this with
+`python -m modelyard.console.server`)."""
 
 from __future__ import annotations
 
@@ -20,6 +21,7 @@ from nicegui import app as pages_app
 from nicegui import ui
 from starlette.staticfiles import StaticFiles
 
+from modelyard.console.annotating import add_annotating
 from modelyard.console.connection import Connection, connection, share
 from modelyard.console.content import add_content
 from modelyard.console.door import Links, Sessions
@@ -56,11 +58,18 @@ def main() -> int:
 
 
 def build(said: Mapping[str, Any]) -> Gate:
-    """The application: pages, pictures, uploads, files of ours, behind the gate."""
+    """The application behind the gate."""
+    links, sessions = Links(Path(said["folder"])), Sessions(bytes.fromhex(said["session_key"]))
+    return Gate(application(), port=int(said["port"]), links=links, sessions=sessions)
+
+
+def application() -> FastAPI:
+    """Pages, pictures, uploads, files of ours. Whoever calls it says before who may come in."""
     outer = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     outer.mount("/static", StaticFiles(directory=STATIC))
     add_content(outer)
     add_uploads(outer)
+    add_annotating(outer)
     add_pages()
     pages_app.config.quasar_config["loadingBar"] = {"skipHijack": True}  # it has no name that could be read out
     pages_app.on_exception(lambda error: logging.getLogger("modelyard.console").error("page", exc_info=error))
@@ -76,8 +85,7 @@ def build(said: Mapping[str, Any]) -> Gate:
         binding_refresh_interval=None,
         show_welcome_message=False,
     )
-    links, sessions = Links(Path(said["folder"])), Sessions(bytes.fromhex(said["session_key"]))
-    return Gate(outer, port=int(said["port"]), links=links, sessions=sessions)
+    return outer
 
 
 async def _serve(server: uvicorn.Server, listening: socket.socket) -> None:
@@ -93,3 +101,7 @@ def _end_with_parent(server: uvicorn.Server) -> None:
     server.should_exit = True
     threading.Event().wait(5)
     os._exit(0)  # a page that does not end holds nothing up
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 MOST_BYTES: Final = 64 << 30
+"""Of what all pages of this process hold together, unless `limit` says another number."""
 MOST_FILES: Final = 2_000_000
 _LONGEST_NAME: Final = 1000
 
@@ -40,6 +41,12 @@ class Basket:
 
 
 _baskets: dict[str, Basket] = {}
+_most: dict[str, int] = {"bytes": MOST_BYTES}
+
+
+def limit(most_bytes: int) -> None:
+    """How much all pages of this process may hold at a time."""
+    _most["bytes"] = most_bytes
 
 
 def new_basket() -> tuple[str, Basket]:
@@ -69,17 +76,23 @@ def add_uploads(app: FastAPI) -> None:
         if place is None:
             return PlainTextResponse(f"{path[:200]!r} is no path inside a folder", 400)
         if basket.files >= MOST_FILES:
-            return PlainTextResponse(f"more than {MOST_FILES:,} files; give a zip, or a path on the server's machine", 413)
+            return PlainTextResponse(f"more than {MOST_FILES:,} files; give a zip", 413)
         target = basket.folder / place
         target.parent.mkdir(parents=True, exist_ok=True)
         async with await anyio.open_file(target, "wb") as file:
             async for chunk in request.stream():
                 basket.bytes += len(chunk)
-                if basket.bytes > MOST_BYTES:
-                    return PlainTextResponse(f"more than {MOST_BYTES >> 30} GiB; give a path on the server's machine", 413)
+                if sum(each.bytes for each in _baskets.values()) > _most["bytes"]:
+                    target.unlink()
+                    return PlainTextResponse(_too_much(), 413)
                 await file.write(chunk)
         basket.files += 1
         return Response(status_code=204)
+
+
+def _too_much() -> str:
+    most = f"{_most['bytes'] >> 30} GiB"
+    return f"more than {most} are on their way at once; use `modelyard dataset import`, which sends nothing twice"
 
 
 def safe_path(path: str) -> PurePosixPath | None:

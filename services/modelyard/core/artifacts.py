@@ -65,6 +65,12 @@ class ArtifactStore(Protocol):
     def put_file(self, path: Path) -> Blob:
         """Store a copy of a file."""
 
+    def adopt(self, path: Path, *, sha256: str = "") -> Blob:
+        """Store a file that nobody needs any more where it lies: it is moved where it can be, and is gone in any case.
+
+        sha256: of its content, where the caller has hashed what it wrote; else it is read for that.
+        """
+
     def open(self, blob: Blob | str, offset: int = 0) -> BinaryIO:
         """The bytes from `offset` (0 to the size) to the end, verified before the first of them is given.
 

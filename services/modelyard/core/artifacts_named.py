@@ -42,6 +42,10 @@ class NamedArtifacts:
         """See ArtifactStore."""
         return self._store.put_file(path)
 
+    def adopt(self, path: Path, *, sha256: str = "") -> Blob:
+        """See ArtifactStore."""
+        return self._store.adopt(path, sha256=sha256)
+
     def open(self, blob: Blob | str, offset: int = 0) -> BinaryIO:
         """See ArtifactStore. Raises PermissionDenied ARTIFACT_NOT_NAMED."""
         return self._store.open(self._checked(blob), offset)

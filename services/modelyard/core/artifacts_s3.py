@@ -6,7 +6,9 @@ local cache folder, where the whole blob is verified before the first byte is gi
 
 from __future__ import annotations
 
+import os
 import secrets
+import ssl
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -32,6 +34,7 @@ from modelyard.core.artifacts import (
     corrupt,
     cut_short,
     disk_full,
+    file_sha256,
     missing,
     parse_uri,
     uri_of,
@@ -115,6 +118,15 @@ class S3ArtifactStore:
         """See ArtifactStore."""
         with path.open("rb") as file:
             return self.put(file)
+
+    def adopt(self, path: Path, *, sha256: str = "") -> Blob:
+        """See ArtifactStore."""
+        with path.open("rb") as file:
+            actual = sha256 or file_sha256(file)
+            blob = Blob(build_uri(self.namespace, actual), actual, file.seek(0, os.SEEK_END))
+            self._patiently(lambda: self._upload(file, blob))
+        path.unlink(missing_ok=True)
+        return blob
 
     def open(self, blob: Blob | str, offset: int = 0) -> BinaryIO:
         """See ArtifactStore."""
@@ -329,7 +341,18 @@ def _named_errors(uri: str) -> Iterator[None]:
             raise _unavailable() from error
         raise
     except urllib3.exceptions.HTTPError as error:
-        raise _unavailable() from error
+        raise _not_trusted() if _about_a_certificate(error) else _unavailable() from error
+
+
+def _about_a_certificate(error: BaseException) -> bool:
+    reason = error.reason if isinstance(error, urllib3.exceptions.MaxRetryError) else error
+    cause = reason.args[0] if isinstance(reason, urllib3.exceptions.SSLError) and reason.args else reason
+    return isinstance(cause, ssl.SSLCertVerificationError)
+
+
+def _not_trusted() -> Unavailable:
+    message = "The certificate of the artifact store is not trusted; set MODELYARD_S3_CA to its authority's file."
+    return Unavailable("ARTIFACT_STORE_NOT_TRUSTED", message, retry_after_s=30.0)
 
 
 def _unavailable() -> Unavailable:

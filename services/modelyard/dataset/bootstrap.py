@@ -18,6 +18,7 @@ from modelyard.dataset.handlers import kinds
 from modelyard.dataset.handlers.annotation_results import note_publication
 from modelyard.dataset.handlers.annotation_rounds import Annotating, delete_rounds
 from modelyard.dataset.handlers.imports import keep_import
+from modelyard.dataset.handlers.quality_reports import forget_saved
 from modelyard.dataset.handlers.versions import keep_version
 from modelyard.dataset.ports import Examples, Users
 from modelyard.dataset.rpc.annotation_servicer import AnnotationServicer
@@ -43,10 +44,13 @@ def build(
         keep_version(own.jobs, own.resources, job)
         note_publication(own.resources, job)
 
+    def given_up(job: Job) -> None:
+        forget_saved(own.artifacts, job)
+
     followed = {kinds.IMPORT: imported, kinds.DATASET_VERSION: published}
     for kind in kinds.KINDS:
         follow = followed.get(kind)
-        platform.jobs.register(_kind(kind, settings, worker_module, follow))
+        platform.jobs.register(_kind(kind, settings, worker_module, follow, given_up))
     annotations = SqlAnnotations(own.engine)
     servicer = DatasetServicer(
         own.jobs,
@@ -73,7 +77,13 @@ def build(
     return Service(SERVICE, mounts)
 
 
-def _kind(kind: str, settings: DatasetSettings, worker_module: str, follow: Callable[[Job], None] | None) -> JobKind:
+def _kind(
+    kind: str,
+    settings: DatasetSettings,
+    worker_module: str,
+    follow: Callable[[Job], None] | None,
+    given_up: Callable[[Job], None],
+) -> JobKind:
     return JobKind(
         kind=kind,
         service=SERVICE,
@@ -81,4 +91,6 @@ def _kind(kind: str, settings: DatasetSettings, worker_module: str, follow: Call
         slots=settings.dataset_slots,
         max_attempts=settings.dataset_attempts,
         on_success=follow,
+        on_failure=given_up,
+        after_upload=kind == kinds.IMPORT,
     )

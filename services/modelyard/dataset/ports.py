@@ -290,6 +290,13 @@ class Contents(Protocol):
         """An example's bytes and their media type; a row of a table or a series as JSON."""
 
 
+class Kept(Protocol):
+    """Where what jobs keep for themselves is (core.artifacts.ArtifactStore)."""
+
+    def delete(self, blob: Blob | str) -> None:
+        """Removes it; fine when it is gone already."""
+
+
 class Files(Protocol):
     """Where files are kept (core.artifacts.ArtifactStore)."""
 

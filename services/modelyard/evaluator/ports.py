@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -51,6 +51,15 @@ class Chances:
     classes: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Numbers:
+    """Ids of the examples of a regression, their labels and predictions, float64 [N]."""
+
+    ids: tuple[str, ...]
+    labels: NDArray[np.float64]
+    predictions: NDArray[np.float64]
+
+
 class Predictions(Protocol):
     """What evaluations keep of single examples."""
 
@@ -58,9 +67,21 @@ class Predictions(Protocol):
         """The answers on the test usage. Raises NotFound, DataLoss, FailedPrecondition NO_PREDICTIONS."""
 
     def page(
-        self, evaluation: str, predictions: Blob, chosen: tuple[str, str, str], start: int, count: int
+        self,
+        evaluation: str,
+        predictions: Blob,
+        chosen: tuple[str, str, str],
+        start: int,
+        count: int,
+        ids: Collection[str] = (),
     ) -> tuple[Sequence[ExampleScore], int]:
-        """Examples of a usage, label and prediction ("": any), those the model is surest of first, and how many there are."""
+        """Examples of a usage, label and prediction ("": any), those the model is surest of first, and how many there are.
+
+        ids: only these, with the boxes that were found in them.
+        """
+
+    def numbers(self, evaluation: str, predictions: Blob, usage: str) -> Numbers | None:
+        """Labels and predictions of a regression on a usage; None where they are no numbers."""
 
     def chances(self, evaluation: str, predictions: Blob, usage: str) -> Chances | None:
         """The probabilities on a usage; None where the task has none."""

@@ -13,12 +13,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from modelyard.formats.dataset_descriptor import OBJECT_DETECTION, SEMANTIC_SEGMENTATION
+from modelyard.formats.dataset_descriptor import KEYPOINT_DETECTION, OBJECT_DETECTION, SEMANTIC_SEGMENTATION
 
 Array = NDArray[Any]
 
 BOXES, SCORES, CLASSES = "boxes", "scores", "classes"
 MASK: Final = "mask"
+KEYPOINTS: Final = "keypoints"
 JUDGED_SCORE: Final = 0.1
 """Boxes with a lower score are not looked for: what is hardly found may be lost."""
 SAME_PLACE: Final = 0.02
@@ -30,8 +31,8 @@ LEAST_SHARE: Final = 0.995
 
 @dataclass(frozen=True)
 class Agreement:
-    """share: of all boxes of both answers, or of all pixels, those that the other answer has too; 1 where there is none at all.
-    difference: the largest between the scores of boxes that are the same (0 for masks)."""
+    """share: of all boxes of both answers, of all pixels or points, those that the other answer has too; 1 where there is
+    none at all. difference: the largest between the scores of boxes that are the same (0 for masks)."""
 
     share: float
     difference: float
@@ -39,13 +40,15 @@ class Agreement:
 
 def compared_as_sets(task: str) -> bool:
     """Whether answers of a task are compared by `agreement`."""
-    return task in (OBJECT_DETECTION, SEMANTIC_SEGMENTATION)
+    return task in (OBJECT_DETECTION, SEMANTIC_SEGMENTATION, KEYPOINT_DETECTION)
 
 
 def agreement(task: str, first: Mapping[str, Array], second: Mapping[str, Array], near: float) -> Agreement:
     """Two answers to the same examples, the first axis of each array. near: by how much scores and places (0 to 1) may differ."""
     if task == SEMANTIC_SEGMENTATION:
         return Agreement(float(np.mean(first[MASK] == second[MASK])), 0.0)
+    if task == KEYPOINT_DETECTION:
+        return _same_points(first[KEYPOINTS], second[KEYPOINTS], near)
     same = total = 0
     largest = 0.0
     for place in range(len(first[SCORES])):
@@ -54,6 +57,17 @@ def agreement(task: str, first: Mapping[str, Array], second: Mapping[str, Array]
             found, count, difference = _found_again(mine, theirs, near)
             same, total, largest = same + found, total + count, max(largest, difference)
     return Agreement(same / total if total else 1.0, largest)
+
+
+def _same_points(first: Array, second: Array, near: float) -> Agreement:
+    """Points [N, K, 3]. Those that both hardly find may lie anywhere; scores may differ by twice as much as places."""
+    one, other = first.astype(np.float64), second.astype(np.float64)
+    hardly = np.maximum(one[..., 2], other[..., 2]) < JUDGED_SCORE + near
+    away = np.abs(one[..., :2] - other[..., :2]).max(axis=2)
+    apart = np.abs(one[..., 2] - other[..., 2])
+    same = hardly | ((away <= near) & (apart <= 2 * near))
+    alike = same & ~hardly
+    return Agreement(float(same.mean()) if same.size else 1.0, float(apart[alike].max()) if alike.any() else 0.0)
 
 
 def least_share(precision: str) -> float:

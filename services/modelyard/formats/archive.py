@@ -13,19 +13,24 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from modelyard.core.errors import InvalidArgument, ResourceExhausted
+from modelyard.formats.zip_directory import from_infos, read_directory
 
 _CHUNK = 1024 * 1024
 _GZIP_WINDOW = 31
-_UTF8_FLAG = 0x800
 _ENCRYPTED_FLAG = 0x1
-_SYMLINK = 0o120000
+_FILE_KIND, _SYMLINK = 0o170000, 0o120000
+_READ_HERE = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 # What zipfile raises on bytes that are no zip, or no longer one.
 _BROKEN = (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError, OverflowError, IndexError, struct.error)
 _DRIVE = re.compile(r"^[A-Za-z]:")
@@ -51,13 +56,12 @@ class Limits:
     ratio_from_bytes: int = 1024**2  # ...once it gave this many bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A file in the archive: its path with forward slashes and no "." or ".." parts, and its size as the header claims it."""
 
     path: str
     claimed_bytes: int
-    index: int
+    index: int  # type: ignore[assignment]  # a tuple has a method of this name, which nobody needs here
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,30 @@ class Located:
     method: int = 0
     crc: int = 0
     name: bytes | None = None
+
+
+_INDEX = itemgetter(2)
+BARE, ONLY_HERE = -1, -2
+"""Methods of `Places` besides zip's own: the data lie there without a header of their own; and only the archive can read it."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where n entries lie, as `Located` says of one: int64 [n] each. `names`: by number, those that stand in the file otherwise
+    than as the entry's path in UTF-8."""
+
+    offsets: npt.NDArray[np.int64]
+    packed: npt.NDArray[np.int64]
+    sizes: npt.NDArray[np.int64]
+    methods: npt.NDArray[np.int64]
+    checksums: npt.NDArray[np.int64]
+    names: dict[int, bytes]
+
+    def part(self, start: int, end: int) -> Places:
+        """Those of some entries."""
+        names = {n - start: name for n, name in self.names.items() if start <= n < end} if self.names else {}
+        offsets, packed, sizes = self.offsets[start:end], self.packed[start:end], self.sizes[start:end]
+        return Places(offsets, packed, sizes, self.methods[start:end], self.checksums[start:end], names)
 
 
 @dataclass(frozen=True)
@@ -93,16 +121,33 @@ class SafeZip:
         self.rejected: list[RejectedEntry] = []
         self._archive_bytes = path.stat().st_size
         self._total = 0
-        self._zip = _open_zip(path, name)
-        self._infos = self._zip.infolist()
-        if len(self._infos) > self.limits.entries:
+        self._opened: zipfile.ZipFile | None = None
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            self._directory = read_directory(path, most=self.limits.entries) or from_infos(self._zip.infolist())
+            if len(self._directory.names) > self.limits.entries:
+                found = len(self._directory.names)
+                raise _bomb(name, f"it has {found} entries; at most {self.limits.entries} are read")
+        except BaseException:
             self.close()
-            raise _bomb(name, f"it has {len(self._infos)} entries; at most {self.limits.entries} are read")
+            raise
         self.entries = self._accept()
+
+    @property
+    def _zip(self) -> zipfile.ZipFile:
+        """What zipfile makes of it, where somebody must look closer."""
+        if self._opened is None:
+            self._opened = _open_zip(self.path, self.name)
+        return self._opened
 
     def read(self, entry: Entry) -> bytes:
         """All bytes of an entry. InvalidArgument ENTRY_TOO_LARGE or CORRUPT_ENTRY for this entry alone, ARCHIVE_BOMB for all."""
-        return b"".join(self.stream(entry))
+        located = self.locate(entry)
+        data = read_located(self._descriptor, located, self.limits) if located is not None else None
+        if data is None:
+            return b"".join(self.stream(entry))
+        self.passed(len(data))
+        return data
 
     def copy(self, entry: Entry, to: Path, *, limit_bytes: int | None = None) -> Path:
         """Writes an entry to a file of the caller's choice; `limit_bytes` replaces the limit for one entry."""
@@ -113,10 +158,10 @@ class SafeZip:
 
     def stream(self, entry: Entry, *, limit_bytes: int | None = None) -> Iterator[bytes]:
         """The bytes of an entry in chunks of at most 1 MiB."""
-        info = self._infos[entry.index]
         limit = limit_bytes or self.limits.entry_bytes
-        compressed = min(info.compress_size, self._archive_bytes)
         try:
+            info = self._zip.infolist()[entry.index]
+            compressed = min(info.compress_size, self._archive_bytes)
             with self._zip.open(info) as file:
                 yield from self._guarded(file, entry.path, compressed, limit)
         except (*_BROKEN, zlib.error, RuntimeError, OSError) as error:
@@ -127,11 +172,22 @@ class SafeZip:
 
     def locate(self, entry: Entry) -> Located | None:
         """Where an entry lies, for another process to read; None where only this class can read it."""
-        info = self._infos[entry.index]
-        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or info.flag_bits & _ENCRYPTED_FLAG:
+        said, at = self._directory, entry.index
+        method = int(said.methods[at])
+        if method not in _READ_HERE or said.flags[at] & _ENCRYPTED_FLAG:
             return None
-        name = info.orig_filename.encode("utf-8" if info.flag_bits & _UTF8_FLAG else "cp437", "replace")
-        return Located(info.header_offset, info.compress_size, info.file_size, info.compress_type, info.CRC, name)
+        offset, packed, size, checksum = (int(c[at]) for c in (said.offsets, said.packed, said.sizes, said.checksums))
+        return Located(offset, packed, size, method, checksum, said.raw_name(at))
+
+    def locate_all(self, entries: Sequence[Entry]) -> Places:
+        """Where many entries lie, as `locate` says of each."""
+        said, at = self._directory, np.fromiter(map(_INDEX, entries), np.int64, len(entries))
+        methods = said.methods[at]
+        methods[~np.isin(methods, _READ_HERE) | (said.flags[at] & _ENCRYPTED_FLAG != 0)] = ONLY_HERE
+        names: dict[int, bytes] = {}
+        if said.old_names or [said.names[index] for index in at.tolist()] != [entry[0] for entry in entries]:
+            names = {n: said.raw_name(entry.index) for n, entry in enumerate(entries)}
+        return Places(said.offsets[at], said.packed[at], said.sizes[at], methods, said.checksums[at], names)
 
     def passed(self, size: int) -> None:
         """Counts bytes that another process has read. Raises InvalidArgument ARCHIVE_BOMB."""
@@ -141,7 +197,11 @@ class SafeZip:
 
     def close(self) -> None:
         """Closes the file."""
-        self._zip.close()
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+        if self._opened is not None:
+            self._opened.close()
 
     def __enter__(self) -> SafeZip:
         return self
@@ -160,18 +220,25 @@ class SafeZip:
             yield chunk
 
     def _accept(self) -> list[Entry]:
+        said = self._directory
+        encrypted = said.flags & _ENCRYPTED_FLAG != 0
+        links = (said.attributes >> 16) & _FILE_KIND == _SYMLINK
+        names, sizes = said.names, said.sizes.tolist()
+        suspect = bool(np.any(encrypted | links))
+        if not suspect and len(set(names)) == len(names) and all(map(_PLAIN.fullmatch, names)):
+            return list(map(Entry, names, sizes, range(len(names))))
         seen: set[str] = set()
         accepted = []
-        for index, info in enumerate(self._infos):
-            name = _true_name(info)
-            if _PLAIN.fullmatch(name) and not info.flag_bits & _ENCRYPTED_FLAG and name not in seen and not _is_link(info):
+        for index, name in enumerate(names):
+            closed, link = bool(encrypted[index]), bool(links[index])
+            if _PLAIN.fullmatch(name) and not closed and name not in seen and not link:
                 seen.add(name)
-                accepted.append(Entry(name, info.file_size, index))
+                accepted.append(Entry(name, sizes[index], index))
                 continue
-            if info.is_dir() or is_system_file(name):
-                self.ignored += not info.is_dir()
+            if name.endswith("/") or is_system_file(name):
+                self.ignored += not name.endswith("/")
                 continue
-            refusal = _refusal(info, name)
+            refusal = _refusal(name, encrypted=closed, link=link)
             path = clean_path(name) if refusal is None else name
             if refusal is None and path in seen:
                 refusal = ("DUPLICATE_NAME", "the archive holds another file of the same name")
@@ -179,7 +246,7 @@ class SafeZip:
                 self.rejected.append(RejectedEntry(name, refusal[0], f"{name}: {refusal[1]}"))
                 continue
             seen.add(path)
-            accepted.append(Entry(path, info.file_size, index))
+            accepted.append(Entry(path, sizes[index], index))
         return accepted
 
 
@@ -263,7 +330,7 @@ def read_located(descriptor: int, located: Located, limits: Limits) -> bytes | N
     was announced.
     """
     packed, size = located.packed_bytes, located.size_bytes
-    if size > limits.entry_bytes or packed > limits.entry_bytes or packed < 0 or size < 0:
+    if not (0 <= size <= limits.entry_bytes and 0 <= packed <= limits.entry_bytes) or located.offset < 0:
         return None
     if located.name is None:
         data = os.pread(descriptor, size, located.offset)
@@ -320,31 +387,16 @@ def _of_the_disk(error: Exception) -> bool:
     return isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
 
 
-def _true_name(info: zipfile.ZipInfo) -> str:
-    """The name as its maker meant it: macOS writes UTF-8 without the flag that says so, and zipfile then reads code page 437."""
-    name = info.orig_filename
-    if info.flag_bits & _UTF8_FLAG or name.isascii():
-        return name
-    try:
-        return name.encode("cp437").decode("utf-8")
-    except (UnicodeEncodeError, UnicodeDecodeError):
-        return name
-
-
-def _is_link(info: zipfile.ZipInfo) -> bool:
-    return (info.external_attr >> 16) & 0o170000 == _SYMLINK
-
-
-def _refusal(info: zipfile.ZipInfo, name: str) -> tuple[str, str] | None:
+def _refusal(name: str, *, encrypted: bool, link: bool) -> tuple[str, str] | None:
     if "\\" in name or "\0" in name:
         return "UNSAFE_NAME", "the name holds a backslash or a zero byte"
     if name.startswith("/") or _DRIVE.match(name):
         return "UNSAFE_NAME", "the name is absolute; names inside an archive are relative"
     if ".." in name.split("/"):
         return "UNSAFE_NAME", 'the name leads out of the archive ("..")'
-    if _is_link(info):
+    if link:
         return "SYMBOLIC_LINK", "symbolic links are not followed"
-    if info.flag_bits & _ENCRYPTED_FLAG:
+    if encrypted:
         return "ENCRYPTED", "the entry is encrypted; send it without a password"
     return None
 

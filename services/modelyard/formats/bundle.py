@@ -61,6 +61,9 @@ from modelyard.formats.bundle_card import (
     TensorSpec as TensorSpec,
 )
 from modelyard.formats.bundle_card import (
+    TextNumbers as TextNumbers,
+)
+from modelyard.formats.bundle_card import (
     card_json as card_json,
 )
 from modelyard.formats.bundle_card import (

@@ -15,7 +15,14 @@ from cattrs import BaseValidationError, Converter, transform_error
 
 from modelyard.formats.bundle_files import CALIBRATION, CAPS, CARD, FORMATS, LABELS, STATISTICS, FileEntry, FormatFiles, refuse
 from modelyard.formats.bundle_vectors import VECTORS_JSON, VECTORS_SAFETENSORS
-from modelyard.formats.dataset_descriptor import IMAGE_MULTILABEL, OBJECT_DETECTION, SEMANTIC_SEGMENTATION
+from modelyard.formats.dataset_descriptor import (
+    ANOMALY_DETECTION,
+    IMAGE_MULTILABEL,
+    KEYPOINT_DETECTION,
+    OBJECT_DETECTION,
+    SEMANTIC_SEGMENTATION,
+)
+from modelyard.formats.text_numbers import DateNumbers, HashedText
 
 FORMAT_VERSION: Final = 1
 PRECISIONS: Final = ("fp32", "fp16", "int8", "dynamic_int8")
@@ -131,12 +138,37 @@ class TensorMap:
 
 
 @dataclass(frozen=True)
+class TextNumbers:
+    """A text that becomes numbers before the graph sees it: the served input (BYTES [N, 1]), the graph's tensor (float32
+    [N, width]), and how: as a date, or hashed."""
+
+    input: str
+    tensor: str
+    date: DateNumbers | None = None
+    hashed: HashedText | None = None
+
+    @property
+    def reading(self) -> DateNumbers | HashedText:
+        """How it is read."""
+        found = self.date or self.hashed
+        if found is None:
+            raise AssertionError("checked when the card is read")
+        return found
+
+    @property
+    def width(self) -> int:
+        """How many numbers it becomes."""
+        return len(self.reading.names)
+
+
+@dataclass(frozen=True)
 class BundleCard:
     """The content of `bundle.json`. `outputs` are the model's own; `served_outputs` adds the `label` a runtime derives.
 
     `tensors` need only name what differs from the graph: without an entry a tensor is taken as it is, by name, or by being the
-    only one. `licence` is that of the weights it started from, as far as known. `thresholds`: by class, the probability from
-    which on it counts as found (0 to 1); empty where none were chosen. The most probable class is the answer either way.
+    only one. `licence` is that of the weights it started from, as far as known. `classes`: of key points their names.
+    `thresholds`: by class, the probability from which on it counts as found (0 to 1); empty where none were chosen. The most
+    probable class is the answer either way. `texts`: inputs that become numbers before the graph.
     """
 
     task: str
@@ -159,6 +191,7 @@ class BundleCard:
     origin: str = "trained"
     licence: str = ""
     thresholds: tuple[float, ...] = ()
+    texts: tuple[TextNumbers, ...] = ()
 
     @property
     def served_outputs(self) -> tuple[TensorSpec, ...]:
@@ -169,19 +202,26 @@ class BundleCard:
     def derived(self) -> TensorSpec | None:
         """What a runtime adds (runtime.derived): for a classifier `label` (BYTES [N]), the name of the most probable class; for
         several labels `labels` (BYTES [N]), the names of those found as a JSON list; for boxes `labels` (BYTES [N, K]), the class
-        of each, "" beyond what was found. None for all else."""
+        of each, "" beyond what was found; for a detector of anomalies `state` (BYTES [N]), normal or anomaly. None for all
+        else."""
+        if self.task == ANOMALY_DETECTION:
+            return TensorSpec("state", "BYTES", (-1,))
         if not self.classes:
             return None
         if self.task == IMAGE_MULTILABEL:
             return TensorSpec("labels", "BYTES", (-1,))
         if self.task == OBJECT_DETECTION:
             return next((TensorSpec("labels", "BYTES", each.shape) for each in self.outputs if each.name == "classes"), None)
-        return None if self.task == SEMANTIC_SEGMENTATION else TensorSpec("label", "BYTES", (-1,))
+        named = self.task in (SEMANTIC_SEGMENTATION, KEYPOINT_DETECTION)
+        return None if named else TensorSpec("label", "BYTES", (-1,))
 
 
 def card_json(card: BundleCard) -> bytes:
     """The card as it stands in `bundle.json`."""
-    return json.dumps(dataclasses.asdict(card), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False).encode()
+    document = dataclasses.asdict(card)
+    if not card.texts:  # a card without them is what earlier releases wrote and read
+        del document["texts"]
+    return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False).encode()
 
 
 def parse_card(data: bytes, path: Path) -> BundleCard:
@@ -229,6 +269,7 @@ def _tuple(value: object, kind: Any) -> tuple[Any, ...]:
 _CONVERTER.register_structure_hook_func(lambda kind: getattr(kind, "__origin__", None) is tuple, _tuple)
 _CONVERTER.register_structure_hook(str, _exactly(str))
 _CONVERTER.register_structure_hook(int, _exactly(int))
+_CONVERTER.register_structure_hook(bool, _exactly(bool))
 _CONVERTER.register_structure_hook(float, _number)
 
 
@@ -248,6 +289,7 @@ def check_card(path: Path, card: BundleCard) -> None:
         raise refuse(path, f"{CARD}: columns name an input that is not there", file=CARD)
     _check_choices(path, card)
     _check_tensors(path, card)
+    _check_texts(path, card)
 
 
 def _check_entries(path: Path, card: BundleCard) -> None:
@@ -292,6 +334,21 @@ def _check_tensors(path: Path, card: BundleCard) -> None:
             raise refuse(path, f"{CARD}: tensors.{tensor.name}: scale must be finite and not 0, offset finite", file=CARD)
         if tensor.layout not in LAYOUTS or (tensor.layout and len(shapes[tensor.name]) != 4):
             raise refuse(path, f"{CARD}: tensors.{tensor.name}: layout {tensor.layout!r:.40} does not fit its shape", file=CARD)
+
+
+def _check_texts(path: Path, card: BundleCard) -> None:
+    text = {spec.name for spec in card.inputs if spec.datatype == "BYTES" and spec.shape == (-1, 1)}
+    for at, each in enumerate(card.texts):
+        where = f"{CARD}: texts[{at}]"
+        if each.input not in text:
+            raise refuse(path, f"{where}.input {each.input!r:.80} is no input of text", file=CARD)
+        if (each.date is None) == (each.hashed is None):
+            raise refuse(path, f"{where} must be read as a date or hashed", file=CARD)
+        fault = each.reading.fault()
+        if fault:
+            raise refuse(path, f"{where}: {fault}", file=CARD)
+    if len({each.tensor for each in card.texts}) != len(card.texts):
+        raise refuse(path, f"{CARD}: texts name a tensor twice", file=CARD)
 
 
 def _check_specs(path: Path, specs: tuple[TensorSpec, ...], field_name: str) -> None:

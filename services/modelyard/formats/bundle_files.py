@@ -62,7 +62,7 @@ FORMATS: Final[Mapping[str, FormatFiles]] = {
     "edge": FormatFiles(
         (TFLITE,),
         extras=("model_data.h", "model_data.cc", "runner.py", "runner.cc", "README.txt"),
-        optional_extras=("model_vela.tflite",),
+        optional_extras=("model_vela.tflite", "sound_input.h"),
     ),
     "savedmodel": FormatFiles(
         (SAVED_MODEL, "saved_model/variables/variables.index", "saved_model/variables/variables.data-00000-of-00001"),
@@ -86,6 +86,7 @@ CAPS: Final[Mapping[str, int]] = {
     "model_data.cc": 256 * MIB,
     "runner.py": MIB,
     "runner.cc": MIB,
+    "sound_input.h": MIB,
     "README.txt": MIB,
     SAVED_MODEL: 2048 * MIB,
     "saved_model/fingerprint.pb": MIB,

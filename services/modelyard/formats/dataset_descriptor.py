@@ -27,6 +27,7 @@ KEYPOINT_DETECTION = "keypoint_detection"
 AUDIO_CLASSIFICATION = "audio_classification"
 SERIES_CLASSIFICATION = "series_classification"
 ANOMALY_DETECTION = "anomaly_detection"
+FORECASTING = "forecasting"
 TASKS = (
     IMAGE_CLASSIFICATION,
     TABULAR_CLASSIFICATION,
@@ -39,6 +40,7 @@ TASKS = (
     AUDIO_CLASSIFICATION,
     SERIES_CLASSIFICATION,
     ANOMALY_DETECTION,
+    FORECASTING,
 )
 MARKED_TASKS = (OBJECT_DETECTION, INSTANCE_SEGMENTATION, KEYPOINT_DETECTION)
 """Tasks whose examples are pictures with marked objects."""
@@ -121,6 +123,11 @@ class DatasetDescriptor:
     def features(self) -> tuple[Column, ...]:
         """The columns a model reads, in the order of the source."""
         return tuple(column for column in self.columns if column.role == FEATURE)
+
+    @property
+    def answered(self) -> tuple[str, ...]:
+        """What a model's answers are of, by name: key points where those are looked for, else classes."""
+        return self.keypoints if self.task == KEYPOINT_DETECTION else self.classes
 
     @property
     def blobs(self) -> tuple[Blob, ...]:

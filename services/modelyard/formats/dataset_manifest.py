@@ -13,6 +13,7 @@ from modelyard.formats.dataset_descriptor import (
     ANOMALY_DETECTION,
     AUDIO,
     AUDIO_CLASSIFICATION,
+    FORECASTING,
     IMAGE,
     IMAGE_MULTILABEL,
     MARKED_TASKS,
@@ -84,7 +85,7 @@ def _annotation_fields(task: str) -> list[tuple[str, pa.DataType]]:
         return [*said, ("mask_pack", pa.int32()), ("mask_offset", pa.int64()), ("mask_length", pa.int64())]
     if task == ANOMALY_DETECTION:
         return [*said, ("intervals", pa.list_(said_of.interval_type()))]
-    return said if task in (AUDIO_CLASSIFICATION, SERIES_CLASSIFICATION) else []
+    return said if task in (AUDIO_CLASSIFICATION, SERIES_CLASSIFICATION, FORECASTING) else []
 
 
 def example_id(path: str, sha256: str) -> str:
@@ -92,7 +93,8 @@ def example_id(path: str, sha256: str) -> str:
     return hashlib.sha256(f"{path}\0{sha256}".encode()).hexdigest()[:20]
 
 
-_DIGESTED = ("sha256", "label", "usage", "annotation")
+DIGESTED = ("sha256", "label", "usage", "annotation")
+"""Columns of a manifest that its digest covers, in the order by which rows are sorted for it."""
 
 
 def digest(
@@ -123,7 +125,7 @@ def digest(
     state = hashlib.sha256(json.dumps(schema, ensure_ascii=False, sort_keys=True).encode())
     if "annotation" not in manifest.column_names:
         manifest = manifest.append_column("annotation", pa.nulls(manifest.num_rows, pa.string()))
-    ordered = manifest.select(list(_DIGESTED)).sort_by([(name, "ascending") for name in _DIGESTED])
+    ordered = manifest.select(list(DIGESTED)).sort_by([(name, "ascending") for name in DIGESTED])
     for batch in ordered.to_batches(max_chunksize=65536):
         state.update(_rows_as_json(batch))
     return state.hexdigest()
@@ -134,15 +136,24 @@ def _rows_as_json(batch: pa.RecordBatch) -> bytes:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    columns = []
-    for name in _DIGESTED:
-        values = batch.column(name).dictionary_encode()
-        texts = [
-            json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass") for value in values.dictionary.to_pylist()
-        ]
-        columns.append(pc.fill_null(pa.array(texts, pa.binary()).take(values.indices), b"null"))
-    lines = pc.binary_join_element_wise(*columns, b", ")
-    return b"".join(b"[" + line + b"]\n" for line in lines.to_pylist())
+    columns: list[Any] = []
+    for name in DIGESTED:
+        values = batch.column(name).cast(pa.string())
+        if pc.any(pc.match_substring_regex(values, _ESCAPED)).as_py():
+            values = values.dictionary_encode()
+            texts = [json.dumps(value, ensure_ascii=False) for value in values.dictionary.to_pylist()]
+            values = pa.array(texts, pa.string()).take(values.indices)
+        else:
+            values = pc.binary_join_element_wise('"', values, '"', "")
+        columns += [", " if columns else "[", pc.fill_null(values, "null")]
+    lines = pc.binary_join_element_wise(*columns, "]\n", "")
+    _, ends, text = lines.buffers()
+    size = int.from_bytes(ends[4 * (lines.offset + len(lines)) : 4 * (lines.offset + len(lines)) + 4].to_pybytes(), "little")
+    return text[:size].to_pybytes() if text is not None else b""
+
+
+_ESCAPED = r'["\\\x00-\x1f]'
+"""Characters that JSON does not write as they are."""
 
 
 def digest_names(descriptor: DatasetDescriptor) -> tuple[str, ...]:
@@ -172,6 +183,14 @@ def load_manifest(store: ArtifactStore, descriptor: DatasetDescriptor, columns: 
     if descriptor.folds is not None and "usage" in table.column_names:
         table = table.set_column(table.column_names.index("usage"), "usage", _usage_in_fold(store, descriptor, table["usage"]))
     return table.select(list(columns)) if columns is not None else table
+
+
+def light_columns(store: ArtifactStore, descriptor: DatasetDescriptor) -> list[str]:
+    """The columns of a manifest without its small pictures, which are nine tenths of the bytes of a large one."""
+    there = read_schema(store.path(descriptor.manifest)).names
+    if descriptor.identity is not None:
+        there = [*there, *read_schema(store.path(descriptor.identity)).names]
+    return [name for name in dict.fromkeys(there) if name not in (IDENTITY_ROW, "thumbnail")]
 
 
 def identity_rows(store: ArtifactStore, descriptor: DatasetDescriptor, count: int) -> npt.NDArray[np.int64]:

@@ -60,12 +60,13 @@ class PackWriter:
         them."""
         ends = np.cumsum(lengths)
         starts = ends - lengths
-        pack = self._lanes.get(lane)
-        if pack is not None and pack.file is not None and pack.offset + len(data) <= self._pack_bytes:
-            offsets = pack.offset + starts
-            pack.file.write(data)
-            pack.offset += len(data)
-            return np.full(len(lengths), pack.number, np.int32), offsets
+        if len(lengths):
+            file, pack = self._room(int(lengths[0]), lane)
+            if pack.offset + len(data) <= self._pack_bytes:
+                offsets = pack.offset + starts
+                file.write(data)
+                pack.offset += len(data)
+                return np.full(len(lengths), pack.number, np.int32), offsets
         spans = [self.append(data[start:end], lane) for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
         return np.array([span.pack for span in spans], np.int32), np.array([span.offset for span in spans], np.int64)
 

@@ -6,13 +6,15 @@ A compressed one is first unpacked to a plain one, under the guard of `gunzip`; 
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
+import numpy as np
+
 from modelyard.core.errors import InvalidArgument
-from modelyard.formats.archive import Entry, Limits, Located, RejectedEntry, clean_path, is_system_file
+from modelyard.formats.archive import BARE, Entry, Limits, Places, RejectedEntry, clean_path, is_system_file
 
 _CHUNK = 1024 * 1024
 _BLOCK = 512
@@ -88,9 +90,11 @@ class SafeTar:
                 raise _refused(self.name, f"more than {self.limits.total_bytes} bytes come out of it")
             yield chunk
 
-    def locate(self, entry: Entry) -> Located | None:
-        """Where an entry lies, for another process to read."""
-        return Located(self._offsets[entry.index], entry.claimed_bytes, entry.claimed_bytes)
+    def locate_all(self, entries: Sequence[Entry]) -> Places:
+        """Where many entries lie."""
+        offsets = np.array([self._offsets[entry.index] for entry in entries], np.int64)
+        sizes = np.array([entry.claimed_bytes for entry in entries], np.int64)
+        return Places(offsets, sizes, sizes, np.full(len(entries), BARE, np.int64), np.zeros(len(entries), np.int64), {})
 
     def passed(self, size: int) -> None:
         """Counts bytes that another process has read. Raises InvalidArgument ARCHIVE_BOMB."""

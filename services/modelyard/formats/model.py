@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelyard.core.errors import DataLoss, InvalidArgument
-from modelyard.formats.dataset_descriptor import SERIES_CLASSIFICATION
+from modelyard.formats.dataset_descriptor import ANOMALY_DETECTION, FORECASTING, SERIES_CLASSIFICATION
 from modelyard.formats.tasks import TASKS, task_of
 
 FORMAT = 1
@@ -39,6 +39,13 @@ MAX_CARD_BYTES = 16 * 1024 * 1024
 
 MAX_PAYLOAD_BYTES = 4 * 1024**3
 """Largest file of weights that is read."""
+
+_COUNTED = {
+    SERIES_CLASSIFICATION: ("steps", "channels"),
+    ANOMALY_DETECTION: ("steps", "channels", "reference"),
+    FORECASTING: ("context", "horizon", "period", "channels"),
+}
+"""Details of a card that are whole numbers, by task."""
 
 _CARD = "model.json"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -179,15 +186,14 @@ def check_card(card: ModelCard) -> None:
     _expect(card.kind in PAYLOADS, "kind", card.kind, f"one of {', '.join(PAYLOADS)}")
     _expect(card.task in TASKS, "task", card.task, f"one of {', '.join(TASKS)}")
     _expect(bool(card.architecture), "architecture", card.architecture, "a name")
-    if card.task != "tabular_regression":
+    if card.task not in ("tabular_regression", FORECASTING):
         fewest = 2 if task_of(card.task).one_label or card.task == "semantic_segmentation" else 1
         _expect(len(card.classes) >= fewest, "classes", len(card.classes), f"at least {fewest} names")
         _expect(len(set(card.classes)) == len(card.classes), "classes", "a name twice", "each name once")
     if task_of(card.task).pictured:
         _check_picture(card)
-    if card.task == SERIES_CLASSIFICATION:
-        for name in ("steps", "channels"):
-            _expect(isinstance(card.details.get(name), int), f"details.{name}", card.details.get(name), "a whole number")
+    for name in _COUNTED.get(card.task, ()):
+        _expect(isinstance(card.details.get(name), int), f"details.{name}", card.details.get(name), "a whole number")
 
 
 def _check_picture(card: ModelCard) -> None:

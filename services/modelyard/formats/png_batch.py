@@ -12,7 +12,6 @@ antialiased bilinear of Pillow's resize in 22-bit fixed point, across first, the
 
 from __future__ import annotations
 
-import struct
 import zlib
 from collections.abc import Sequence
 from functools import lru_cache
@@ -30,7 +29,7 @@ LEAST_ALIKE = 64
 
 _START = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 _END = b"\0\0\0\0IEND\xae\x42\x60\x82"
-_HEADER = struct.Struct(">IIBBBBB")
+_HEAD = 41
 _LEAST = 33 + 12 + 12
 _BITS = 22
 _PIXELS_AT_ONCE = 4_000_000
@@ -41,106 +40,126 @@ def probe(files: Sequence[bytes], size: int) -> tuple[npt.NDArray[np.int32], Pix
     """Width and height int32 [n, 2], thumbnails uint8 [n, size, size], and which files they are said of, bool [n]."""
     sizes, small = np.zeros((len(files), 2), np.int32), np.zeros((len(files), size, size), np.uint8)
     known = np.zeros(len(files), np.bool_)
-    alike: dict[tuple[int, int, int], list[tuple[int, bytes]]] = {}
-    for number, data in enumerate(files):
-        opened = _open(data)
-        if opened is not None:
-            alike.setdefault(opened[0], []).append((number, opened[1]))
-    for (width, height, channels), found in alike.items():
-        if len(found) < LEAST_ALIKE:
-            continue
-        at_once = max(1, _PIXELS_AT_ONCE // (width * height * channels))
-        for start in range(0, len(found), at_once):
-            some = found[start : start + at_once]
-            lines = np.frombuffer(b"".join(pixels for _, pixels in some), np.uint8).reshape(len(some), height, -1)
+    for (width, height, channels), numbers in _alike(files).items():
+        wanted = height * (1 + width * channels)
+        at_once = max(1, _PIXELS_AT_ONCE // wanted)
+        for start in range(0, len(numbers), at_once):
+            unpacked = [(number, rows) for number in numbers[start : start + at_once] if (rows := _rows(files[number], wanted))]
+            if not unpacked:
+                continue
+            lines = np.frombuffer(b"".join(rows for _, rows in unpacked), np.uint8).reshape(len(unpacked), height, -1)
             pixels, good = _unfiltered(lines, channels)
-            rows = np.array([number for number, _ in some], np.int64)[good]
-            small[rows] = _resized(_grey(pixels[good]), size)
-            sizes[rows] = (width, height)
-            known[rows] = True
+            of = np.array([number for number, _ in unpacked], np.int64)[good]
+            small[of] = _resized(_grey(pixels[good]), size)
+            sizes[of] = (width, height)
+            known[of] = True
     return sizes, small, known
 
 
-def _open(data: bytes) -> tuple[tuple[int, int, int], bytes] | None:
-    """Width, height and channels of a plain file, and its filtered rows; None for any other."""
-    if len(data) < _LEAST or not data.startswith(_START) or not data.endswith(_END) or data[37:41] != b"IDAT":
-        return None
-    width, height, depth, colour, *rest = _HEADER.unpack_from(data, 16)
-    if depth != 8 or colour not in (0, 2) or any(rest) or width != height or not 0 < width <= LARGEST_SIDE:
-        return None  # of one that is not square Pillow may go down first, then across
-    size, crc = int.from_bytes(data[33:37], "big"), int.from_bytes(data[-16:-12], "big")
-    if size != len(data) - 57 or zlib.crc32(data[37:-16]) != crc or zlib.crc32(data[12:29]) != int.from_bytes(data[29:33], "big"):
-        return None
-    channels = 3 if colour == 2 else 1
-    wanted = height * (1 + width * channels)
+def _alike(files: Sequence[bytes]) -> dict[tuple[int, int, int], list[int]]:
+    """The numbers of plain files by their width, height and channels; those of which there are few are left out."""
+    lengths = np.fromiter(map(len, files), np.int64, len(files))
+    numbers = np.flatnonzero(lengths >= _LEAST)
+    ends = np.cumsum(lengths)
+    starts, ends = (ends - lengths)[numbers], ends[numbers]
+    joined = np.frombuffer(b"".join(files), np.uint8)
+    heads = joined[starts[:, None] + np.arange(_HEAD)]
+    tails = joined[ends[:, None] - np.arange(len(_END), 0, -1)]
+    plain = (heads[:, :16] == _bytes(_START)).all(1) & (heads[:, 37:41] == _bytes(b"IDAT")).all(1)
+    plain &= (tails == _bytes(_END)).all(1)
+    plain &= (heads[:, 24] == 8) & ((heads[:, 25] == 0) | (heads[:, 25] == 2)) & ~heads[:, 26:29].any(1)
+    words = np.ascontiguousarray(heads[:, [16, 17, 18, 19, 20, 21, 22, 23, 33, 34, 35, 36]]).view(">u4").astype(np.int64)
+    width, height, data_bytes = words.T
+    plain &= (width == height) & (width > 0) & (width <= LARGEST_SIDE)  # of others Pillow may go down first, then across
+    plain &= data_bytes == lengths[numbers] - 57
+    found: dict[tuple[int, int, int], list[int]] = {}
+    right: dict[bytes, bool] = {}
+    rows = zip(numbers[plain].tolist(), width[plain].tolist(), heads[plain, 25].tolist(), strict=True)
+    for number, side, colour in rows:
+        header = files[number][12:33]
+        if header not in right:
+            right[header] = zlib.crc32(header[:17]) == int.from_bytes(header[17:], "big")
+        if right[header]:
+            found.setdefault((side, side, 3 if colour == 2 else 1), []).append(number)
+    return {alike: numbers for alike, numbers in found.items() if len(numbers) >= LEAST_ALIKE}
+
+
+def _bytes(text: bytes) -> Pixels:
+    return np.frombuffer(text, np.uint8)
+
+
+def _rows(data: bytes, wanted: int) -> bytes:
+    """The filtered rows of a plain file; b"" where they are not as they should be."""
+    if zlib.crc32(data[37:-16]) != int.from_bytes(data[-16:-12], "big"):
+        return b""
     inflate = zlib.decompressobj()
     try:
         pixels = inflate.decompress(data[41:-16], wanted + 1)
     except zlib.error:
-        return None
-    if len(pixels) != wanted or not inflate.eof or inflate.unused_data:
-        return None
-    return (width, height, channels), pixels
+        return b""
+    return pixels if len(pixels) == wanted and inflate.eof and not inflate.unused_data else b""
 
 
 def _unfiltered(lines: Pixels, channels: int) -> tuple[Pixels, npt.NDArray[np.bool_]]:
     """Pixels uint8 [n, height, width, channels] of filtered rows uint8 [n, height, 1 + width * channels], and whose filters are
     right."""
     count, height, wide = lines.shape
-    kinds = lines[:, :, 0]
-    good: npt.NDArray[np.bool_] = np.all(kinds <= 4, axis=1)
-    out = np.ascontiguousarray(lines[:, :, 1:]).reshape(count, height, (wide - 1) // channels, channels)
-    above = np.zeros((count, *out.shape[2:]), np.uint8)
+    kinds = np.ascontiguousarray(lines[:, :, 0].T)
+    good: npt.NDArray[np.bool_] = np.all(kinds <= 4, axis=0)
+    out = np.ascontiguousarray(lines[:, :, 1:].transpose(1, 0, 2))
+    above = np.zeros(out.shape[1:], np.uint8)
     for row in range(height):
-        now = out[:, row]
-        for kind in np.unique(kinds[:, row]).tolist():
-            if kind == 0 or kind > 4:
-                continue
-            chosen = np.flatnonzero(kinds[:, row] == kind)
-            raw, over = now[chosen], above[chosen]
-            if kind == 1:
-                now[chosen] = np.cumsum(raw, axis=1, dtype=np.uint8)
-            elif kind == 2:
-                now[chosen] = raw + over
-            else:
-                now[chosen] = (_averaged if kind == 3 else _paeth)(raw, over)
+        now, kind = out[row], kinds[row]
+        now += above * (kind == 2)[:, None]
+        for number, function in ((1, _summed), (3, _averaged), (4, _paeth)):
+            chosen = np.flatnonzero(kind == number)
+            if len(chosen):
+                now[chosen] = function(now.take(chosen, 0), above.take(chosen, 0), channels)
         above = now
-    return out, good
+    return out.transpose(1, 0, 2).reshape(count, height, (wide - 1) // channels, channels), good
 
 
-def _averaged(raw: Pixels, over: Pixels) -> Pixels:
-    columns, up = _by_column(raw), _by_column(over).astype(np.uint16)
-    left = np.zeros(columns.shape[1:], np.uint16)
-    for column in range(len(columns)):
-        columns[column] += ((left + up[column]) >> 1).astype(np.uint8)
-        left = columns[column].astype(np.uint16)
-    return _by_row(columns, raw.shape[2])
+def _summed(raw: Pixels, over: Pixels, channels: int) -> Pixels:
+    return np.cumsum(raw.reshape(len(raw), -1, channels), axis=1, dtype=np.uint8).reshape(raw.shape)
 
 
-def _paeth(raw: Pixels, over: Pixels) -> Pixels:
+def _averaged(raw: Pixels, over: Pixels, channels: int) -> Pixels:
+    columns, up = _by_column(raw, channels), _by_column(over, channels).astype(np.uint16)
+    left = np.zeros(columns.shape[1], np.uint16)
+    for column, above in zip(columns, up, strict=True):
+        column += ((left + above) >> 1).astype(np.uint8)
+        left = column.astype(np.uint16)
+    return _by_row(columns, raw)
+
+
+def _paeth(raw: Pixels, over: Pixels, channels: int) -> Pixels:
     """Each pixel is told by which of left, above and above left is nearest to left + above - above left; in this order where
     equal."""
-    columns, up = _by_column(raw), _by_column(over).astype(np.int16)
-    left, corner = np.zeros(columns.shape[1:], np.int16), np.zeros(columns.shape[1:], np.int16)
-    for column in range(len(columns)):
-        top = up[column]
-        to_left, to_top = top - corner, left - corner  # the distances are of left + top - corner
-        far_left, far_top, far_corner = np.abs(to_left), np.abs(to_top), np.abs(to_left + to_top)
-        guess = np.where(far_top <= far_corner, top, corner)
-        guess = np.where((far_left <= far_top) & (far_left <= far_corner), left, guess)
-        columns[column] += guess.astype(np.uint8)
-        left, corner = columns[column].astype(np.int16), top
-    return _by_row(columns, raw.shape[2])
+    columns, up = _by_column(raw, channels), _by_column(over, channels).astype(np.int16)
+    left = corner = np.zeros(columns.shape[1], np.int16)
+    far_left, far_top, far_corner, guess = (np.empty_like(left) for _ in range(4))
+    for column, top in zip(columns, up, strict=True):
+        np.subtract(top, corner, out=far_left)  # the distances are of left + top - corner
+        np.subtract(left, corner, out=far_top)
+        np.add(far_left, far_top, out=far_corner)
+        for far in (far_left, far_top, far_corner):
+            np.abs(far, out=far)
+        np.copyto(guess, corner)
+        np.copyto(guess, top, where=far_top <= far_corner)
+        np.copyto(guess, left, where=far_left <= np.minimum(far_top, far_corner, out=far_corner))
+        column += guess.astype(np.uint8)
+        left, corner = column.astype(np.int16), top
+    return _by_row(columns, raw)
 
 
-def _by_column(values: Pixels) -> Pixels:
-    """[n, width, channels] as [width, n * channels], in memory of its own."""
-    return np.ascontiguousarray(values.transpose(1, 0, 2)).reshape(values.shape[1], -1)
+def _by_column(values: Pixels, channels: int) -> Pixels:
+    """[n, width * channels] as [width, channels * n], in memory of its own."""
+    return np.ascontiguousarray(values.T).reshape(values.shape[1] // channels, -1)
 
 
-def _by_row(columns: Pixels, channels: int) -> Pixels:
-    """[width, n * channels] as [n, width, channels]."""
-    return columns.reshape(len(columns), -1, channels).transpose(1, 0, 2)
+def _by_row(columns: Pixels, like: Pixels) -> Pixels:
+    """[width, channels * n] as [n, width * channels]."""
+    return columns.reshape(like.shape[1], like.shape[0]).T
 
 
 def _grey(pixels: Pixels) -> Pixels:

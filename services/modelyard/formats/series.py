@@ -22,6 +22,14 @@ def of_length(values: npt.NDArray[Any], steps: int) -> npt.NDArray[np.float32]:
     return out
 
 
+def usual_steps(reader: DatasetReader) -> int:
+    """The median length of the training series, 9 at least: a model's length; others are cut or filled up."""
+    from modelyard.formats.dataset import TRAIN
+
+    lengths = [int(steps) for (steps,) in reader.annotations(TRAIN).columns(["steps"])]
+    return max(9, int(np.median(lengths))) if lengths else 9
+
+
 def fitted_series(reader: DatasetReader, usage: str, positions: npt.NDArray[np.int64], steps: int) -> npt.NDArray[np.float32]:
     """The series at positions of a usage: float32 [N, steps, channels], NaN where a value is missing."""
     annotated = reader.annotations(usage)

@@ -60,7 +60,7 @@ def spectrogram(sound: npt.NDArray[np.float32], rate: int, height: int, width: i
     starts = ((np.arange(width) + 0.5) * length / width).astype(np.int64)
     windows = padded[starts[:, None] + np.arange(size)] * np.hanning(size + 1)[:-1].astype(np.float32)
     power = np.abs(np.fft.rfft(windows.astype(np.float64), axis=1)) ** 2
-    bands = power @ _triangles(rate, size, height)
+    bands = power @ triangles(rate, size, height)
     loudest = float(bands.max())
     if loudest <= _SILENCE:
         return np.zeros((height, width), np.uint8)
@@ -69,8 +69,8 @@ def spectrogram(sound: npt.NDArray[np.float32], rate: int, height: int, width: i
 
 
 @lru_cache(maxsize=64)
-def _triangles(rate: int, size: int, bands: int) -> npt.NDArray[Any]:
-    """Weights of the transform's bins in each band: [bins, bands]."""
+def triangles(rate: int, size: int, bands: int) -> npt.NDArray[Any]:
+    """Weights of the bins of a transform of `size` samples at `rate` Hz in each band: [size / 2 + 1, bands], 0 to 1."""
     lowest, highest = (2595 * np.log10(1 + each / 700) for each in (LOWEST_HZ, HIGHEST_HZ))
     edges = 700 * (10 ** (np.linspace(lowest, highest, bands + 2) / 2595) - 1)
     bins = np.fft.rfftfreq(size, 1 / rate)[:, None]

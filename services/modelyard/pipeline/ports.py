@@ -87,8 +87,8 @@ class Datasets(JobPort, Protocol):
 class Training(JobPort, Protocol):
     """The trainer service. Recipes are JSON in the form of their contract."""
 
-    def suggest(self, dataset_version: str) -> list[Document]:
-        """The recipes that fit the dataset version, the most accurate first."""
+    def suggest(self, dataset_version: str, *, sizes: bool = False) -> list[Document]:
+        """The recipes that fit the dataset version, the most accurate first; sizes: some at several input sizes."""
 
     def version(self, model_version: str) -> tuple[str, Document]:
         """Name of a model version ("latest" resolved), and the recipe it was trained with. Raises NotFound."""
@@ -104,6 +104,18 @@ class Training(JobPort, Protocol):
         instance_flavor: str = "",
     ) -> str:
         """Name of the training job."""
+
+    def start_selection(
+        self,
+        dataset_version: str,
+        model: str,
+        recipes: Sequence[Document],
+        max_s: float,
+        request_id: str,
+        instance_flavor: str = "",
+    ) -> str:
+        """Name of the model selection in which these compete for the time; `job` and `cancel` take it, too. What it found so far
+        is known while it runs."""
 
     def check_flavor(self, instance_flavor: str) -> None:
         """Raises InvalidArgument UNKNOWN_INSTANCE_FLAVOR unless trainings can run on it."""

@@ -73,3 +73,12 @@ def seen_objects(objects: Tensor, view: View) -> Tensor:
     whole, kept = (high - low).prod(-1, keepdim=True), (kept_high - kept_low).prod(-1, keepdim=True)
     stays = (labels >= 0) & (kept > 0) & (kept >= LEAST_SEEN * whole)
     return torch.cat([torch.where(stays, labels, torch.full_like(labels, -1)), kept_low, kept_high], -1)
+
+
+def seen_points(points: Tensor, view: View) -> Tensor:
+    """Points float [N, K, 3] (x, y 0 to 1, whether marked) as they are in the views; those outside are not marked."""
+    shares = torch.stack([view.share_x, view.share_y], 1).to(points.device)[:, None]
+    centres = torch.stack([view.centre_x, view.centre_y], 1).to(points.device)[:, None]
+    places = (((points[..., :2] * 2 - 1) - centres) / shares + 1) / 2
+    inside = ((places >= 0) & (places <= 1)).all(dim=2, keepdim=True)
+    return torch.cat([places, points[..., 2:] * inside.to(points.dtype)], 2)

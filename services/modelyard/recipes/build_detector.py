@@ -34,7 +34,7 @@ _SPREAD = 0.54 / 6
 _LEAST_SIGMA = 0.6
 _NEAR = 0.05
 """Cells where the Gaussian is lower learn no box."""
-_MOST_LOG = 6.0
+MOST_LOG = 6.0
 """Largest logarithm of a distance in cells: e^6 is 400."""
 
 
@@ -70,7 +70,7 @@ class BoxDecoder(nn.Module):
         scores, places = peaks.flatten(1).topk(most, dim=1)
         cell = places % (high * wide)
         labels = torch.div(places, high * wide, rounding_mode="floor")
-        reach = torch.exp(maps[:, self.classes :].flatten(2).clamp(max=_MOST_LOG))
+        reach = torch.exp(maps[:, self.classes :].flatten(2).clamp(max=MOST_LOG))
         left, top, right, bottom = (reach[:, side].gather(1, cell) for side in range(4))
         x = (cell % wide).to(maps.dtype) + 0.5
         y = torch.div(cell, wide, rounding_mode="floor").to(maps.dtype) + 0.5
@@ -193,7 +193,7 @@ def _heat_loss(logits: Tensor, wanted: Tensor) -> Tensor:
 def _box_loss(logs: Tensor, wanted: Tensor) -> Tensor:
     """logs [N, 4, h, w]: logarithms of distances in cells; wanted [N, 5, h, w]: edges in cells, and how much each cell counts."""
     high, wide = logs.shape[2:]
-    reach = torch.exp(logs.clamp(max=_MOST_LOG))
+    reach = torch.exp(logs.clamp(max=MOST_LOG))
     x = torch.arange(wide, device=logs.device, dtype=logs.dtype) + 0.5
     y = (torch.arange(high, device=logs.device, dtype=logs.dtype) + 0.5)[:, None]
     left, top, right, bottom = x - reach[:, 0], y - reach[:, 1], x + reach[:, 2], y + reach[:, 3]

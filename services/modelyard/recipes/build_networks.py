@@ -1,8 +1,8 @@
 """Our own small networks (torch), for pictures too small for the networks of timm and for CPUs.
 
-`tinynet` and `micronet` are plain residual networks (He et al. 2015, https://arxiv.org/abs/1512.03385) of 3x3 convolutions: on a
-CPU these reach a far larger part of the processor's speed than depthwise ones. The work happens on maps of about 14x14 pixels
-whatever the input: larger pictures are halved more often at the start.
+`tinynet`, `smallnet` and `micronet` are plain residual networks (He et al. 2015, https://arxiv.org/abs/1512.03385) of 3x3
+convolutions: on a CPU these reach a far larger part of the processor's speed than depthwise ones. The work happens on maps of
+about 14x14 pixels whatever the input: larger pictures are halved more often at the start.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-WIDTHS = {"tinynet": (24, 64, 128), "micronet": (16, 32, 64)}
+WIDTHS = {"tinynet": (24, 64, 128), "smallnet": (24, 48, 80), "micronet": (16, 32, 64)}
 """Channels of the three stages by name."""
 
-DSCNN = "dscnn"
-"""Name of the network for keyword spotting."""
+KEYWORD_WIDTHS = {"dscnn": (64, 4), "dscnn_micro": (32, 4)}
+"""Networks for keyword spotting by name: channels, depthwise separable convolutions."""
 
-NAMES = (*WIDTHS, DSCNN)
+NAMES = (*WIDTHS, *KEYWORD_WIDTHS)
 
 
 class ResidualBlock(nn.Module):
@@ -87,8 +87,9 @@ class KeywordNetwork(nn.Module):
 
 def build_small_network(name: str, *, classes: int, channels: int, height: int, width: int) -> nn.Module:
     """The network of that name, one of NAMES, with random weights."""
-    if name == DSCNN:
-        return KeywordNetwork(classes=classes, channels=channels)
+    if name in KEYWORD_WIDTHS:
+        channels_inside, blocks = KEYWORD_WIDTHS[name]
+        return KeywordNetwork(classes=classes, channels=channels, width=channels_inside, blocks=blocks)
     return SmallResidualNetwork(WIDTHS[name], classes=classes, channels=channels, side=max(height, width))
 
 

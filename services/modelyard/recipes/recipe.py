@@ -7,14 +7,37 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from modelyard.core.errors import FieldViolation, InvalidArgument
+from modelyard.formats.dataset_descriptor import SERIES_CLASSIFICATION
 from modelyard.formats.model import PictureInput
+from modelyard.recipes.policy import CUSTOM, NAMED, STRONG, named_policy
+from modelyard.recipes.steps import Step, step_document
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop", "nadam")
 SCHEDULES = ("constant", "step", "cosine", "reduce_on_plateau", "one_cycle", "polynomial")
-AUGMENTATIONS = ("none", "light", "standard")
+AUGMENTATIONS = (*NAMED, CUSTOM)
 WEIGHTS = ("", "imagenet")
+TORCH, TENSORFLOW = "torch", "tensorflow"
+FRAMEWORKS = (TORCH, TENSORFLOW)
+IN_TENSORFLOW = tuple(f"modelyard:{name}" for name in ("dscnn", "dscnn_micro", "micronet", "smallnet", "tinynet"))
+"""Architectures that TensorFlow trains too: the worker makes the Keras form of the same network (worker/keras_form.py)."""
+TENSORFLOW_TASKS = ("audio_classification", "image_classification")
+_TORCH_ONLY = {"frozen": 0.0, "backbone_lr": 1.0, "accumulation_steps": 1, "auto_batch_size": False, "auto_base_lr": False}
+"""Hyperparameters that the TensorFlow engine does not have, and the values that ask for nothing."""
 
-__all__ = ["AUGMENTATIONS", "OPTIMIZERS", "SCHEDULES", "WEIGHTS", "Hyperparameters", "PictureInput", "Recipe", "recipe_document"]
+__all__ = [
+    "AUGMENTATIONS",
+    "FRAMEWORKS",
+    "IN_TENSORFLOW",
+    "OPTIMIZERS",
+    "SCHEDULES",
+    "TENSORFLOW",
+    "TORCH",
+    "WEIGHTS",
+    "Hyperparameters",
+    "PictureInput",
+    "Recipe",
+    "recipe_document",
+]
 
 
 @dataclass(frozen=True)
@@ -29,10 +52,12 @@ class Hyperparameters:
     linear rise from near 0, at most a tenth of the run. clip_norm: longest norm of a step's gradient, 0 any. accumulation_steps:
     parts that a step's batch is computed in. deterministic: the same run gives the same bits.
     early_stopping_patience: epochs without a better validation metric before the run stops, 0 never. augmentation: `none`,
-    `light` (shift; flip where the data allow it) or `standard` (crop, flip, colour). mixup: alpha of the Beta distribution by
+    `light` (shift; flip where the data allow it), `standard` (crop, flip, colour), `strong` (recipes.policy) or `custom` (the
+    recipe's own policy). mixup: alpha of the Beta distribution by
     which pairs of pictures and their labels are mixed, 0 to 10, 0 not at all (Zhang et al. 2018,
     https://arxiv.org/abs/1710.09412). ema_decay: the model is the running mean of the weights with this decay a step, 0 to 1,
-    0 the weights themselves (Polyak and Juditsky 1992). class_weights: weighs the loss by inverse class frequency. frozen:
+    0 the weights themselves (Polyak and Juditsky 1992). class_weights: weighs the loss by inverse class frequency.
+    balanced_sampling: each class is drawn equally often instead. frozen:
     leading share of the backbone's parameters (by count of layers) that stays as loaded, 0 to 0.95, only with weights to
     start from. backbone_lr: factor on base_lr for all but the head when it starts from weights. seed: of weights, order and
     augmentation.
@@ -67,6 +92,7 @@ class Hyperparameters:
     auto_batch_size: bool = False
     auto_base_lr: bool = False
     deterministic: bool = False
+    balanced_sampling: bool = False
 
     def validate(self) -> None:
         """Raises InvalidArgument with reason INVALID_HYPERPARAMETER and one violation per field that is out of its range."""
@@ -110,6 +136,7 @@ class Hyperparameters:
             "auto_batch_size": _yes_or_no(self.auto_batch_size),
             "auto_base_lr": _yes_or_no(self.auto_base_lr),
             "deterministic": _yes_or_no(self.deterministic),
+            "balanced_sampling": _yes_or_no(self.balanced_sampling),
         }
 
 
@@ -121,7 +148,9 @@ class Recipe:
     (ours, see build_image), `lightgbm` or `linear`. input: for pictures; None: chosen for the dataset. hyperparameters: of the
     torch loop; tabular: those of a tabular recipe (recipes.tabular.TabularHyperparameters). parameters_m: millions of trainable
     parameters. weights: what it starts from, `` (random) or `imagenet` where the installation has them, else random.
-    summary: one line for people. smallest_side: smallest input in pixels it makes sense for.
+    summary: one line for people. smallest_side: smallest input in pixels it makes sense for. features: of a table, its feature
+    pipeline (recipes.features); augmentation: a policy of its own (recipes.policy); each checked, every setting filled.
+    framework: what trains it, one of FRAMEWORKS; the model is the same file either way.
     """
 
     name: str
@@ -134,6 +163,18 @@ class Recipe:
     weights: str = ""
     summary: str = ""
     smallest_side: int = 1
+    features: tuple[Step, ...] = ()
+    augmentation: tuple[Step, ...] = ()
+    framework: str = TORCH
+
+    @property
+    def policy(self) -> tuple[Step, ...]:
+        """The steps by which training examples are changed; empty where a level of augmentation alone says it, or nothing is
+        changed."""
+        if self.augmentation or self.tabular is not None:
+            return self.augmentation
+        level = self.hyperparameters.augmentation
+        return named_policy(self.task, level) if level == STRONG or self.task == SERIES_CLASSIFICATION else ()
 
     def validate(self) -> None:
         """Raises InvalidArgument naming the field that is wrong: reason INVALID_RECIPE or INVALID_HYPERPARAMETER."""
@@ -142,6 +183,9 @@ class Recipe:
             raise InvalidArgument("INVALID_RECIPE", message, field="weights", value=self.weights)
         if self.tabular is not None:
             self.tabular.validate()
+        if self.framework != TORCH:
+            _check_framework(self)
+        if self.tabular is not None:
             return
         if self.input is not None:
             _check_input(self.input)
@@ -154,10 +198,41 @@ class Recipe:
 
 
 def recipe_document(recipe: Recipe) -> dict[str, Any]:
-    """A recipe as JSON values, for a model card or a ledger."""
+    """A recipe as JSON values, for a model card or a ledger. Without a framework it is torch's."""
     document = asdict(recipe)
     document.pop("hyperparameters" if recipe.tabular is not None else "tabular")
+    for name, steps in (("features", recipe.features), ("augmentation", recipe.augmentation)):
+        if steps:
+            document[name] = [step_document(step) for step in steps]
+        else:  # as recipes without them always were
+            del document[name]
+    if recipe.framework == TORCH:
+        document.pop("framework")
     return document
+
+
+def _check_framework(recipe: Recipe) -> None:
+    """Raises InvalidArgument INVALID_RECIPE for what another framework than torch does not train, INVALID_HYPERPARAMETER."""
+    name = recipe.framework
+    if name not in FRAMEWORKS:
+        message = f"framework is {name!r}; one of {', '.join(FRAMEWORKS)} is right"
+        raise InvalidArgument("INVALID_RECIPE", message, field="framework", value=name)
+    if recipe.architecture not in IN_TENSORFLOW or recipe.task not in TENSORFLOW_TASKS:
+        what = f"{recipe.architecture} for {recipe.task}"
+        message = f"framework is {name!r}, which trains {', '.join(IN_TENSORFLOW)} for {', '.join(TENSORFLOW_TASKS)}, not {what}"
+        raise InvalidArgument("INVALID_RECIPE", message, field="framework", value=name)
+    if recipe.weights:
+        message = f"weights is {recipe.weights!r}; with framework {name!r} only '' (random) is right: there are none to load"
+        raise InvalidArgument("INVALID_RECIPE", message, field="weights", value=recipe.weights)
+    found = {each: getattr(recipe.hyperparameters, each) for each in _TORCH_ONLY}
+    wrong = [
+        _violation(each, value, f"{_TORCH_ONLY[each]} with framework {name!r}")
+        for each, value in found.items()
+        if value != _TORCH_ONLY[each]
+    ]
+    if wrong:
+        text = "; ".join(each.description for each in wrong)
+        raise InvalidArgument("INVALID_HYPERPARAMETER", text, violations=tuple(wrong), name=wrong[0].field)
 
 
 def _check_input(picture: PictureInput) -> None:

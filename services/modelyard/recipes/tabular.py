@@ -53,6 +53,23 @@ class TabularHyperparameters:
         )
 
 
+@dataclass(frozen=True)
+class ForecastHyperparameters(TabularHyperparameters):
+    """Settings of a forecaster. horizon, context_length: readings that it says and looks back on, 1 to 64 and 2 to 512; None:
+    found in the data. max_steps: of the network, where there is one."""
+
+    horizon: int | None = None
+    context_length: int | None = None
+
+    def _checks(self) -> tuple[tuple[str, object, bool, str], ...]:
+        ahead, back = self.horizon, self.context_length
+        return (
+            *super()._checks(),
+            ("horizon", ahead, ahead is None or 1 <= ahead <= 64, "a whole number from 1 to 64"),
+            ("context_length", back, back is None or 2 <= back <= 512, "a whole number from 2 to 512"),
+        )
+
+
 _SUMMARIES: Final = {
     AUTO: ("tabular-auto", "Tries trees and a linear model by cross-validation and keeps the better one"),
     LIGHTGBM: ("lightgbm", "Gradient boosted trees (LightGBM): the strongest on most tables"),

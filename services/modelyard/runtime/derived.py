@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelyard.formats.bundle import BundleCard
-from modelyard.formats.dataset_descriptor import IMAGE_MULTILABEL, OBJECT_DETECTION
+from modelyard.formats.dataset_descriptor import ANOMALY_DETECTION, IMAGE_MULTILABEL, OBJECT_DETECTION
+from modelyard.formats.sensors import ALARM
 
 Array = NDArray[Any]
 Derive = Callable[[Mapping[str, Array]], Array]
@@ -21,6 +22,7 @@ Derive = Callable[[Mapping[str, Array]], Array]
 
 PROBABILITIES: Final = "probabilities"
 CLASSES: Final = "classes"
+STATES: Final = ("normal", "anomaly")
 USUAL_THRESHOLD: Final = 0.5
 """Of several labels, where the bundle has no thresholds of its own."""
 
@@ -29,11 +31,23 @@ def derive(card: BundleCard) -> Derive | None:
     """How the card's derived output is made; None where it has none."""
     if card.derived is None:
         return None
+    if card.task == ANOMALY_DETECTION:
+        return _states(card.outputs[0].name)
     if card.task == OBJECT_DETECTION:
         return _names_of_boxes(card.classes)
     if card.task == IMAGE_MULTILABEL:
         return _names_found(card)
     return _most_probable(card.classes)
+
+
+def _states(output: str) -> Derive:
+    names = np.array(STATES, dtype=object)
+
+    def state(answers: Mapping[str, Array]) -> Array:
+        named: Array = names[(answers[output].reshape(len(answers[output]), -1)[:, 0] >= ALARM).astype(np.int64)]
+        return named
+
+    return state
 
 
 def _most_probable(classes: tuple[str, ...]) -> Derive:

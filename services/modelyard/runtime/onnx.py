@@ -12,7 +12,7 @@ from typing import Any, Final
 import onnxruntime
 
 from modelyard.core.errors import InvalidArgument
-from modelyard.formats.bundle import DATATYPES, Bundle
+from modelyard.formats.bundle import DATATYPES, Bundle, TensorSpec
 from modelyard.runtime.device import CUDA, chosen_device, not_available
 from modelyard.runtime.inputs import Tensors
 from modelyard.runtime.native_words import words_of
@@ -27,6 +27,9 @@ class OnnxEngine:
         self._outputs = [spec.name for spec in bundle.card.outputs]
         self._session = _session(bundle, threads, device)
         _check_signature(self._session, bundle)
+        taken = {value.name for value in self._session.get_inputs()}
+        self._texts = bundle.card.texts
+        self._only_read = {each.input for each in self._texts} - taken
         self._first = bundle.card.inputs[0].name
         self._usual_rows: int | None = None
         self._giving_back = _giving_back()
@@ -34,7 +37,10 @@ class OnnxEngine:
     def run(self, tensors: Tensors) -> Tensors:
         """See Engine.run."""
         usual = self._usual_rows
-        if usual is None or len(tensors[self._first]) <= usual:
+        rows = len(tensors[self._first])
+        if self._texts:
+            tensors = self._read(tensors)
+        if usual is None or rows <= usual:
             answers = self._session.run(self._outputs, tensors)
         else:
             answers = self._session.run(self._outputs, tensors, self._giving_back)
@@ -43,12 +49,17 @@ class OnnxEngine:
     def settle(self, rows: int, example: Tensors) -> None:
         """See model.Settles."""
         if self._session.get_providers() == [_CPU]:  # another device's memory is not asked for
-            self._session.run(self._outputs, example, self._giving_back)
+            self._session.run(self._outputs, self._read(example) if self._texts else example, self._giving_back)
             self._usual_rows = rows
 
     def close(self) -> None:
         """See Engine.close."""
         self._session = None
+
+    def _read(self, tensors: Tensors) -> Tensors:
+        """The tensors with the texts that the graph takes as numbers."""
+        kept = {name: values for name, values in tensors.items() if name not in self._only_read}
+        return {**kept, **{each.tensor: each.reading.numbers(tensors[each.input][:, 0]) for each in self._texts}}
 
 
 def load(bundle: Bundle, threads: int, concurrency: int, device: str) -> OnnxEngine:
@@ -67,7 +78,11 @@ _ORT_TYPES = {
 
 def _check_signature(session: Any, bundle: Bundle) -> None:
     """The graph's inputs and outputs must be those of the card, or a caller would meet onnxruntime's own errors."""
-    for found, specs in ((session.get_inputs(), bundle.card.inputs), (session.get_outputs(), bundle.card.outputs)):
+    texts = bundle.card.texts
+    read = {each.input for each in texts} - {value.name for value in session.get_inputs()}
+    inputs = [spec for spec in bundle.card.inputs if spec.name not in read]
+    inputs += [TensorSpec(each.tensor, "FP32", (-1, each.width)) for each in texts]
+    for found, specs in ((session.get_inputs(), inputs), (session.get_outputs(), bundle.card.outputs)):
         graph = {value.name: (value.type, list(value.shape)) for value in found}
         card = {spec.name: (_ORT_TYPES.get(spec.datatype), list(spec.shape)) for spec in specs}
         if graph.keys() != card.keys() or any(not _fits(*graph[name], *card[name]) for name in card):

@@ -11,6 +11,8 @@ from modelyard.core.artifacts import Blob
 from modelyard.core.jobs.job import Job
 from modelyard.core.resources import Resource
 from modelyard.recipes.catalogue import DatasetFacts
+from modelyard.recipes.recipe import Recipe
+from modelyard.trainer.domain.selection import Measured
 
 Document = dict[str, Any]
 
@@ -67,6 +69,22 @@ class Folding(Protocol):
 
         Raises InvalidArgument and FailedPrecondition as the dataset service does.
         """
+
+
+class Profiling(Protocol):
+    """Measures recipes before they are trained, on the hardware that will answer."""
+
+    def check_target(self, parent: str, target: str) -> None:
+        """Raises NotFound, InvalidArgument where there is no such target."""
+
+    def start(self, parent: str, dataset_version: str, recipes: Sequence[Recipe], target: str, request_id: str) -> str:
+        """Starts measuring; gives the profile's name. The same request id gives the same one."""
+
+    def measured(self, profile: str) -> tuple[Measured, ...] | None:
+        """What each takes, in the order given; None while it is being measured. Raises what ended it where it failed."""
+
+    def cancel(self, profile: str) -> None:
+        """Ends it; fine when it has ended."""
 
 
 class JobPage(Protocol):

@@ -18,6 +18,7 @@ class TrainerSettings(CoreSettings):
     study_slots: int = Field(
         8, ge=1, le=1024, description="Advised trainings, and cross-validations, that go on at once; their trainings take slots."
     )
+    preview_slots: int = Field(2, ge=1, le=1024, description="Previews of recipes that are made at once.")
     training_attempts: int = Field(3, ge=1, le=100, description="How often a lost training worker is started in all.")
     checkpoint_every_s: float = Field(30.0, gt=0, le=86_400, description="Seconds between two checkpoints of a running training.")
     data_memory_bytes: int = Field(

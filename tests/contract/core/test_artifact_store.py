@@ -122,6 +122,16 @@ def test_streams_files_and_bytes_of_one_content_are_one_blob(store: ArtifactStor
     assert everything(store) == {blobs.pop().uri: len(LARGE)}
 
 
+@pytest.mark.parametrize("hashed", [True, False])
+def test_a_file_that_is_adopted_is_stored_and_gone(store: ArtifactStore, tmp_path: Path, hashed: bool) -> None:
+    for _ in range(2):  # also where the content is known already
+        given = tmp_path / "given"
+        given.write_bytes(LARGE)
+        blob = store.adopt(given, sha256=sha256_of(LARGE) if hashed else "")
+        assert (blob, given.exists()) == (store.stat(blob), False)
+        assert store.read_bytes(blob) == LARGE
+
+
 def test_path_gives_a_local_file(store: ArtifactStore) -> None:
     blob = store.put_bytes(LARGE)
     assert store.path(blob).read_bytes() == LARGE

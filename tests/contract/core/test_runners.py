@@ -93,6 +93,18 @@ def test_what_was_never_started_is_neither_adopted_nor_hard_to_discard(runner: R
 # The cluster alone.
 
 
+def test_what_a_lost_node_leaves_of_several_is_taken_away(cluster: FakeCluster) -> None:
+    cluster.stranded_since = "2026-11-30T12:00:00Z"
+    several = replace(ORDER, flavor=replace(SMALL, nodes=2, min_nodes=1), distributed=True)
+    run = on(cluster).start(several)
+    reached(run, Stage.RUNNING)
+    assert ("pods", "pod", 0) in cluster.deleted
+    alone = FakeCluster()
+    alone.stranded_since = cluster.stranded_since
+    reached(on(alone).start(ORDER), Stage.RUNNING)  # the next attempt has pods of another name
+    assert not [each for each in alone.deleted if each[0] == "pods"]
+
+
 def test_a_service_that_restarts_goes_on_with_the_output(cluster: FakeCluster) -> None:
     run = on(cluster).start(ORDER)
     reached(run, Stage.RUNNING)

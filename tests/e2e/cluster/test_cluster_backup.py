@@ -21,7 +21,8 @@ from tests.e2e.cluster.test_cluster_journey import start, succeeded
 from tests.support.sources import digits_folder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800), LONG]
-OWN = "app.kubernetes.io/part-of=modelyard"
+SERVICES = "app.kubernetes.io/part-of=modelyard,app.kubernetes.io/managed-by=Helm"
+WRITES = "app.kubernetes.io/component in (dataset,trainer,exporter,evaluator,serving,pipeline)"
 
 
 def postgres(name: str) -> str:
@@ -71,25 +72,29 @@ def test_what_was_lost_is_restored(installed: Installed, tmp_path: Path) -> None
         store.fget_object(where, str(found.object_name), str(copy / str(found.object_name)))
     assert len([path for path in copy.rglob("*") if path.is_file()]) > 10
 
-    # What writes is stopped; then everything is lost.
-    installed.kube.run("scale", "deployment", "-l", OWN, "--replicas=0")
-    until("no pod of ours", lambda: not installed.kube.items("pods", OWN), 300)
-    with psycopg.connect(database_url(installed), autocommit=True) as connection:
-        schemas = connection.execute("SELECT nspname FROM pg_namespace WHERE nspname !~ '^(pg_|information_schema)'").fetchall()
-        assert len(schemas) > 5
-        for (schema,) in schemas:
-            connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(schema)))
-        connection.execute("CREATE SCHEMA public")  # every new database has it
-    names = [DeleteObject(str(found.object_name)) for found in store.list_objects(where, recursive=True)]
-    assert not list(store.remove_objects(where, names))
+    try:
+        # What writes is stopped; then everything is lost.
+        installed.kube.run("scale", "deployment", "-l", SERVICES, "--replicas=0")
+        until("no pod that writes", lambda: not installed.kube.items("pods", WRITES), 300)
+        with psycopg.connect(database_url(installed), autocommit=True) as connection:
+            schemas = connection.execute(
+                "SELECT nspname FROM pg_namespace WHERE nspname !~ '^(pg_|information_schema)'"
+            ).fetchall()
+            assert len(schemas) > 5
+            for (schema,) in schemas:
+                connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(schema)))
+            connection.execute("CREATE SCHEMA public")  # every new database has it
+        names = [DeleteObject(str(found.object_name)) for found in store.list_objects(where, recursive=True)]
+        assert not list(store.remove_objects(where, names))
 
-    # The restoration.
-    run(postgres("pg_restore"), "--clean", "--if-exists", f"--dbname={database_url(installed)}", str(dump))
-    for path in copy.rglob("*"):
-        if path.is_file():
-            data = path.read_bytes()
-            store.put_object(where, path.relative_to(copy).as_posix(), io.BytesIO(data), len(data))
-    installed.upgrade()
+        # The restoration.
+        run(postgres("pg_restore"), "--clean", "--if-exists", f"--dbname={database_url(installed)}", str(dump))
+        for path in copy.rglob("*"):
+            if path.is_file():
+                data = path.read_bytes()
+                store.put_object(where, path.relative_to(copy).as_posix(), io.BytesIO(data), len(data))
+    finally:
+        installed.upgrade()
 
     with installed.client() as client:
         assert client.models.get_model_version(version.name) == version

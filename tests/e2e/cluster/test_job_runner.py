@@ -139,11 +139,12 @@ def manifests() -> list[dict[str, Any]]:
     labels = {"app": "sample"}
     rules = [
         {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["get", "create", "patch", "delete"]},
-        {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "delete"]},
         {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]},
         {"apiGroups": [""], "resources": ["events"], "verbs": ["list"]},
         {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "create"]},
         {"apiGroups": [""], "resources": ["services"], "verbs": ["create"]},
+        {"apiGroups": ["networking.k8s.io"], "resources": ["networkpolicies"], "verbs": ["create"]},
         {"apiGroups": ["apps"], "resources": ["deployments"], "resourceNames": ["sample"], "verbs": ["get"]},
     ]
     environment = {
@@ -355,8 +356,8 @@ def test_several_nodes_are_one_attempt_of_an_indexed_job(service: Service) -> No
     made = until(lambda: [item for item in service.items("jobs") if job_of(item).endswith(name)], 60)[0]
     assert (made["spec"]["completionMode"], made["spec"]["completions"], made["spec"]["parallelism"]) == ("Indexed", 2, 2)
     assert "-m torch.distributed.run --nnodes=2:2" in " ".join(made["spec"]["template"]["spec"]["containers"][0]["command"])
-    own = made["metadata"]["name"]
-    headless = until(lambda: [item for item in service.items("services") if item["metadata"]["name"] == own], 30)[0]
+    own = made["metadata"]["name"].rpartition("-")[0] + "-"  # of any attempt: one is over in seconds, and its Service with it
+    headless = until(lambda: [item for item in service.items("services") if item["metadata"]["name"].startswith(own)], 60)[0]
     assert headless["spec"]["clusterIP"] == "None"
     job = service.wait(name, 180)
     assert (job["state"], job["reason"]) == ("FAILED", "WORKER_LOST")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -125,6 +126,20 @@ def test_folds_are_made_once_and_read_as_versions(world: World) -> None:
     with pytest.raises(client_errors.InvalidArgument) as caught:
         world.datasets.create_folds("digits/V001", 1)
     assert caught.value.violations[0].field == "folds.k"
+
+
+def test_series_that_are_forecast_have_no_folds(world: World, tmp_path: Path) -> None:
+    source = tmp_path / "a.csv"
+    source.write_text("time,value\n" + "".join(f"{at},{at % 7}\n" for at in range(60)))
+    world.datasets.create_dataset("demand")
+    blob = world.client.artifacts.upload(source)
+    started = world.datasets.create_import("demand", blob, file_name="a.csv", task="forecasting")
+    world.datasets.wait_import(started.name, WAIT_S)
+    version = world.datasets.wait_dataset_version(world.datasets.create_dataset_version("demand").name, WAIT_S)
+    assert [each.example_count for each in version.counts] == [1, 1, 1]
+    with pytest.raises(client_errors.FailedPrecondition, match="split in time") as caught:
+        world.datasets.create_folds("demand/V001", 3)
+    assert caught.value.reason == "FOLDS_IN_TIME"
 
 
 def test_edits_that_would_move_test_examples_are_refused(world: World) -> None:

@@ -11,9 +11,8 @@ import pytest
 from modelyard.core.artifacts import ArtifactStore
 from modelyard.evaluator.domain.evaluation import EvaluationResult, EvaluationSpec
 from modelyard.evaluator.worker import scoring
-from modelyard.runtime.model import RUNTIMES
 from tests.support.datasets import file_store, publish_pictures
-from tests.support.runtime_bundles import FORMS, card, expected, pictures, runtime_bundle
+from tests.support.runtime_bundles import FORMS, expected, needs_runtime, pictures, runtime_bundle
 
 COUNT = 200
 
@@ -38,7 +37,7 @@ def _evaluate(store: ArtifactStore, bundle: Path, classes: tuple[str, ...]) -> E
 
 @pytest.mark.parametrize("form", FORMS)
 def test_every_format_is_scored(form: str, store: ArtifactStore, tmp_path: Path) -> None:
-    pytest.importorskip(RUNTIMES[card(form).format].package)
+    needs_runtime(form)
     result = _evaluate(store, runtime_bundle(tmp_path / "m.bundle", form), ("red", "green"))
     test = result.usage("test")
     assert test is not None

@@ -18,13 +18,12 @@ import pytest
 
 from modelyard.core.errors import FailedPrecondition, InvalidArgument, ModelyardError, ResourceExhausted, Unavailable
 from modelyard.formats.bundle import open_bundle
-from modelyard.runtime.model import RUNTIMES
 from modelyard.serving.adapters.model_process import ProcessLoader
 from modelyard.serving.adapters.worker_process import WorkerOrder, start_worker
 from modelyard.serving.handlers.proven_model import LoadOptions
 from tests.support.bundles import mlp_bundle
 from tests.support.mutants import mutant
-from tests.support.runtime_bundles import card, model_files, runtime_bundle
+from tests.support.runtime_bundles import model_files, needs_runtime, runtime_bundle
 from tests.support.served import ask, read, rows, tensor
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="needs Linux")
@@ -73,7 +72,7 @@ def outcome(loader: ProcessLoader, path: Path) -> str:
 
 def outcomes(loader: ProcessLoader, folder: Path, form: str, seeds: range) -> Counter[str]:
     """Of the mutants of a form's file, one after the other."""
-    pytest.importorskip(RUNTIMES[card(form).format].package)
+    needs_runtime(form)
     files, name = model_files(form), FILES[form]
     found: Counter[str] = Counter()
     for seed in seeds:
@@ -167,7 +166,7 @@ HARM: dict[str, Any] = {
 
 @pytest.mark.parametrize("form", HARM)
 def test_files_that_are_nothing(loader: ProcessLoader, tmp_path: Path, form: str) -> None:
-    pytest.importorskip(RUNTIMES[card(form).format].package)
+    needs_runtime(form)
     path = runtime_bundle(tmp_path / "m.bundle", form, {FILES[form]: HARM[form]})
     assert outcome(loader, path) == "INVALID_BUNDLE"
 

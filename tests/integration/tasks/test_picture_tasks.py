@@ -152,7 +152,7 @@ def test_serving_proves_the_bundle_and_answers_with_names(made: Made) -> None:
 
 
 def test_forms_that_do_not_hold_are_refused_with_the_reason(made: Made) -> None:
-    for form in (Form("edge", "int8"), Form("litert", "fp32")):
+    for form in (Form("edge", "int8"), Form("savedmodel", "fp32")):
         assert made.trained.model_path is not None
         with pytest.raises(InvalidArgument, match=f"a model for {made.task} is exported as onnx") as caught:
             export_model(made.trained.model_path, made.reader, made.folder / "no.bundle", SOURCE, lambda _: None, form)
@@ -160,10 +160,14 @@ def test_forms_that_do_not_hold_are_refused_with_the_reason(made: Made) -> None:
     assert not (made.folder / "no.bundle").exists()
 
 
-@pytest.mark.parametrize(("format", "precision"), [("onnx", "dynamic_int8"), ("openvino", "fp32")])
+@pytest.mark.parametrize(
+    ("format", "precision"), [("onnx", "dynamic_int8"), ("openvino", "fp32"), ("litert", "fp32"), ("litert", "int8")]
+)
 def test_other_forms_answer_as_the_float_one(made: Made, format: str, precision: str) -> None:
     if format == "openvino":
         pytest.importorskip("openvino")
+    if format == "litert":
+        pytest.importorskip("ai_edge_litert")
     _, main, _ = TASKS[made.task]
     found, whole = (value(made.scored(path), main) for path in (made.bundle(precision, format), made.bundle()))
     assert found == pytest.approx(whole, abs=0.05)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +22,12 @@ from modelyard.exporter.worker.export import export_model
 from modelyard.formats.bundle import Source, open_bundle
 from modelyard.formats.model import PictureInput, read_card
 from modelyard.recipes.catalogue import DatasetFacts, candidates
-from modelyard.recipes.recipe import Hyperparameters, Recipe
+from modelyard.recipes.recipe import FRAMEWORKS, TENSORFLOW, Hyperparameters, Recipe
 from modelyard.runtime.model import load_model
 from modelyard.serving.handlers.proven_model import LoadOptions, load_proven
 from modelyard.trainer.worker.image import ImageTrainingSpec, run_image_training
 from modelyard.trainer.worker.series import run_series_training
+from modelyard.trainer.worker.series_network import run_series_network
 from tests.support.datasets import file_store, open_reader
 from tests.support.small_training import KeptHooks
 from tests.support.waves import NAMES, publish_series, publish_sounds, series, sound
@@ -37,7 +40,7 @@ RANDOM = np.random.default_rng(5)
 @pytest.fixture(autouse=True)
 def _one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     threads = torch.get_num_threads()
-    for module in ("image", "series"):
+    for module in ("image", "series", "series_network"):
         monkeypatch.setattr(f"modelyard.trainer.worker.{module}.training_threads", lambda: 1)
     yield
     torch.set_num_threads(threads)
@@ -53,25 +56,29 @@ def accuracy(store: object, bundle: Path, descriptor: object, task: str) -> tupl
     return metric.value, result
 
 
-def test_a_keyword_spotter_for_a_microcontroller(tmp_path: Path) -> None:
-    """Learned, in eight bits under 60 KB, with what the float model knows; the endpoint takes WAV files."""
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_keyword_spotter_for_a_microcontroller(framework: str, tmp_path: Path) -> None:
+    """Learned, in eight bits under 60 KB, with what the float model knows; the endpoint takes WAV files. Whoever trained it."""
     pytest.importorskip("ai_edge_litert")
+    if framework == TENSORFLOW and find_spec("tensorflow") is None:
+        pytest.skip("tensorflow is not installed")
     store = file_store(tmp_path / "artifacts", "evaluator")
     descriptor = publish_sounds(store, COUNTS)
     reader = open_reader(store, descriptor)
     settings = Hyperparameters(max_epochs=8, batch_size=16, base_lr=5e-3, warmup_steps=5, augmentation="light")
-    recipe = Recipe("r", "audio_classification", "modelyard:dscnn", PictureInput(40, 48, 1), settings)
+    recipe = Recipe("r", "audio_classification", "modelyard:dscnn", PictureInput(40, 48, 1), settings, framework=framework)
     trained = run_image_training(ImageTrainingSpec(reader, recipe), KeptHooks(), tmp_path)
     assert trained.metrics["val_accuracy"] > 0.9
     assert trained.model_path is not None
     found = {}
-    for form in (Form(), Form("litert", "int8")):
+    for form in (Form(), Form("litert", "int8"), *((Form("savedmodel"),) if framework == TENSORFLOW else ())):
         path = tmp_path / f"{form.format}.bundle"
         export_model(trained.model_path, reader, path, SOURCE, lambda _: None, form)
         write_statistics(path, reader)
         found[form.format] = accuracy(store, path, descriptor, "audio_classification")[0]
     assert found["onnx"] > 0.9
     assert found["litert"] > found["onnx"] - 0.05
+    assert found.get("savedmodel", found["onnx"]) == pytest.approx(found["onnx"])
     assert open_bundle(tmp_path / "litert.bundle").model_size < 60_000
     proven = load_proven(tmp_path / "litert.bundle", LoadOptions(cores=1, most_rows=2))
     try:
@@ -109,10 +116,41 @@ def test_series_are_learned_and_served(lengths: tuple[int, ...], channels: int, 
     reader.close()
 
 
+def test_a_network_of_series_is_learned_resumed_and_served(tmp_path: Path) -> None:
+    store = file_store(tmp_path / "artifacts", "evaluator")
+    descriptor = publish_series(store, COUNTS, lengths=(50, 60, 80), channels=2)
+    reader = open_reader(store, descriptor)
+    recipes = candidates(DatasetFacts("series_classification", 80, 2))
+    recipe = next(each for each in recipes if each.name == "inceptiontime-small")
+    assert recipe.hyperparameters.max_epochs == 200  # few series: many passes
+    short = replace(recipe, hyperparameters=replace(recipe.hyperparameters, max_epochs=6))
+    hooks = KeptHooks(lambda asked: "stop" if asked > 8 else "continue")
+    first = run_series_network(ImageTrainingSpec(reader, short), hooks, tmp_path)
+    assert first.reason == "STOPPED"
+    kept = tmp_path / "kept.checkpoint"
+    kept.write_bytes(hooks.checkpoints["last"][-1])
+    result = run_series_network(ImageTrainingSpec(reader, short, resume=kept), KeptHooks(), tmp_path)
+    assert (result.reason, result.epochs) == ("COMPLETED", 6)
+    assert result.metrics["val_accuracy"] > 0.9
+    path = tmp_path / "m.bundle"
+    card = export_model(tmp_path / "model.zip", reader, path, SOURCE, lambda _: None)
+    assert card.parity is not None
+    assert card.parity.max_abs_difference < 1e-3
+    assert accuracy(store, path, descriptor, "series_classification")[0] > 0.9
+    result = run_series_network(ImageTrainingSpec(reader, short, warm_start=tmp_path / "model.zip"), KeptHooks(), tmp_path)
+    assert result.metrics["val_accuracy"] > 0.9
+    large = next(each for each in recipes if each.name == "inceptiontime")
+    target = Target("cpu-1core", threads=1, local=True)
+    measured = measure_candidates([large, recipe], reader, tmp_path, target, seconds=0.1)
+    assert all(each.latency is not None for each in measured)
+    reader.close()
+
+
 def test_two_sizes_are_measured_and_the_small_one_is_faster(tmp_path: Path) -> None:
     store = file_store(tmp_path / "artifacts")
     reader = open_reader(store, publish_series(store, COUNTS, lengths=(200,)))
     recipes = candidates(DatasetFacts("series_classification", 80, 2))
+    recipes = [each for each in recipes if each.tabular is not None]
     large, small = measure_candidates(recipes, reader, tmp_path, Target("cpu-1core", threads=1, local=True), seconds=0.2)
     assert large.latency is not None, large
     assert small.latency is not None, small
@@ -121,8 +159,6 @@ def test_two_sizes_are_measured_and_the_small_one_is_faster(tmp_path: Path) -> N
 
 
 def test_a_fixed_penalty_is_kept_and_the_same_run_gives_the_same_bytes(tmp_path: Path) -> None:
-    from dataclasses import replace
-
     store = file_store(tmp_path / "artifacts")
     reader = open_reader(store, publish_series(store, {"train": 30}))
     recipe = candidates(DatasetFacts("series_classification", 30, 2))[1]

@@ -235,7 +235,7 @@ def test_deleting_a_job_keeps_its_version(trainer: Trainer) -> None:
 
 def test_suggestions_suit_the_data_and_can_be_trained_as_they_are(trainer: Trainer) -> None:
     found = trainer.client.training.suggest_recipes(DIGITS)
-    assert [recipe.recipe_id for recipe in found] == ["tinynet", "micronet"]
+    assert [recipe.recipe_id for recipe in found] == ["tinynet", "smallnet", "micronet"]
     assert found[0].input_channels == 1
     job = trainer.create("suggested", recipe=found[0], hyperparameters=pb.Hyperparameters(max_epochs=1))
     assert job.resolved_recipe.architecture == found[0].architecture

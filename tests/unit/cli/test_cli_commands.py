@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from modelyard.cli import exits
+from modelyard.client.errors import InvalidArgument, Violation
 from modelyard.exporter.v1 import exporter_pb2
 from modelyard.trainer.v1 import trainer_pb2
 from tests.support.cli_fakes import P, Yard
@@ -24,6 +26,21 @@ def test_dataset_import(run: Any, yard: Yard, tmp_path: Path) -> None:
     assert "left out" in ended.err
     assert "a link to a folder" in ended.err
     assert run("dataset", "import", tmp_path, "--name", "taken", "--json").document["summary"]["example_count"] == 3
+
+
+@pytest.mark.parametrize(
+    ("field", "hint"),
+    [
+        ("dataset_version.edits[0].label", ""),
+        ("dataset_version.edits", ""),
+        ("training_job.dataset_version", "set it with --dataset-version"),
+        ("training_job.hyperparameters.seed", "set it with --seed"),
+        ("gate.floors[2].value", "set it with --floor"),
+        ("dataset_import.label_column", "set it with --label"),
+    ],
+)
+def test_the_option_that_is_hinted_at_sets_the_field(field: str, hint: str) -> None:
+    assert exits._hint(InvalidArgument("it is wrong", reason="X", violations=(Violation(field, "it is wrong"),))) == hint
 
 
 def test_dataset_import_with_a_wrong_column(run: Any, tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ GROUPS = {
     "rollout": ["create", "list", "show", "pause", "resume", "cancel", "revert"],
     "runs": ["list", "show", "watch", "cancel", "stop", "compare", "note", "tag", "save"],
     "watch": ["add", "list", "show", "run", "delete"],
-    "recipes": ["list", "show"],
+    "recipes": ["list", "preview", "show"],
 }
 LEAVES = [(name, *([sub] if sub else [])) for name in COMMANDS for sub in GROUPS.get(name, [""])]
 
@@ -56,6 +56,19 @@ LEAVES = [(name, *([sub] if sub else [])) for name in COMMANDS for sub in GROUPS
 def test_starting_loads_nothing_heavy() -> None:
     heavy = "{'typer', 'grpc', 'google.protobuf', 'numpy', 'sqlalchemy', 'rich', 'torch', 'modelyard.core'}"
     code = f"import sys, modelyard.cli.main; sys.exit(bool({heavy} & set(sys.modules)))"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_help_of_no_command_loads_what_its_work_needs() -> None:
+    code = """
+import contextlib, io, sys
+from modelyard.cli.main import COMMANDS, main
+for name in COMMANDS:
+    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
+        main([name, "--help"])
+heavy = {"grpc", "google.protobuf", "numpy", "pyarrow", "sqlalchemy", "torch", "modelyard.core", "modelyard.client.drawing"}
+sys.exit(f"loaded: {heavy & set(sys.modules)}" if heavy & set(sys.modules) else 0)
+"""
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -82,7 +95,7 @@ def test_every_command_has_help_with_an_example(command: tuple[str, ...], capsys
     said = capsys.readouterr().out
     assert not caught.value.code
     assert f"Example: modelyard {' '.join(command)}" in said
-    assert ("--json" in said) == (command != ("up",))
+    assert ("--json" in said) == (command not in (("up",), ("completion",)))
 
 
 def test_a_command_that_is_nearly_right_is_suggested(capsys: pytest.CaptureFixture[str]) -> None:

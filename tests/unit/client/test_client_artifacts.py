@@ -14,7 +14,7 @@ import pytest
 
 from modelyard.artifact.v1 import artifact_service_pb2_grpc
 from modelyard.client import Addresses, DataLoss, InvalidArgument, NotFound
-from modelyard.client._archive import chunks, open_source
+from modelyard.client._archive import CHUNK_BYTES, chunks, open_source
 from modelyard.type.v1 import blob_pb2
 from tests.support.client_fakes import Connect, FakeArtifacts, Server
 
@@ -120,6 +120,30 @@ def test_a_file_that_vanishes_while_it_is_sent_is_the_error_that_is_raised(
     with pytest.raises(FileNotFoundError):
         connect(server.address).artifacts.upload(folder, vanish)
     assert not store.blobs
+
+
+@pytest.mark.parametrize("now", [b"", b"shorter", b"longer " * 10])
+def test_a_file_that_changes_while_it_is_sent_is_named(
+    connect: Connect, server: Server, store: FakeArtifacts, folder: Path, now: bytes
+) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        connect(server.address).artifacts.upload(folder, lambda done, total: (folder / "rosé" / "ü.jpg").write_bytes(now))
+    assert (caught.value.reason, caught.value.values["file"]) == ("FILE_CHANGED", str(folder / "rosé" / "ü.jpg"))
+    assert not store.blobs
+
+
+def test_files_of_every_size_are_in_the_zip_and_its_length_is_told_before(tmp_path: Path) -> None:
+    sizes = [0, 1, 300_000, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES + 5, 700_000]
+    for number, size in enumerate(sizes):
+        (tmp_path / f"{number}-é.bin").write_bytes(os.urandom(size))
+    source = open_source(tmp_path)
+    pieces = list(chunks(source))
+    assert max(map(len, pieces)) <= CHUNK_BYTES
+    whole = b"".join(pieces)
+    assert len(whole) == source.size_bytes
+    with zipfile.ZipFile(io.BytesIO(whole)) as archive:
+        assert archive.testzip() is None
+        assert {name: archive.read(name) for name in archive.namelist()} == {p.name: p.read_bytes() for p in tmp_path.iterdir()}
 
 
 def test_other_bytes_in_the_store_are_noticed(connect: Connect, server: Server, store: FakeArtifacts, folder: Path) -> None:

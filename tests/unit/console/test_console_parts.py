@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelyard.client import Names
-from modelyard.console.parts.charts import Line, line_chart, trace_chart
-from modelyard.console.parts.decimate import Curve
-from modelyard.console.parts.markup import h, join
+from modelyard.client.drawing.charts import Line, line_chart, trace_chart
+from modelyard.client.drawing.decimate import Curve
+from modelyard.client.drawing.markup import h, join
 from modelyard.console.parts.plan import Plan, next_version, plan_of, problems, run_of
 from modelyard.console.parts.shares import even_out
 from modelyard.console.uploads import safe_path

@@ -28,8 +28,8 @@ def test_parse_gives_back_what_format_was_given(pattern: Pattern, data: st.DataO
 
 
 def test_all_kinds_of_the_contracts_are_there() -> None:
-    assert len(ALL) == 32
-    assert len({pattern.collection for pattern in ALL}) == 32
+    assert len(ALL) == 34
+    assert len({pattern.collection for pattern in ALL}) == 34
     assert names.MODEL_VERSION.collection == "models/versions"
 
 

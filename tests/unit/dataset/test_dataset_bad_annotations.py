@@ -232,6 +232,41 @@ def test_labelme_and_cvat_say_what_they_leave_out(bench: Bench) -> None:
     assert "<ellipse>" in found(result)["UNSUPPORTED_SHAPE"].message
 
 
+def test_labelme_and_cvat_give_named_key_points(bench: Bench) -> None:
+    def point(name: str, x: float, y: float, **more: object) -> dict[str, object]:
+        return {"label": name, "points": [[x, y]], "shape_type": "point", **more}
+
+    box = {"label": "meter", "points": [[1, 1], [20, 15]], "shape_type": "rectangle"}
+    one = {"imagePath": "a.png", "imageHeight": 18, "imageWidth": 24, "shapes": [box, point("tip", 9, 2), point("centre", 10, 8)]}
+    other = {
+        "imagePath": "b.png",
+        "imageHeight": 18,
+        "imageWidth": 24,
+        "shapes": [point("begin", 5, 12, group_id=4), point("centre", 8, 9, group_id=4), point("tip", "x", 1)],
+    }
+    sources = {"a.png": picture(1), "a.json": json.dumps(one), "b.png": picture(2), "b.json": json.dumps(other)}
+    result = bench.imported(zipped(sources), "l.zip")
+    assert (result.content.task, result.content.keypoints) == (files.KEYPOINT_DETECTION, ("tip", "centre", "begin"))
+    assert result.summary.classes == ("meter", "object")
+    assert "a point is [['x', 1]]" in found(result)["BAD_POLYGON"].message
+    with files.open_dataset(bench.store, bench.publish(result).descriptor_blob) as reader:
+        marks = [one for usage in files.USAGES for one in reader.annotations(usage).marks().keypoints.tolist()]
+    assert sorted(marks) == [
+        [[0, 0, 0], [8, 9, 2], [5, 12, 2]],
+        [[9, 2, 2], [10, 8, 2], [0, 0, 0]],
+    ]
+    inner = '<points label="tip" points="9,2" outside="0" occluded="1"/><points label="end" points="1,1" outside="1"/>'
+    image = f'<image id="0" name="a.png" width="24" height="18"><skeleton label="meter">{inner}</skeleton>'
+    more = '<points label="centre" points="10,8"/><points label="bad" points="1;2"/>'
+    labels = "<meta><task><labels><label><name>meter</name></label><label><name>tip</name></label></labels></task></meta>"
+    result = bench.imported(
+        zipped({"a.png": picture(1), "x.xml": f"<annotations>{labels}{image}{more}</image></annotations>"}), "c.zip"
+    )
+    assert (result.content.task, result.content.keypoints) == (files.KEYPOINT_DETECTION, ("tip", "centre"))
+    assert result.summary.classes == ("meter", "object")
+    assert "points are '1;2'" in found(result)["BAD_POLYGON"].message
+
+
 def test_masks_of_another_size_and_values_without_a_name(bench: Bench) -> None:
     from modelyard.formats.pictures import encode_png
 

@@ -302,11 +302,11 @@ class FullDisk:
     def __getattr__(self, name: str) -> object:
         return getattr(self._store, name)
 
-    def put_file(self, path: Path) -> object:
+    def adopt(self, path: Path, *, sha256: str = "") -> object:
         if not self._left:
             raise ResourceExhausted("DISK_FULL", "no space left")
         self._left -= 1
-        return self._store.put_file(path)
+        return self._store.adopt(path, sha256=sha256)
 
 
 def test_a_full_disk_leaves_only_what_was_there(store: ArtifactStore, folder: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import mmap
 import os
+import subprocess
 import tarfile
 import zipfile
 from dataclasses import replace
@@ -123,10 +125,12 @@ def test_a_process_that_ends_is_started_again_once(tmp_path: Path, monkeypatch: 
     place = tmp_path / "a.zip"
     place.write_bytes(as_zip(sources(), zipfile.ZIP_STORED))
     with SafeZip(place) as archive, PictureProcesses(archive, 1) as processes:
-        part = Part([entry.path for entry in archive.entries[:5]], [archive.locate(entry) for entry in archive.entries[:5]])
+        some = archive.entries[:5]
+        part = Part([entry.path for entry in some], archive.locate_all(some))
         first = processes.read(part)
         child = processes._idle.get()
         assert child is not None
+        assert isinstance(child.process, subprocess.Popen)
         os.kill(child.process.pid, 9)
         child.process.wait()
         processes._idle.put(child)
@@ -144,7 +148,26 @@ def test_a_process_that_ends_is_started_again_once(tmp_path: Path, monkeypatch: 
 def test_a_part_is_read_within_the_limits(tmp_path: Path) -> None:
     place = tmp_path / "a.zip"
     place.write_bytes(as_zip({"a/1.png": encode_png(np.zeros((9, 9), np.uint8))}, zipfile.ZIP_STORED))
-    with SafeZip(place) as archive, place.open("rb") as file:
-        part = Part(["a/1.png"], [archive.locate(archive.entries[0])])
-        assert picture_process.read_part(file.fileno(), part, Limits()).lengths[0] > 0
-        assert picture_process.read_part(file.fileno(), part, Limits(entry_bytes=10)).refused == {0: ("", "")}
+    with SafeZip(place) as archive, place.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        part = Part(["a/1.png"], archive.locate_all(archive.entries))
+        assert picture_process.read_part(mapped, part, Limits()).lengths[0] > 0
+        assert picture_process.read_part(mapped, part, Limits(entry_bytes=10)).refused == {0: ("", "")}
+
+
+def test_a_process_forked_ahead_reads_like_any_other_and_ends_with_its_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "a.zip"
+    place.write_bytes(as_zip(sources(), zipfile.ZIP_DEFLATED))
+    monkeypatch.setattr(picture_processes, "_ahead", [])
+    picture_processes.fork_ahead(2)
+    forked = list(picture_processes._ahead)
+    with SafeZip(place) as archive, PictureProcesses(archive, 1) as processes:
+        part = Part([entry.path for entry in archive.entries], archive.locate_all(archive.entries))
+        read = processes.read(part)
+        with place.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            assert read.hashes == picture_process.read_part(mapped, part, archive.limits).hashes
+    assert [each for each in forked if each in picture_processes._ahead] == forked[:1]
+    with pytest.raises(ChildProcessError):
+        os.waitpid(int(forked[1].process), 0)  # it was waited for
+    forked[0].end()  # never told what to read

@@ -174,3 +174,34 @@ def test_a_sign_that_gives_the_class_away_is_named_and_chance_is_not() -> None:
     assert (finding.kind, finding.column) == ("SPURIOUS_CORRELATION", "size")
     assert '"b"' in finding.message
     assert giveaway_findings({"size": numbers["size"][:90]}, labels[:90], ("a", "b", "c")) == []
+
+
+@pytest.mark.parametrize("size", [8, 24, 60])
+def test_a_group_apart_is_found_though_its_members_are_neighbours(size: int) -> None:
+    rng = np.random.default_rng(3)
+    points = rng.normal(size=(1000, 24)).astype(np.float32)
+    points[:size] = 0.3 * points[:size] + 3.0
+    near = neighbours.nearest(points, np.arange(1000), Work(), (0, 1))
+    assert not (neighbours.far_out(near)[0][:size] > picture_checks.FAR_OUT).any()
+    mixed = np.arange(1000) % 4
+    (finding,) = picture_checks.group_findings(near, mixed, names_of(1000))
+    assert set(finding.example_ids) == {f"e{place}" for place in range(size)}
+    assert finding.fix is not None
+    own = np.where(np.arange(1000) < size, 4, mixed)
+    assert picture_checks.group_findings(near, own, names_of(1000)) == []  # it is a class
+
+
+@pytest.mark.parametrize("shape", ["round", "lumps", "long", "copies"])
+def test_no_group_is_seen_where_none_is(shape: str) -> None:
+    rng = np.random.default_rng(4)
+    points = rng.normal(size=(900, 24))
+    if shape == "lumps":
+        points = 0.4 * points + rng.normal(size=(9, 24))[rng.integers(0, 9, 900)]
+    elif shape == "long":
+        points *= rng.standard_gamma(1.0, (900, 1))
+    elif shape == "copies":
+        points[100:104] = points[100]
+    near = neighbours.nearest(points.astype(np.float32), np.arange(900), Work(), (0, 1))
+    assert picture_checks.group_findings(near, np.full(900, -1), names_of(900)) == []
+    few = neighbours.nearest(points[:15].astype(np.float32), np.arange(15), Work(), (0, 1))
+    assert picture_checks.group_findings(few, np.full(15, -1), names_of(15)) == []

@@ -22,6 +22,7 @@ pytestmark = needs_helm
 WAYS = {
     "as it is": [],
     "small": ["-f", str(CHART / "values-small.yaml")],
+    "on kind": ["-f", str(CHART / "values-small.yaml"), "-f", str(CHART.parents[1] / "kind" / "values.yaml")],
     "brought": [
         "--set", "database.existingSecret=db,artifacts.existingSecret=s3,passport.existingSecret=p",
         "--set", "agentToken.existingSecret=a,fleet.existingSecret=f",
@@ -32,6 +33,12 @@ WAYS = {
     "outside": [
         "--set", "ingress.enabled=true,ingress.host=yard.example,gatewayApi.enabled=true,gatewayApi.parentRefs[0].name=public",
         "--set", "gateway.service.type=NodePort,gateway.service.nodePort=30970,metrics.serviceMonitor=true",
+    ],
+    "with pages": [
+        "--set", "console.enabled=true,console.ingress.enabled=true,console.ingress.host=console.example",
+        "--set", "console.ingress.tlsSecret=t",
+        "--set", "auth.oidc.issuer=https://id.example,auth.oidc.audience=yard,console.oidc.clientId=console",
+        "--set", "console.oidc.existingSecret=o,networkPolicy.externalCIDRs[0]=192.0.2.0/24",
     ],
     "in processes": ["--set", "jobs.runner=process,serving.pods=none,serving.autoscaling.enabled=true"],
 }  # fmt: skip
@@ -105,6 +112,51 @@ def test_workers_are_called_by_nobody() -> None:
     assert all(rule["ports"] for rule in inside["ingress"]), "not even a worker reaches every port of a service"
 
 
+def test_the_console_is_off_until_it_is_wanted() -> None:
+    assert "console" not in json.dumps([one["metadata"] for one in rendered()])
+
+
+def test_the_console_may_do_nothing_but_call_the_gateway() -> None:
+    documents = rendered(*WAYS["with pages"])
+    mine = {one["kind"]: one for one in documents if one["metadata"]["name"] == "yard-modelyard-console"}
+    assert set(mine) == {"Deployment", "Service", "ServiceAccount", "NetworkPolicy", "Ingress"}
+    pod = mine["Deployment"]["spec"]["template"]["spec"]
+    assert (pod["serviceAccountName"], pod["automountServiceAccountToken"]) == ("yard-modelyard-console", False)
+    subjects = [subject["name"] for one in documents if one["kind"] == "RoleBinding" for subject in one["subjects"]]
+    assert "yard-modelyard-console" not in subjects
+    labels = mine["Deployment"]["spec"]["template"]["metadata"]["labels"]
+    policies = [one for one in documents if one["kind"] == "NetworkPolicy" and selects(one["spec"]["podSelector"], labels)]
+    assert sorted(one["metadata"]["name"] for one in policies) == ["yard-modelyard-console", "yard-modelyard-default-deny"]
+    gateway, outside = mine["NetworkPolicy"]["spec"]["egress"]
+    assert gateway["to"][0]["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "gateway"
+    assert outside == {"to": [{"ipBlock": {"cidr": "192.0.2.0/24"}}]}
+    (container,) = pod["containers"]
+    said = {each["name"]: each.get("value") for each in container["env"]}
+    assert said["MODELYARD_CONSOLE_SERVER"] == "yard-modelyard-gateway.here.svc.cluster.local:8970"
+    assert (said["MODELYARD_CONSOLE_ADDRESS"], said["MODELYARD_CONSOLE_AUTH"]) == ("https://console.example", "token")
+    assert not any("TOKEN" in name and name != "MODELYARD_CONSOLE_OIDC_TOKEN" for name in said), "it has no token of its own"
+    assert container["args"] == ["modelyard.console"]
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert container[probe]["httpGet"] == {"path": "/healthz", "port": "pages", "scheme": "HTTPS"}
+    assert mine["Ingress"]["metadata"]["annotations"]["nginx.ingress.kubernetes.io/backend-protocol"] == "HTTPS"
+    # Its certificate is no service's: shown to one, it would have made a caller without a token a service.
+    names = {one["metadata"]["name"]: one["metadata"].get("annotations", {}).get("modelyard/names", "") for one in documents}
+    assert names["yard-modelyard-console-tls"].startswith("console,")
+    assert "modelyard.internal" not in names["yard-modelyard-console-tls"]
+
+
+def test_settings_of_the_console_are_those_that_it_reads() -> None:
+    from modelyard.console.shared import settings_of
+
+    for way in (WAYS["with pages"], [*WAYS["open"], "--set", "console.enabled=true"]):
+        (pod,) = (pod for name, pod in pods(rendered(*way)).items() if name == "yard-modelyard-console")
+        said = {each["name"]: each.get("value", "secret") for each in pod["containers"][0]["env"]}
+        settings = settings_of(said)
+        assert (settings.signs_in, settings.oidc is not None) == ((True, True) if way is WAYS["with pages"] else (False, False))
+        assert bool(settings.certificate) is bool(settings.ca) is (way is WAYS["with pages"])
+        assert settings.server.startswith("http://") is (way is not WAYS["with pages"])
+
+
 def selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
     """Whether a selector of the operators In and NotIn selects a pod with these labels."""
     fits = all(labels.get(key) == value for key, value in selector.get("matchLabels", {}).items())
@@ -139,6 +191,21 @@ def test_the_gateway_leads_to_every_service_and_nowhere_else() -> None:
     assert " crt " not in backends
 
 
+def test_on_kind_the_gateway_is_where_the_cluster_leads_to() -> None:
+    cluster = yaml.safe_load((CHART.parents[1] / "kind" / "cluster.yaml").read_text())
+    (led,) = cluster["nodes"][0]["extraPortMappings"]
+    documents = rendered(*WAYS["on kind"])
+    gateway = next(one for one in documents if one["kind"] == "Service" and one["metadata"]["name"].endswith("-gateway"))
+    assert [port.get("nodePort") for port in gateway["spec"]["ports"]] == [led["containerPort"]]
+    assert (led["listenAddress"], led["hostPort"]) == ("127.0.0.1", 8970)
+    ours = {one["image"] for pod in pods(documents).values() for one in pod["containers"] if "modelyard-" in one["image"]}
+    built = json.loads((CHART.parents[1] / "images" / "bake.json").read_text())["target"]
+    assert {image for image in ours if "gateway" not in image} <= {f"docker.io/local/modelyard-{name}:dev" for name in built}
+    page = (CHART.parents[2] / "docs" / "kind.md").read_text()
+    for name in set(built) - {"base"}:
+        assert f" {name}" in page.split("for service in")[1].split(";")[0]
+
+
 def test_secrets_stand_in_secrets() -> None:
     documents = rendered()
     secret = [value for one in documents if one["kind"] == "Secret" for value in (one.get("data") or {}).values()]
@@ -166,6 +233,10 @@ def test_secrets_stand_in_secrets() -> None:
         ("trainer.settings.training_slots=2", "training_slots"),
         ("networkPolicy.externalCIDRs[0]=10.0.0.1", "/networkPolicy/externalCIDRs/0"),
         ("tracing.share=2", "/tracing/share"),
+        ("console.address=console.example", "/console/address"),
+        ("console.ingress.enabled=true", "/console/ingress/host"),
+        ("console.enabled=true,tls.gatewaySecret=public", "console.server"),
+        ("console.enabled=true,console.oidc.clientId=c", "console.address"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(option: str, where: str) -> None:

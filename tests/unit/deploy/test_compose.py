@@ -25,14 +25,19 @@ def test_every_image_of_ours_is_built(compose: Any) -> None:
     named = {
         found[1] for one in compose["services"].values() if (found := re.search(r"modelyard-(\w+):", one["image"])) is not None
     }
-    assert named == built == {*SERVICES, "gateway"}
+    assert named == built == {*SERVICES, "gateway", "console"}
 
 
-def test_only_the_gateway_is_reached_and_on_loopback(compose: Any) -> None:
+def test_only_gateway_and_console_are_reached_and_on_loopback(compose: Any) -> None:
     with_ports = {name: one["ports"] for name, one in compose["services"].items() if "ports" in one}
-    assert with_ports == {"gateway": ["${MODELYARD_BIND:-127.0.0.1:8970}:8970"]}
+    assert with_ports == {
+        "gateway": ["${MODELYARD_BIND:-127.0.0.1:8970}:8970"],
+        "console": ["${MODELYARD_CONSOLE_BIND:-127.0.0.1:8980}:8980"],
+    }
     assert compose["networks"]["inside"] == {"internal": True}
-    assert all(one["networks"] == ["inside"] for name, one in compose["services"].items() if name != "gateway")
+    assert all(one["networks"] == ["inside"] for name, one in compose["services"].items() if name not in with_ports)
+    assert "inside" not in compose["services"]["console"]["networks"], "the console calls the gateway and nothing else"
+    assert set(compose["services"]["console"]["networks"]) & set(compose["services"]["gateway"]["networks"])
 
 
 def test_services_may_do_little_and_say_how_they_are(compose: Any) -> None:
@@ -42,6 +47,12 @@ def test_services_may_do_little_and_say_how_they_are(compose: Any) -> None:
         assert one["healthcheck"]["test"][-1] == "modelyard.core.rpc.probe"
         assert one["environment"][f"MODELYARD_{name.upper()}_ADDRESS"] == f"http://{name}:8970"
         assert one["environment"]["MODELYARD_AUTH"] == "token"
+
+
+def test_the_console_has_no_token_of_its_own(compose: Any) -> None:
+    console = compose["services"]["console"]
+    assert (console["read_only"], console["cap_drop"], "secrets" in console) == (True, ["ALL"], False)
+    assert not any("TOKEN" in name for name in console["environment"])
 
 
 def test_every_secret_is_made_and_kept(compose: Any, tmp_path: Path) -> None:

@@ -10,8 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
+from modelyard.core.artifacts import Blob
 from modelyard.evaluator.adapters.evidence import StoredPredictions
-from modelyard.evaluator.domain.curves import BINS, POINTS, calibration, precision_recall
+from modelyard.evaluator.domain.curves import BINS, MOST_SHOWN, POINTS, calibration, precision_recall, residuals
+from modelyard.evaluator.domain.scores import DetectedExample
 from tests.support.datasets import file_store
 
 
@@ -67,3 +69,69 @@ def test_a_cell_of_the_confusion_lists_its_examples_the_surest_first(tmp_path: P
     chances = kept.chances("e", blob, "test")
     assert chances is not None
     assert (chances.classes, chances.chances.shape) == (("a", "b"), (4, 2))
+
+
+def stored(tmp_path: Path, columns: dict[str, object]) -> tuple[StoredPredictions, Blob]:
+    pq.write_table(pa.table(columns), tmp_path / "p.parquet")
+    store = file_store(tmp_path / "store", "evaluator")
+    return StoredPredictions(store), store.put_file(tmp_path / "p.parquet")
+
+
+@pytest.mark.parametrize("count", [1, 2, 30, 5000])
+def test_residuals_count_everybody_and_show_the_worst(count: int) -> None:
+    draw = np.random.default_rng(count)
+    labels = draw.normal(size=count)
+    predictions = labels + 0.5 + 0.1 * draw.normal(size=count)
+    worst = int(draw.integers(count))
+    predictions[worst] += 1000.0
+    found = residuals(labels, predictions)
+    off = predictions - labels
+    assert (found.count, int(found.counts.sum())) == (count, count)
+    assert (np.diff(found.edges) > 0).all()
+    assert len(found.edges) == len(found.counts) + 1
+    assert found.mean == pytest.approx(off.mean())
+    assert found.deviation == pytest.approx(off.std())
+    assert found.median_absolute == pytest.approx(np.median(np.abs(off)))
+    assert worst in found.rows
+    assert len(found.rows) == len(set(found.rows.tolist())) <= MOST_SHOWN
+    assert (np.diff(labels[found.rows]) >= 0).all()
+    if count == 5000:
+        assert found.edges[-1] < 10, "one wild prediction does not flatten the histogram"
+
+
+def test_what_is_no_number_counts_for_nothing() -> None:
+    found = residuals(np.array([1.0, np.nan, 2.0]), np.array([1.5, 3.0, np.inf]))
+    assert (found.count, found.rows.tolist(), found.mean) == (1, [0], 0.5)
+    assert residuals(np.array([np.nan]), np.array([1.0])).count == 0
+
+
+def test_a_regressions_examples_have_their_absolute_error(tmp_path: Path) -> None:
+    kept, blob = stored(
+        tmp_path, {"example_id": ["1", "2"], "usage": ["test"] * 2, "label": [1.0, 2.0], "prediction": [1.5, 0.0]}
+    )
+    found, total = kept.page("e", blob, ("test", "", ""), 0, 10)
+    assert (total, [one.loss for one in found]) == (2, [0.5, 2.0])
+    numbers = kept.numbers("e", blob, "test")
+    assert numbers is not None
+    assert (numbers.ids, numbers.predictions.tolist()) == (("1", "2"), [1.5, 0.0])
+    assert kept.chances("e", blob, "test") is None
+
+
+def test_boxes_come_with_the_examples_that_are_asked_for(tmp_path: Path) -> None:
+    columns = {
+        "example_id": ["1", "2", "3"],
+        "usage": ["test"] * 3,
+        "label": ["cat", "", "cat"],
+        "prediction": ["cat × 2", "", "cat"],
+        "boxes": [[0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0], [], [9.0, 9.0, 10.0, 10.0]],
+        "scores": [[0.4, 0.9], [], [0.7]],
+        "classes": [["cat", "dog"], [], ["cat"]],
+    }
+    kept, blob = stored(tmp_path, columns)
+    found, total = kept.page("e", blob, ("test", "", ""), 0, 10, {"1", "2", "nobody"})
+    assert total == 2
+    boxes = {one.example_id: [(each.label, each.box) for each in one.boxes] for one in found if isinstance(one, DetectedExample)}
+    assert boxes == {"1": [("dog", (4.0, 5.0, 6.0, 7.0)), ("cat", (0.0, 1.0, 2.0, 3.0))], "2": []}
+    assert kept.numbers("e", blob, "test") is None
+    everything, _ = kept.page("e", blob, ("test", "", ""), 0, 10)
+    assert not any(isinstance(one, DetectedExample) for one in everything)

@@ -101,6 +101,7 @@ STEPS: dict[str, tuple[Callable[[], Any], int]] = {
     "division": (lambda: lambda x: x / 1.5, 8),
     "lonely norm": (lonely_norm, 8),
     "global pool": (lambda: nn.AdaptiveAvgPool2d(1), 8),
+    "enlarged": (lambda: nn.Sequential(nn.Upsample(scale_factor=(2, 3)), nn.Conv2d(8, 8, 3, stride=2)), 8),
     "flattened": (lambda: nn.Sequential(nn.MaxPool2d(6, 5), nn.Flatten()), 16),
 }
 
@@ -175,7 +176,7 @@ def test_tensorflow_answers_as_torch_does() -> None:
     [
         (nn.Conv2d(8, 8, 3, groups=2), 8, "Conv"),
         (nn.GELU(), 8, "Erf"),
-        (nn.Upsample(scale_factor=2), 8, "Resize"),
+        (nn.Upsample(scale_factor=2, mode="bicubic"), 8, "Resize"),
         (nn.ConvTranspose2d(8, 8, 2), 8, "ConvTranspose"),
     ],
 )

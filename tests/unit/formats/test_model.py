@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
@@ -166,6 +166,7 @@ def test_other_files_are_refused(tmp_path: Path, data: bytes) -> None:
     assert caught.value.reason == "BAD_MODEL"
 
 
+@settings(deadline=None)  # files are written
 @given(cut=st.integers(0, 10_000), flip=st.integers(0, 255))
 def test_a_damaged_file_never_gives_other_weights(tmp_path_factory: pytest.TempPathFactory, cut: int, flip: int) -> None:
     path = tmp_path_factory.mktemp("damaged") / "model.zip"

@@ -11,6 +11,7 @@ from modelyard.core.artifacts import Blob
 from modelyard.core.errors import Cancelled, FailedPrecondition, InvalidArgument, ModelyardError
 from modelyard.core.jobs.job import Document
 from modelyard.core.requests import Request
+from modelyard.pipeline.domain.choice import Candidate, fitting, set_aside
 from modelyard.pipeline.domain.spec import ClassFloor, Floor, Limits, RunSpec, Source, Split, TargetFacts
 from modelyard.pipeline.handlers import follow as following
 from modelyard.pipeline.handlers.journey import merged, run_journey
@@ -50,13 +51,56 @@ def test_a_source_becomes_an_endpoint() -> None:
 
 
 def test_the_most_accurate_recipe_that_is_fast_enough_is_trained() -> None:
-    world, _, outcome = _went(replace(FROM_SOURCE, target="cpu-1core", max_training_s=60.0))
+    world, _, outcome = _went(replace(FROM_SOURCE, target="cpu-1core", max_training_s=119.0))
     assert world.started_with["latencyProfiles"] == {"ids": ["large", "middle", "small"], "target": "cpu-1core"}
     assert outcome["result"]["recipe_id"] == "middle"
     assert len(outcome["result"]["candidates"]) == 3
     trained = world.started_with["trainingJobs"]
     assert trained["recipe"]["recipe_id"] == "middle"
-    assert trained["max_s"] == 60.0
+    assert trained["max_s"] == 119.0
+
+
+def test_with_time_for_it_those_that_are_fast_enough_compete() -> None:
+    world, steps, outcome = _went(replace(FROM_SOURCE, max_training_s=600.0))
+    how = world.started_with["modelSelections"]
+    assert [recipe["recipe_id"] for recipe in how["recipes"]] == ["middle", "small"], "large takes 30 ms, 20 are allowed"
+    assert how["max_s"] == 600.0
+    assert "trainingJobs" not in world.created
+    result = outcome["result"]
+    assert (result["recipe_id"], result["training_job"]) == ("small", f"{PARENT}/trainingJobs/won")
+    assert result["model_version"] == f"{PARENT}/models/flowers/versions/V001"
+    assert result["model_selection"].startswith(f"{PARENT}/modelSelections/")
+    assert [each["state"] for each in result["selection_candidates"]] == ["CANDIDATE_STATE_TRAINING", "CANDIDATE_STATE_WON"]
+    assert result["train_duration"] == "99.500s"
+    states = {state.step_id: state for state in step_states(steps.job)}
+    assert states["choose_recipe"].message == "middle, small compete for 600 s of training; set aside: large (30 ms)"
+    assert states["train"].resource == result["model_selection"]
+    assert states["train"].message == "V001 of small: val_accuracy 0.9, the best of 2 in 100 s (COMPLETED)"
+
+
+@pytest.mark.parametrize("what", ["task", "recipe", "limit"])
+def test_where_there_is_nothing_to_choose_nobody_competes(what: str) -> None:
+    spec, world = replace(FROM_SOURCE, max_training_s=600.0), World()
+    if what == "task":
+        world.task = "tabular_regression"
+    elif what == "recipe":
+        spec = replace(spec, recipe={"recipe_id": "middle"})
+    else:
+        spec = replace(spec, max_inference_ms=2)
+    made, _, outcome = _went(spec, world)
+    assert "modelSelections" not in made.created
+    assert "trainingJobs" in made.created
+    assert not outcome["result"].get("model_selection")
+
+
+def test_a_competition_that_is_interrupted_goes_on_as_one() -> None:
+    world, steps = World(looks=4), FakeSteps(a_job(replace(FROM_SOURCE, max_training_s=600.0)), crash_before="train")
+    with pytest.raises(Crash):
+        _run(world, steps)
+    steps.crash_before = ""
+    outcome = _run(world, steps)
+    assert world.created.count("modelSelections") == 1
+    assert outcome["result"]["deployment"]
 
 
 def test_the_limit_is_500_ms_unless_said() -> None:
@@ -522,3 +566,18 @@ def test_a_target_that_is_not_known_is_refused_at_once() -> None:
     with pytest.raises(InvalidArgument, match="target is 'phone'") as caught:
         _created(replace(FROM_SOURCE, target="phone"), World())
     assert (caught.value.reason, caught.value.violations[0].field) == ("UNKNOWN_TARGET", "pipeline_run.target")
+
+
+def test_a_size_limit_sets_aside_what_would_not_keep_it_even_in_eight_bits() -> None:
+    found = [
+        Candidate("large", 1.0, size_bytes=700_000),
+        Candidate("small", 1.0, size_bytes=390_000),
+        Candidate("odd", None, "no"),
+    ]
+    assert fitting(found, 10.0, "cpu", 100_000, shrinks=True) == (1,)
+    told = set_aside(found, (1,), 10.0, 100_000, shrinks=True)
+    assert told == "set aside: large (700000 bytes, 100000 are allowed, more than that even in eight bits), odd (no)"
+    with pytest.raises(FailedPrecondition) as caught:
+        fitting(found, 10.0, "cpu", 100_000)
+    assert caught.value.reason == "NO_RECIPE_SMALL_ENOUGH"
+    assert set_aside(found[:2], (0, 1), 10.0, 0) == ""

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from modelyard.core.errors import InvalidArgument, NotFound
-from modelyard.recipes.catalogue import DatasetFacts, candidates, catalogue, choose_input, find_recipe, fit_to_dataset
+from modelyard.recipes.catalogue import DatasetFacts, at_sizes, candidates, catalogue, choose_input, find_recipe, fit_to_dataset
 from modelyard.recipes.recipe import PictureInput
 
 
@@ -34,7 +34,7 @@ def test_the_input_follows_the_pictures(height: int, width: int, channels: int, 
 
 
 def test_small_pictures_get_our_own_networks() -> None:
-    assert [recipe.name for recipe in candidates(pictures(50_000, 28, 1))] == ["tinynet", "micronet"]
+    assert [recipe.name for recipe in candidates(pictures(50_000, 28, 1))] == ["tinynet", "smallnet", "micronet"]
 
 
 def test_photographs_get_the_pretrained_network_first_where_its_weights_are() -> None:
@@ -45,6 +45,15 @@ def test_photographs_get_the_pretrained_network_first_where_its_weights_are() ->
         "micronet",
     ]
     assert candidates(pictures(3000, 128), imagenet=False)[0].name == "mobilenetv3-small-050"
+
+
+def test_a_choice_has_the_best_for_photographs_at_three_inputs() -> None:
+    found = at_sizes(pictures(3000, 128), imagenet=True)
+    sides = [(recipe.name, recipe.input.height) for recipe in found if recipe.input]
+    assert sides[:4] == [("efficientnet-lite0", side) for side in (96, 64, 128)] + [("mobilenetv3-small-050", 96)]
+    assert at_sizes(pictures(3000, 28, 1)) == candidates(pictures(3000, 28, 1))
+    tasks = DatasetFacts("tabular_classification", 100, 2)
+    assert at_sizes(tasks) == candidates(tasks)
 
 
 @pytest.mark.parametrize("side", [8, 28, 48, 64, 128, 640])

@@ -33,6 +33,7 @@ WRONG: dict[str, tuple[Any, ...]] = {
     "mixup": (-0.1, 10.1),
     "ema_decay": (-0.1, 1.0),
     "class_weights": (1,),
+    "balanced_sampling": (1,),
     "frozen": (0.96, -0.1),
     "backbone_lr": (0.0, 1.5),
     "seed": (-1, 2**63),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -21,6 +22,7 @@ from modelyard.serving.domain.version_statistics import LATENCY_BOUNDS_MS, Timin
 from modelyard.serving.handlers.registry import Entry, Registry
 from modelyard.serving.rpc.metrics import COLLECTOR, MOST_FEATURES, ModelCollector, exposition
 
+ALERTS = Path(__file__).resolve().parents[3] / "deploy" / "prometheus" / "modelyard-alerts.yaml"
 DASHBOARD = Path(__file__).resolve().parents[3] / "deploy" / "grafana" / "modelyard-serving.json"
 
 
@@ -185,15 +187,32 @@ def test_counters_only_grow() -> None:
     assert any(after[key] > before[key] for key in counted)
 
 
-def test_the_dashboard_names_metrics_that_exist() -> None:
+def exported_names() -> set[str]:
+    """Every metric that the services export, by the names that queries use."""
     CALLS.labels("/test/Test", "OK").inc(0)
     text = exposition().decode()
     known = {sample.name for family in text_string_to_metric_families(text) for sample in family.samples}
     known |= {name for name, _ in scraped(registry_with(busy_model()))}
-    known |= {family.name for gauge in (pipeline_metrics.DRIFTED, pipeline_metrics.LOSS) for family in gauge.collect()}
+    return known | {family.name for gauge in (pipeline_metrics.DRIFTED, pipeline_metrics.LOSS) for family in gauge.collect()}
+
+
+def named_in(queries: list[str]) -> set[str]:
+    return {name for query in queries for name in re.findall(r"\b(?:modelyard|nv)_[a-z0-9_]+", query)}
+
+
+def test_the_dashboard_names_metrics_that_exist() -> None:
     dashboard = json.loads(DASHBOARD.read_text())
     queries = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
-    named = {name for query in queries for name in re.findall(r"\b(?:modelyard|nv)_[a-z0-9_]+", query)}
     assert len(queries) >= 10
-    assert named - known == set()
+    assert named_in(queries) - exported_names() == set()
     assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
+
+
+def test_the_alerts_ask_for_metrics_that_there_are_and_say_what_to_do() -> None:
+    rules = [rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]]
+    assert len({rule["alert"] for rule in rules}) == len(rules) >= 10
+    queries = [rule["expr"] for rule in rules]
+    assert named_in(queries) - exported_names() == set()
+    assert all(named_in([query]) or query.startswith("up{") for query in queries)
+    assert all(rule["labels"]["severity"] in ("warning", "critical") for rule in rules)
+    assert all({"summary", "action"} <= rule["annotations"].keys() for rule in rules)

@@ -7,18 +7,22 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from typing import cast
 
 import pytest
 
 from inference import grpc_service_pb2 as oip
 from modelyard.core.errors import ModelyardError, NotFound, Unavailable
+from modelyard.core.http.calls import HttpRequest
 from modelyard.serving.adapters.background import Background
 from modelyard.serving.domain.endpoint import Condition, DeploymentState
 from modelyard.serving.handlers import second_look as module
 from modelyard.serving.handlers.predict import Predictions
 from modelyard.serving.handlers.registry import Entry, Registry
+from modelyard.serving.handlers.repository import Repository
 from modelyard.serving.handlers.second_look import MOST_WAITING, SecondLook
 from modelyard.serving.rpc.inference_calls import InferenceCalls
+from modelyard.serving.rpc.rest import Rest
 from modelyard.serving.rpc.signature import Signatures
 from tests.support.inference_fakes import MAX_BATCH, MODEL, Answering, Call, x_request
 from tests.support.serving_models import a_world
@@ -158,6 +162,45 @@ async def test_who_went_away_is_told_nothing(server_of: ServerOf) -> None:
     call.cancel()
     await asyncio.sleep(0.2)
     assert (call.answered, call.error) == (None, None)
+
+
+async def test_what_is_asked_about_a_model_waits_as_predictions_do(server_of: ServerOf) -> None:
+    def deployed() -> Server:
+        return server_of(lambda registry: registry.put(entry(DeploymentState.READY, Answering())))
+
+    asked, ready = deployed(), deployed()
+    assert (await asked.calls.find(MODEL, ""))[0].version == "V001"
+    assert await ready.calls.is_ready(MODEL, "V001")
+    assert (asked.looks, ready.looks) == (1, 1)
+
+
+async def test_readiness_of_what_is_known_to_be_loading_is_told_at_once(server_of: ServerOf) -> None:
+    server = server_of(lambda registry: None)
+    server.registry.put(entry(DeploymentState.LOADING))
+    assert not await server.calls.is_ready(MODEL, "V001")
+    assert not await server.calls.is_ready("nobody", "")
+    assert server.looks == 1  # for the one that is not known
+
+
+async def test_over_http_too(server_of: ServerOf) -> None:
+    for path in ("", "/config", "/ready"):
+        server = server_of(lambda registry: registry.put(entry(DeploymentState.READY, Answering())))
+        rest = Rest(server.calls, cast(Repository, None), MAX_BATCH)
+        answer = await rest(HttpRequest("GET", f"/v2/models/{MODEL}/versions/V001{path}", "", {}, b""))
+        assert (answer.status, server.looks) == (200, 1), answer
+
+
+async def test_whose_caller_goes_away_gives_its_place_back(server_of: ServerOf) -> None:
+    server = server_of(lambda registry: time.sleep(0.3))
+    waiting = [asyncio.create_task(server.calls.is_ready(f"nobody{n}", "")) for n in range(MOST_WAITING)]
+    await asyncio.sleep(0.05)
+    assert server.second_look.wait("another", "", 0, lambda: None) is None
+    for each in waiting:
+        each.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    taken_back = server.second_look.wait("another", "", 0, lambda: None)
+    assert taken_back is not None
+    taken_back()
 
 
 async def test_the_real_look_reads_what_another_server_wrote_and_has_it_loaded() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,9 @@ def test_rows_have_a_number_only(tmp_path: Path) -> None:
     store = file_store(tmp_path)
     columns: dict[str, Any] = {"x": [float(number) for number in range(20)], "y": [1.5 * number for number in range(20)]}
     descriptor = publish_table(store, columns, "y", task="tabular_regression")
-    assert read_facts(store, descriptor) == DatasetFacts("tabular_regression", 16)
+    facts = read_facts(store, descriptor)
+    assert replace(facts, columns=()) == DatasetFacts("tabular_regression", 16, target="y", rows=20)
+    assert [(column.name, column.role) for column in facts.columns] == [("x", "feature"), ("y", "target")]
 
 
 class FakeClient:

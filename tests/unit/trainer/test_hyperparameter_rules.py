@@ -33,6 +33,7 @@ RIGHT = {
     "clip_norm": (0, 1.0),
     "accumulation_steps": (1, 1024),
     "class_weights": (True, False),
+    "balanced_sampling": (True, False),
     "deterministic": (True,),
     "power": (0.5, 10),
     "plateau_steps": (0, 1000),
@@ -40,6 +41,8 @@ RIGHT = {
     "auto_base_lr": (True, False),
     "frozen": (0, 0.95),
     "backbone_lr": (0.01, 1),
+    "horizon": (1, 64),
+    "context_length": (2, 512),
 }
 WRONG = {
     "max_epochs": (0, 10_001, -1, 1.5, True),
@@ -64,6 +67,7 @@ WRONG = {
     "clip_norm": (-1, math.inf),
     "accumulation_steps": (0, 1025),
     "class_weights": (1, "yes"),
+    "balanced_sampling": (1, "yes"),
     "deterministic": (0,),
     "power": (0, 11),
     "plateau_steps": (-1,),
@@ -71,6 +75,8 @@ WRONG = {
     "auto_base_lr": (1,),
     "frozen": (-0.1, 1),
     "backbone_lr": (0, 1.1),
+    "horizon": (0, 65, 1.5),
+    "context_length": (1, 513),
 }
 
 

@@ -83,6 +83,9 @@ def test_an_architecture_of_the_catalogue_is_its_recipe() -> None:
         ({"input_height": 32, "input_width": 5000}, "INVALID_RECIPE", "input_width"),
         ({"input_channels": 4}, "INVALID_RECIPE", "input_channels"),
         ({"weights": "coco"}, "INVALID_RECIPE", "weights"),
+        ({"framework": "jax"}, "INVALID_RECIPE", "framework"),
+        ({"framework": "tensorflow", "architecture": "timm:resnet18"}, "INVALID_RECIPE", "framework"),
+        ({"framework": "tensorflow", "hyperparameters": {"frozen": 0.5}}, "INVALID_HYPERPARAMETER", "hyperparameters.frozen"),
         ({"hyperparameters": {"base_lr": -1}}, "INVALID_HYPERPARAMETER", "hyperparameters.base_lr"),
     ],
 )
@@ -131,7 +134,14 @@ def test_going_on_changes_hyperparameters_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize(
-    "asked", [{"recipe_id": "micronet"}, {"architecture": "timm:resnet18"}, {"input_height": 64}, {"input_channels": 3}]
+    "asked",
+    [
+        {"recipe_id": "micronet"},
+        {"architecture": "timm:resnet18"},
+        {"input_height": 64},
+        {"input_channels": 3},
+        {"framework": "tensorflow"},
+    ],
 )
 def test_going_on_with_another_model_is_refused(asked: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgument) as caught:
@@ -143,3 +153,13 @@ def test_a_request_that_names_no_model_takes_the_earlier_ones() -> None:
     earlier = resolve(recipe_id="micronet", input_height=40)
     assert resolve_recipe(like(earlier, RecipeRequest()), facts_of_pictures()).input == PictureInput(40, 40, 1)
     assert like(earlier, RecipeRequest(recipe_id="tinynet")).recipe_id == "tinynet"
+
+
+def test_a_framework_is_asked_for_and_never_chosen() -> None:
+    assert all(recipe.framework == "torch" for recipe in candidates(facts_of_pictures()))
+    asked = resolve(recipe_id="micronet", framework="tensorflow")
+    named = resolve(recipe_id="micronet-keras")
+    assert asked.framework == named.framework == "tensorflow"
+    assert resolve(architecture="modelyard:micronet").framework == "torch"
+    assert resolve_recipe(like(named, RecipeRequest()), facts_of_pictures()).framework == "tensorflow"
+    assert resolve(recipe_id="micronet-keras", framework="torch").framework == "torch"

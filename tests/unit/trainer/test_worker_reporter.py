@@ -74,6 +74,13 @@ def test_a_point_becomes_an_event_progress_and_what_is_saved(link: FakeLink) -> 
     assert (saved.train_seconds, saved.latest_point) == (10.0, told["events"][0])
 
 
+def test_steps_of_the_job_that_a_run_goes_on_from_are_behind_it(link: FakeLink) -> None:
+    """A quarter of the time made 10 steps: 40 in all, and the 30 that were there before."""
+    tell = Reporter(link, TrainingState(), lambda event: "", clock=lambda: 1000.0, behind=30)
+    tell.on_event(dict(POINT))
+    assert (link.reports[-1]["done"], link.reports[-1]["total"]) == (40, 70)
+
+
 def test_progress_never_falls(link: FakeLink) -> None:
     tell = reporter(link)
     for eta_s in (30.0, 90.0, 10.0, None):

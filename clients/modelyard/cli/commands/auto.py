@@ -64,6 +64,8 @@ def auto(
     max_train_time: Annotated[str, typer.Option(help="Most time to train: 90s, 10m, 1h30m. Default: the recipe's length.")] = "",
     train_ratio: Annotated[str, typer.Option(help="Share to train on, above 0 and below 1, one to five decimals.")] = "0.8",
     split: Annotated[str, typer.Option(help="auto, ratio, or given (only the usage that came with the data).")] = "auto",
+    group_by: Annotated[str, typer.Option(help="Keep together what belongs together, see `dataset publish`.")] = "",
+    test_where: Annotated[list[str], typer.Option(help='What is test: "index < 5", see `dataset publish`.')] = [],  # noqa: B006
     min_accuracy: Annotated[
         float | None, typer.Option(help="Least accuracy on the test examples; short for --floor accuracy=X.")
     ] = None,
@@ -75,7 +77,7 @@ def auto(
         list[str],
         typer.Option(metavar="CLASS:METRIC=VALUE", help="What one class must reach: rose:recall=0.8; may be given again."),
     ] = [],  # noqa: B006
-    recipe: Annotated[str, typer.Option(help="Recipe to train. Default: chosen by measuring.")] = "",
+    recipe: Annotated[str, typer.Option(help="Recipe to train, or a JSON file with one. Default: chosen by measuring.")] = "",
     incremental: Annotated[str, typer.Option(metavar="MODEL_VERSION", help="Model version to start from.")] = "",
     version_name: Annotated[str, typer.Option(help="Name of the dataset version. Default: V001, V002...")] = "",
     seed: Annotated[int, typer.Option(help="Seed of split and training.")] = 0,
@@ -101,6 +103,7 @@ def auto(
     """
     from modelyard.cli.asking import class_floors_of, floors_of, forms_of, whole_number
     from modelyard.cli.durations import seconds_of
+    from modelyard.cli.recipe_file import read_recipe
     from modelyard.cli.session import session
     from modelyard.client._messages import duration, floor_messages, split_policy
 
@@ -110,7 +113,7 @@ def auto(
     source_format, model_format = forms_of(format)
     floors, class_floors = floors_of(floor, min_accuracy), class_floors_of(class_floor)
     train_s = seconds_of(max_train_time, "max_training_time") if max_train_time else None
-    policy = split_policy(train_ratio, split, seed)
+    policy = split_policy(train_ratio, split, seed, group_by, test_where=test_where)
     with session(common) as here:
         names = here.client.names
         run = _data(here, source, name, task, source_format, label, usage_column)
@@ -119,7 +122,9 @@ def auto(
         run.excluded_columns.extend(exclude)
         run.model, run.endpoint = names.model(name), names.endpoint(name)
         run.incremental_model_version = _known_version(here, incremental) if incremental else ""
-        if recipe:
+        if recipe.endswith(".json"):
+            run.recipe.CopyFrom(read_recipe(recipe))
+        elif recipe:
             run.recipe.recipe_id = recipe
         if seed:
             run.recipe.hyperparameters.seed = seed

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 TASKS = (
     "image_classification, image_multilabel, object_detection, semantic_segmentation, instance_segmentation, keypoint_detection, "
-    "tabular_classification, tabular_regression, audio_classification, series_classification or anomaly_detection"
+    "tabular_classification, tabular_regression, audio_classification, series_classification, anomaly_detection or forecasting"
 )
 FORMATS = (
     "image_folders, idx, csv, tsv, json_lines, parquet, coco, voc, yolo, cvat, labelme, masks, colour_masks, manifest, "
@@ -124,6 +124,11 @@ def publish(
         str, typer.Option(help="Keep together what belongs together: an attribute, a column, or a pattern: {group}_{number}.")
     ] = "",
     time_by: Annotated[str, typer.Option(help="Tables: column of the time; the latest rows become the test.")] = "",
+    test_where: Annotated[
+        list[str],
+        typer.Option(help='What is test: "index < 5", "speaker = jackson" (attribute or column); may be given again.'),
+    ] = [],  # noqa: B006
+    validation_where: Annotated[list[str], typer.Option(help="The same for validation.")] = [],  # noqa: B006
     exclude: Annotated[list[str], typer.Option(help="Tables: a column to leave out; may be given again.")] = [],  # noqa: B006
     keep_leaking: Annotated[bool, typer.Option("--keep-leaking", help="Keep columns that leak the target.")] = False,
     version_name: Annotated[str, typer.Option(help="Name of the version. Default: V001, V002...")] = "",
@@ -152,6 +157,8 @@ def publish(
             seed=seed,
             group_by=group_by,
             time_by=time_by,
+            test_where=test_where,
+            validation_where=validation_where,
             excluded_columns=exclude,
             keep_leaking_columns=keep_leaking,
             test_policy="replace" if new_test else "freeze" if freeze_test else "",

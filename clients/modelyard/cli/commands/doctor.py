@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,16 +15,27 @@ app = new_app()
 @app.command(name="doctor")
 @with_common
 def doctor(
-    common: Common, port: Annotated[int, typer.Option(min=1, max=65535, help="Port that `modelyard up` would use.")] = 8970
+    common: Common,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port that `modelyard up` would use.")] = 8970,
+    source: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Data to be imported: whether all of it can be read.")
+    ] = None,
 ) -> None:
-    """Look at this machine: what is wrong for Modelyard, and the cure. Exit code 1 when something must be cured.
+    """Look at this machine and its server: what is wrong for Modelyard, and the cure. Exit code 1 when something must be cured.
+
+    Of a server: certificate, token, version, clock. Of what MODELYARD_DATABASE_URL, MODELYARD_ARTIFACTS_URL and MODELYARD_DEVICE
+    name: whether it is there.
 
     \b
     Example: modelyard doctor
-    """
-    from modelyard.cli.checkup import FAIL, check_all
 
-    checks = check_all(common.data_dir, common.server, port)
+    \b
+    Example: modelyard doctor --server https://models.example.org --ca ca.pem --source flowers/
+    """
+    from modelyard.cli.checks import FAIL
+    from modelyard.cli.checkup import check_all
+
+    checks = check_all(common, port, source.expanduser() if source is not None else None)
     failed = any(check.status == FAIL for check in checks)
     if common.json:
         import dataclasses

@@ -83,7 +83,12 @@ def lineage(
 @with_common
 def import_(
     common: Common,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A model from elsewhere: .onnx, .tflite or .pt2.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="A model from elsewhere: .onnx, .tflite, .pt2, or an MLflow model's folder (flavor onnx)."
+        ),
+    ],
     dataset_version: Annotated[str, typer.Option(help="Version whose examples it can answer: flowers/V001.")],
     task: Annotated[
         str, typer.Option(help="image_classification, tabular_classification or tabular_regression.")
@@ -100,13 +105,18 @@ def import_(
 
     \b
     Example: modelyard model import vww_96_int8.tflite --dataset-version people/V001 --classes person,none
+
+    \b
+    Example: modelyard model import mlruns/0/RUN/artifacts/model --dataset-version houses/V001 --task tabular_regression
     """
     from modelyard.cli.asking import uploaded_model
     from modelyard.cli.exporting import Exported, export_document, print_export
     from modelyard.cli.live import job_bar
+    from modelyard.cli.mlflow_model import model_file
     from modelyard.cli.output import print_json
     from modelyard.cli.session import session
 
+    file = model_file(file)
     named = tuple(classes_file.read_text().splitlines()) if classes_file else tuple(filter(None, classes.split(",")))
     with session(common) as here:
         version = here.client.datasets.get_dataset_version(dataset_version).name

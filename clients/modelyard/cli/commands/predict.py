@@ -12,6 +12,7 @@ import typer
 from modelyard.cli.options import Common, new_app, with_common
 
 if TYPE_CHECKING:
+    from modelyard.cli.pointed_answers import Scale
     from modelyard.cli.session import Session
     from modelyard.client import Prediction
 
@@ -37,13 +38,17 @@ def predict(
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="A table with a header line.")] = None,
     series: Annotated[
         list[Path],
-        typer.Option(metavar="FILE", help="A series: CSV of numbers, a row a step, a column a channel; may be given again."),
+        typer.Option(metavar="FILE", help="Readings: CSV of numbers, a row a step, a column a channel; may be given again."),
     ] = [],  # noqa: B006
     version: Annotated[str, typer.Option(help="Version that answers. Default: the endpoint's own choice.")] = "",
     draw: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Where to write the pictures with the boxes or masks found in them.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Where to write the pictures with the boxes, masks or points found in them."),
     ] = None,
     min_score: Annotated[float, typer.Option(help="Boxes: least score that is told, 0 to 1.")] = 0.3,
+    scale: Annotated[
+        str, typer.Option(metavar="FROM:TO[:UNIT]", help="Meters: the values at the ends of the scale, 0:1.6:bar.")
+    ] = "",
 ) -> None:
     """Ask an endpoint about pictures, sounds, series or rows.
 
@@ -54,11 +59,15 @@ def predict(
     Example: modelyard predict cells blood.jpg --draw found
 
     \b
+    Example: modelyard predict meter photo.jpg --scale 0:1.6:bar
+
+    \b
     Example: modelyard predict titanic --row '{"age": 22, "sex": "female", "pclass": 3}'
     """
     from modelyard.cli.asking import wrong
     from modelyard.cli.marked_answers import check_drawing
     from modelyard.cli.output import print_json
+    from modelyard.cli.pointed_answers import scale_from
     from modelyard.cli.session import session
 
     pictures = list(files or [])
@@ -68,14 +77,14 @@ def predict(
         raise wrong("min_score", min_score, f"min_score is {min_score:g}; it must be 0 to 1")
     if draw is not None:
         check_drawing()
-    shown = Shown(draw, min_score)
+    shown = Shown(draw, min_score, scale=scale_from(scale) if scale else None)
     rows = [_row(text, at) for at, text in enumerate(row)] or (list(_table(csv)) if csv else [])
     with session(common) as here:
         if series:
-            answers = _series(here, endpoint, series, version)
+            parts = _series(here, endpoint, series, version)
         else:
-            answers = _pictures(here, endpoint, pictures, version, shown) if pictures else _rows(here, endpoint, rows, version)
-        found = [answer for part in answers for answer in part]
+            parts = _pictures(here, endpoint, pictures, version, shown) if pictures else _rows(here, endpoint, rows, version)
+        found = [answer for part in parts for answer in part]
     if common.json:
         print_json({"endpoint": endpoint, "model_version": found[0]["model_version"] if found else "", "predictions": found})
         return
@@ -141,28 +150,31 @@ def _asked(here: Session, endpoint: str, **given: Any) -> Prediction:
 
 @dataclass
 class Shown:
-    """How boxes and masks are shown: where pictures of them are written (None: nowhere), and from which score on boxes are
-    told."""
+    """How boxes, masks and points are shown: where pictures of them are written (None: nowhere), from which score on boxes are
+    told, and a meter's scale."""
 
     folder: Path | None
     least: float
     classes: list[str] | None = None
+    scale: Scale | None = None
 
 
 def _pictures(here: Session, endpoint: str, paths: Sequence[Path], version: str, shown: Shown) -> Iterator[list[dict[str, Any]]]:
     from modelyard.cli.marked_answers import is_mask
+    from modelyard.cli.pointed_answers import is_pointed
 
     for part in _parts(paths):
         prediction = _asked(here, endpoint, image=part, version=version)
-        if is_mask(prediction) and shown.classes is None:
+        if (is_mask(prediction) or is_pointed(prediction)) and shown.classes is None:
             shown.classes = here.client.predictions.classes(endpoint, version=version)
         marked = _marked(prediction, part, shown)
-        yield marked if marked is not None else _answers(prediction, [str(path) for path in part])
+        yield marked if marked is not None else answers(prediction, [str(path) for path in part])
 
 
 def _marked(prediction: Prediction, paths: Sequence[Path], shown: Shown) -> list[dict[str, Any]] | None:
     """Answers that say where things are, drawn where that is wanted; None for all others."""
     from modelyard.cli.marked_answers import draw_mask, draw_objects, finds_boxes, is_mask, objects, shares
+    from modelyard.cli.pointed_answers import draw_points, is_pointed, points, reading
 
     answers = []
     for at, path in enumerate(paths):
@@ -175,10 +187,22 @@ def _marked(prediction: Prediction, paths: Sequence[Path], shown: Shown) -> list
             answer["shares"] = shares(prediction, at, shown.classes or [])
             if shown.folder is not None:
                 answer["drawn"] = str(draw_mask(path, prediction, at, shown.folder))
+        elif is_pointed(prediction):
+            answer["points"] = points(prediction, at, shown.classes or [], path)
+            answer |= _read(reading(answer["points"]), shown.scale)
+            if shown.folder is not None:
+                answer["drawn"] = str(draw_points(path, answer["points"], shown.folder))
         else:
             return None
         answers.append(answer)
     return answers
+
+
+def _read(share: float | None, scale: Scale | None) -> dict[str, Any]:
+    """What a meter shows: share of its scale and, where that is known, the value."""
+    if share is None:
+        return {}
+    return {"share": share, **({"reading": scale.text(share)} if scale else {})}
 
 
 def _parts(paths: Sequence[Path]) -> Iterator[list[Path]]:
@@ -199,7 +223,7 @@ def _rows(here: Session, endpoint: str, rows: Sequence[dict[str, Any]], version:
     for start in range(0, len(rows), ROWS):
         part = rows[start : start + ROWS]
         prediction = _asked(here, endpoint, rows=part, version=version)
-        yield _answers(prediction, [f"row {start + at + 1}" for at in range(len(part))])
+        yield answers(prediction, [f"row {start + at + 1}" for at in range(len(part))])
 
 
 def _list(text: str) -> list[str]:
@@ -209,66 +233,43 @@ def _list(text: str) -> list[str]:
 
 
 def _series(here: Session, endpoint: str, paths: Sequence[Path], version: str) -> Iterator[list[dict[str, Any]]]:
-    """Each cut to the model's length, or filled up with missing values at its end."""
-    import numpy as np
+    from modelyard.cli.series_answers import series_answers
 
-    wanted = here.client.predictions.metadata(endpoint, version=version).inputs[0]
-    steps, channels = (int(size) for size in wanted.shape[1:]) if len(wanted.shape) == 3 else (0, 0)
-    batch = np.full((len(paths), steps, channels), np.nan, np.float32)
-    for at, path in enumerate(paths):
-        values = _numbers(path, channels)
-        batch[at, : min(steps, len(values))] = values[:steps]
-    for start in range(0, len(paths), PICTURES):
-        part = slice(start, start + PICTURES)
-        prediction = _asked(here, endpoint, tensors={wanted.name: batch[part]}, version=version)
-        yield _answers(prediction, [str(path) for path in paths[part]])
+    metadata = here.client.predictions.metadata(endpoint, version=version)
+    inputs = {each.name: tuple(int(size) for size in each.shape) for each in metadata.inputs}
+    outputs = [each.name for each in metadata.outputs]
+
+    def ask(tensors: dict[str, Any]) -> Prediction:
+        return _asked(here, endpoint, tensors=tensors, version=version)
+
+    yield from series_answers(ask, inputs, outputs, paths)
 
 
-def _numbers(path: Path, channels: int) -> list[list[float]]:
-    """The rows of a CSV of numbers; a first line of names is passed over, an empty field is missing."""
-    import csv
-
-    from modelyard.cli.asking import wrong
-
-    if not path.is_file():
-        raise wrong("series", path, f"series is {str(path)!r}: there is no such file")
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        sample = file.read(65_536)
-        file.seek(0)
-        lines = [line for line in csv.reader(file, delimiter=_delimiter(sample)) if line]
-    rows = [numbers for at, line in enumerate(lines) if (numbers := _floats(line)) is not None or at]
-    for at, numbers in enumerate(rows):
-        if numbers is None or len(numbers) != channels:
-            message = f"series {str(path)!r}, row {at + 1}: {channels} numbers are right, one for each channel"
-            raise wrong("series", path, message)
-    return [numbers for numbers in rows if numbers is not None]
-
-
-def _floats(line: Sequence[str]) -> list[float] | None:
-    try:
-        return [float(field) if field.strip() else float("nan") for field in line]
-    except ValueError:
-        return None
-
-
-def _answers(prediction: Prediction, inputs: Sequence[str]) -> list[dict[str, Any]]:
+def answers(prediction: Prediction, inputs: Sequence[str]) -> list[dict[str, Any]]:
     """One object an example: its input, and each output's value for it."""
     columns = {name: prediction.rows(name) for name in prediction.outputs}
-    answers = []
+    found = []
     for at, given in enumerate(inputs):
         outputs = {name: values[at] for name, values in columns.items()}
         best = outputs.get("probabilities")
         sure = {"probability": max(best)} if isinstance(best, list) and best else {}
-        answers.append({"input": given, "model_version": prediction.model_version, **outputs, **sure})
-    return answers
+        found.append({"input": given, "model_version": prediction.model_version, **outputs, **sure})
+    return found
 
 
 def _line(answer: dict[str, Any]) -> str:
     from modelyard.cli.marked_answers import objects_line, shares_line
+    from modelyard.cli.pointed_answers import points_line
 
+    if "anomalies" in answer or "forecast" in answer:
+        from modelyard.cli.series_answers import line
+
+        return line(answer)
     drawn = f"  -> {answer['drawn']}" if "drawn" in answer else ""
     if "objects" in answer:
         return objects_line(answer["input"], answer["objects"]) + drawn
+    if "points" in answer:
+        return points_line(answer["input"], answer) + drawn
     if "shares" in answer:
         return shares_line(answer["input"], answer["shares"]) + drawn
     if "labels" in answer:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from modelyard.cli.options import Common, new_app, with_common
 
+if TYPE_CHECKING:
+    from modelyard.trainer.v1 import recipe_preview_pb2
+
 app = new_app(
     "List recipes, and show one as the JSON that `train --recipe FILE.json` takes.\n\n\b\n"
     "Example: modelyard recipes show tinynet > mine.json"
 )
+_SHOWN = 12
+"""Columns of a preview that a terminal shows."""
 
 Version = Annotated[
     str, typer.Option("--for", metavar="DATASET_VERSION", help="Those that suit a dataset version, filled in for it.")
@@ -40,6 +45,67 @@ def list_(common: Common, for_: Version = "", task: Annotated[str, typer.Option(
         return
     rows = [(one.recipe_id, one.architecture, one.parameter_count, one.summary) for one in found]
     print_table(("recipe", "architecture", "parameters", "when"), rows)
+
+
+@app.command("preview")
+@with_common
+def preview(
+    common: Common,
+    dataset_version: Annotated[
+        str, typer.Argument(metavar="DATASET_VERSION", help="Whose training examples are shown: flowers/V001.")
+    ],
+    recipe: Annotated[
+        str, typer.Option(help="A recipe, or a JSON file with one (`modelyard recipes show`). Default: the service chooses.")
+    ] = "",
+    examples: Annotated[int, typer.Option(min=1, max=64, help="Examples, spread over the training examples.")] = 8,
+    variants: Annotated[int, typer.Option(min=1, max=8, help="Changed versions of each picture, sound or series.")] = 3,
+    augmentation: Annotated[str, typer.Option(help="Its augmentation: none, light, standard or strong.")] = "",
+    out: Annotated[
+        str,
+        typer.Option("-o", "--out", metavar="FILE", help="The page (HTML). Default: for tables none, else DATASET-preview.html."),
+    ] = "",
+) -> None:
+    """Show what a recipe makes of some training examples: rows after its features, pictures after its augmentation.
+
+    \b
+    Example: modelyard recipes preview titanic/V001 --recipe mine.json
+    Example: modelyard recipes preview flowers/V001 --augmentation strong -o flowers.html
+    """
+    from pathlib import Path
+
+    from modelyard.cli.asking import wrong
+    from modelyard.cli.live import job_bar
+    from modelyard.cli.output import plain, print_json
+    from modelyard.cli.recipe_file import read_recipe
+    from modelyard.cli.session import session
+    from modelyard.trainer.v1 import trainer_pb2
+
+    if out and not out.lower().endswith((".html", ".htm")):
+        raise wrong("out", out, f"out is {out!r}; give a file that ends in .html")
+    wanted = read_recipe(recipe) if recipe.endswith(".json") else trainer_pb2.Recipe(recipe_id=recipe)
+    if augmentation:
+        wanted.hyperparameters.augmentation = augmentation
+    with session(common) as here:
+        version = here.client.datasets.get_dataset_version(dataset_version).name
+        training = here.client.training
+        job = training.create_recipe_preview(version, wanted, example_count=examples, variant_count=variants)
+        try:
+            with job_bar("preview", "recipe_preview") as show:
+                done = training.wait_recipe_preview(job.name, on_change=show)
+        except KeyboardInterrupt:
+            training.cancel_recipe_preview(job.name)
+            raise
+        place = out or ("" if done.rows else f"{'-'.join(version.split('/')[3::2])}-preview.html")
+        if place:
+            file = Path(place).expanduser()
+            file.parent.mkdir(parents=True, exist_ok=True)
+            here.client.artifacts.download(done.page, file)
+    if common.json:
+        print_json({**plain(done), "file": place})
+        return
+    _print_preview(done)
+    if place:
+        print(place)
 
 
 @app.command("show")
@@ -73,3 +139,22 @@ def show(
                 message = f"there is no recipe and no training job {name!r}; the recipes are {ids}"
                 raise NotFound(message, reason=error.reason, values={"name": name}) from None
     print(json.dumps(recipe_document(recipe), ensure_ascii=False, indent=None if common.json else 2))
+
+
+def _print_preview(done: recipe_preview_pb2.RecipePreview) -> None:
+    """The rows before and after, and what was learned; of pictures the page alone."""
+    import math
+
+    from modelyard.cli.output import print_table
+
+    if not done.rows:
+        return
+    before, after = list(done.columns_before)[:_SHOWN], list(done.columns_after)[:_SHOWN]
+    print_table(("row", *before), [(row.example_id, *row.before[:_SHOWN]) for row in done.rows])
+    numbers = [
+        (row.example_id, *("" if math.isnan(value) else f"{value:.4g}" for value in row.after[:_SHOWN])) for row in done.rows
+    ]
+    print_table(("row", *after), numbers)
+    print(f"{done.width} numbers a row" + (f", the first {_SHOWN} shown; -o FILE.html has more" if done.width > _SHOWN else ""))
+    for each in done.learned[:_SHOWN]:
+        print(f"- {each}")

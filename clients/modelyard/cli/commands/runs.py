@@ -89,6 +89,7 @@ def show(common: Common, name: Name) -> None:
     """
     from modelyard.cli.commands.advise import print_advised
     from modelyard.cli.commands.crossing import print_cross
+    from modelyard.cli.commands.select import print_selection
     from modelyard.cli.commands.train import print_job
     from modelyard.cli.output import plain, print_json
     from modelyard.cli.results import example_paths, print_run, run_document
@@ -103,6 +104,7 @@ def show(common: Common, name: Name) -> None:
         print_json(plain(found))
     else:
         printers: dict[str, Any] = {"cross-validation": print_cross, "advised training": print_advised}
+        printers["model selection"] = print_selection
         printers.get(kind, print_job)(found)
 
 
@@ -117,6 +119,7 @@ def watch(common: Common, name: Name) -> None:
     from modelyard.cli.commands.advise import follow_advised
     from modelyard.cli.commands.auto import follow
     from modelyard.cli.commands.crossing import follow_cross
+    from modelyard.cli.commands.select import follow_selection
     from modelyard.cli.commands.train import follow_training
     from modelyard.cli.session import session
 
@@ -128,6 +131,8 @@ def watch(common: Common, name: Name) -> None:
             follow_cross(here, found.name)
         elif kind == "advised training":
             follow_advised(here, found.name)
+        elif kind == "model selection":
+            follow_selection(here, found.name)
         else:
             follow_training(here, found.name)
 
@@ -204,6 +209,9 @@ def save(
     dataset: Annotated[str, typer.Option(help="Only trainings on a dataset, or on a version.")] = "",
     tag: Annotated[str, typer.Option(help="Only trainings with a tag.")] = "",
     curves: Annotated[bool, typer.Option("--curves", help="CSV: a line for each point of the curves.")] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Curves as TensorBoard's event files, into a folder.")
+    ] = False,
 ) -> None:
     """Save training jobs as CSV; or for MLflow: as its files (it reads them with MLFLOW_ALLOW_FILE_STORE=true), or to its server,
     through its client where that is installed.
@@ -213,6 +221,9 @@ def save(
 
     \b
     Example: modelyard runs save mlruns
+
+    \b
+    Example: modelyard runs save logs --tensorboard; tensorboard --logdir logs
     """
     from modelyard.cli.output import note, print_json
     from modelyard.cli.save_runs import saved
@@ -224,7 +235,7 @@ def save(
             jobs = [training.get_training_job(name) for name in names]
         else:
             jobs = list(training.list_training_jobs(dataset=dataset, tag=tag, show_parts=True, page_size=1000))
-        count = saved(here, jobs, to, curves)
+        count = saved(here, jobs, to, curves, tensorboard)
     if common.json:
         print_json({"path": to, "jobs": count})
     note(f"{count} training jobs saved to {to}")
@@ -248,6 +259,8 @@ def cancel(common: Common, name: Name) -> None:
             _say(common, here.client.advisor.cancel_cross_validation(found.name))
         elif kind == "advised training":
             _say(common, here.client.advisor.cancel_advised_training(found.name))
+        elif kind == "model selection":
+            _say(common, here.client.selections.cancel_model_selection(found.name))
         else:
             _say(common, here.client.training.cancel_training_job(found.name))
 
@@ -271,10 +284,14 @@ def stop(common: Common, name: Name) -> None:
                 next((step.resource for step in found.steps if step.step_id == "train" and step.resource), "")
                 or found.result.training_job
             )
+            kind = "model selection" if "/modelSelections/" in job else kind
             if not job:
                 message = f"{name} is not training; `modelyard runs cancel {name}` ends it"
                 raise FailedPrecondition(message, reason="NOT_TRAINING", values={"pipeline_run": found.name})
-        _say(common, here.client.training.stop_training_job(job))
+        if kind == "model selection":
+            _say(common, here.client.selections.stop_model_selection(job))
+        else:
+            _say(common, here.client.training.stop_training_job(job))
 
 
 def _say(common: Common, found: Any) -> None:
@@ -288,7 +305,8 @@ def _say(common: Common, found: Any) -> None:
 
 
 def find(here: Session, name: str) -> tuple[str, Any]:
-    """A pipeline run, a training job, a cross-validation or an advised training by its name: what kind it is, and itself."""
+    """A pipeline run, a training job, a cross-validation, an advised training or a model selection by its name: what kind it is,
+    and itself."""
     from modelyard.client import InvalidArgument, NotFound, Unimplemented
 
     if "/trainingJobs/" not in f"/{name}":
@@ -298,7 +316,11 @@ def find(here: Session, name: str) -> tuple[str, Any]:
             if "/pipelineRuns/" in f"/{name}":
                 raise
     advisor = here.client.advisor
-    others = (("cross-validation", advisor.get_cross_validation), ("advised training", advisor.get_advised_training))
+    others = (
+        ("cross-validation", advisor.get_cross_validation),
+        ("advised training", advisor.get_advised_training),
+        ("model selection", here.client.selections.get_model_selection),
+    )
     try:
         return "training job", here.client.training.get_training_job(name)
     except NotFound as error:

@@ -32,6 +32,7 @@ def train(
             help="Recipe, see --recipes; or a JSON file with one, see `modelyard recipes show`. Default: the service chooses."
         ),
     ] = "",
+    framework: Annotated[str, typer.Option(help="torch or tensorflow. Default: as the recipe has it.")] = "",
     recipes: Annotated[bool, typer.Option("--recipes", help="List the recipes (that fit the dataset version) and end.")] = False,
     resume: Annotated[str, typer.Option(metavar="JOB", help="Go on from a checkpoint of this training job.")] = "",
     from_: Annotated[str, typer.Option("--from", help="Which checkpoint of it: last or best.")] = "last",
@@ -76,6 +77,10 @@ def train(
     class_weights: Annotated[
         bool | None, typer.Option("--class-weights/--no-class-weights", help="Weigh examples by how rare their class is.")
     ] = None,
+    balanced_sampling: Annotated[
+        bool | None,
+        typer.Option("--balanced-sampling/--no-balanced-sampling", help="Draw each class equally often, however rare it is."),
+    ] = None,
     deterministic: Annotated[
         bool | None, typer.Option("--deterministic/--no-deterministic", help="The same run gives the same bits; slower.")
     ] = None,
@@ -85,7 +90,9 @@ def train(
     label_smoothing: Annotated[float | None, typer.Option(help="Label smoothing.")] = None,
     mixup: Annotated[float | None, typer.Option(help="Mixes pairs of pictures: alpha of the Beta distribution.")] = None,
     ema_decay: Annotated[float | None, typer.Option(help="Keeps the running mean of the weights, with this decay.")] = None,
-    augmentation: Annotated[str | None, typer.Option(help="Pictures: none, light or standard.")] = None,
+    augmentation: Annotated[str | None, typer.Option(help="Pictures, sounds, series: none, light, standard or strong.")] = None,
+    horizon: Annotated[int | None, typer.Option(help="Forecasts: readings ahead. Default: by the data.")] = None,
+    context_length: Annotated[int | None, typer.Option(help="Forecasts: readings looked back on.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights, order and augmentation.")] = None,
     instance_flavor: Flavor = "",
     detach: Annotated[bool, typer.Option("--detach", help="With a server: start the job and return.")] = False,
@@ -113,9 +120,12 @@ def train(
         "beta2": beta2,
         "power": power,
         "plateau_steps": plateau_steps,
+        "horizon": horizon,
+        "context_length": context_length,
         "clip_norm": clip_norm,
         "accumulation_steps": accumulation_steps,
         "class_weights": class_weights,
+        "balanced_sampling": balanced_sampling,
         "deterministic": deterministic,
         "momentum": momentum,
         "weight_decay": weight_decay,
@@ -142,13 +152,15 @@ def train(
         if folds or repeats:
             from modelyard.cli.commands.crossing import cross
 
-            wanted = _asked(here, version, model_name, recipe, hyperparameters, train_s, warm_start, instance_flavor)
+            wanted = _asked(
+                here, version, model_name, _recipe(recipe, framework), hyperparameters, train_s, warm_start, instance_flavor
+            )
             cross(here, wanted, folds, repeats, group_by, detach)
             return
         job = here.client.training.create_training_job(
             dataset_version=version,
             model=model_name,
-            recipe=_recipe(recipe) or same,
+            recipe=_recipe(recipe or same, framework),
             hyperparameters=hyperparameters,
             max_training_time_s=train_s,
             resume_from=resume,
@@ -176,13 +188,14 @@ def _number_or_auto(name: str, text: str, kind: type[int] | type[float]) -> dict
         raise wrong(name, text, f"{name} is {text!r}; give {what}, or auto") from None
 
 
-def _recipe(recipe: str) -> trainer_pb2.Recipe | str:
-    """A recipe's id, or the recipe in a JSON file."""
-    if not recipe.endswith(".json"):
-        return recipe
+def _recipe(recipe: str, framework: str) -> trainer_pb2.Recipe:
+    """The recipe of an id, or in a JSON file; with the framework where one is given."""
     from modelyard.cli.recipe_file import read_recipe
+    from modelyard.trainer.v1 import trainer_pb2
 
-    return read_recipe(recipe)
+    found = read_recipe(recipe) if recipe.endswith(".json") else trainer_pb2.Recipe(recipe_id=recipe)
+    found.framework = framework or found.framework
+    return found
 
 
 def _start(here: Session, warm_start: str, model: str) -> str:
@@ -199,7 +212,7 @@ def _asked(
     here: Session,
     version: str,
     model: str,
-    recipe: str,
+    wanted: trainer_pb2.Recipe,
     hyperparameters: trainer_pb2.Hyperparameters,
     train_s: float | None,
     warm_start: str,
@@ -209,8 +222,6 @@ def _asked(
     from modelyard.client._messages import duration
     from modelyard.trainer.v1 import trainer_pb2
 
-    given = _recipe(recipe)
-    wanted = trainer_pb2.Recipe(recipe_id=given) if isinstance(given, str) else given
     wanted.hyperparameters.MergeFrom(hyperparameters)
     job = trainer_pb2.TrainingJob(dataset_version=version, recipe=wanted, instance_flavor=instance_flavor)
     job.model = here.client.names.model(model)

@@ -18,11 +18,15 @@ from modelyard.client._async.jobs import AsyncJobs
 from modelyard.client._async.pipelines import AsyncPipelines
 from modelyard.client._async.predictions import AsyncPredictions
 from modelyard.client._async.reevaluations import AsyncReevaluations
+from modelyard.client._async.selections import AsyncModelSelections
 from modelyard.client._async.training import AsyncModels, AsyncTraining
 from modelyard.client._async.transport import AsyncTransport
 from modelyard.client.access import Access, access_from_environment
 from modelyard.client.names import Names
+from modelyard.client.notebook import install
 from modelyard.client.settings import DEFAULT_ADDRESS, Addresses, CallSettings
+
+install()
 
 
 class AsyncClient:
@@ -60,6 +64,7 @@ class AsyncClient:
         self.training = AsyncTraining(transport, self.names)
         self.models = AsyncModels(transport, self.names)
         self.advisor = AsyncAdvisor(transport, self.names)
+        self.selections = AsyncModelSelections(transport, self.names)
         self.evaluations = AsyncEvaluations(transport, self.names)
         self.gate = AsyncGate(transport, self.names)
         self.exports = AsyncExports(transport, self.names)

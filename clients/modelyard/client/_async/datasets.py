@@ -183,6 +183,8 @@ class AsyncDatasets(AsyncResource):
         seed: int = 0,
         group_by: str = "",
         time_by: str = "",
+        test_where: Sequence[str] = (),
+        validation_where: Sequence[str] = (),
         excluded_columns: Sequence[str] = (),
         keep_leaking_columns: bool = False,
         base_version: str = "",
@@ -194,14 +196,15 @@ class AsyncDatasets(AsyncResource):
         """Starts to split and freeze the dataset's present content, or `base_version` (`V001`, `flowers/V001`) with `edits`.
 
         train_ratio: decimal text with one to five decimals, above 0 and below 1; empty is "0.8".
-        It, `split_source` ("auto", "ratio", "given"), `seed`, `group_by` and `time_by` are used when no `split` is given.
+        It, `split_source` ("auto", "ratio", "given"), `seed`, `group_by`, `time_by`, `test_where` and `validation_where`
+        (conditions such as "index < 5") are used when no `split` is given.
         test_policy: "freeze" freezes its test examples for all later versions, "replace" draws and freezes others.
         """
         base = ""
         if base_version:
             base = self.names.dataset_version(base_version if "/" in base_version else f"{dataset}/{base_version}")
         version = dataset_pb2.DatasetVersion(
-            split=split or split_policy(train_ratio, split_source, seed, group_by, time_by),
+            split=split or split_policy(train_ratio, split_source, seed, group_by, time_by, test_where, validation_where),
             excluded_columns=excluded_columns,
             keep_leaking_columns=keep_leaking_columns,
             base_version=base,

@@ -19,11 +19,15 @@ from modelyard.client._sync.jobs import Jobs
 from modelyard.client._sync.pipelines import Pipelines
 from modelyard.client._sync.predictions import Predictions
 from modelyard.client._sync.reevaluations import Reevaluations
+from modelyard.client._sync.selections import ModelSelections
 from modelyard.client._sync.training import Models, Training
 from modelyard.client._sync.transport import Transport
 from modelyard.client.access import Access, access_from_environment
 from modelyard.client.names import Names
+from modelyard.client.notebook import install
 from modelyard.client.settings import DEFAULT_ADDRESS, Addresses, CallSettings
+
+install()
 
 
 class Client:
@@ -61,6 +65,7 @@ class Client:
         self.training = Training(transport, self.names)
         self.models = Models(transport, self.names)
         self.advisor = Advisor(transport, self.names)
+        self.selections = ModelSelections(transport, self.names)
         self.evaluations = Evaluations(transport, self.names)
         self.gate = Gate(transport, self.names)
         self.exports = Exports(transport, self.names)

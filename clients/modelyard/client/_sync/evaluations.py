@@ -60,18 +60,21 @@ class Evaluations(Resource):
         usage: learning_pb2.Usage.ValueType | str = "test",
         label: str = "",
         prediction: str = "",
+        example_ids: Sequence[str] = (),
         page_size: int = 50,
         page_token: str = "",
     ) -> evaluator_service_pb2.ListPredictionsResponse:
         """A page of what the model says of single examples, the surest first; `total_size` counts all that are chosen.
 
-        label, prediction: only those with this label, of which the model says this.
+        label, prediction: only those with this label, of which the model says this. example_ids: only these (at most 1000), with
+        the boxes that a detector found in them.
         """
         request = evaluator_service_pb2.ListPredictionsRequest(
             parent=self.names.evaluation(evaluation),
             usage=enum_number(learning_pb2.Usage, usage, "usage"),
             label=label,
             prediction=prediction,
+            example_ids=example_ids,
             page_size=page_size,
             page_token=page_token,
         )
@@ -80,7 +83,7 @@ class Evaluations(Resource):
     def get_curves(
         self, evaluation: str, *, usage: learning_pb2.Usage.ValueType | str = "test"
     ) -> evaluator_service_pb2.EvaluationCurves:
-        """Precision over recall of each class, and calibration; empty for tasks without probabilities."""
+        """Precision over recall of each class, and calibration; residuals of a regression; empty for other tasks."""
         request = evaluator_service_pb2.GetEvaluationCurvesRequest(
             name=self.names.evaluation(evaluation), usage=enum_number(learning_pb2.Usage, usage, "usage")
         )

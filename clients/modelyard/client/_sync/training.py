@@ -9,9 +9,10 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from modelyard.client._messages import EMPTY, duration
 from modelyard.client._sync.resource import OnChange, Resource
+from modelyard.client.drawing.curves import Curves
 from modelyard.client.enums import enum_number
 from modelyard.client.names import new_request_id
-from modelyard.trainer.v1 import trainer_pb2, trainer_service_pb2
+from modelyard.trainer.v1 import recipe_preview_pb2, trainer_pb2, trainer_service_pb2
 from modelyard.type.v1 import learning_pb2
 
 
@@ -127,6 +128,11 @@ class Training(Resource):
         )
         return self._items("ListTrainingJobs", request, trainer_service_pb2.ListTrainingJobsResponse, "training_jobs")
 
+    def curves(self, training_job: str) -> Curves:
+        """Its curves so far (at most 200 points, spread over the run), which a notebook draws."""
+        compared = self.compare_training_jobs([training_job])
+        return Curves(compared.jobs[0].points)
+
     def watch_training_job(
         self, training_job: str, *, after_sequence: int = 0
     ) -> Iterator[trainer_service_pb2.WatchTrainingJobResponse]:
@@ -186,11 +192,74 @@ class Training(Resource):
         answer = self._call("ListRecipes", request, trainer_service_pb2.ListRecipesResponse)
         return list(answer.recipes)
 
-    def suggest_recipes(self, dataset_version: str) -> list[trainer_pb2.Recipe]:
-        """The recipes that fit a dataset version, filled in for it, the most accurate first."""
-        request = trainer_service_pb2.SuggestRecipesRequest(dataset_version=self.names.dataset_version(dataset_version))
+    def suggest_recipes(self, dataset_version: str, *, sizes: bool = False) -> list[trainer_pb2.Recipe]:
+        """The recipes that fit a dataset version, the most accurate first; sizes: some at several input sizes."""
+        name = self.names.dataset_version(dataset_version)
+        request = trainer_service_pb2.SuggestRecipesRequest(dataset_version=name, sizes=sizes)
         answer = self._call("SuggestRecipes", request, trainer_service_pb2.SuggestRecipesResponse)
         return list(answer.recipes)
+
+    def create_recipe_preview(
+        self,
+        dataset_version: str,
+        recipe: trainer_pb2.Recipe | str | None = None,
+        *,
+        example_count: int = 0,
+        variant_count: int = 0,
+        recipe_preview_id: str = "",
+        request_id: str = "",
+    ) -> recipe_preview_pb2.RecipePreview:
+        """Shows what a recipe makes of some training examples: its features, or its augmentation.
+
+        recipe: a message or a recipe's id; empty: the service chooses. example_count: 1 to 64, 0: 8. variant_count: changed
+        versions of each picture, sound or series, 1 to 8, 0: 3.
+        """
+        wanted = recipe_preview_pb2.RecipePreview(
+            dataset_version=self.names.dataset_version(dataset_version), example_count=example_count, variant_count=variant_count
+        )
+        if recipe:
+            wanted.recipe.CopyFrom(trainer_pb2.Recipe(recipe_id=recipe) if isinstance(recipe, str) else recipe)
+        request = trainer_service_pb2.CreateRecipePreviewRequest(
+            parent=self.names.parent,
+            recipe_preview=wanted,
+            recipe_preview_id=recipe_preview_id,
+            request_id=request_id or new_request_id(),
+        )
+        return self._call("CreateRecipePreview", request, recipe_preview_pb2.RecipePreview)
+
+    def get_recipe_preview(self, recipe_preview: str) -> recipe_preview_pb2.RecipePreview:
+        request = trainer_service_pb2.GetRecipePreviewRequest(name=self.names.recipe_preview(recipe_preview))
+        return self._call("GetRecipePreview", request, recipe_preview_pb2.RecipePreview)
+
+    def list_recipe_previews(self, *, page_size: int = 0) -> Iterator[recipe_preview_pb2.RecipePreview]:
+        """Those of the project, newest first."""
+        request = trainer_service_pb2.ListRecipePreviewsRequest(parent=self.names.parent, page_size=page_size)
+        return self._items("ListRecipePreviews", request, trainer_service_pb2.ListRecipePreviewsResponse, "recipe_previews")
+
+    def watch_recipe_preview(
+        self, recipe_preview: str, *, after_sequence: int = 0
+    ) -> Iterator[trainer_service_pb2.WatchRecipePreviewResponse]:
+        """It now, then every change, until it ends."""
+        request = trainer_service_pb2.WatchRecipePreviewRequest(
+            name=self.names.recipe_preview(recipe_preview), after_sequence=after_sequence
+        )
+        return self._watch("WatchRecipePreview", request, trainer_service_pb2.WatchRecipePreviewResponse, "recipe_preview")
+
+    def wait_recipe_preview(
+        self, recipe_preview: str, timeout_s: float | None = None, on_change: OnChange | None = None
+    ) -> recipe_preview_pb2.RecipePreview:
+        """Waits for the end; `on_change` gets every WatchRecipePreviewResponse. JobFailed, WaitTimeout."""
+        name = self.names.recipe_preview(recipe_preview)
+        request = trainer_service_pb2.WatchRecipePreviewRequest(name=name)
+        answer = trainer_service_pb2.WatchRecipePreviewResponse
+        return self._wait(
+            "WatchRecipePreview", request, answer, "recipe_preview", lambda: self.get_recipe_preview(name), timeout_s, on_change
+        )
+
+    def cancel_recipe_preview(self, recipe_preview: str) -> recipe_preview_pb2.RecipePreview:
+        """Ends it."""
+        request = trainer_service_pb2.CancelRecipePreviewRequest(name=self.names.recipe_preview(recipe_preview))
+        return self._call("CancelRecipePreview", request, recipe_preview_pb2.RecipePreview)
 
 
 class Models(Resource):

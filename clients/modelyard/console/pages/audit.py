@@ -6,13 +6,13 @@ from typing import Any, Final
 
 from nicegui import ui
 
+from modelyard.client.drawing.markup import Markup, h
+from modelyard.client.drawing.words import moment
 from modelyard.console.parts.badges import badge
 from modelyard.console.parts.forms import choice, text
 from modelyard.console.parts.fragment import Act, Fragment
 from modelyard.console.parts.layout import card, empty, link, name_link, table
-from modelyard.console.parts.markup import Markup, h
 from modelyard.console.parts.page import Here, frame, route, stretch
-from modelyard.console.parts.words import moment
 
 SERVICES: Final = ("pipeline", "dataset", "trainer", "exporter", "evaluator", "serving")
 MOST: Final = 100

@@ -9,14 +9,14 @@ from typing import Any
 from google.protobuf import json_format
 
 from modelyard.client import last_part
+from modelyard.client.drawing.charts import Line, line_chart
+from modelyard.client.drawing.markup import h
+from modelyard.client.drawing.words import metric_word, number, seconds_of, spoken
 from modelyard.console.parts.badges import state_badge
-from modelyard.console.parts.charts import Line, line_chart
 from modelyard.console.parts.fragment import Fragment
 from modelyard.console.parts.layout import card, empty, link, table
 from modelyard.console.parts.live import Curves
-from modelyard.console.parts.markup import h
 from modelyard.console.parts.page import Here, frame, route, stretch
-from modelyard.console.parts.words import metric_word, number, seconds_of, spoken
 from modelyard.trainer.v1 import trainer_pb2
 
 MOST = 8
@@ -98,4 +98,8 @@ def _rows(found: list[tuple[trainer_pb2.TrainingJob, Curves]]) -> list[list[Any]
         values = [str(each.get(name, "")) for each in settings]
         if len(set(values)) > 1:
             rows.append([h("strong", name.replace("_", " ")), *values])
+    for name in ("features_version", "augmentation_version"):
+        versions = [str(getattr(job.resolved_recipe, name)) for job in jobs]
+        if len(set(versions)) > 1:
+            rows.append([h("strong", name.replace("_", " ")), *versions])
     return rows

@@ -9,6 +9,8 @@ from typing import Any
 from nicegui import ui
 
 from modelyard.client import last_part
+from modelyard.client.drawing.markup import Markup, h
+from modelyard.client.drawing.words import count, task_word
 from modelyard.console.pages.dataset_quality import Quality
 from modelyard.console.pages.dataset_versions import Versions
 from modelyard.console.parts.badges import state_badge
@@ -17,9 +19,7 @@ from modelyard.console.parts.forms import choice
 from modelyard.console.parts.fragment import Act, Fragment
 from modelyard.console.parts.layout import card, empty, figure, figures, link, tabs
 from modelyard.console.parts.lists import first, pager
-from modelyard.console.parts.markup import Markup, h
 from modelyard.console.parts.page import Here, frame, route, stretch
-from modelyard.console.parts.words import count, task_word
 from modelyard.dataset.v1 import dataset_pb2
 from modelyard.type.v1 import job_pb2
 
@@ -58,6 +58,7 @@ async def dataset(
 ) -> None:
     actions = [
         link("New data", f"/p/{project}/datasets/new?dataset={dataset}", "button"),
+        link("Label", f"/p/{project}/annotation?dataset={dataset}", "button"),
         link("Train a model", f"/p/{project}/train?dataset={dataset}", "button primary"),
     ]
     with frame(project, "datasets", dataset, crumbs=[("Datasets", f"/p/{project}/datasets")], actions=actions) as here:
@@ -123,17 +124,30 @@ async def _fetch(here: Here, dataset: str, chosen: Chosen) -> dict[str, Any]:
     if not content:
         running, _ = await first(client.datasets.list_imports(dataset, page_size=1), 1)
         return {**said, "import": running[0] if running else None}
+    shown, imported, looked = await asyncio.gather(
+        _shown(here, dataset, chosen, content), _import_of(here, found, version), _looked(here, chosen, content)
+    )
+    return {**said, **shown, "imported": imported, "look": looked}
+
+
+async def _shown(here: Here, dataset: str, chosen: Chosen, content: str) -> dict[str, Any]:
+    """A page of the examples that are chosen."""
     ids = await _ids_of_finding(here, dataset, chosen.finding) if chosen.finding else ()
-    if chosen.example:
-        said["look"] = await client.examples.view(content, [chosen.example], max_size=1024, max_points=1500)
     if chosen.finding and not ids:
-        return {**said, "total": 0, "views": None, "ids": []}
-    page = await client.examples.page(
+        return {"total": 0, "views": None, "ids": []}
+    page = await here.client.examples.page(
         content, usage=chosen.usage, label=chosen.label, example_ids=ids, skip=chosen.skip, page_size=MOST
     )
     listed = [one.example_id for one in page.examples]
-    views = await client.examples.view(content, listed) if listed else None
-    return {**said, "total": page.total_size, "views": views, "ids": listed, "imported": await _import_of(here, found, version)}
+    views = await here.client.examples.view(content, listed) if listed else None
+    return {"total": page.total_size, "views": views, "ids": listed}
+
+
+async def _looked(here: Here, chosen: Chosen, content: str) -> Any:
+    """The example that is shown large, if there is one."""
+    if not chosen.example:
+        return None
+    return await here.client.examples.view(content, [chosen.example], max_size=1024, max_points=1500)
 
 
 async def _import_of(here: Here, found: dataset_pb2.Dataset, version: dataset_pb2.DatasetVersion | None) -> Any:

@@ -10,15 +10,16 @@ from typing import Any
 from nicegui import background_tasks, ui
 
 from modelyard.client import AlreadyExists, InvalidArgument, Violation
+from modelyard.client.drawing.markup import Markup, h
+from modelyard.client.drawing.words import count, reason_word, size, task_word
+from modelyard.console.connection import connection
 from modelyard.console.parts.badges import progress_bar
-from modelyard.console.parts.forms import choice, text
+from modelyard.console.parts.forms import choice, switch, text
 from modelyard.console.parts.fragment import Act, Fragment
 from modelyard.console.parts.icons import icon
 from modelyard.console.parts.layout import card, link
-from modelyard.console.parts.markup import Markup, h
 from modelyard.console.parts.page import Here, frame, route
 from modelyard.console.parts.trouble import message_of, trouble_card
-from modelyard.console.parts.words import count, reason_word, size, task_word
 from modelyard.console.uploads import drop_basket, new_basket
 from modelyard.dataset.v1 import dataset_pb2
 from modelyard.type.v1 import job_pb2, learning_pb2
@@ -41,6 +42,8 @@ class Bringing:
         self._key, self._basket = new_basket()
         self._source: Path | None = None
         self._said = ""
+        # The machine that a shared console runs on is nobody's own: its files are none of those who sign in.
+        self._shared = connection().shared
         self._errors: dict[str, str] = {}
         self._form = Fragment(self._form_markup()).does(dropped=self._dropped, begin=self._begin)
         self._state = Fragment()
@@ -76,10 +79,12 @@ class Bringing:
         )
         more = h(
             "details",
-            h("summary", "A path on this machine, and what cannot be found out"),
+            h("summary", "What cannot be found out" if self._shared else "A path on this machine, and what cannot be found out"),
             h(
                 "div",
-                text(
+                None
+                if self._shared
+                else text(
                     "place",
                     "Folder or file on this machine",
                     place,
@@ -87,6 +92,9 @@ class Bringing:
                     errors=self._errors,
                 ),
                 choice("task", "Task", [("", "find it out"), *_TASKS]),
+                switch(
+                    "unlabelled", "They have no labels yet", help="Folders are no classes then; people label them in a round."
+                ),
                 text(
                     "label_column", "Column to predict (tables)", help="Empty: target, label or class, or else the last column."
                 ),
@@ -128,11 +136,12 @@ class Bringing:
 
     async def _begin(self, act: Act) -> None:
         self._errors = {}
-        name, place = self._dataset or act.text("name"), act.text("place")
+        name, place = self._dataset or act.text("name"), "" if self._shared else act.text("place")
         source = Path(place).expanduser() if place else self._source
         if not re.fullmatch(r"[a-z][a-z0-9-]{0,62}", name):
             self._errors["name"] = f"name is {name!r}; give 1 to 63 of a-z, 0-9 and '-', starting with a letter"
         if source is None:
+            self._said = "Drop files here, or choose them, first."
             self._errors["place"] = "Drop files above, or give a path here."
         elif place and not source.exists():
             self._errors["place"] = f"There is no {place} on this machine."
@@ -161,6 +170,7 @@ class Bringing:
                 task=act.text("task"),
                 label_column=act.text("label_column"),
                 name_pattern=act.text("name_pattern"),
+                unlabelled=act.text("unlabelled") == "yes",
             )
             async for change in client.datasets.watch_import(made.name):
                 self._show(name, change.dataset_import)
@@ -169,7 +179,7 @@ class Bringing:
             self._form.set_visibility(True)
             self._state.show(trouble_card(error, again=False) if message else "")
         finally:
-            if self._source is not None and not act.text("place"):
+            if self._source is not None and source == self._source:
                 drop_basket(self._key)
 
     async def _is_empty(self, name: str) -> bool:

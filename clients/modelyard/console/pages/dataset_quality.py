@@ -8,14 +8,14 @@ from typing import Any
 from nicegui import background_tasks, ui
 
 from modelyard.client import last_part
+from modelyard.client.drawing.markup import Markup, h
+from modelyard.client.drawing.words import ago, count, percent, reason_word
 from modelyard.console.content import download_address, picture_address
 from modelyard.console.parts.badges import progress_bar, severity_badge
 from modelyard.console.parts.fragment import Act, Fragment
 from modelyard.console.parts.layout import button, card, empty, figure, figures, link
-from modelyard.console.parts.markup import Markup, h
 from modelyard.console.parts.page import Here
 from modelyard.console.parts.trouble import toast, trouble_card
-from modelyard.console.parts.words import ago, count, percent, reason_word
 from modelyard.dataset.v1 import dataset_pb2
 from modelyard.type.v1 import job_pb2, learning_pb2
 

@@ -8,15 +8,15 @@ from typing import Any
 from nicegui import background_tasks, ui
 
 from modelyard.client import last_part
+from modelyard.client.drawing.markup import Markup, h
+from modelyard.client.drawing.words import ago, count, usage_word
 from modelyard.console.parts.badges import badge, progress_bar, state_badge
 from modelyard.console.parts.forms import choice, number, text
 from modelyard.console.parts.fragment import Act, Fragment
 from modelyard.console.parts.layout import card, empty, figure, figures, link, table
 from modelyard.console.parts.lists import first
-from modelyard.console.parts.markup import Markup, h
 from modelyard.console.parts.page import Here, stretch
 from modelyard.console.parts.trouble import trouble_card
-from modelyard.console.parts.words import ago, count, usage_word
 from modelyard.dataset.v1 import dataset_pb2
 from modelyard.type.v1 import job_pb2
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from modelyard.client import last_part
+from modelyard.client.drawing.markup import Markup, h, join
+from modelyard.client.drawing.words import ago, task_word
 from modelyard.console.parts.badges import badge
 from modelyard.console.parts.fragment import Fragment
 from modelyard.console.parts.icons import icon
 from modelyard.console.parts.layout import empty, link
 from modelyard.console.parts.lists import first, pager
-from modelyard.console.parts.markup import Markup, h, join
 from modelyard.console.parts.page import Here, frame, route, stretch
-from modelyard.console.parts.words import ago, task_word
 
 MOST = 60
 

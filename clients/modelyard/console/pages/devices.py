@@ -9,15 +9,15 @@ from typing import Any, Final
 from nicegui import ui
 
 from modelyard.client import last_part
+from modelyard.client.drawing.markup import Markup, h
+from modelyard.client.drawing.words import ago, moment
 from modelyard.console.parts.badges import badge
 from modelyard.console.parts.forms import text
 from modelyard.console.parts.fragment import Act, Fragment
-from modelyard.console.parts.layout import button, card, empty, facts, table
+from modelyard.console.parts.layout import button, card, empty, facts, shown_once, table
 from modelyard.console.parts.lists import first
-from modelyard.console.parts.markup import Markup, h
 from modelyard.console.parts.page import Here, frame, route, stretch
 from modelyard.console.parts.trouble import toast
-from modelyard.console.parts.words import ago, moment
 from modelyard.serving.v1 import device_pb2
 
 MOST = 200
@@ -97,18 +97,6 @@ class Devices:
         return table(["Device", "State", "Last heard", "Serves", "Labels", ""], rows, caption="Devices")
 
     def _token_form(self, token: str) -> Markup:
-        made = (
-            h(
-                "p",
-                "Give this to the device; it is shown this once: ",
-                h("code", token),
-                " ",
-                h("button", "Copy", type_="button", cls="button small", data_copy=token),
-                role="status",
-            )
-            if token
-            else None
-        )
         form = h(
             "form",
             text("pattern", "Names it may take", placeholder="cam-*"),
@@ -116,7 +104,7 @@ class Devices:
             data_submit="enrol",
             cls="filters",
         )
-        return card("Enrol a device", form, made)
+        return card("Enrol a device", form, shown_once("Give this to the device; it is shown this once:", token))
 
     async def _enrol(self, act: Act) -> None:
         made = await self._here.client.devices.create_enrolment_token(name_pattern=act.text("pattern"))

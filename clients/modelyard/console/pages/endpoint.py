@@ -9,18 +9,18 @@ from typing import Any
 from nicegui import ui
 
 from modelyard.client import FailedPrecondition, last_part
+from modelyard.client.drawing.charts import Line, line_chart
+from modelyard.client.drawing.markup import Markup, h
+from modelyard.client.drawing.words import ago, count, milliseconds, moment, number, size
 from modelyard.console.pages.endpoints import state_of
 from modelyard.console.parts.asking import Asking
 from modelyard.console.parts.badges import badge
-from modelyard.console.parts.charts import Line, line_chart
 from modelyard.console.parts.fragment import Act, Fragment
 from modelyard.console.parts.layout import button, card, facts, figure, figures, name_link, table
 from modelyard.console.parts.lists import first
-from modelyard.console.parts.markup import Markup, h
 from modelyard.console.parts.page import Here, frame, route, stretch
 from modelyard.console.parts.shares import even_out
 from modelyard.console.parts.trouble import toast
-from modelyard.console.parts.words import ago, count, milliseconds, moment, number, size
 from modelyard.serving.v1 import serving_pb2
 
 EVENTS = 30

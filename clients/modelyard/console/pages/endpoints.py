@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from modelyard.client import last_part
+from modelyard.client.drawing.markup import Markup, h
+from modelyard.client.drawing.words import ago
 from modelyard.console.parts.badges import badge
 from modelyard.console.parts.fragment import Fragment
 from modelyard.console.parts.layout import empty, link
 from modelyard.console.parts.lists import first
-from modelyard.console.parts.markup import Markup, h
 from modelyard.console.parts.page import Here, frame, route, stretch
-from modelyard.console.parts.words import ago
 from modelyard.serving.v1 import serving_pb2
 
 MOST = 200

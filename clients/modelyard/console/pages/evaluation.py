@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Final
 
 from nicegui import ui
 
 from modelyard.client import ModelyardClientError, last_part
+from modelyard.client.drawing.charts import Line, line_chart
+from modelyard.client.drawing.markup import Markup, h
+from modelyard.client.drawing.words import count, metric_word, number, percent, usage_word
 from modelyard.console.content import picture_address
 from modelyard.console.pages.run import ENDED
 from modelyard.console.parts.badges import progress_bar, state_badge
-from modelyard.console.parts.charts import Line, line_chart
 from modelyard.console.parts.confusion import confusion_matrix
 from modelyard.console.parts.forms import text
+from modelyard.console.parts.found_boxes import found_tiles
 from modelyard.console.parts.fragment import Act, Fragment
 from modelyard.console.parts.layout import button, card, empty, figure, figures, link, name_link, table, tabs
 from modelyard.console.parts.live import follow
-from modelyard.console.parts.markup import Markup, h
 from modelyard.console.parts.page import Here, frame, route, stretch
-from modelyard.console.parts.words import count, metric_word, number, percent, usage_word
+from modelyard.console.parts.residuals import predicted_against_true, residual_figures, residual_histogram
 from modelyard.evaluator.v1 import evaluator_pb2
 from modelyard.type.v1 import learning_pb2
 
@@ -39,16 +42,16 @@ async def evaluation(
 ) -> None:
     with frame(project, "models", "Evaluation", crumbs=[("Models", f"/p/{project}/models")]) as here:
         await stretch(
-            lambda: _fetch(here, evaluation, usage, label, prediction),
+            lambda: _fetch(here, evaluation, usage, tab, label, prediction),
             lambda found: _build(here, found, usage, tab, label, prediction),
             bones=8,
         )
 
 
-async def _fetch(here: Here, evaluation: str, usage: str, label: str, prediction: str) -> dict[str, Any]:
+async def _fetch(here: Here, evaluation: str, usage: str, tab: str, label: str, prediction: str) -> dict[str, Any]:
     client = here.client
     one = await client.evaluations.get_evaluation(evaluation)
-    said: dict[str, Any] = {"evaluation": one, "export": None, "cell": None, "curves": None}
+    said: dict[str, Any] = {"evaluation": one, "export": None, "cell": None, "curves": None, "found": None}
     if one.status.state not in ENDED:
         return said
     said["export"] = await _quietly(client.exports.get_export(one.export))
@@ -61,7 +64,22 @@ async def _fetch(here: Here, evaluation: str, usage: str, label: str, prediction
         )
         said["curves"] = await curves
         said["cell"] = await cell if cell is not None else None
+        if tab == "examples":
+            said["found"] = await _quietly(_detections(here, one, said["export"], usage))
     return said
+
+
+async def _detections(here: Here, one: evaluator_pb2.Evaluation, export: Any, usage: str) -> tuple[Any, Any] | None:
+    """The worst pictures of a detector, with what is in them and what was found; None for other tasks."""
+    ids = [each.example_id for each in one.worst_examples if each.usage == _USAGES.get(usage)]
+    if export is None or export.task != learning_pb2.TASK_OBJECT_DETECTION or not ids:
+        return None
+    version = one.dataset_version or export.dataset_version
+    views, listed = await asyncio.gather(
+        here.client.examples.view(version, ids, max_size=512),
+        here.client.evaluations.list_predictions(one.name, usage=usage, example_ids=ids, page_size=len(ids)),
+    )
+    return views, {each.example_id: each for each in listed.predictions}
 
 
 async def _quietly(call: Any) -> Any:
@@ -280,6 +298,9 @@ class View:
         found = self._found["curves"]
         if found is None:
             return None
+        if found.HasField("residuals") and found.residuals.example_count:
+            drawn = (predicted_against_true(found.residuals, self._example_address), residual_histogram(found.residuals))
+            return card("Residuals", residual_figures(found.residuals), h("div", *drawn, cls="halves"), id="residuals")
         charts: list[Any] = []
         if found.precision_recall:
             lines = [
@@ -352,8 +373,14 @@ class View:
         return h(
             "div",
             card("Labels that are probably wrong", self._example_tiles(suspects)) if suspects else None,
-            card(f"Answered worst, {self._usage}", self._example_tiles(worst)) if worst else None,
+            card(f"Answered worst, {self._usage}", self._worst(worst), id="worst") if worst else None,
         )
+
+    def _worst(self, worst: list[Any]) -> Markup:
+        if self._found["found"] is not None:
+            views, said = self._found["found"]
+            return found_tiles(self._version, views, said, self._one.suggested_threshold or 0.5, self._example_address)
+        return self._example_tiles(worst)
 
     def _example_tiles(self, found: list[Any]) -> Markup:
         if not self._pictures or not self._version:
@@ -361,6 +388,9 @@ class View:
                 [self._example_link(one.example_id), one.label, one.prediction, percent(one.probability), number(one.loss)]
                 for one in found
             ]
+            if not any(one.probability for one in found):
+                rows = [[*row[:3], row[4]] for row in rows]  # of a number nobody says how sure it is
+                return table(["Example", "True", "Predicted", "Off by"], rows, caption="Examples", numeric=(1, 2, 3))
             return table(["Example", "Label", "The model says", "Surety", "Loss"], rows, caption="Examples", numeric=(3, 4))
         tiles = []
         for one in found:

@@ -7,15 +7,15 @@ from typing import Any
 from nicegui import ui
 
 from modelyard.client import last_part
+from modelyard.client.drawing.markup import Markup, h
+from modelyard.client.drawing.words import milliseconds, moment, number, size
 from modelyard.console.content import download_address
 from modelyard.console.pages.run import ENDED
 from modelyard.console.parts.badges import progress_bar, state_badge
 from modelyard.console.parts.fragment import Act, Fragment
 from modelyard.console.parts.layout import button, card, facts, figure, figures, link, name_link, table
 from modelyard.console.parts.live import follow
-from modelyard.console.parts.markup import Markup, h
 from modelyard.console.parts.page import Here, frame, route, stretch
-from modelyard.console.parts.words import milliseconds, moment, number, size
 from modelyard.exporter.v1 import exporter_pb2
 
 

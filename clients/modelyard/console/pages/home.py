@@ -8,6 +8,8 @@ from typing import Any
 from starlette.responses import RedirectResponse
 
 from modelyard.client import last_part
+from modelyard.client.drawing.markup import Markup, h
+from modelyard.client.drawing.words import ago
 from modelyard.console.connection import connection
 from modelyard.console.pages.runs import runs_table
 from modelyard.console.parts.badges import badge
@@ -15,9 +17,7 @@ from modelyard.console.parts.fragment import Fragment
 from modelyard.console.parts.icons import icon
 from modelyard.console.parts.layout import card, empty, figure, figures, link
 from modelyard.console.parts.lists import first
-from modelyard.console.parts.markup import Markup, h
 from modelyard.console.parts.page import Here, frame, route, stretch
-from modelyard.console.parts.words import ago
 from modelyard.serving.v1 import serving_pb2
 from modelyard.type.v1 import job_pb2
 

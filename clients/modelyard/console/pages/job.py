@@ -8,18 +8,18 @@ from typing import Any
 from google.protobuf import json_format
 
 from modelyard.client import ModelyardClientError, last_part
+from modelyard.client.drawing.curves import training_charts
+from modelyard.client.drawing.markup import Markup, h
+from modelyard.client.drawing.words import moment, number, seconds_of, size, spoken
 from modelyard.console.connection import connection
 from modelyard.console.pages.run import ENDED
-from modelyard.console.parts.advice import Advisor, Remarks
+from modelyard.console.parts.advice import Advisor, CrossValidating, Remarks
 from modelyard.console.parts.badges import progress_bar, state_badge
-from modelyard.console.parts.curves import training_charts
 from modelyard.console.parts.fragment import Act, Fragment
 from modelyard.console.parts.layout import button, card, facts, name_link
 from modelyard.console.parts.live import Curves, follow
-from modelyard.console.parts.markup import Markup, h
 from modelyard.console.parts.page import QUICK_S, Here, frame, route, stretch
 from modelyard.console.parts.trouble import toast
-from modelyard.console.parts.words import moment, number, seconds_of, size, spoken
 from modelyard.jobs.v1 import jobs_service_pb2
 from modelyard.trainer.v1 import trainer_pb2
 from modelyard.type.v1 import job_pb2
@@ -63,6 +63,7 @@ class JobView:
         self._page = Fragment(self._markup()).does(stop=self._stop, cancel=self._cancel)
         if found.status.state in ENDED:
             Advisor(here, found)
+            CrossValidating(here, found)
         Remarks(here, found)
         self._log, self._said = Fragment(), ""
         follow(

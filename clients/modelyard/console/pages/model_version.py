@@ -8,6 +8,8 @@ from typing import Any
 from nicegui import background_tasks, ui
 
 from modelyard.client import last_part
+from modelyard.client.drawing.markup import Markup, h
+from modelyard.client.drawing.words import count, metric_word, milliseconds, moment, number, size, task_word
 from modelyard.console.content import download_address
 from modelyard.console.pages.train_form import FORMATS, PRECISIONS
 from modelyard.console.parts.badges import progress_bar, state_badge, verdict_badge
@@ -17,10 +19,8 @@ from modelyard.console.parts.gate import verdict_card
 from modelyard.console.parts.icons import icon
 from modelyard.console.parts.layout import button, card, facts, link, name_link, table
 from modelyard.console.parts.lists import first
-from modelyard.console.parts.markup import Markup, h
 from modelyard.console.parts.page import Here, frame, route, stretch
 from modelyard.console.parts.trouble import toast, trouble_card
-from modelyard.console.parts.words import count, metric_word, milliseconds, moment, number, size, task_word
 from modelyard.exporter.v1 import exporter_pb2
 from modelyard.type.v1 import job_pb2, learning_pb2
 

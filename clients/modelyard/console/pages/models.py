@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from modelyard.client import last_part
+from modelyard.client.drawing.charts import Line, line_chart
+from modelyard.client.drawing.markup import Markup, h
+from modelyard.client.drawing.words import ago, metric_word, number, task_word
 from modelyard.console.parts.badges import badge
-from modelyard.console.parts.charts import Line, line_chart
 from modelyard.console.parts.fragment import Fragment
 from modelyard.console.parts.layout import card, empty, link, name_link, table
 from modelyard.console.parts.lists import first
-from modelyard.console.parts.markup import Markup, h
 from modelyard.console.parts.page import Here, frame, route, stretch
-from modelyard.console.parts.words import ago, metric_word, number, task_word
 from modelyard.trainer.v1 import trainer_pb2
 
 MOST = 200

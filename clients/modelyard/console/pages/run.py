@@ -8,19 +8,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from modelyard.client import ModelyardClientError, last_part
+from modelyard.client.drawing.curves import training_charts
+from modelyard.client.drawing.markup import Markup, h
+from modelyard.client.drawing.words import metric_word, milliseconds, moment, number, reason_word, seconds_of, size, spoken
 from modelyard.console.connection import connection
 from modelyard.console.parts.badges import progress_bar, severity_badge, state_badge
-from modelyard.console.parts.curves import training_charts
 from modelyard.console.parts.fragment import Act, Fragment
 from modelyard.console.parts.gate import verdict_card
 from modelyard.console.parts.icons import icon
 from modelyard.console.parts.layout import button, card, facts, figure, figures, link, name_link, table
 from modelyard.console.parts.live import Curves, follow
-from modelyard.console.parts.markup import Markup, h
 from modelyard.console.parts.page import QUICK_S, Here, frame, route, stretch
 from modelyard.console.parts.trouble import toast
-from modelyard.console.parts.words import metric_word, milliseconds, moment, number, reason_word, seconds_of, size, spoken
 from modelyard.pipeline.v1 import pipeline_pb2
+from modelyard.trainer.v1 import selection_pb2
 from modelyard.type.v1 import job_pb2, learning_pb2
 
 _MARKS: Final[Mapping[int, tuple[str, str, str]]] = {
@@ -89,12 +90,16 @@ class RunView:
         toast("The run is being cancelled")
 
     async def _stop(self, act: Act) -> None:
-        await self._here.client.training.stop_training_job(self._run.result.training_job)
+        made = self._run.result
+        if made.model_selection:
+            await self._here.client.selections.stop_model_selection(made.model_selection)
+        else:
+            await self._here.client.training.stop_training_job(made.training_job)
         toast("Training ends now; the best model so far is kept")
 
     def _markup(self) -> Markup:
         one = self._run
-        left = h("div", self._verdict(), self._curve_card(), self._candidates(), self._findings())
+        left = h("div", self._verdict(), self._curve_card(), self._competition(), self._candidates(), self._findings())
         right = h("div", card("Steps", self._timeline()), card("What it made", self._made()))
         return h(
             "div",
@@ -112,7 +117,7 @@ class RunView:
         if (
             running
             and any(step.step_id == "train" and step.state == job_pb2.JOB_STATE_RUNNING for step in one.steps)
-            and one.result.training_job
+            and (one.result.training_job or one.result.model_selection)
         ):
             actions.append(
                 button(
@@ -228,6 +233,28 @@ class RunView:
         return card(
             "Architectures that were measured before any was trained",
             table(["Recipe", "p95", "Size", ""], rows, caption="Candidates", numeric=(1, 2)),
+        )
+
+    def _competition(self) -> Markup | None:
+        """Those that compete, or competed, for the training time."""
+        found = self._run.result.selection_candidates
+        if not found:
+            return None
+        rows = [
+            [
+                f"{one.recipe.recipe_id} {one.input}".rstrip(),
+                reason_word(selection_pb2.CandidateState.Name(one.state).removeprefix("CANDIDATE_STATE_")),
+                f"{one.metric:.4g} ± {one.standard_error:.1g}" if one.HasField("metric") else "",
+                spoken(seconds_of(one.train_duration)) if one.training_jobs else "",
+                one.message,
+            ]
+            for one in found
+        ]
+        names = ["Recipe", "", "Validation", "Trained", ""]
+        return card(
+            "Candidates that compete for the training time",
+            table(names, rows, caption="Model selection", numeric=(2, 3)),
+            h("p", self._run.result.selection_summary, cls="muted") if self._run.result.selection_summary else None,
         )
 
     def _findings(self) -> Markup | None:

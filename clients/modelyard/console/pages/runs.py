@@ -8,14 +8,15 @@ from typing import Any
 from nicegui import ui
 
 from modelyard.client import last_part, parent_of
+from modelyard.client.drawing.markup import Markup, h, join
+from modelyard.client.drawing.words import ago, number, seconds_of, spoken
+from modelyard.console.pages.crossing import crossings_table
 from modelyard.console.parts.badges import state_badge, verdict_badge
 from modelyard.console.parts.fragment import Fragment
 from modelyard.console.parts.icons import icon
 from modelyard.console.parts.layout import card, empty, link, name_link, table, tabs
 from modelyard.console.parts.lists import first, pager
-from modelyard.console.parts.markup import Markup, h, join
 from modelyard.console.parts.page import Here, frame, route, stretch
-from modelyard.console.parts.words import ago, number, seconds_of, spoken
 from modelyard.pipeline.v1 import pipeline_pb2
 from modelyard.trainer.v1 import trainer_pb2
 from modelyard.type.v1 import job_pb2, learning_pb2
@@ -31,12 +32,18 @@ async def runs(project: str, tab: str = "runs", skip: int = 0) -> None:
         Fragment(
             tabs(
                 tab,
-                [("runs", "From data to endpoint", here.path("runs")), ("jobs", "Trainings", here.path("runs", tab="jobs"))],
+                [
+                    ("runs", "From data to endpoint", here.path("runs")),
+                    ("jobs", "Trainings", here.path("runs", tab="jobs")),
+                    ("crossings", "Cross-validations", here.path("runs", tab="crossings")),
+                ],
                 "Kinds of runs",
             )
         )
         if tab == "jobs":
             await stretch(lambda: _jobs(here, start), lambda found: _build_jobs(here, found, start))
+        elif tab == "crossings":
+            await stretch(lambda: _crossings(here, start), lambda found: _build_crossings(here, found, start))
         else:
             await stretch(lambda: _runs(here, start), lambda found: _build_runs(here, found, start))
 
@@ -47,6 +54,22 @@ async def _runs(here: Here, skip: int) -> tuple[list[pipeline_pb2.PipelineRun], 
 
 async def _jobs(here: Here, skip: int) -> tuple[list[trainer_pb2.TrainingJob], bool]:
     return await first(here.client.training.list_training_jobs(page_size=min(skip + MOST + 1, 1000)), MOST, skip)
+
+
+async def _crossings(here: Here, skip: int) -> tuple[list[Any], bool]:
+    return await first(here.client.advisor.list_cross_validations(page_size=min(skip + MOST + 1, 1000)), MOST, skip)
+
+
+def _build_crossings(here: Here, found: tuple[list[Any], bool], skip: int) -> None:
+    shown, more = found
+    if not shown:
+        about = "It trains one recipe on several parts of the data: a figure comes with its spread. A training's page starts one."
+        Fragment(
+            empty("No cross-validation yet", about, link("Trainings", here.path("runs", tab="jobs"), "button"), picture="run")
+        )
+        return
+    pages = pager(shown, skip, MOST, more, lambda at: here.path("runs", tab="crossings", skip=at))
+    Fragment(card("", crossings_table(here, shown), pages))
 
 
 def _build_runs(here: Here, found: tuple[list[pipeline_pb2.PipelineRun], bool], skip: int) -> None:

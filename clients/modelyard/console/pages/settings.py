@@ -7,15 +7,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from modelyard.client import last_part
+from modelyard.client.drawing.markup import Markup, h
+from modelyard.client.drawing.words import ago, count, moment, size
 from modelyard.console.connection import connection
 from modelyard.console.parts.forms import choice, text
 from modelyard.console.parts.fragment import Act, Fragment
-from modelyard.console.parts.layout import button, card, empty, facts, table
+from modelyard.console.parts.layout import button, card, empty, facts, shown_once, table
 from modelyard.console.parts.lists import first
-from modelyard.console.parts.markup import Markup, h
 from modelyard.console.parts.page import Here, frame, route, stretch
 from modelyard.console.parts.trouble import toast
-from modelyard.console.parts.words import ago, count, moment, size
 
 SERVICES: Final = ("dataset", "trainer", "exporter", "evaluator", "serving", "pipeline")
 _DAYS: Final = (("30", "30 days"), ("365", "a year"), ("", "for ever"))
@@ -97,18 +97,6 @@ class Tokens:
             data_submit="make",
             cls="filters",
         )
-        shown = (
-            h(
-                "p",
-                "This is shown once: ",
-                h("code", made),
-                " ",
-                h("button", "Copy", type_="button", cls="button small", data_copy=made),
-                role="status",
-            )
-            if made
-            else None
-        )
         rows = [
             [
                 one.name.split("/")[3],
@@ -140,7 +128,7 @@ class Tokens:
                 cls="muted",
             ),
             form,
-            shown,
+            shown_once("This is shown once:", made),
             listed,
         )
 

@@ -13,6 +13,7 @@ from google.protobuf import json_format
 from nicegui import ui
 
 from modelyard.client import last_part
+from modelyard.client.drawing.markup import Markup, h
 from modelyard.console.pages.train_form import (
     Asked,
     confirmation,
@@ -25,7 +26,6 @@ from modelyard.console.pages.train_form import (
 from modelyard.console.parts.fragment import Act, Fragment
 from modelyard.console.parts.layout import card, empty, link
 from modelyard.console.parts.lists import first
-from modelyard.console.parts.markup import Markup, h
 from modelyard.console.parts.page import Here, frame, route, stretch
 from modelyard.console.parts.plan import Plan, plan_of, problems, run_of
 from modelyard.pipeline.v1 import pipeline_pb2

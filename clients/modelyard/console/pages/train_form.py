@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modelyard.client import last_part
+from modelyard.client.drawing.markup import Markup, h
+from modelyard.client.drawing.words import count, size, spoken, task_word
 from modelyard.console.parts.forms import Errors, cards, choice, number, switch, text
 from modelyard.console.parts.layout import button, card, facts
-from modelyard.console.parts.markup import Markup, h
 from modelyard.console.parts.plan import Plan, next_version
-from modelyard.console.parts.words import count, size, spoken, task_word
 from modelyard.exporter.v1 import exporter_pb2
 
 FORMATS = [("", "the hardware's own")] + [

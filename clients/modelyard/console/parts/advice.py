@@ -8,15 +8,15 @@ from typing import Any, Final
 from nicegui import background_tasks, ui
 
 from modelyard.client import InvalidArgument, Violation, last_part
+from modelyard.client.drawing.markup import Markup, h
+from modelyard.client.drawing.words import ago, seconds_of, spoken
 from modelyard.client.enums import short_name
 from modelyard.console.parts.badges import badge, progress_bar, state_badge
 from modelyard.console.parts.forms import number, text
 from modelyard.console.parts.fragment import Act, Fragment
 from modelyard.console.parts.layout import button, card, facts, name_link
-from modelyard.console.parts.markup import Markup, h
 from modelyard.console.parts.page import Here
 from modelyard.console.parts.trouble import trouble_card
-from modelyard.console.parts.words import ago, seconds_of, spoken
 from modelyard.trainer.v1 import advice_pb2, trainer_pb2
 from modelyard.type.v1 import job_pb2
 
@@ -122,6 +122,42 @@ class Advisor:
         ]
         bar = progress_bar(one.status, "Advised training") if one.status.state in _RUNNING else None
         return card("The advisor acts", bar, h("ul", steps, cls="reasons"), actions=state_badge(one.status.state))
+
+
+class CrossValidating:
+    """Starts a cross-validation of a training's own recipe on its own version."""
+
+    def __init__(self, here: Here, job: trainer_pb2.TrainingJob) -> None:
+        self._here, self._job = here, job
+        form = h(
+            "form",
+            number("folds", "Folds", "5", help="2 to 20; 0: the version's split, other seeds only."),
+            number("repeats", "Times", "1", help="1 to 100."),
+            text("group_by", "Keep together by", help="A column or an attribute; empty: equal bytes.", maxlength=200),
+            h("button", "Cross-validate", type_="submit", cls="button", id="cross"),
+            data_submit="cross",
+            cls="filters",
+        )
+        about = "How far the figures go with the cut and the seed: this recipe, trained again on several parts of the data."
+        Fragment(card("Cross-validation", h("p", about, cls="muted"), form)).does(cross=self._start)
+
+    async def _start(self, act: Act) -> None:
+        wanted = trainer_pb2.TrainingJob(dataset_version=self._job.dataset_version, model=self._job.model)
+        asked = self._job.recipe if self._job.recipe.recipe_id else self._job.resolved_recipe
+        wanted.recipe.CopyFrom(asked)
+        if self._job.HasField("max_training_time"):
+            wanted.max_training_time.CopyFrom(self._job.max_training_time)
+        folds, repeats = (_whole(act.text(name), name) for name in ("folds", "repeats"))
+        create = self._here.client.advisor.create_cross_validation
+        made = await create(wanted, folds=folds, repeats=repeats, group_by=act.text("group_by"))
+        ui.navigate.to(self._here.path("crossings", last_part(made.name)))
+
+
+def _whole(given: str, name: str) -> int:
+    if not given.isdecimal():
+        message = f"{name} is {given!r}; give a whole number"
+        raise InvalidArgument(message, reason="BAD_NUMBER", violations=(Violation(name, message),))
+    return int(given)
 
 
 class Remarks:

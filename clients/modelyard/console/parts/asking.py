@@ -11,14 +11,14 @@ from typing import Any
 from nicegui import ui
 
 from modelyard.client import InvalidArgument, NotFound, Violation
-from modelyard.console.parts.charts import bars
+from modelyard.client.drawing.charts import bars
+from modelyard.client.drawing.markup import Markup, h
+from modelyard.client.drawing.words import number, percent
 from modelyard.console.parts.forms import choice, text
 from modelyard.console.parts.fragment import Act, Fragment
 from modelyard.console.parts.icons import icon
 from modelyard.console.parts.layout import button, card, facts
-from modelyard.console.parts.markup import Markup, h
 from modelyard.console.parts.page import Here
-from modelyard.console.parts.words import number, percent
 from modelyard.console.uploads import drop_basket, new_basket
 
 LARGEST = 20 << 20

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from modelyard.client.drawing.markup import Markup, h
+from modelyard.client.drawing.words import percent, seconds_of, spoken, state_word
 from modelyard.console.parts.icons import icon
-from modelyard.console.parts.markup import Markup, h
-from modelyard.console.parts.words import percent, seconds_of, spoken, state_word
 from modelyard.dataset.v1 import dataset_pb2
 from modelyard.evaluator.v1 import evaluator_pb2
 from modelyard.type.v1 import job_pb2

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from modelyard.console.parts.markup import Markup, h
-from modelyard.console.parts.words import percent
+from modelyard.client.drawing.markup import Markup, h
+from modelyard.client.drawing.words import percent
 
 
 def confusion_matrix(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from modelyard.client.drawing.charts import trace_chart
+from modelyard.client.drawing.markup import Markup, h
+from modelyard.client.drawing.words import count, spoken, usage_word
 from modelyard.console.content import mask_address, picture_address
-from modelyard.console.parts.charts import trace_chart
 from modelyard.console.parts.layout import facts, table
-from modelyard.console.parts.markup import Markup, h
-from modelyard.console.parts.words import count, spoken, usage_word
 from modelyard.dataset.v1 import dataset_service_pb2, example_view_pb2
 
 TINY = 96

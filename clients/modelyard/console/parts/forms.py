@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from modelyard.console.parts.markup import Markup, h
+from modelyard.client.drawing.markup import Markup, h
 
 Errors = Mapping[str, str]
 

@@ -40,8 +40,9 @@ export default {
       this.timers[at.id] = setTimeout(() => this.say(at.dataset[kind], at), wait);
     },
     onSubmit(e) {
-      e.preventDefault();
       const name = e.target.getAttribute("data-submit"); // not .dataset: an input of that name would stand before it
+      if (!name && e.target.getAttribute("method") === "post") return; // a form of a route of ours
+      e.preventDefault();
       if (name) this.say(name, e.submitter || e.target);
     },
     say(name, at) {

@@ -10,7 +10,7 @@ from typing import Any
 from nicegui import background_tasks, events
 from nicegui.element import Element
 
-from modelyard.console.parts.markup import Markup, h
+from modelyard.client.drawing.markup import Markup, h
 from modelyard.console.parts.trouble import told
 
 

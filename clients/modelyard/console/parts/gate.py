@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Final
 
 from modelyard.client import last_part
+from modelyard.client.drawing.markup import Markup, h
+from modelyard.client.drawing.words import number, percent, usage_word
 from modelyard.console.content import download_address
 from modelyard.console.parts.badges import verdict_badge
 from modelyard.console.parts.icons import icon
 from modelyard.console.parts.layout import card, link, table
-from modelyard.console.parts.markup import Markup, h
 from modelyard.console.parts.page import Here
-from modelyard.console.parts.words import number, percent, usage_word
 from modelyard.evaluator.v1 import evaluator_pb2
 
 _KINDS: Final[Mapping[int, str]] = {evaluator_pb2.VERDICT_DEPLOY: "good", evaluator_pb2.VERDICT_BACK_TO_DATA: "bad"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from modelyard.console.parts.markup import Markup, h
+from modelyard.client.drawing.markup import Markup, h
 
 _PATHS: Final = {
     "home": "M4 11 12 4l8 7v8a1 1 0 0 1-1 1h-4v-6H9v6H5a1 1 0 0 1-1-1z",
@@ -35,6 +35,8 @@ _PATHS: Final = {
     "compare": "M8 4v16M16 4v16M4 8l4-4 4 4M12 16l4 4 4-4",
     "wand": "M5 19 15 9M14 4v3M12.5 5.5h3M19 9v3M17.5 10.5h3M18 4v2M17 5h2",
     "sound": "M4 9v6h4l5 4V5L8 9zM16 9a4 4 0 0 1 0 6M18.5 6.5a8 8 0 0 1 0 11",
+    "door": "M10 4H5v16h5M14 8l4 4-4 4M18 12H9",
+    "pen": "M4 20l1-5L16 4l4 4L9 19z",
     "logo": "M4 20V8l8-4 8 4v12M8 20v-7l4-2 4 2v7",
 }
 

@@ -2,43 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from typing import Final
 from urllib.parse import quote, urlencode
 
 from modelyard.client import last_part
+from modelyard.client.drawing.layout import card, facts, figure, figures, table
+from modelyard.client.drawing.markup import Markup, h
 from modelyard.console.parts.icons import icon
-from modelyard.console.parts.markup import Markup, h
 
-
-def card(title: str, *body: object, actions: object = None, cls: str = "", id: str = "") -> Markup:
-    """A titled stretch of a page."""
-    head = h("div", h("h2", title), h("div", actions, cls="actions") if actions else None, cls="card-head") if title else None
-    return h("section", head, *body, cls=f"card {cls}".strip(), id=id or None)
-
-
-def facts(rows: Iterable[tuple[str, object]]) -> Markup:
-    """Names and values; rows without a value are left out."""
-    return h("dl", [[h("dt", name), h("dd", value)] for name, value in rows if value not in (None, "")], cls="facts")
-
-
-def figure(name: str, value: object, note: object = "") -> Markup:
-    """A number to look at."""
-    return h("div", h("dt", name), h("dd", value), h("dd", note, cls="note") if note else None, cls="figure")
-
-
-def figures(*each: Markup) -> Markup:
-    """Numbers side by side."""
-    return h("dl", *each, cls="figures")
-
-
-def table(
-    columns: Sequence[str], rows: Iterable[Sequence[object]], *, caption: str, numeric: Sequence[int] = (), cls: str = ""
-) -> Markup:
-    """A table; `caption` is what screen readers call it. Cells in columns that are `numeric` stand on the right."""
-    head = h("tr", [h("th", name, scope="col", cls="num" if at in numeric else None) for at, name in enumerate(columns)])
-    body = [h("tr", [h("td", cell, cls="num" if at in numeric else None) for at, cell in enumerate(row)]) for row in rows]
-    inner = h("table", h("caption", caption, cls="unseen"), h("thead", head), h("tbody", body), cls=cls)
-    return h("div", inner, cls="table", tabindex=0, role="region", aria_label=caption)
+__all__ = [
+    "button",
+    "card",
+    "empty",
+    "facts",
+    "figure",
+    "figures",
+    "link",
+    "name_link",
+    "path",
+    "place_of",
+    "shown_once",
+    "skeleton",
+    "table",
+    "tabs",
+]
 
 
 def empty(title: str, text: object, *actions: object, picture: str = "info") -> Markup:
@@ -73,6 +61,14 @@ def button(
     )
 
 
+def shown_once(words: str, secret: str) -> Markup | None:
+    """A token that is seen this once, with a button that copies it; nothing where there is none."""
+    if not secret:
+        return None
+    copy = h("button", "Copy", type_="button", cls="button small", data_copy=secret)
+    return h("p", words, " ", h("code", secret), " ", copy, role="status")
+
+
 def tabs(current: str, each: Iterable[tuple[str, str, str]], label: str) -> Markup:
     """Parts of a page, each with an address of its own: (key, words, href)."""
     items = [h("li", h("a", words, href=href, aria_current="page" if key == current else None)) for key, words, href in each]
@@ -86,14 +82,31 @@ def path(project: str, *parts: str, **query: object) -> str:
     return f"/p/{place}" + (f"?{urlencode(said)}" if said else "")
 
 
+_SHOWN: Final = frozenset(
+    {
+        "datasets",
+        "pipelineRuns",
+        "trainingJobs",
+        "crossValidations",
+        "models",
+        "evaluations",
+        "exports",
+        "endpoints",
+        "devices",
+    }
+)
+
+
 def place_of(name: str) -> str:
     """Where a resource is shown: its name as an address; empty for what has no page."""
     parts = name.split("/")
     if len(parts) < 4 or parts[0] != "projects":
         return ""
     project, collection = parts[1], parts[2]
-    shown = {"pipelineRuns": "runs", "trainingJobs": "jobs", "gateDecisions": "gates"}.get(collection, collection)
-    if collection not in ("datasets", "pipelineRuns", "trainingJobs", "models", "evaluations", "exports", "endpoints", "devices"):
+    shown = {"pipelineRuns": "runs", "trainingJobs": "jobs", "gateDecisions": "gates", "crossValidations": "crossings"}.get(
+        collection, collection
+    )
+    if collection not in _SHOWN:
         return ""
     if collection == "datasets" and len(parts) == 6 and parts[4] == "versions":
         return path(project, "datasets", parts[3], version=parts[5])

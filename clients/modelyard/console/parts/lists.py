@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, TypeVar
 
+from modelyard.client.drawing.markup import Markup, h
 from modelyard.console.parts.layout import link
-from modelyard.console.parts.markup import Markup, h
 
 T = TypeVar("T")
 

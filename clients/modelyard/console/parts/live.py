@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from nicegui import background_tasks
 from nicegui.element import Element
 
-from modelyard.console.parts.decimate import Curve
+from modelyard.client.drawing.curves import Curves
 from modelyard.console.parts.trouble import message_of, toast
+
+__all__ = ["Curves", "follow"]
 
 T = TypeVar("T")
 LEAST_S: Final = 0.4
@@ -41,26 +43,3 @@ def follow(owner: Element, stream: Callable[[], AsyncIterator[T]], take: Callabl
 
     task = background_tasks.create(run(), name="follow")
     owner.client.on_delete(task.cancel)
-
-
-class Curves:
-    """The curves of a training, kept small: loss, learning rate, speed, and each metric."""
-
-    def __init__(self) -> None:
-        self.loss, self.rate, self.speed = Curve(), Curve(), Curve()
-        self.metrics: dict[str, Curve] = {}
-        self.last: Any = None
-
-    def take(self, points: Any) -> None:
-        """Points as they come; one that came before (a stream that was resumed) is left out."""
-        for point in points:
-            if self.last is not None and point.step < self.last.step:
-                continue
-            self.last = point
-            if point.loss or not point.metrics:
-                self.loss.add(point.step, point.loss)
-            self.rate.add(point.step, point.learning_rate)
-            if point.examples_per_second:
-                self.speed.add(point.step, point.examples_per_second)
-            for name, value in point.metrics.items():
-                self.metrics.setdefault(name, Curve()).add(point.step, value)

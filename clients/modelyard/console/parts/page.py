@@ -12,11 +12,11 @@ from nicegui import background_tasks, ui
 from nicegui.element import Element
 
 from modelyard.client import AsyncClient
+from modelyard.client.drawing.markup import Markup, h, join
 from modelyard.console.connection import connection
 from modelyard.console.parts.fragment import Act, Fragment
 from modelyard.console.parts.icons import icon
 from modelyard.console.parts.layout import link, path, skeleton
-from modelyard.console.parts.markup import Markup, h, join
 from modelyard.console.parts.trouble import trouble_card
 
 T = TypeVar("T")
@@ -27,6 +27,7 @@ QUICK_S: Final = 0.8
 _SECTIONS: Final = (
     ("", "home", "Overview"),
     ("datasets", "data", "Datasets"),
+    ("annotation", "pen", "Annotation"),
     ("runs", "run", "Runs"),
     ("models", "model", "Models"),
     ("endpoints", "endpoint", "Endpoints"),
@@ -34,7 +35,10 @@ _SECTIONS: Final = (
     ("audit", "audit", "Audit"),
     ("settings", "settings", "Settings"),
 )
-HEAD: Final = '<link rel="stylesheet" href="/static/console.css"><script src="/static/console.js"></script>'
+HEAD: Final = (
+    '<link rel="stylesheet" href="/static/console.css"><link rel="stylesheet" href="/static/annotate.css">'
+    '<script src="/static/console.js"></script>'
+)
 
 
 def route(path: str) -> Callable[..., object]:
@@ -184,11 +188,20 @@ def _navigation(here: Here, section: str) -> Markup:
         ),
         h("datalist", id="projects"),
         h("button", icon("moon"), h("span", "Dark or light"), type_="button", cls="quiet", data_theme_button=True),
+        _sign_out(connection().person),
         cls="nav-foot",
     )
     train = h("a", icon("plus"), h("span", "Train a model"), href=here.path("train"), cls="button primary wide")
     skip = h("a", "Skip to content", href="#content", cls="skip")
     return h("header", skip, top, h("nav", train, h("ul", items), foot, id="menu", aria_label="Main"), cls="nav")
+
+
+def _sign_out(person: str) -> Markup | None:
+    """Who is in, and the way out, where several people share the console."""
+    if not person:
+        return None
+    words = h("span", "Sign out ", h("span", person, cls="small muted"))
+    return h("form", h("button", icon("door"), words, type_="submit", cls="quiet"), method="post", action="/sign-out")
 
 
 def _heading(title: str, crumbs: Sequence[tuple[str, str]], actions: object) -> Markup:

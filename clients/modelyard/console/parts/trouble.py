@@ -12,8 +12,9 @@ from contextlib import asynccontextmanager
 from nicegui import ui
 
 from modelyard.client import ModelyardClientError, NotFound, PermissionDenied, Unauthenticated, Unavailable
+from modelyard.client.drawing.markup import Markup, h
+from modelyard.console.connection import connection
 from modelyard.console.parts.icons import icon
-from modelyard.console.parts.markup import Markup, h
 
 log = logging.getLogger("modelyard.console")
 
@@ -53,6 +54,10 @@ def _title(error: Exception) -> str:
 
 
 def _cure(error: Exception) -> Markup | None:
+    if connection().person and isinstance(error, Unauthenticated):
+        return h("p", "Your sign-in is over, or was taken back. ", h("a", "Sign in again", href="/sign-in"))
+    if connection().person:
+        return None
     if isinstance(error, Unavailable):
         return h("p", "Is it running? ", h("code", "modelyard up"), " starts one on this machine.")
     if isinstance(error, PermissionDenied | Unauthenticated):

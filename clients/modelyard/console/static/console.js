@@ -44,7 +44,7 @@
       if (search) { e.preventDefault(); search.focus(); }
     }
     if (before === "g") {
-      const to = { o: "", d: "/datasets", r: "/runs", m: "/models", e: "/endpoints", t: "/train" }[e.key];
+      const to = { o: "", d: "/datasets", a: "/annotation", r: "/runs", m: "/models", e: "/endpoints", t: "/train" }[e.key];
       if (to !== undefined) location.href = `/p/${location.pathname.split("/")[2] || "default"}${to}`;
     }
     before = e.key;

@@ -26,7 +26,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(modelyard/access/v1/access_service.proto\x12\x13modelyard.access.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n\x10GetCallerRequest\"\x80\x01\n\x06\x43\x61ller\x12\x11\n\tprincipal\x18\x01 \x01(\t\x12\x35\n\x05roles\x18\x02 \x03(\x0b\x32&.modelyard.access.v1.Caller.RolesEntry\x1a,\n\nRolesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"y\n\x16ListAuditEventsRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x11\n\tprincipal\x18\x04 \x01(\t\x12\x0f\n\x07refused\x18\x05 \x01(\x08\"i\n\x17ListAuditEventsResponse\x12\x35\n\x0c\x61udit_events\x18\x01 \x03(\x0b\x32\x1f.modelyard.access.v1.AuditEvent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xc0\x01\n\nAuditEvent\x12\x0c\n\x04name\x18\x01 \x01(\t\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tprincipal\x18\x03 \x01(\t\x12\x0e\n\x06method\x18\x04 \x01(\t\x12\x10\n\x08resource\x18\x05 \x01(\t\x12\x0c\n\x04peer\x18\x06 \x01(\t\x12\x0c\n\x04\x63ode\x18\x07 \x01(\t\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12\x12\n\nrequest_id\x18\t \x01(\t\"%\n\x0fGetUsageRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"D\n\x05Usage\x12\x0c\n\x04name\x18\x01 \x01(\t\x12-\n\x06quotas\x18\x02 \x03(\x0b\x32\x1d.modelyard.access.v1.QuotaUse\"6\n\x08QuotaUse\x12\r\n\x05quota\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x03\x12\x0c\n\x04used\x18\x03 \x01(\x03\x32\x9c\x02\n\rAccessService\x12O\n\tGetCaller\x12%.modelyard.access.v1.GetCallerRequest\x1a\x1b.modelyard.access.v1.Caller\x12l\n\x0fListAuditEvents\x12+.modelyard.access.v1.ListAuditEventsRequest\x1a,.modelyard.access.v1.ListAuditEventsResponse\x12L\n\x08GetUsage\x12$.modelyard.access.v1.GetUsageRequest\x1a\x1a.modelyard.access.v1.Usageb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(modelyard/access/v1/access_service.proto\x12\x13modelyard.access.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n\x10GetCallerRequest\"\xc9\x01\n\x06\x43\x61ller\x12\x11\n\tprincipal\x18\x01 \x01(\t\x12\x35\n\x05roles\x18\x02 \x03(\x0b\x32&.modelyard.access.v1.Caller.RolesEntry\x12\x16\n\x0eserver_version\x18\x03 \x01(\t\x12/\n\x0bserver_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a,\n\nRolesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"y\n\x16ListAuditEventsRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x11\n\tprincipal\x18\x04 \x01(\t\x12\x0f\n\x07refused\x18\x05 \x01(\x08\"i\n\x17ListAuditEventsResponse\x12\x35\n\x0c\x61udit_events\x18\x01 \x03(\x0b\x32\x1f.modelyard.access.v1.AuditEvent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xc0\x01\n\nAuditEvent\x12\x0c\n\x04name\x18\x01 \x01(\t\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tprincipal\x18\x03 \x01(\t\x12\x0e\n\x06method\x18\x04 \x01(\t\x12\x10\n\x08resource\x18\x05 \x01(\t\x12\x0c\n\x04peer\x18\x06 \x01(\t\x12\x0c\n\x04\x63ode\x18\x07 \x01(\t\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12\x12\n\nrequest_id\x18\t \x01(\t\"%\n\x0fGetUsageRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"D\n\x05Usage\x12\x0c\n\x04name\x18\x01 \x01(\t\x12-\n\x06quotas\x18\x02 \x03(\x0b\x32\x1d.modelyard.access.v1.QuotaUse\"6\n\x08QuotaUse\x12\r\n\x05quota\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x03\x12\x0c\n\x04used\x18\x03 \x01(\x03\x32\x9c\x02\n\rAccessService\x12O\n\tGetCaller\x12%.modelyard.access.v1.GetCallerRequest\x1a\x1b.modelyard.access.v1.Caller\x12l\n\x0fListAuditEvents\x12+.modelyard.access.v1.ListAuditEventsRequest\x1a,.modelyard.access.v1.ListAuditEventsResponse\x12L\n\x08GetUsage\x12$.modelyard.access.v1.GetUsageRequest\x1a\x1a.modelyard.access.v1.Usageb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,21 +42,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETCALLERREQUEST']._serialized_start=131
   _globals['_GETCALLERREQUEST']._serialized_end=149
   _globals['_CALLER']._serialized_start=152
-  _globals['_CALLER']._serialized_end=280
-  _globals['_CALLER_ROLESENTRY']._serialized_start=236
-  _globals['_CALLER_ROLESENTRY']._serialized_end=280
-  _globals['_LISTAUDITEVENTSREQUEST']._serialized_start=282
-  _globals['_LISTAUDITEVENTSREQUEST']._serialized_end=403
-  _globals['_LISTAUDITEVENTSRESPONSE']._serialized_start=405
-  _globals['_LISTAUDITEVENTSRESPONSE']._serialized_end=510
-  _globals['_AUDITEVENT']._serialized_start=513
-  _globals['_AUDITEVENT']._serialized_end=705
-  _globals['_GETUSAGEREQUEST']._serialized_start=707
-  _globals['_GETUSAGEREQUEST']._serialized_end=744
-  _globals['_USAGE']._serialized_start=746
-  _globals['_USAGE']._serialized_end=814
-  _globals['_QUOTAUSE']._serialized_start=816
-  _globals['_QUOTAUSE']._serialized_end=870
-  _globals['_ACCESSSERVICE']._serialized_start=873
-  _globals['_ACCESSSERVICE']._serialized_end=1157
+  _globals['_CALLER']._serialized_end=353
+  _globals['_CALLER_ROLESENTRY']._serialized_start=309
+  _globals['_CALLER_ROLESENTRY']._serialized_end=353
+  _globals['_LISTAUDITEVENTSREQUEST']._serialized_start=355
+  _globals['_LISTAUDITEVENTSREQUEST']._serialized_end=476
+  _globals['_LISTAUDITEVENTSRESPONSE']._serialized_start=478
+  _globals['_LISTAUDITEVENTSRESPONSE']._serialized_end=583
+  _globals['_AUDITEVENT']._serialized_start=586
+  _globals['_AUDITEVENT']._serialized_end=778
+  _globals['_GETUSAGEREQUEST']._serialized_start=780
+  _globals['_GETUSAGEREQUEST']._serialized_end=817
+  _globals['_USAGE']._serialized_start=819
+  _globals['_USAGE']._serialized_end=887
+  _globals['_QUOTAUSE']._serialized_start=889
+  _globals['_QUOTAUSE']._serialized_end=943
+  _globals['_ACCESSSERVICE']._serialized_start=946
+  _globals['_ACCESSSERVICE']._serialized_end=1230
 # @@protoc_insertion_point(module_scope)

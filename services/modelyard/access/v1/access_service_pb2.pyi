@@ -38,7 +38,7 @@ Global___GetCallerRequest: _TypeAlias = GetCallerRequest  # noqa: Y015
 
 @_typing.final
 class Caller(_message.Message):
-    """Who calls."""
+    """Who calls, and who answers."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -64,21 +64,31 @@ class Caller(_message.Message):
 
     PRINCIPAL_FIELD_NUMBER: _builtins.int
     ROLES_FIELD_NUMBER: _builtins.int
+    SERVER_VERSION_FIELD_NUMBER: _builtins.int
+    SERVER_TIME_FIELD_NUMBER: _builtins.int
     principal: _builtins.str
     """user:anna, service:trainer, inference:...; "anonymous" where nobody is asked."""
+    server_version: _builtins.str
+    """Version of the server that answers, such as "0.1.0"; empty where it runs from its source."""
     @_builtins.property
     def roles(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """viewer, editor, deployer or admin, by project; "*" is every project."""
+
+    @_builtins.property
+    def server_time(self) -> _timestamp_pb2.Timestamp:
+        """The server's clock when it answered."""
 
     def __init__(
         self,
         *,
         principal: _builtins.str = ...,
         roles: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        server_version: _builtins.str = ...,
+        server_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["server_time", b"server_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["principal", b"principal", "roles", b"roles"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["principal", b"principal", "roles", b"roles", "server_time", b"server_time", "server_version", b"server_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

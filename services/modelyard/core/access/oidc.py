@@ -123,9 +123,7 @@ class OidcVerifier:
     def _discovered(self) -> str:
         document = json.loads(self._read(self._issuer.rstrip("/") + "/.well-known/openid-configuration"))
         address = str(document["jwks_uri"])
-        if document.get("issuer") != self._issuer or not address.startswith(
-            ("https://", "http://127.0.0.1:", "http://localhost:")
-        ):
+        if document.get("issuer") != self._issuer or not address.startswith(TRUSTED):
             raise ValueError("the discovery document is another issuer's, or names keys that do not come by https")
         return address
 
@@ -133,8 +131,20 @@ class OidcVerifier:
         if "://" not in place:
             return Path(place).read_bytes()
         context = ssl.create_default_context(cafile=str(self._ca) if self._ca else None)
-        with urllib.request.urlopen(place, timeout=FETCH_S, context=context) as answer:  # noqa: S310  https only, checked above
+        opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=context), _Redirects)
+        with opener.open(place, timeout=FETCH_S) as answer:
             content: bytes = answer.read(MOST_BYTES + 1)
         if len(content) > MOST_BYTES:
             raise ValueError("the document is too large")
         return content
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Goes only where keys may come from: urllib's own would follow https:// to http://."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        if not newurl.startswith(TRUSTED):
+            raise ValueError(f"a redirect to {newurl[:200]!r}, which is not https://")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)

@@ -150,6 +150,7 @@ _SERVICES: Final[Mapping[str, Mapping[str, Rule]]] = {
         "CompareTrainingJobs": _list,
         "ListRecipes": Rule(VIEW, Where.NOWHERE),
         "SuggestRecipes": Rule(VIEW, field="dataset_version"),
+        **_job("RecipePreview", "RecipePreviews", EDIT),
         "GetModel": _read,
         "ListModels": _list,
         "UpdateModel": _change(EDIT, "model.name"),
@@ -162,6 +163,10 @@ _SERVICES: Final[Mapping[str, Mapping[str, Rule]]] = {
         "AdviseTrainingJob": _read,
         **_job("AdvisedTraining", "AdvisedTrainings", EDIT),
         **_job("CrossValidation", "CrossValidations", EDIT),
+    },
+    "modelyard.trainer.v1.ModelSelectionService": {
+        **_job("ModelSelection", "ModelSelections", EDIT),
+        "StopModelSelection": _change(EDIT),
     },
     "modelyard.exporter.v1.ExporterService": {
         **_job("Export", "Exports", EDIT),

@@ -87,6 +87,14 @@ class Attempts:
         """Before the first attempt."""
         self._runner.prepare()
 
+    def expect(self, module: str, size_bytes: int) -> None:
+        """An attempt of a module is likely to come soon."""
+        self._runner.expect(module, size_bytes)
+
+    def close(self) -> None:
+        """After the last attempt."""
+        self._runner.close()
+
     def until_decided(self, kind: JobKind, name: str, step: Callable[..., Any]) -> None:
         """Attempts until one comes to something, or too many were lost. `step` makes a call durable."""
         lost = disturbed = 0

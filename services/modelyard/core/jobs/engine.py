@@ -20,7 +20,7 @@ from modelyard.core.jobs.flavors import Flavors
 from modelyard.core.jobs.job import FLAVOR_LABEL, Document, Instruction, Job, JobChange, JobKind, JobPage, JobState
 from modelyard.core.jobs.logs import JobLogs
 from modelyard.core.jobs.runner import Runner
-from modelyard.core.jobs.store import EVENTS_AT_ONCE, JobStore
+from modelyard.core.jobs.store import JobStore
 from modelyard.core.jobs.turn import Turn
 from modelyard.core.rpc import tracing
 from modelyard.core.rpc.status import error_of, exception_of
@@ -85,6 +85,13 @@ class JobEngine:
         """Make a kind known. All kinds must be known before `launch`."""
         self._kinds[kind.kind] = kind
         self._slots[kind.kind] = threading.BoundedSemaphore(kind.slots)
+
+    def upload_begins(self, size_bytes: int) -> None:
+        """Bytes come (0: nobody knows how many) for which jobs are likely to follow: what can begin before these do, may."""
+        if self._launched.is_set():
+            for kind in self._kinds.values():
+                if kind.after_upload:
+                    self._attempts.expect(kind.worker_module, size_bytes)
 
     def submit(
         self,
@@ -158,13 +165,11 @@ class JobEngine:
             message = f"after_sequence is {after_sequence}; it must be 0 or more"
             raise InvalidArgument("NEGATIVE_SEQUENCE", message, field="after_sequence", value=after_sequence)
         while not self._stopping.is_set():
-            job, events = await asyncio.to_thread(self._store.changes, name, after_sequence)
-            if job.sequence > after_sequence or after_sequence == 0:
-                after_sequence = (
-                    max(job.sequence, after_sequence) if len(events) < EVENTS_AT_ONCE else after_sequence + len(events)
-                )
+            job, events, known, more = await asyncio.to_thread(self._store.changes, name, after_sequence)
+            if known > after_sequence or after_sequence == 0:
+                after_sequence = known
                 yield JobChange(after_sequence, job, events)
-            if job.state.terminal and len(events) < EVENTS_AT_ONCE:
+            if job.state.terminal and not more:
                 return
             await asyncio.sleep(self._limits.poll_s if not events else 0.02)
 
@@ -192,6 +197,7 @@ class JobEngine:
         with self._idle:
             while self._living and time.monotonic() < deadline:
                 self._idle.wait(timeout=0.1)
+        self._attempts.close()
         if self._launched.is_set():
             self._durable.destroy()
         self._turn.give_back()

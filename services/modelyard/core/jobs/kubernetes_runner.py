@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import structlog
 
@@ -28,7 +29,7 @@ from modelyard.core.jobs.kubernetes_manifests import (
     secret_manifest,
     service_manifest,
 )
-from modelyard.core.jobs.kubernetes_status import FAILED_PRECONDITION, RESOURCE_EXHAUSTED, node_of, started, status_of
+from modelyard.core.jobs.kubernetes_status import FAILED_PRECONDITION, RESOURCE_EXHAUSTED, node_of, started, status_of, stranded
 from modelyard.core.jobs.pod_output import PodOutput
 from modelyard.core.jobs.runner import Order, Output, RunStatus, Stage
 from modelyard.core.settings import CoreSettings
@@ -101,6 +102,12 @@ class KubernetesRunner:
     def adopt(self, order: Order, stored: Mapping[int, int]) -> KubernetesRun:
         """See Runner: one that is gone meanwhile shows as disrupted."""
         return KubernetesRun(self._api, order, self._flavors, self._placed, stored)
+
+    def expect(self, module: str, size_bytes: int) -> None:
+        """See Runner: pods begin when their jobs do."""
+
+    def close(self) -> None:
+        """See Runner."""
 
     def discard(self, order: Order) -> None:
         """See Runner."""
@@ -178,6 +185,7 @@ class KubernetesRun:
                 return RunStatus(Stage.ENDED, message=f"the Job {self._name} is another's", disrupted=True)
             self._free(job)
             pods = self._api.find(*PODS, labels=f"{JOB_OF_POD}={self._name}")
+            self._bury(pods)
             for pod in pods:
                 if started(pod):
                     self._output.follow(pod["metadata"]["name"], node_of(pod))
@@ -223,6 +231,15 @@ class KubernetesRun:
         if not queue_of(self._order, self._placed()):
             self._api.patch(*JOBS, self._name, {"spec": {"suspend": False}})
             job["spec"]["suspend"] = False
+
+    def _bury(self, pods: Sequence[Document]) -> None:
+        """Take away what a lost node has left of several nodes: while it is there its address stays under the name by which the
+        others find node 0, and whoever comes in its place is not found."""
+        if self._order.flavor.nodes < 2:
+            return
+        for pod in pods:
+            if stranded(pod, datetime.now(UTC)):
+                self._api.delete(*PODS, pod["metadata"]["name"], grace_s=0)
 
     def _refusals(self) -> list[str]:
         """Why the cluster makes no pod: a quota, a policy. The Job itself does not say."""

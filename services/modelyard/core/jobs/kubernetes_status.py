@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Final
 
 from modelyard.core.jobs.flavors import Flavor
 from modelyard.core.jobs.kubernetes_manifests import CONTAINER, EXITS_OF_OURS, INDEX_OF_POD
 from modelyard.core.jobs.runner import RUNNING, Order, RunStatus, Stage
 
 Document = dict[str, Any]
+STRANDED_S: Final = 10
+"""How long after its grace a pod may still be there before its node is taken for lost."""
 RESOURCE_EXHAUSTED, DEADLINE_EXCEEDED, FAILED_PRECONDITION = 8, 4, 9
 _IMAGE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable", "ImageInspectError")
 _CONTAINER = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError", "CrashLoopBackOff")
@@ -42,6 +45,15 @@ def node_of(pod: Document) -> int:
 def started(pod: Document) -> bool:
     """Whether its container has been started, so that it may have written something."""
     return any("running" in state or "terminated" in state for state in _states(pod))
+
+
+def stranded(pod: Document, now: datetime) -> bool:
+    """Whether a pod is to end on a node that does not answer, so that nobody takes it away: the node controller says so, or its
+    grace is long over."""
+    until = pod["metadata"].get("deletionTimestamp")  # when its grace is over
+    if not until:
+        return False
+    return _node_is_silent(pod) or now > datetime.fromisoformat(str(until)) + timedelta(seconds=STRANDED_S)
 
 
 def _ended(order: Order, job: Document, pods: Sequence[Document], larger: Flavor | None) -> RunStatus | None:

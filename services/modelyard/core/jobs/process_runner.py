@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from modelyard.core.jobs.ready_processes import ReadyProcess, ReadyProcesses
 from modelyard.core.jobs.runner import IDENTITY, RUNNING, Order, Output, RunStatus, Stage
 
 LIFELINE = "MODELYARD_LIFELINE_FD"
@@ -87,6 +88,7 @@ class ProcessRunner:
 
     def __init__(self, environment: Mapping[str, str], *, log_dir: Path, work_dir: Path) -> None:
         self._environment = dict(environment)
+        self._ready = ReadyProcesses(environment, LIFELINE)
         self._log_dir = log_dir
         self._work_dir = work_dir
 
@@ -100,7 +102,10 @@ class ProcessRunner:
         folder = self._work_dir / f"{name}.{order.attempt}"
         own = {IDENTITY: order.identity, WORK_FOLDER: str(folder)}
         environment = {**self._environment, **order.environment, **own}
-        return start_worker(order.module, environment, self._log_dir / f"{name}.log", folder)
+        log_file = self._log_dir / f"{name}.log"
+        ready = self._ready.take(order.module, {**self._environment, **order.environment})
+        begun = begin_ready(ready, environment, log_file, folder) if ready is not None else None
+        return begun or start_worker(order.module, environment, log_file, folder)
 
     def adopt(self, order: Order, stored: Mapping[int, int]) -> None:
         """See Runner: the lifeline has ended it."""
@@ -108,6 +113,25 @@ class ProcessRunner:
 
     def discard(self, order: Order) -> None:
         """See Runner: the lifeline has ended it."""
+
+    def expect(self, module: str, size_bytes: int) -> None:
+        """See Runner: a process for it starts, and imports what it needs."""
+        self._ready.want(module, size_bytes)
+
+    def close(self) -> None:
+        """See Runner."""
+        self._ready.close()
+
+
+def begin_ready(ready: ReadyProcess, environment: Mapping[str, str], log_file: Path, work_folder: Path) -> WorkerProcess | None:
+    """Have a process that waits be the worker; None where it has ended."""
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    with log_file.open("ab") as log:
+        log_start = log.tell()
+        if ready.begin({**os.environ, **environment, LIFELINE: ready.lifeline_name}, log):
+            return WorkerProcess(ready.process, ready.lifeline, log_file, log_start, work_folder)
+    ready.end()
+    return None
 
 
 def start_worker(module: str, environment: Mapping[str, str], log_file: Path, work_folder: Path) -> WorkerProcess:

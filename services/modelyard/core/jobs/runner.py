@@ -105,3 +105,10 @@ class Runner(Protocol):
 
     def discard(self, order: Order) -> None:
         """Make sure that nothing of an attempt goes on. Does nothing where there is none."""
+
+    def expect(self, module: str, size_bytes: int) -> None:
+        """An attempt of a module is likely to come soon, which may have to read so much (0: unknown): what can be begun before
+        may begin. Never raises."""
+
+    def close(self) -> None:
+        """This server stops: what was begun for attempts that have not come ends."""

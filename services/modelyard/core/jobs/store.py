@@ -77,16 +77,21 @@ class JobStore:
             rows = connection.execute(query).all()
         return JobPage([_job(row) for row in rows[:size]], next_token(rows, size, binding))
 
-    def changes(self, name: str, after_sequence: int) -> tuple[Job, Sequence[Document]]:
-        """The job and its events after a sequence (at most EVENTS_AT_ONCE, oldest first)."""
+    def changes(self, name: str, after_sequence: int) -> tuple[Job, Sequence[Document], int, bool]:
+        """The job and its events after a sequence (at most EVENTS_AT_ONCE, oldest first), the sequence up to which these are all,
+        and whether more follow."""
         query = (
-            select(job_event.c.document)
+            select(job_event.c.document, job_event.c.sequence)
             .where(job_event.c.job == name, job_event.c.sequence > after_sequence)
             .order_by(job_event.c.sequence)
             .limit(EVENTS_AT_ONCE)
         )
         with reading(self._engine) as connection:
-            return _get(connection, name), [row.document for row in connection.execute(query)]
+            job, rows = _get(connection, name), connection.execute(query).all()
+        more = len(rows) == EVENTS_AT_ONCE
+        last = rows[-1].sequence if rows else after_sequence
+        # Not every change is an event, so numbers of events have gaps; and one may have come since the job was read.
+        return job, [row.document for row in rows], last if more else max(last, job.sequence, after_sequence), more
 
     def relabel(self, name: str, change: Callable[[Mapping[str, str]], Mapping[str, str]]) -> Job:
         """Store what `change` makes of a job's labels, whatever its state: what people say of it. It must be quick."""

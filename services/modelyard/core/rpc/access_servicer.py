@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from modelyard.access.v1 import access_service_pb2 as pb
@@ -26,7 +27,10 @@ class AccessServicer(rpc.AccessServiceServicer):
     def GetCaller(self, request: pb.GetCallerRequest, context: Any) -> pb.Caller:
         """See the contract."""
         caller = CALLER.get()
-        return pb.Caller(principal=caller.name, roles={project: role.name.lower() for project, role in caller.roles.items()})
+        said = pb.Caller(principal=caller.name, roles={project: role.name.lower() for project, role in caller.roles.items()})
+        said.server_version = installed_version()
+        said.server_time.GetCurrentTime()
+        return said
 
     def ListAuditEvents(self, request: pb.ListAuditEventsRequest, context: Any) -> pb.ListAuditEventsResponse:
         """See the contract."""
@@ -40,6 +44,14 @@ class AccessServicer(rpc.AccessServiceServicer):
         project = PROJECT.parse(request.name)["project"]
         quotas = [pb.QuotaUse(quota=quota, limit=limit, used=used) for quota, limit, used in self.quotas.use(project)]
         return pb.Usage(name=request.name, quotas=quotas)
+
+
+def installed_version() -> str:
+    """Of this installation; empty where it runs from its source."""
+    try:
+        return version("modelyard")
+    except PackageNotFoundError:
+        return ""
 
 
 def _event(event: AuditEvent) -> pb.AuditEvent:

@@ -33,8 +33,11 @@ class ArtifactServicer(rpc.ArtifactServiceServicer):
         record: Callable[[str, Blob], None] | None = None,
         quotas: Quotas | None = None,
         waiting: Uploads | None = None,
+        expect: Callable[[int], None] | None = None,
     ) -> None:
-        """`record` is told of every upload: its project and blob. `waiting` keeps what came of uploads that break off."""
+        """`record` is told of every upload: its project and blob. `waiting` keeps what came of uploads that break off. `expect`
+        is told when an upload begins, with its bytes (0: unknown)."""
+        self._expect = expect
         self._waiting = waiting
         self._uploads = uploads
         self._stores = stores
@@ -78,10 +81,12 @@ class ArtifactServicer(rpc.ArtifactServiceServicer):
     def _put(self, pipe: queue.Queue[bytes | None], header: pb.UploadHeader) -> Blob:
         project = PROJECT.parse(header.parent)["project"] if PROJECT.matches(header.parent) else ""
         pieces = self._within_quota(_chunks(pipe), project, header.size_bytes, header.offset)
+        if self._expect is not None:
+            self._expect(header.size_bytes)
         announced = {"sha256": header.sha256 or None, "size_bytes": header.size_bytes or None}
         if header.upload_id and self._waiting is not None:
             with self._waiting.taking(header.parent, header.upload_id, header.offset) as file:
-                blob = self._uploads.put(self._waiting.take(file, pieces), **announced)  # type: ignore[arg-type]
+                blob = self._waiting.keep(file, pieces, self._uploads, **announced)  # type: ignore[arg-type]
         else:
             blob = self._uploads.put(pieces, **announced)  # type: ignore[arg-type]
         if self._record is not None and project:

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from modelyard.core.artifacts import chunks
+from modelyard.core.artifacts import ArtifactStore, Blob, Tally, chunks
 from modelyard.core.artifacts_files import full_disk_named
 from modelyard.core.errors import Aborted, InvalidArgument
 
@@ -53,14 +53,22 @@ class Uploads:
             yield file
             place.unlink(missing_ok=True)
 
-    def take(self, file: BinaryIO, pieces: Iterable[bytes]) -> Iterator[bytes]:
-        """Writes what comes to the file; then gives all of it, from its start. A stream that breaks leaves what came."""
+    def keep(
+        self, file: BinaryIO, pieces: Iterable[bytes], store: ArtifactStore, *, sha256: str | None, size_bytes: int | None
+    ) -> Blob:
+        """Writes what comes to the file of `taking`, and stores it once it is whole. A stream that breaks leaves what came.
+
+        Raises InvalidArgument SHA256_MISMATCH or SIZE_MISMATCH when it is not what was announced, ResourceExhausted DISK_FULL.
+        """
+        tally = Tally(sha256, size_bytes)
+        file.seek(0)
+        for _ in tally.through(chunks(file)):
+            pass
         with full_disk_named(str(self._folder)):
-            for piece in pieces:
+            for piece in tally.through(pieces):
                 file.write(piece)
             file.flush()
-        file.seek(0)
-        yield from chunks(file)
+        return store.adopt(Path(file.name), sha256=tally.finish())
 
     def _place(self, project: str, upload_id: str) -> Path:
         if not _ID.fullmatch(upload_id):

@@ -24,6 +24,7 @@ from modelyard.formats.dataset import (
     TABLE,
     DatasetDescriptor,
     DatasetReader,
+    light_columns,
     load_manifest,
     read_parquet,
 )
@@ -145,8 +146,7 @@ class _Content:
 
 
 def _read_manifest(store: ArtifactStore, descriptor: DatasetDescriptor) -> pa.Table:
-    table = load_manifest(store, descriptor)
-    return table.drop_columns(["thumbnail"]) if "thumbnail" in table.column_names else table
+    return load_manifest(store, descriptor, light_columns(store, descriptor))
 
 
 def _traces(values: npt.NDArray[Any], names: Sequence[str], points: int) -> list[Trace]:

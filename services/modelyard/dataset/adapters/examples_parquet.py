@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from modelyard.core.artifacts import ArtifactStore, Blob
 from modelyard.dataset.adapters.example_looks import Looks
 from modelyard.dataset.ports import ChangeCounts, ExampleChange, ExampleLook, ExampleRow, Look, Selection
-from modelyard.formats.dataset import TEST, DatasetDescriptor, load_manifest, read_parquet
+from modelyard.formats.dataset import TEST, DatasetDescriptor, light_columns, load_manifest, read_parquet
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -91,7 +91,11 @@ class ParquetExamples:
         import pyarrow.compute as pc
 
         described = DatasetDescriptor(place.task, place.kind, place.manifest, "", identity=place.identity)
-        table, targets, target = load_manifest(self._store, described), place.targets, place.target
+        table, targets, target = (
+            load_manifest(self._store, described, light_columns(self._store, described)),
+            place.targets,
+            place.target,
+        )
         if targets is not None:
             values = read_parquet(self._store.path(targets), [target])[target].take(table["row"])
             table = table.set_column(table.column_names.index("label"), "label", values.cast("string"))

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from modelyard.core.errors import InvalidArgument
 from modelyard.dataset.domain import split as splitting
 from modelyard.dataset.domain import tables
+from modelyard.dataset.domain.conditions import Condition
 from modelyard.dataset.domain.name_patterns import NamePattern, is_pattern
 from modelyard.dataset.domain.picture_names import stem
 from modelyard.formats import dataset as files
@@ -35,6 +36,28 @@ def groups_of(name: str, column: Column, content: files.DatasetDescriptor, manif
     if is_pattern(name):
         return _by_pattern(name, manifest)
     return _by_attribute(name, manifest)
+
+
+def said_of(condition: Condition, column: Column, content: files.DatasetDescriptor, manifest: pa.Table) -> list[str | None]:
+    """What the attribute, column or file name that a condition names says of each example; None where it says nothing.
+
+    Raises InvalidArgument UNKNOWN_COLUMN, UNKNOWN_ATTRIBUTE, BAD_NAME_PATTERN naming the condition's field.
+    """
+    name, field = condition.name, condition.field
+    if content.kind == files.TABLE:
+        values = _column(name, field.removeprefix("split."), column, content, manifest).to_pylist()
+        return [None if value is None else str(value) for value in values]
+    if is_pattern(name):
+        form = NamePattern(name, needed="value", field=field)
+        found = [form.match(stem(path)) for path in manifest["path"].to_pylist()]
+        return [match["value"] if match else None for match in found]
+    said, known = _attributes(name, manifest)
+    if name not in known:
+        message = (
+            f'{field} is {condition.text[:80]!r}; {_have(known)}. A pattern of file names works too: "{{label}}_{{value}} < 5"'
+        )
+        raise InvalidArgument("UNKNOWN_ATTRIBUTE", message, field=field, value=name[:80])
+    return [None if value is None else str(value) for value in said]
 
 
 def times_of(name: str, column: Column, content: files.DatasetDescriptor, manifest: pa.Table) -> npt.NDArray[np.float64]:
@@ -122,19 +145,37 @@ def _numbered(values: pa.ChunkedArray) -> npt.NDArray[np.int64]:
     return numbers
 
 
-def _by_attribute(name: str, manifest: pa.Table) -> npt.NDArray[np.int64]:
+def _attributes(name: str, manifest: pa.Table) -> tuple[list[str | None], dict[str, set[str]]]:
+    """What an attribute says of each example, and what all attributes say."""
     said = manifest["attributes"].to_pylist() if "attributes" in manifest.column_names else []
-    known: set[str] = set()
+    known: dict[str, set[str]] = {}
     values: list[str | None] = []
     for text in said:
         attributes = json.loads(text) if text else {}
-        known.update(attributes)
+        for key, value in attributes.items():
+            known.setdefault(key, set()).add(value)
         values.append(attributes.get(name))
+    return values, known
+
+
+def _have(known: dict[str, set[str]]) -> str:
+    listed = [f"{key} ({_such_as(known[key])})" for key in sorted(known)[:_NAMED]]
+    return f"the attributes are {', '.join(listed)}" if known else "the examples have no attributes"
+
+
+def _by_attribute(name: str, manifest: pa.Table) -> npt.NDArray[np.int64]:
+    values, known = _attributes(name, manifest)
     if name not in known:
-        have = f"the attributes are {', '.join(sorted(known)[:_NAMED])}" if known else "the examples have no attributes"
-        message = f'split.group_by is {name[:80]!r}; {have}. A pattern of file names works too: "{{group}}_{{number}}"'
+        message = f'split.group_by is {name[:80]!r}; {_have(known)}. A pattern of file names works too: "{{group}}_{{number}}"'
+        if any(key.startswith("part_") for key in known):
+            message += '; an import with name_pattern, such as "{label}_{speaker}_{number}", names the parts of file names'
         raise InvalidArgument("UNKNOWN_GROUP", message, field="split.group_by", value=name[:80])
     return _complete(values, name, manifest)
+
+
+def _such_as(values: set[str]) -> str:
+    shown = sorted(values, key=lambda text: (len(text), text))[:3]
+    return f"{len(values)} values such as {', '.join(each[:20] for each in shown)}"
 
 
 def _by_pattern(pattern: str, manifest: pa.Table) -> npt.NDArray[np.int64]:

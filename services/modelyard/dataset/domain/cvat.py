@@ -1,8 +1,12 @@
-"""CVAT for images 1.1: one XML for many pictures (docs.cvat.ai). Shapes of one `group_id` above 0 are one object."""
+"""CVAT for images 1.1: one XML for many pictures (docs.cvat.ai). Shapes of one `group_id` above 0 are one object.
+
+A <skeleton> is an object whose <points> are its key points, named by their labels. <points> outside of a skeleton are key points
+too: of the object of their group, or of the only one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement
@@ -10,7 +14,8 @@ from xml.etree.ElementTree import Element, SubElement
 import numpy as np
 
 from modelyard.core.errors import InvalidArgument
-from modelyard.dataset.domain.marks import Drawn, mark
+from modelyard.dataset.domain.marks import Drawn, finite, mark
+from modelyard.dataset.domain.named_points import NamedPoint, PointNames, box_around, with_points
 from modelyard.dataset.domain.problems import Problems
 from modelyard.dataset.domain.voc import number
 from modelyard.formats import annotations_rle as rle
@@ -19,7 +24,7 @@ from modelyard.formats.pictures import MAX_PIXELS
 
 _EDGES = ("xtl", "ytl", "xbr", "ybr")
 _NATIVE = {"occluded": ("", "0")}
-_READ = ("box", "polygon", "mask", "tag")
+_READ = ("box", "polygon", "mask", "tag", "points", "skeleton")
 
 
 @dataclass(frozen=True)
@@ -38,8 +43,8 @@ def classes(meta: Element) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in found if name))
 
 
-def picture(element: Element, file: str, problems: Problems) -> CvatPicture:
-    """What is said of a picture. Raises InvalidArgument BAD_CVAT."""
+def picture(element: Element, file: str, problems: Problems, names: PointNames) -> CvatPicture:
+    """What is said of a picture. names: of key points, as far as they were met. Raises InvalidArgument BAD_CVAT."""
     name = element.get("name", "")
     where = f"{file}: image {element.get('id', '?')} ({name})"
     try:
@@ -51,17 +56,34 @@ def picture(element: Element, file: str, problems: Problems) -> CvatPicture:
         message = f"{where}: {sizes}; whole numbers above 0 are needed, {MAX_PIXELS} pixels at most"
         raise InvalidArgument("BAD_CVAT", message, file=file, field="image") from error
     groups: dict[tuple[str, ...], list[Element]] = {}
+    points: dict[str, list[NamedPoint]] = {}
+    skeletons: list[Drawn] = []
     labels = []
     for place, each in enumerate(element, start=1):
         if each.tag == "tag":
             labels.append(each.get("label", ""))
+        elif each.tag == "points":
+            group = each.get("group_id", "0")
+            points.setdefault("" if group == "0" else group, []).extend(_named_points([each], where, problems))
+        elif each.tag == "skeleton":
+            own = _named_points(each.iter("points"), where, problems)
+            label = each.get("label", "").strip()
+            if own:
+                skeletons.append(
+                    Drawn(where, label, box_around(own), keypoints=names.keypoints(own), attributes=_attributes(each))
+                )
         elif each.tag in _READ:
             group = each.get("group_id", "0")
             groups.setdefault(("alone", str(place)) if group == "0" else (group, each.get("label", "")), []).append(each)
         else:
-            problems.note("UNSUPPORTED_SHAPE", where, f"{where}: a <{each.tag}>; box, polygon, mask and tag are read")
-    drawn = (_drawn(shapes, f"{where}: shape {place}", size, problems) for place, shapes in enumerate(groups.values(), start=1))
-    marks = tuple(made for each in drawn if (made := mark(each, problems)) is not None)
+            problems.note("UNSUPPORTED_SHAPE", where, f"{where}: a <{each.tag}>; {', '.join(_READ)} are read")
+    drawn = [
+        ("" if key[0] == "alone" else key[0], _drawn(shapes, f"{where}: shape {place}", size, problems))
+        for place, (key, shapes) in enumerate(groups.items(), start=1)
+    ]
+    marks = tuple(
+        made for each in (*with_points(drawn, points, where, names), *skeletons) if (made := mark(each, problems)) is not None
+    )
     return CvatPicture(name, element.get("subset", ""), size, Annotation(marks, tuple(dict.fromkeys(filter(None, labels)))))
 
 
@@ -77,6 +99,22 @@ def _drawn(shapes: Sequence[Element], where: str, size: tuple[int, int], problem
             packed, own = _mask(each, size, where, problems)
             box = box or own
     return Drawn(where, shapes[0].get("label", "").strip(), box, polygons, packed, attributes=_attributes(shapes[0]))
+
+
+def _named_points(elements: Iterable[Element], where: str, problems: Problems) -> list[NamedPoint]:
+    """Points that are marked; of an element with several places each is named by its number."""
+    found = []
+    for each in elements:
+        places = [text.split(",") for text in each.get("points", "").split(";") if text]
+        if not places or any(len(place) != 2 or finite(place) is None for place in places):
+            problems.note("BAD_POLYGON", where, f"{where}: points are {each.get('points', '')!r:.60}; x,y is right")
+            continue
+        label, visible = each.get("label", "").strip(), 1 if each.get("occluded", "0") == "1" else 2
+        if each.get("outside", "0") == "1":
+            continue
+        names = [label] if len(places) == 1 else [f"{label}_{number_}" for number_ in range(len(places))]
+        found += [NamedPoint(name, float(x), float(y), visible) for name, (x, y) in zip(names, places, strict=True)]
+    return found
 
 
 def _attributes(shape: Element) -> dict[str, str]:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from modelyard.dataset.domain.findings import Names, about
 from modelyard.dataset.domain.label_noise import LabelNoise
 from modelyard.dataset.domain.records import Finding
+from modelyard.dataset.domain.target_noise import TargetNoise
 
 LEAST_EXAMPLES: Final = 10
 """Labels of classes with fewer examples are not judged: a model cannot learn a class from a handful."""
@@ -28,9 +29,16 @@ LEAST_SCORE: Final = 0.5
 WARNING_SHARE: Final = 0.01
 """Share of suspected labels from which it is a warning."""
 
+LEAST_EXPLAINED: Final = 0.75
+"""Share of the spread of a number to predict that a model explains (by medians) before it accuses a row's number."""
+
+MOST_WRONG: Final = 0.15
+"""A larger share of numbers that seem wrong says that the model's errors are of another shape than is thought."""
+
 _PAIRS = 3
 
 Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 
 def skill(balanced: float, classes: int) -> float:
@@ -69,3 +77,50 @@ def label_findings(labels: Ints, noise: LabelNoise, members: Ints, classes: Sequ
 def _most_often(given: Ints, suggested: Ints, classes: Sequence[str]) -> str:
     pairs = Counter(zip(given.tolist(), suggested.tolist(), strict=True)).most_common(_PAIRS)
     return ", ".join(f'"{classes[label]}" that looks like "{classes[other]}" ({count})' for (label, other), count in pairs)
+
+
+def object_findings(labels: Ints, noise: LabelNoise, pictures: Ints, classes: Sequence[str], names: Names) -> list[Finding]:
+    """A finding with the pictures that hold objects whose class is probably wrong, or none. labels int64 [M] of the objects,
+    pictures int64 [M]: where each is, rising. The score of a picture is that of its worst object."""
+    at = np.flatnonzero(noise.wrong >= LEAST_SCORE)
+    if not len(at):
+        return []
+    others = noise.probabilities[at].copy()
+    others[np.arange(len(at)), labels[at]] = -1
+    suggested = others.argmax(axis=1)
+    members = np.unique(pictures[at])
+    scores = np.array([noise.wrong[at][pictures[at] == member].max() for member in members.tolist()])
+    first = np.searchsorted(pictures, pictures[at])
+    worst = np.argsort(-noise.wrong[at], kind="stable")[:_PAIRS]
+    told = [(names.paths[int(pictures[at[k]])], int(at[k] - first[k]) + 1, labels[at[k]], suggested[k]) for k in worst]
+    shown = "; ".join(f'{path}: box {n}, "{classes[label]}" that looks like "{classes[other]}"' for path, n, label, other in told)
+    share = len(at) / len(labels)
+    message = f"{len(at)} marked objects ({share:.1%}) in {len(members)} pictures are probably of another class than is said, by "
+    message += f"models that did not learn from their pictures. Most often: {_most_often(labels[at], suggested, classes)}. "
+    message += f"The surest: {shown}."
+    cost = "A detector is taught to mix these classes up, and is marked wrong where it is right."
+    action = "Look at them, the surest first, and give them the right class where you annotate, or by an edit that reclasses."
+    severity = "warning" if share >= WARNING_SHARE else "info"
+    return [about("BOX_CLASS_ERRORS", severity, message, members, names, cost=cost, action=action, scores=scores)]
+
+
+def target_findings(target: str, noise: TargetNoise, predicted: Floats, given: Floats, names: Names) -> list[Finding]:
+    """A finding with the rows whose number to predict is probably wrong, or none. predicted, given float64 [N]: what models
+    say that did not learn from the row, and what it says. The score of a row is the probability that its number is wrong."""
+    at = np.flatnonzero(noise.wrong >= LEAST_SCORE).astype(np.int64)
+    if not len(at) or not accuses(noise):
+        return []
+    scores, share = noise.wrong[at], len(at) / len(given)
+    worst = at[np.argsort(-scores, kind="stable")[:_PAIRS]]
+    shown = ", ".join(f"{names.paths[int(row)]} says {given[row]:.6g}, the models {predicted[row]:.6g}" for row in worst)
+    message = f'{len(at)} rows ({share:.1%}) say a "{target}" that is probably wrong, by models that did not learn from them: '
+    message += f"their errors there are larger than they ever are. The surest: {shown}."
+    cost = "A model bends to such rows, most where they are far off, and its score on test rows that are wrong says nothing."
+    action = "Look at them, the surest first: mend them in the source, or leave them out (modelyard dataset fix --min-score 0.9)."
+    severity = "warning" if share >= WARNING_SHARE else "info"
+    return [about("LABEL_ERRORS", severity, message, at, names, cost=cost, action=action, scores=scores, drop=at, column=target)]
+
+
+def accuses(noise: TargetNoise) -> bool:
+    """Whether a model of a number knows enough to say that one is wrong."""
+    return noise.explained >= LEAST_EXPLAINED and noise.rate <= MOST_WRONG

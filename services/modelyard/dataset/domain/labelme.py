@@ -1,4 +1,8 @@
-"""LabelMe's JSON (labelme 5): one file a picture; shapes of one `group_id` are one object."""
+"""LabelMe's JSON (labelme 5): one file a picture; shapes of one `group_id` are one object.
+
+A shape of type `point` is a key point, named by its label. Points of one `group_id` belong to the object whose other shape has
+it; those without one all belong to the only object of the picture.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from modelyard.core.errors import InvalidArgument
-from modelyard.dataset.domain.marks import Drawn, mark
+from modelyard.dataset.domain.marks import Drawn, finite, mark
+from modelyard.dataset.domain.named_points import NamedPoint, PointNames, with_points
 from modelyard.dataset.domain.problems import Problems
 from modelyard.formats.annotations import Mark, attribute_text, bounds
 
@@ -18,22 +23,36 @@ def is_document(raw: Any) -> bool:
     return isinstance(raw, dict) and isinstance(raw.get("shapes"), list) and "imagePath" in raw
 
 
-def marks(raw: Mapping[str, Any], file: str, problems: Problems) -> tuple[Mark, ...]:
-    """The objects of a picture. Raises InvalidArgument BAD_LABELME."""
+def marks(raw: Mapping[str, Any], file: str, problems: Problems, names: PointNames) -> tuple[Mark, ...]:
+    """The objects of a picture. names: of key points, as far as they were met. Raises InvalidArgument BAD_LABELME."""
     groups: dict[Any, list[tuple[str, Mapping[str, Any]]]] = {}
+    points: dict[str, list[NamedPoint]] = {}
     for number, shape in enumerate(raw["shapes"], start=1):
         where = f"{file}: shape {number}"
         if not isinstance(shape, dict) or not isinstance(shape.get("label"), str) or not isinstance(shape.get("points"), list):
             message = f'{where} is {shape!r:.60}; an object with a text "label" and a list "points" is needed'
             raise InvalidArgument("BAD_LABELME", message, file=file, field="shapes")
-        if shape.get("shape_type", "polygon") not in ("polygon", "rectangle"):
+        if shape.get("shape_type", "polygon") not in ("polygon", "rectangle", "point"):
             what = shape.get("shape_type")
-            problems.note("UNSUPPORTED_SHAPE", where, f"{where} is of shape_type {what!r}; polygon and rectangle are read")
+            problems.note("UNSUPPORTED_SHAPE", where, f"{where} is of shape_type {what!r}; polygon, rectangle and point are read")
             continue
         group = shape.get("group_id")
+        if shape.get("shape_type") == "point":
+            place = _flat(shape["points"])[:2]
+            if finite(place) is None or len(place) != 2:
+                problems.note("BAD_POLYGON", where, f"{where}: a point is {shape['points']!r:.60}; x and y are needed")
+                continue
+            point = NamedPoint(shape["label"].strip(), place[0], place[1])
+            points.setdefault("" if group is None else str(group), []).append(point)
+            continue
         groups.setdefault(("alone", number) if group is None else (str(group), shape["label"]), []).append((where, shape))
-    found = [mark(_drawn(shapes), problems) for shapes in groups.values()]
+    drawn = [(_group(key), _drawn(shapes)) for key, shapes in groups.items()]
+    found = [mark(each, problems) for each in with_points(drawn, points, file, names)]
     return tuple(each for each in found if each is not None)
+
+
+def _group(key: tuple[str, Any]) -> str:
+    return "" if key[0] == "alone" else key[0]
 
 
 def _drawn(shapes: Sequence[tuple[str, Mapping[str, Any]]]) -> Drawn:

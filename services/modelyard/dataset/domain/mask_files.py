@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,7 @@ _MASK_WORDS = (
 )
 _PICTURE_WORDS = ("images", "image", "imgs", "img", "jpegimages", "img_dir", "pictures", "data")
 _MASK_SUFFIX = re.compile(r"^(.+?)[-_ ]?(annot|annotations?|masks?|labels?|gt)$", re.IGNORECASE)
+_MASK_ENDS = tuple(f"{word}.png" for word in ("annot", "annotation", "annotations", "mask", "masks", "label", "labels", "gt"))
 _NUMBERED = re.compile(r"^(.+?)\s*\(\s*(\d+)\s*(,\s*ignored?)?\s*\)$")
 _IGNORED_NAMES = ("void", "ignore", "ignored", "unlabeled", "unlabelled", "unknown")
 _VOID = (224, 224, 192)
@@ -70,20 +71,22 @@ class Legend:
 
 def pairs(pictures: Sequence[str]) -> dict[str, str]:
     """Mask by picture, from the names: folders that differ in one part that says which is which, or "x_mask.png" beside x."""
-    folders: dict[str, dict[str, str]] = defaultdict(dict)
+    folders: dict[str, list[str]] = defaultdict(list)
     for path in pictures:
-        folders[path.rpartition("/")[0]][stem(path)] = path
+        folders[path[: max(path.rfind("/"), 0)]].append(path)
+    # There may be very many pictures and no mask: their stems are only made where something looks like one.
+    stems = cache(lambda folder: {stem(path): path for path in folders[folder]})
     found: dict[str, str] = {}
-    for folder, masks in folders.items():
+    for folder in folders:
         for partner in _partners(folder):
             if partner != folder and partner in folders:
-                found |= {folders[partner][each]: path for each, path in masks.items() if each in folders[partner]}
+                others = stems(partner)
+                found |= {others[each]: path for each, path in stems(folder).items() if each in others}
     if not found:
-        for files in folders.values():
-            for name, path in files.items():
-                match = _MASK_SUFFIX.match(name)
-                if match and path.lower().endswith(".png") and match[1] in files:
-                    found[files[match[1]]] = path
+        for folder, paths in folders.items():
+            for path in paths:
+                if path.lower().endswith(_MASK_ENDS) and (match := _MASK_SUFFIX.match(stem(path))) and match[1] in stems(folder):
+                    found[stems(folder)[match[1]]] = path
     return found
 
 

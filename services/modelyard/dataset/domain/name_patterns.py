@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from modelyard.core.errors import InvalidArgument
 
@@ -34,3 +35,42 @@ class NamePattern:
         """The fields of a file name without its ending; None where it has another form."""
         found = self._form.fullmatch(stem)
         return found.groupdict() if found else None
+
+
+@dataclass(frozen=True)
+class NamePart:
+    """One of the parts of which names consist: the number of different texts in it, some of them, and what it might be called."""
+
+    count: int
+    examples: tuple[str, ...]
+    proposed: str
+
+    def __str__(self) -> str:
+        return f"{self.count} values such as {', '.join(self.examples)}"
+
+
+def parts_of(rows: Sequence[Sequence[str]], who: str) -> tuple[NamePart, ...]:
+    """What the parts of names are, the first of which is the class. rows: the parts of each name, equally many.
+
+    A part of few words that come with several classes is called `who` (a speaker, a patient); numbers are called number.
+    """
+    found: list[NamePart] = []
+    for place in range(len(rows[0])):
+        values = sorted({row[place] for row in rows}, key=lambda text: (len(text), text))
+        classes = {(row[0], row[place]) for row in rows}
+        if place == 0:
+            proposed = "label"
+        elif all(value.isdigit() for value in values):
+            proposed = "number"
+        elif len(values) <= max(1, len(rows) // 4) and len(classes) > len(values):
+            proposed = who
+        else:
+            proposed = f"part_{place + 1}"
+        taken = [part.proposed for part in found]
+        if proposed in taken:
+            proposed = f"{proposed}_{place + 1}"
+        found.append(NamePart(len(values), tuple(values[:_SHOWN]), proposed))
+    return tuple(found)
+
+
+_SHOWN = 3

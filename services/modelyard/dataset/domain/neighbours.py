@@ -22,6 +22,12 @@ MOST_REFERENCES = 20_000
 
 COMPARED_WITH_ALL = 60_000
 
+FAR_SHARE, FAR_MOST = 0.06, 100
+APART, TIGHT, TOGETHER = 1.5, 4.0, 5
+"""A group apart: so many robust deviations farther than usual from the others, and so many more so beside the distance within the
+group, as are TOGETHER or more of the NEIGHBOURS of each. Chosen where none of seven sets of photographs, garments, digits and
+cells has such a group (docs/quality.md)."""
+
 CLOSE = 0.43
 """Two pictures show the same when they lie closer than this share of what is usual around them."""
 
@@ -36,11 +42,13 @@ Ints = npt.NDArray[np.int64]
 class Neighbours:
     """The nearest of each example: distances float32 [N, K] and who they are int64 [N, K], nearest first; K at most NEIGHBOURS.
 
-    `complete`: whether they were looked for among all examples."""
+    `far` float32 [N]: the distance of the one as many ranks away as a strange group may be large (FAR_SHARE of those looked
+    among, 10 to FAR_MOST). `complete`: whether they were looked for among all examples."""
 
     distances: Floats
     ids: Ints
     complete: bool
+    far: Floats
 
 
 def principal_axes(sample: Floats, most: int = _AXES) -> tuple[Floats, Floats]:
@@ -64,6 +72,8 @@ def nearest(vectors: Floats, groups: Ints, work: Work, span: tuple[float, float]
     others, of = vectors[among], groups[among]
     lengths = np.square(others).sum(axis=1)
     k = min(NEIGHBOURS, len(among) - 1)
+    rank = min(max(NEIGHBOURS, int(FAR_SHARE * len(among))), FAR_MOST, len(among) - 1)
+    far = np.zeros(count, np.float32)
     distances = np.full((count, k), np.inf, np.float32)
     ids = np.full((count, k), -1, np.int64)
     for start in range(0, count, _BLOCK):
@@ -72,16 +82,19 @@ def nearest(vectors: Floats, groups: Ints, work: Work, span: tuple[float, float]
         block = vectors[start : start + _BLOCK]
         squared = lengths[None, :] - 2 * (block @ others.T)
         squared[groups[start : start + _BLOCK, None] == of[None, :]] = np.inf
-        best = (
-            np.argpartition(squared, k - 1, axis=1)[:, :k]
-            if k < len(among)
-            else np.arange(len(among))[None].repeat(len(block), 0)
-        )
-        found = np.take_along_axis(squared, best, axis=1) + np.square(block).sum(axis=1)[:, None]
+        own = np.square(block).sum(axis=1)
+        if k < 1:
+            best = np.empty((len(block), 0), np.int64)
+        else:
+            parted = np.argpartition(squared, (k - 1, rank - 1), axis=1)
+            best = parted[:, :k]
+            last = np.take_along_axis(squared, parted[:, rank - 1 : rank], axis=1)[:, 0]
+            far[start : start + _BLOCK] = np.sqrt(np.maximum(last + own, 0))
+        found = np.take_along_axis(squared, best, axis=1) + own[:, None]
         order = np.argsort(found, axis=1, kind="stable")
         distances[start : start + _BLOCK] = np.sqrt(np.maximum(np.take_along_axis(found, order, axis=1), 0))
         ids[start : start + _BLOCK] = among[np.take_along_axis(best, order, axis=1)]
-    return Neighbours(distances, ids, complete)
+    return Neighbours(distances, ids, complete, far)
 
 
 def far_out(neighbours: Neighbours) -> tuple[npt.NDArray[np.float64], float]:
@@ -92,6 +105,31 @@ def far_out(neighbours: Neighbours) -> tuple[npt.NDArray[np.float64], float]:
     median = float(np.median(logs))
     spread = 1.4826 * float(np.median(np.abs(logs - median)))
     return (logs - median) / spread if spread > 0 else np.zeros(len(logs)), spread
+
+
+def apart(neighbours: Neighbours) -> npt.NDArray[np.bool_]:
+    """Who belongs to a small group that lies apart from everything else: bool [N].
+
+    Its members are each other's neighbours, so the distance to these says nothing; that to as many others as such a group may be
+    large does, most beside the distance within the group.
+    """
+    within = neighbours.distances[:, :TOGETHER].mean(axis=1, dtype=np.float64)
+    usable = np.isfinite(within) & np.isfinite(neighbours.far) & (within > 0)
+    if usable.sum() <= 2 * NEIGHBOURS:
+        return np.zeros(len(within), np.bool_)
+    away, more = np.zeros(len(within)), np.zeros(len(within))
+    away[usable] = _deviations(np.log(neighbours.far[usable].astype(np.float64)))
+    more[usable] = _deviations(np.log(neighbours.far[usable] / within[usable]))
+    strange = (away > APART) & (more > TIGHT)
+    beside = np.where(neighbours.ids >= 0, strange[np.maximum(neighbours.ids, 0)], False).sum(axis=1)
+    return np.asarray(strange & (beside >= TOGETHER), dtype=np.bool_)
+
+
+def _deviations(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Robust standard deviations above the median."""
+    median = np.median(values)
+    spread = 1.4826 * float(np.median(np.abs(values - median)))
+    return (values - median) / spread if spread > 0 else np.zeros(len(values))
 
 
 def close_pairs(neighbours: Neighbours, ratio: float) -> tuple[Ints, Ints]:

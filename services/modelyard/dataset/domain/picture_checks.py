@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelyard.dataset.domain.findings import Names, about
-from modelyard.dataset.domain.neighbours import Neighbours, far_out
+from modelyard.dataset.domain.neighbours import Neighbours, apart, far_out
 from modelyard.dataset.domain.picture_facts import FACTS
 from modelyard.dataset.domain.records import Finding
 
@@ -160,6 +160,24 @@ def outlier_findings(neighbours: Neighbours, names: Names) -> list[Finding]:
             drop=members,
         )
     ]
+
+
+def group_findings(neighbours: Neighbours, labels: Ints, names: Names) -> list[Finding]:
+    """Small groups of pictures that are like each other and unlike all others. labels int64 [N]: the class of each, -1: none; a
+    class that is such a group as a whole is how the dataset is."""
+    strange = apart(neighbours)
+    for label in np.unique(labels[strange & (labels >= 0)]).tolist():
+        own = labels == label
+        if 2 * (strange & own).sum() >= own.sum():
+            strange &= ~own
+    members = np.flatnonzero(strange)
+    if not len(members):
+        return []
+    message = f"{_pictures(len(members))} like each other and unlike all others: a group of their own, in no class of its own."
+    cost = "If they came in by mistake (another source, another subject), the model learns them as part of classes they are not."
+    action = "Look at them: leave out what does not belong; what does belong wants more examples, or a class."
+    severity = _severity(len(members), len(strange))
+    return [about("STRANGE_GROUP", severity, message, members, names, cost=cost, action=action, drop=members)]
 
 
 def _blurred(blur: Floats) -> Flags:

@@ -19,6 +19,9 @@ TIME_NAMES = ("datetime", "timestamp", "time", "date", "t", "ts")
 MOMENT_NAMES = ("anomaly", "is_anomaly", "changepoint", "outlier", "fault")
 """Columns of 0 and 1 that are taken as labels by their names."""
 
+ROW_NAMES = ("", "rownames", "rowname", "index", "row", "unnamed: 0")
+"""Columns that count the rows, by their names."""
+
 LABEL_NAMES = ("label", "class", "state", "target")
 NORMAL = ("", "normal", "none", "ok", "0", "0.0", "false", "no")
 """Values (lower case) of a label column that say that nothing is the matter."""

@@ -172,6 +172,8 @@ class SplitPolicy:
     seed: int = 0
     group_by: str = ""
     time_by: str = ""
+    test_where: tuple[str, ...] = ()
+    validation_where: tuple[str, ...] = ()
 
 
 KEEP_TEST, FREEZE_TEST, REPLACE_TEST = "", "freeze", "replace"

@@ -17,6 +17,8 @@ NONE = -1
 """No usage given."""
 
 AUTO, RATIO, GIVEN = "auto", "ratio", "given"
+FEW = 20
+"""Fewer examples than these, drawn for validation, are said to be few."""
 
 _RATIO = re.compile(r"0?\.[0-9]{1,5}", re.ASCII)
 _STRATA = 10
@@ -76,6 +78,10 @@ def split(
         notes.append(f"Split by the ratio {ratio}: the rest is {rest}; stratified, seed {seed}.")
     else:
         notes += _complete(usage, strata, groups, ratio, rng, with_test)
+    drawn = int(((usage == VALIDATION) & (usable != VALIDATION)).sum())
+    if notes and 0 < drawn == (usage == VALIDATION).sum() < FEW:
+        few = f"Only {drawn} examples validate, which says little, and training goes without them: "
+        notes.append(f"{few}cross-validation (modelyard train --folds 5) learns from all and judges by all.")
     return Split(usage.astype(np.int8), (*notes, *_group_notes(usage, groups, usable)))
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy.typing as npt
 
 from modelyard.core.errors import Cancelled
 
@@ -20,12 +22,43 @@ def _silent(stage: str, done: int, total: int, unit: str, fraction: float) -> No
     pass
 
 
+class Memory(Protocol):
+    """Where work keeps what it has worked out, for an attempt that begins again after this one was killed."""
+
+    def recall(self, name: str) -> dict[str, npt.NDArray[Any]] | None:
+        """The arrays that were kept under a name; None where there are none."""
+
+    def keep(self, name: str, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Keeps arrays under a name."""
+
+
+class Forgetful:
+    """A Memory that keeps nothing."""
+
+    def recall(self, name: str) -> dict[str, npt.NDArray[Any]] | None:
+        """Nothing."""
+        return None
+
+    def keep(self, name: str, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Does nothing."""
+
+
 @dataclass(frozen=True)
 class Work:
-    """The two wires between a job and its work. The default is for work that nobody watches."""
+    """The wires between a job and its work. The default is for work that nobody watches."""
 
     on_progress: OnProgress = _silent
     should_stop: Callable[[], bool] = lambda: False
+    memory: Memory = field(default_factory=Forgetful)
+
+    def once(self, name: str, make: Callable[[], Mapping[str, npt.NDArray[Any]]]) -> Mapping[str, npt.NDArray[Any]]:
+        """What `make` gives, or gave to an attempt before this one."""
+        known = self.memory.recall(name)
+        if known is not None:
+            return known
+        made = make()
+        self.memory.keep(name, made)
+        return made
 
     def check(self) -> None:
         """Raises Cancelled once the job is to end."""

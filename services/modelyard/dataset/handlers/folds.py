@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 
 from modelyard.core.artifacts import Blob
 from modelyard.core.documents import from_document, to_document
-from modelyard.core.errors import AlreadyExists, NotFound
+from modelyard.core.errors import AlreadyExists, FailedPrecondition, NotFound
 from modelyard.core.names import FOLDS, derived_id
 from modelyard.core.resources import Resource
 from modelyard.dataset.domain.folds import FoldPlan, check_plan
 from modelyard.dataset.domain.records import VersionSpec
 from modelyard.dataset.handlers.versions import exact_name, ready_version
 from modelyard.dataset.ports import Folding, Jobs, Resources
+from modelyard.formats.dataset_descriptor import FORECASTING
 
 LONGEST_GROUP = 200
 
@@ -37,11 +38,14 @@ def create_folds(jobs: Jobs, resources: Resources, folding: Folding, parent: str
     """Makes folds, or gives those that the same values made before.
 
     Raises InvalidArgument BAD_FOLDS, UNKNOWN_GROUP, NotFound, FailedPrecondition DATASET_VERSION_NOT_READY, TOO_FEW_EXAMPLES,
-    TOO_FEW_GROUPS.
+    TOO_FEW_GROUPS, FOLDS_IN_TIME.
     """
     plan = replace(plan, repeats=plan.repeats or 1)
     check_plan(plan)
     job, result = ready_version(jobs, resources, parent, "parent")
+    if result.descriptor.task == FORECASTING:
+        message = f"{job.name} is for forecasting, and folds would learn from what came after; use its own split in time"
+        raise FailedPrecondition("FOLDS_IN_TIME", message, field="parent", task=FORECASTING)
     policy = from_document(job.spec, VersionSpec).split
     group_by = group_by or policy.group_by
     id_ = derived_id("f", str(plan.k), str(plan.repeats), str(plan.seed), group_by)

@@ -13,7 +13,7 @@ from modelyard.dataset.domain.records import FULL, ReportSpec, VersionResult, Ve
 from modelyard.dataset.handlers import kinds
 from modelyard.dataset.handlers.documents import present_content, read_dataset, read_job
 from modelyard.dataset.handlers.versions import ready_version
-from modelyard.dataset.ports import Jobs, Resources
+from modelyard.dataset.ports import Jobs, Kept, Resources
 
 
 def create_quality_report(
@@ -74,3 +74,10 @@ def list_quality_reports(jobs: Jobs, resources: Resources, parent: str, page_siz
 def cancel_quality_report(jobs: Jobs, name: str) -> Job:
     """Cancels a running report; one that has ended stays as it is."""
     return jobs.cancel(get_quality_report(jobs, name).name)
+
+
+def forget_saved(kept: Kept, job: Job) -> None:
+    """Removes what a job that failed or was cancelled had kept for an attempt to come."""
+    for uri in (job.saved or {}).values():
+        if isinstance(uri, str) and uri.startswith("artifact://"):
+            kept.delete(uri)

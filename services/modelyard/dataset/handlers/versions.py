@@ -16,6 +16,7 @@ from modelyard.core.errors import AlreadyExists, FailedPrecondition, InvalidArgu
 from modelyard.core.jobs.job import Job, JobPage, JobState
 from modelyard.core.names import DATASET, DATASET_VERSION, LATEST, choose_version, id_of, is_like_a_number, parent_of
 from modelyard.core.requests import Request
+from modelyard.dataset.domain.conditions import parse_conditions
 from modelyard.dataset.domain.dataset import Dataset, Tag, VersionMarks, check_words
 from modelyard.dataset.domain.edits import check_edits
 from modelyard.dataset.domain.records import KEEP_TEST, Edit, ImportResult, SplitPolicy, VersionResult, VersionSpec
@@ -61,9 +62,19 @@ def create_version(jobs: Jobs, resources: Resources, new: NewVersion, request: R
     if new.split.group_by and new.split.time_by:
         message = "split.group_by and split.time_by are both set; a split keeps groups together or goes by time"
         raise InvalidArgument("GROUP_AND_TIME", message, field="dataset_version.split.time_by")
+    _check_conditions(new.split)
     spec = replace(_spec(jobs, resources, new), test_policy=new.test_policy, frozen=dataset.frozen)
     _check_columns((spec.base_descriptor or spec.imported.content).columns, spec.imported.content.target, new.excluded_columns)
     return _submit(jobs, resources, dataset, new, spec, request)
+
+
+def _check_conditions(split: SplitPolicy) -> None:
+    """Raises InvalidArgument BAD_CONDITION, TOO_MANY_CONDITIONS, CONDITION_AND_TIME."""
+    parse_conditions(split.test_where, "dataset_version.split.test_where")
+    parse_conditions(split.validation_where, "dataset_version.split.validation_where")
+    if split.validation_where and split.time_by:
+        message = "split.validation_where and split.time_by are both set; with a split by time the rows before the test validate"
+        raise InvalidArgument("CONDITION_AND_TIME", message, field="dataset_version.split.validation_where")
 
 
 def submit_version(jobs: Jobs, resources: Resources, new: NewVersion, spec: VersionSpec, request: Request) -> Job:

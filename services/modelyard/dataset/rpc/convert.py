@@ -37,6 +37,7 @@ _TASKS: Final = {
     files.AUDIO_CLASSIFICATION: learning_pb2.TASK_AUDIO_CLASSIFICATION,
     files.SERIES_CLASSIFICATION: learning_pb2.TASK_SERIES_CLASSIFICATION,
     files.ANOMALY_DETECTION: learning_pb2.TASK_ANOMALY_DETECTION,
+    files.FORECASTING: learning_pb2.TASK_FORECASTING,
 }
 _USAGES: Final = {
     files.TRAIN: learning_pb2.USAGE_TRAIN,
@@ -139,7 +140,15 @@ def new_version(request: service_pb.CreateDatasetVersionRequest) -> NewVersion:
 def split_policy(message: pb.SplitPolicy, path: str) -> records.SplitPolicy:
     """How examples are shared out."""
     source = name_of(_SPLITS, message.source, f"{path}.source") or split.AUTO
-    return records.SplitPolicy(message.train_ratio or "0.8", source, message.seed, message.group_by, message.time_by)
+    return records.SplitPolicy(
+        message.train_ratio or "0.8",
+        source,
+        message.seed,
+        message.group_by,
+        message.time_by,
+        tuple(message.test_where),
+        tuple(message.validation_where),
+    )
 
 
 def _edit(message: pb.Edit, number: int) -> records.Edit:
@@ -261,6 +270,8 @@ def version_message(job: Job, facts: VersionFacts) -> pb.DatasetVersion:
             seed=spec.split.seed,
             group_by=spec.split.group_by,
             time_by=spec.split.time_by,
+            test_where=spec.split.test_where,
+            validation_where=spec.split.validation_where,
         ),
         base_version=spec.base,
         edits=[edit_message(edit, with_examples=False) for edit in spec.edits],
@@ -460,5 +471,5 @@ def _finding(finding: records.Finding) -> pb.Finding:
 def _counts(descriptor: files.DatasetDescriptor) -> list[pb.UsageCount]:
     return [
         pb.UsageCount(usage=_USAGES[usage], example_count=count.examples, class_counts=count.classes)
-        for usage, count in descriptor.counts.items()
+        for usage, count in sorted(descriptor.counts.items(), key=lambda each: files.USAGES.index(each[0]))
     ]

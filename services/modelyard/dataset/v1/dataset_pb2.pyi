@@ -954,6 +954,8 @@ class SplitPolicy(_message.Message):
     SEED_FIELD_NUMBER: _builtins.int
     GROUP_BY_FIELD_NUMBER: _builtins.int
     TIME_BY_FIELD_NUMBER: _builtins.int
+    TEST_WHERE_FIELD_NUMBER: _builtins.int
+    VALIDATION_WHERE_FIELD_NUMBER: _builtins.int
     train_ratio: _builtins.str
     """Share of the examples to train on, as decimal text with one to five decimals, above 0 and below 1: "0.8". Empty: "0.8".
     Text, so that what was asked is what is checked. The rest is validation; where the data brings no test examples, half of the rest
@@ -972,6 +974,19 @@ class SplitPolicy(_message.Message):
     """Tables: the column of the time. The earliest rows are trained on, the latest are the test. Numbers, or ISO 8601 text. Rows of the
     same time stay on one side. Not together with `group_by`.
     """
+    @_builtins.property
+    def test_where(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Conditions of which an example that meets at least one is used for the test: "index < 5", "speaker = jackson". Each is the name of an
+        attribute of the examples, of a column of the table, or a pattern of their file names with {value} in it ("{label}_{speaker}_{value}
+        < 5"); then =, !=, <, <=, > or >=; then a value. With <, <=, > and >= both sides are numbers. At most 20, 400 characters each.
+        Where there is one, no other example becomes test, usages that came with the data are ignored, and the rest is shared out by the
+        other fields. FAILED_PRECONDITION NOTHING_MEETS_CONDITION when no example meets one, TEST_SET_FROZEN where a frozen test set stands.
+        """
+
+    @_builtins.property
+    def validation_where(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The same for validation; examples that meet a condition of `test_where` are test. Not together with `time_by`."""
+
     def __init__(
         self,
         *,
@@ -980,10 +995,12 @@ class SplitPolicy(_message.Message):
         seed: _builtins.int = ...,
         group_by: _builtins.str = ...,
         time_by: _builtins.str = ...,
+        test_where: _abc.Iterable[_builtins.str] | None = ...,
+        validation_where: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["group_by", b"group_by", "seed", b"seed", "source", b"source", "time_by", b"time_by", "train_ratio", b"train_ratio"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group_by", b"group_by", "seed", b"seed", "source", b"source", "test_where", b"test_where", "time_by", b"time_by", "train_ratio", b"train_ratio", "validation_where", b"validation_where"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import logging
+import os
 import sys
 import time
+from dataclasses import replace
 
 from modelyard.core import errors
 from modelyard.core.artifacts import disk_full
@@ -36,9 +39,19 @@ def _run(assignment: Assignment, link: WorkerLink, wires: Work) -> dict[str, obj
         return to_document(import_job.run(spec, link.artifacts, link.workdir, wires))
     if assignment.kind == kinds.QUALITY_REPORT:
         from modelyard.dataset.worker import report_job
+        from modelyard.dataset.worker.memory import StoredMemory
 
         report = from_document(assignment.spec, ReportSpec)
-        return to_document(report_job.run(report, link.artifacts, link.workdir, wires))
+        memory = StoredMemory(link.artifacts, link.workdir, assignment.saved, lambda saved: link.report(saved=saved))
+        try:
+            made = to_document(report_job.run(report, link.artifacts, link.workdir, replace(wires, memory=memory)))
+        except errors.Cancelled:  # also when the server stops: the attempt that follows wants it
+            raise
+        except Exception:
+            memory.forget()
+            raise
+        memory.forget()
+        return made
     if assignment.kind == kinds.DATASET_VERSION:
         from modelyard.dataset.worker import publish_job
 
@@ -64,4 +77,7 @@ def _wires(link: WorkerLink) -> Work:
 
 
 if __name__ == "__main__":
-    sys.exit(run_worker(work))
+    status = run_worker(work)
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(status)  # taking down all that was imported takes longer than much of the work

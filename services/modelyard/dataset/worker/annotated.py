@@ -101,8 +101,8 @@ def without_unlabelled(stored: Stored, content: files.DatasetDescriptor) -> Labe
 
 def _label_column(content: files.DatasetDescriptor) -> str | None:
     """The column that is empty where nothing was said of an example; None where every example has a label."""
-    if content.kind == files.TABLE:
-        return None
+    if content.kind == files.TABLE or content.task == files.FORECASTING:
+        return None  # what comes next is in the series themselves
     return "label" if content.task in _LABELLED else "annotation"
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from modelyard.formats.annotations import Annotation, attributes_json, content_h
 from modelyard.formats.dataset import (
     ANOMALY_DETECTION,
     AUDIO_CLASSIFICATION,
+    DIGESTED,
+    FORECASTING,
     IMAGE,
     IMAGE_CLASSIFICATION,
     IMAGE_MULTILABEL,
@@ -36,6 +39,8 @@ from modelyard.formats.dataset import (
 )
 
 _ROWS_AT_ONCE = 8192
+_REPEATED = ("usage", "label", "annotation", "attributes")
+"""Columns whose values come again; of the others a dictionary would only cost time."""
 
 
 def content_schema(kind: str, task: str = "") -> pa.Schema:
@@ -67,13 +72,13 @@ class Example:
 @dataclass(frozen=True)
 class Block:
     """Many pictures of one class each that were read to their end: `data` is their files, one after the other, `lengths` int64
-    [n]; `sizes` int32 [n, 2]: width and height; `thumbnails` one after the other."""
+    [n]; `sizes` int32 [n, 2]: width and height; `thumbnails`, `ids` (20 digits each) and `hashes` (64) one after the other."""
 
     paths: Sequence[str]
     labels: Sequence[str]
     usages: Sequence[str | None]
-    ids: Sequence[str]
-    hashes: Sequence[str]
+    ids: bytes
+    hashes: bytes
     data: bytes
     lengths: npt.NDArray[np.int64]
     sizes: npt.NDArray[np.int32]
@@ -109,9 +114,11 @@ class Content:
         self._nothing_said = (None,) * (len(manifest_schema(kind, task)) - len(manifest_schema(kind)))
         self._packs = PackWriter(folder)
         self._manifest_path = folder / "manifest.parquet"
-        self._manifest = pq.ParquetWriter(self._manifest_path, self._schema, compression="zstd")
+        self._manifest = pq.ParquetWriter(self._manifest_path, self._schema, compression="zstd", use_dictionary=list(_REPEATED))
+        self._digested: list[pa.RecordBatch] = []
         self._rows: list[tuple[Any, ...]] = []
         self._blocks: list[pa.RecordBatch] = []
+        self._digested_names = [name for name in DIGESTED if name in self._schema.names]
         self.class_counts: Counter[str] = Counter()
         self.count = 0
         self.with_usage = 0
@@ -142,10 +149,10 @@ class Content:
             pa.binary(THUMBNAIL * THUMBNAIL), count, [None, pa.py_buffer(block.thumbnails)]
         )
         columns = [
-            pa.array(block.ids, pa.string()),
+            _texts(block.ids, count),
             pa.array(block.usages, pa.string()),
             pa.array(block.labels, pa.string()),
-            pa.array(block.hashes, pa.string()),
+            _texts(block.hashes, count),
             pa.array(block.paths, pa.string()),
             pa.array(packs, pa.int32()),
             pa.array(offsets),
@@ -154,28 +161,38 @@ class Content:
             pa.array(block.sizes[:, 1]),
             thumbnails,
         ]
-        self._blocks.append(pa.record_batch(columns, schema=self._schema))
+        batch = pa.record_batch(columns, schema=self._schema)
+        self._blocks.append(batch)
+        self._digested.append(batch.select(self._digested_names))
         self.class_counts.update(block.labels)
         self.count += count
-        self.with_usage += sum(usage is not None for usage in block.usages)
+        self.with_usage += count - block.usages.count(None)
         if sum(len(each) for each in self._blocks) >= _ROWS_AT_ONCE:
             self._write_blocks()
 
     def _placed(self, block: Block) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
         """Where the files of a block lie, each in a pack of its usage's lane."""
-        lanes = [lane_of(usage) for usage in block.usages]
-        if len(set(lanes)) == 1:
-            return self._packs.append_all(block.data, block.lengths, lanes[0])
         ends = np.cumsum(block.lengths).tolist()
-        starts = [0, *ends[:-1]]
-        spans = [self._packs.append(block.data[a:b], lane) for a, b, lane in zip(starts, ends, lanes, strict=True)]
-        return np.array([span.pack for span in spans], np.int32), np.array([span.offset for span in spans], np.int64)
+        packs, offsets, start, first = [], [], 0, 0
+        for usage, run in groupby(block.usages):
+            lane, stop = lane_of(usage), start + len(list(run))
+            placed = self._packs.append_all(block.data[first : ends[stop - 1]], block.lengths[start:stop], lane)
+            packs.append(placed[0])
+            offsets.append(placed[1])
+            start, first = stop, ends[stop - 1]
+        return np.concatenate(packs), np.concatenate(offsets)
 
     def finish(self) -> tuple[Path, list[Path]]:
         """Closes the files: the manifest and the packs."""
         self._flush()
         self._manifest.close()
         return self._manifest_path, self._packs.close()
+
+    def digested(self) -> pa.Table:
+        """What the digest of the content is made of: the rows so far, in these columns."""
+        self._flush()
+        schema = pa.schema([self._schema.field(name) for name in self._digested_names])
+        return pa.Table.from_batches(self._digested, schema=schema)
 
     def _said(self, example: Example) -> tuple[Any, ...]:
         """The columns of the annotation, as the schema of the task has them."""
@@ -209,11 +226,20 @@ class Content:
         if self._rows:
             columns = zip(*self._rows, strict=True)
             arrays = [pa.array(list(values), kind.type) for values, kind in zip(columns, self._schema, strict=True)]
-            self._manifest.write_batch(pa.record_batch(arrays, schema=self._schema))
+            batch = pa.record_batch(arrays, schema=self._schema)
+            self._manifest.write_batch(batch)
+            self._digested.append(batch.select(self._digested_names))
             self._rows = []
 
 
-_LABELLED = (AUDIO_CLASSIFICATION, SERIES_CLASSIFICATION)
+def _texts(joined: bytes, count: int) -> pa.StringArray:
+    """Texts of one length that lie one after the other, as a column."""
+    size = len(joined) // count
+    ends = np.arange(0, size * count + 1, size, dtype=np.int32)
+    return pa.StringArray.from_buffers(count, pa.py_buffer(ends), pa.py_buffer(joined))
+
+
+_LABELLED = (AUDIO_CLASSIFICATION, SERIES_CLASSIFICATION, FORECASTING)
 """Tasks whose label says all; their annotation has nothing but attributes."""
 
 
@@ -225,9 +251,10 @@ class Puts:
         self.new: list[Blob] = []
 
     def __call__(self, path: Path) -> Blob:
-        """Stores one."""
-        known = self._store.exists(build_uri(self._store.namespace, _sha256(path)))
-        blob = self._store.put_file(path)
+        """Stores one, which is gone from where it lay."""
+        sha256 = _sha256(path)
+        known = self._store.exists(build_uri(self._store.namespace, sha256))
+        blob = self._store.adopt(path, sha256=sha256)
         if not known:
             self.new.append(blob)
         return blob

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from modelyard.core.errors import InvalidArgument
 from modelyard.dataset.domain import idx, mask_files, yolo
@@ -29,7 +31,7 @@ from modelyard.dataset.worker.content import Rejections
 from modelyard.formats.archive import Entry
 from modelyard.formats.dataset_audio import is_sound_name
 from modelyard.formats.dataset_tar import Archive
-from modelyard.formats.pictures import is_picture_name
+from modelyard.formats.pictures import EXTENSIONS, is_picture_name
 
 TABLE_NAMES = (".csv", ".tsv", ".txt", ".parquet", ".pq", ".csv.gz", ".tsv.gz", ".jsonl", ".ndjson")
 _LOOKED_AT = 5  # files of a kind
@@ -60,12 +62,35 @@ def contents(archive: Archive, wanted: str) -> Contents:
     rejected = Rejections()
     for refused in archive.rejected:
         rejected.add(refused.path, refused.reason, refused.message)
+    named = _by_ending(archive.entries)
     kinds: dict[str, list[Entry]] = {"pictures": [], "tables": [], "idx": []}
-    for entry in archive.entries:
-        if kind := _kind_of(entry.path):
-            kinds[kind].append(entry)
-    detected = wanted or _detect(archive, kinds)
+    for ending, some in named.items():
+        if ending in EXTENSIONS:
+            kinds["pictures"] += some
+            continue
+        for entry in some:
+            if kind := _kind_of(entry.path):
+                kinds[kind].append(entry)
+    for entries in kinds.values():
+        entries.sort(key=_INDEX)
+    detected = wanted or _detect(archive, kinds, named)
     return Contents(detected, archive, kinds["pictures"], kinds["tables"], kinds["idx"], rejected)
+
+
+_INDEX = attrgetter("index")
+Named = Mapping[str, Sequence[Entry]]
+"""The files of an archive by the ending of their names, in lower case with its dot."""
+
+
+def _by_ending(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
+    found: defaultdict[str, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        path = entry[0]
+        found[path[path.rfind(".") :]].append(entry)
+    joined: dict[str, list[Entry]] = {}
+    for ending, some in found.items():
+        joined[ending.lower()] = joined.get(ending.lower(), []) + some
+    return joined
 
 
 def _kind_of(path: str) -> str:
@@ -77,30 +102,36 @@ def _kind_of(path: str) -> str:
     return "pictures" if is_picture_name(name) or "." not in name else ""
 
 
-def _detect(archive: Archive, kinds: dict[str, list[Entry]]) -> str:
+def _detect(archive: Archive, kinds: dict[str, list[Entry]], named: Named) -> str:
     if idx.find_pairs([entry.path for entry in kinds["idx"]])[0]:
         return IDX
-    pictures = [entry.path for entry in kinds["pictures"] if is_picture_name(entry.path)]
-    sounds = [entry.path for entry in archive.entries if is_sound_name(entry.path)]
-    if (pictures or sounds) and _manifests(archive):
+    pictures = [entry.path for ending in named if ending in EXTENSIONS for entry in named[ending]]
+    sounds = any(is_sound_name(ending) for ending in named)
+    if (pictures or sounds) and _manifests(archive, named):
         return MANIFEST
     if pictures:
-        return _of_xml(archive) or _of_json(archive) or _of_labels(archive, pictures) or _of_masks(pictures) or IMAGE_FOLDERS
+        return (
+            _of_xml(archive, named)
+            or _of_json(archive, named)
+            or _of_labels(archive, named, pictures)
+            or _of_masks(pictures)
+            or IMAGE_FOLDERS
+        )
     if sounds:
         return AUDIO_FOLDERS
-    if _ending(archive, ".ts"):
+    if _ending(named, ".ts"):
         return TS
-    if _are_series(archive, [entry for entry in kinds["tables"] if _is_text_table(entry.path)]):
+    if _are_series(archive, named, [entry for entry in kinds["tables"] if _is_text_table(entry.path)]):
         return SENSOR_CSV
     if kinds["tables"]:
         return CSV
-    if _of_json(archive) == COCO:
+    if _of_json(archive, named) == COCO:
         return COCO  # its pictures are all missing, and each is named
     return IMAGE_FOLDERS if kinds["pictures"] or kinds["idx"] else ""
 
 
-def _ending(archive: Archive, *endings: str) -> list[Entry]:
-    return [entry for entry in archive.entries if entry.path.lower().endswith(endings)]
+def _ending(named: Named, *endings: str) -> list[Entry]:
+    return sorted((entry for ending in endings for entry in named.get(ending, ())), key=_INDEX)
 
 
 def head(archive: Archive, entry: Entry, size: int = _HEAD) -> bytes:
@@ -113,16 +144,16 @@ def head(archive: Archive, entry: Entry, size: int = _HEAD) -> bytes:
         return b""
 
 
-def _of_xml(archive: Archive) -> str:
-    for entry in _ending(archive, ".xml")[:_LOOKED_AT]:
+def _of_xml(archive: Archive, named: Named) -> str:
+    for entry in _ending(named, ".xml")[:_LOOKED_AT]:
         found = re.search(rb"<(annotations?)[\s>]", head(archive, entry))
         if found:
             return CVAT if found[1] == b"annotations" else VOC
     return ""
 
 
-def _of_json(archive: Archive) -> str:
-    for entry in _ending(archive, ".json")[:_LOOKED_AT]:
+def _of_json(archive: Archive, named: Named) -> str:
+    for entry in _ending(named, ".json")[:_LOOKED_AT]:
         start = head(archive, entry)
         if b'"shapes"' in start and b'"images"' not in start:
             return LABELME
@@ -131,10 +162,11 @@ def _of_json(archive: Archive) -> str:
     return ""
 
 
-def _of_labels(archive: Archive, pictures: Sequence[str]) -> str:
+def _of_labels(archive: Archive, named: Named, pictures: Sequence[str]) -> str:
     """YOLO: text files of numbers that have the names of pictures."""
-    stems = {stem(path) for path in pictures}
-    labels = [entry for entry in _ending(archive, ".txt") if stem(entry.path) in stems][:_LOOKED_AT]
+    texts_at = _ending(named, ".txt")
+    stems = {stem(path) for path in pictures} if texts_at else set()
+    labels = [entry for entry in texts_at if stem(entry.path) in stems][:_LOOKED_AT]
     texts = [head(archive, entry, 4096).decode("utf-8", "replace") for entry in labels]
     return YOLO if texts and all(yolo.is_label_text(text) for text in texts) else ""
 
@@ -144,8 +176,8 @@ def _of_masks(pictures: Sequence[str]) -> str:
     return MASKS if 2 * len(mask_files.pairs(pictures)) >= 0.8 * len(pictures) else ""
 
 
-def _manifests(archive: Archive) -> list[Entry]:
-    return [entry for entry in _ending(archive, ".manifest", ".jsonl") if is_manifest(head(archive, entry))]
+def _manifests(archive: Archive, named: Named) -> list[Entry]:
+    return [entry for entry in _ending(named, ".manifest", ".jsonl") if is_manifest(head(archive, entry))]
 
 
 def is_manifest(start: bytes) -> bool:
@@ -166,9 +198,9 @@ def _is_text_table(path: str) -> bool:
     return path.lower().endswith((".csv", ".tsv"))
 
 
-def _are_series(archive: Archive, tables: Sequence[Entry]) -> bool:
+def _are_series(archive: Archive, named: Named, tables: Sequence[Entry]) -> bool:
     """Whether tables are recordings: several that begin with a time, or one that also says what is an anomaly."""
-    if not tables or len(tables) != len(_ending(archive, ".csv", ".tsv")):
+    if not tables or len(tables) != len(_ending(named, ".csv", ".tsv")):
         return False
     starts = [head(archive, entry, 4096) for entry in tables[:_LOOKED_AT]]
     return all(has_times(start) for start in starts) and (len(tables) > 1 or is_recording(starts[0]))

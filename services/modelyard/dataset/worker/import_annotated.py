@@ -58,7 +58,6 @@ def run(spec: ImportSpec, found: Contents, store: ArtifactStore, folder: Path, w
         read_annotated(archive, plan, content, found.rejected, work)
     finally:
         index.close()
-    manifest, packs = content.finish()
     if not content.count:
         raise nothing_in(archive, found.rejected)
     if not plan.classes:
@@ -69,7 +68,7 @@ def run(spec: ImportSpec, found: Contents, store: ArtifactStore, folder: Path, w
         plan.classes = naming.sorted_classes(list(content.class_counts))
     if archive.ignored:
         plan.assumptions.append(f"{archive.ignored} files that systems leave behind (such as .DS_Store, Thumbs.db) were ignored.")
-    descriptor = keep(_descriptor(plan), manifest, packs, store, work)
+    descriptor = keep(_descriptor(plan), content, store, work)
     return result(descriptor, found.format, content, found.rejected, plan.assumptions, problems.findings())
 
 

@@ -84,7 +84,7 @@ def run(spec: ImportSpec, store: ArtifactStore, folder: Path, work: Work) -> Imp
 
 
 def _run_archive(spec: ImportSpec, archive: Archive, store: ArtifactStore, folder: Path, work: Work) -> ImportResult:
-    found = detect.contents(archive, spec.format)
+    found = detect.contents(archive, spec.format or (SENSOR_CSV if spec.task == files.FORECASTING else ""))
     if not found.format:
         raise nothing_in(archive, found.rejected)
     if found.format == IDX:
@@ -160,7 +160,6 @@ def _run_pictures(
         raise InvalidArgument("BAD_TASK", message, field="dataset_import.task", task=spec.task)
     content = Content(folder)
     assumptions = list(read(found, content, work))
-    manifest, packs = content.finish()
     if not content.count:
         raise nothing_in(archive, found.rejected)
     typing_.check_classes(list(content.class_counts))
@@ -170,7 +169,7 @@ def _run_pictures(
         assumptions.append(f"{archive.ignored} files that systems leave behind (such as .DS_Store, Thumbs.db) were ignored.")
     classes = typing_.sorted_classes(list(content.class_counts))
     unfinished = files.DatasetDescriptor(files.IMAGE_CLASSIFICATION, files.IMAGE, files.NO_BLOB, "", classes=classes)
-    descriptor = keep(unfinished, manifest, packs, store, work)
+    descriptor = keep(unfinished, content, store, work)
     return result(descriptor, found.format, content, found.rejected, assumptions)
 
 

@@ -30,11 +30,11 @@ def is_one(spec: ImportSpec, head: bytes, name: str) -> bool:
     """Whether a single file is a source of series."""
     if spec.format:
         return spec.format in (TS, SENSOR_CSV)
-    if spec.task and spec.task not in (files.SERIES_CLASSIFICATION, files.ANOMALY_DETECTION):
+    if spec.task and spec.task not in (files.SERIES_CLASSIFICATION, files.ANOMALY_DETECTION, files.FORECASTING):
         return False
     if name.lower().endswith(".ts"):
         return b"@" in head
-    return detect.is_recording(head) or (spec.task == files.ANOMALY_DETECTION and b"\n" in head)
+    return detect.is_recording(head) or (spec.task in (files.ANOMALY_DETECTION, files.FORECASTING) and b"\n" in head)
 
 
 def run_one(spec: ImportSpec, source: Path, name: str, store: ArtifactStore, folder: Path, work: Work) -> ImportResult:
@@ -81,7 +81,6 @@ def _run_ts(spec: ImportSpec, found: Contents, store: ArtifactStore, folder: Pat
             content.add(
                 series_example(f"{entry.path}[{number}]", case.label, usage_of_file(entry.path), case.values, Annotation())
             )
-    manifest, packs = content.finish()
     if not content.count:
         raise nothing_in(found.archive, found.rejected)
     naming.check_classes(list(content.class_counts))
@@ -93,7 +92,7 @@ def _run_ts(spec: ImportSpec, found: Contents, store: ArtifactStore, folder: Pat
         classes=naming.sorted_classes(list(content.class_counts)),
         channels=ts.channel_names(next(iter(channels))),
     )
-    descriptor = keep(unfinished, manifest, packs, store, work)
+    descriptor = keep(unfinished, content, store, work)
     notes = ["Read as .ts: every line is a series, the last part of it its class; the usage is in the names of the files."]
     return result(descriptor, TS, content, found.rejected, notes)
 

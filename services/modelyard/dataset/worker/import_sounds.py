@@ -11,7 +11,7 @@ from modelyard.core.artifacts import ArtifactStore
 from modelyard.core.errors import InvalidArgument
 from modelyard.dataset.domain import columns as naming
 from modelyard.dataset.domain.layout import USAGE_NAMES, find_layout
-from modelyard.dataset.domain.name_patterns import NamePattern
+from modelyard.dataset.domain.name_patterns import NamePattern, parts_of
 from modelyard.dataset.domain.picture_names import stem
 from modelyard.dataset.domain.records import Finding, ImportResult, ImportSpec
 from modelyard.dataset.domain.work import Work
@@ -67,13 +67,12 @@ def take(
             yield entry_task(found.archive, entry, partial(_sound, entry.path, places[entry.path]))
 
     take_all(tasks(), len(entries), content, found.rejected, work)
-    manifest, packs = content.finish()
     if not content.count:
         raise nothing_in(found.archive, found.rejected)
     naming.check_classes(list(content.class_counts))
     classes = naming.sorted_classes(list(content.class_counts))
     unfinished = files.DatasetDescriptor(files.AUDIO_CLASSIFICATION, files.AUDIO, files.NO_BLOB, "", classes=classes)
-    descriptor = keep(unfinished, manifest, packs, store, work)
+    descriptor = keep(unfinished, content, store, work)
     return result(descriptor, found.format, content, found.rejected, assumptions, findings)
 
 
@@ -90,8 +89,11 @@ def name_all(paths: Sequence[str], pattern: str) -> tuple[dict[str, Named], tupl
     firsts = {each[0] for each in parts.values()}
     if counts & {1} or len(counts) > 1 or not 1 < len(firsts) <= max(2, len(paths) // 2):
         return {path: Named(place.label, place.usage) for path, place in layout.places.items()}, layout.assumptions
-    rest = ", ".join(f"part_{number}" for number in range(2, max(counts) + 1))
-    sentence = f'The class is what names start with, up to "_"; what follows was kept as {rest}. Say name_pattern to change it.'
+    said = parts_of(list(parts.values()), "speaker")
+    rest = ", ".join(f"part_{number} ({part})" for number, part in enumerate(said[1:], start=2))
+    pattern = "_".join(f"{{{part.proposed}}}" for part in said)
+    sentence = f'The class is what names start with, up to "_"; what follows was kept as {rest}. '
+    sentence += f'Import with name_pattern "{pattern}" (--name-pattern), or names that fit better, to call these parts so.'
     return {path: Named(each[0], _usage(path), _parts(each)) for path, each in parts.items()}, (sentence,)
 
 

@@ -46,10 +46,9 @@ def run(spec: ImportSpec, archive: Archive, store: ArtifactStore, folder: Path, 
     is_one, read = (dataset_audio.is_sound_name, _sound) if of_sounds else (is_picture_name, _picture)
     content = Content(folder, kind, task)
     _take(archive, content, is_one, read, rejected, work)
-    manifest, packs = content.finish()
     if not content.count:
         raise nothing_in(archive, rejected)
-    descriptor = keep(files.DatasetDescriptor(task, kind, files.NO_BLOB, ""), manifest, packs, store, work)
+    descriptor = keep(files.DatasetDescriptor(task, kind, files.NO_BLOB, ""), content, store, work)
     assumptions = ["Taken without labels, as asked; folders were not taken as classes. Annotate them, then publish."]
     if not spec.task and not of_sounds:
         assumptions.append(f"The task was taken as {task}; name another one where boxes, outlines or masks are to be drawn.")

@@ -101,13 +101,7 @@ def _judge_table(
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.model_selection import GroupKFold
 
-    if content.table is None:
-        raise AssertionError("a table's content has a table")
-    used = [column for column in content.columns if column.role == files.FEATURE]
-    table = files.read_parquet(store.path(content.table), [column.name for column in used])
-    arrays = tables.feature_arrays(table, [column.name for column in used])
-    values = np.stack([arrays[column.name][rows] for column in used], axis=1)
-    named = [column.type == files.CATEGORICAL and column.distinct_count <= 255 for column in used]
+    values, named = _columns(store, content, rows)
     probabilities = np.zeros((len(labels), len(content.classes)), np.float32)
     for number, (train, held) in enumerate(GroupKFold(FOLDS, shuffle=True, random_state=0).split(values, labels, groups)):
         work.stage("learn labels", number, FOLDS, "folds", *span)
@@ -120,3 +114,44 @@ def _judge_table(
         model.fit(values[train], labels[train])
         probabilities[held[:, None], model.classes_[None, :]] = model.predict_proba(values[held])
     return judged(np.log(np.maximum(probabilities, _LEAST)).astype(np.float32), labels)
+
+
+def _columns(store: ArtifactStore, content: files.DatasetDescriptor, rows: Ints) -> tuple[npt.NDArray[np.float64], list[bool]]:
+    """The features of a table's rows, float64 [M, D], and which of them are names of categories."""
+    if content.table is None:
+        raise AssertionError("a table's content has a table")
+    used = [column for column in content.columns if column.role == files.FEATURE]
+    table = files.read_parquet(store.path(content.table), [column.name for column in used])
+    arrays = tables.feature_arrays(table, [column.name for column in used])
+    values = np.stack([arrays[column.name][rows] for column in used], axis=1)
+    return values, [column.type == files.CATEGORICAL and column.distinct_count <= 255 for column in used]
+
+
+def judge_targets(
+    store: ArtifactStore,
+    content: files.DatasetDescriptor,
+    stored: Stored,
+    targets: npt.NDArray[np.float64],
+    work: Work,
+    span: Span,
+) -> npt.NDArray[np.float64]:
+    """What models that did not learn from a row say of its number to predict: float64 [N]. targets float64 [N], finite.
+
+    Raises Cancelled.
+    """
+    from sklearn.ensemble import HistGradientBoostingRegressor
+    from sklearn.model_selection import GroupKFold
+
+    values, named = _columns(store, content, np.asarray(stored.manifest["row"].to_numpy(), dtype=np.int64))
+    predicted = np.empty(len(targets))
+    folds = GroupKFold(FOLDS, shuffle=True, random_state=0).split(values, None, stored.near_groups)
+    for number, (train, held) in enumerate(folds):
+        work.stage("learn the target", number, FOLDS, "folds", *span)
+        model = HistGradientBoostingRegressor(
+            **{**_LARGE, "max_leaf_nodes": 31 if len(targets) >= _MANY_ROWS else 8},
+            categorical_features=named,
+            early_stopping=False,
+            random_state=0,
+        )
+        predicted[held] = model.fit(values[train], targets[train]).predict(values[held])
+    return predicted

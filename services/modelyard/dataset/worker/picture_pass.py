@@ -12,6 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,7 @@ from modelyard.core.errors import DataLoss
 from modelyard.dataset.domain import picture_features
 from modelyard.dataset.domain.near import THUMBNAIL
 from modelyard.dataset.domain.picture_facts import FACTS, facts_of, looked_at_size
-from modelyard.dataset.domain.work import Work
+from modelyard.dataset.domain.work import Forgetful, Memory, Work
 from modelyard.dataset.worker import pretrained
 from modelyard.dataset.worker.packs import Packs
 from modelyard.formats.dataset import DatasetDescriptor
@@ -35,6 +36,9 @@ NETWORK_SIDE = 128
 NETWORK_LEAST = 64
 """A pretrained network looks at datasets whose pictures are this long at their longer side, in the median: of smaller ones edges
 and colours tell as much (docs/quality.md)."""
+
+KEPT = 4096
+"""So many pictures are kept together for an attempt that follows; fewer are looked at again: a multiple of _AT_ONCE."""
 
 _AT_ONCE = 128
 _SEEN = 16
@@ -90,13 +94,63 @@ def look_at(
     facts = np.empty((count, len(FACTS)), np.float32)
     thumbnails = np.empty((count, THUMBNAIL, THUMBNAIL), np.uint8)
     features = np.memmap(folder / "features", np.float16, "w+", shape=(max(count, 1), length))[:count]
-    done = 0
-    for start, taken in _taken(places, packs, network, processes or usable_cores(), work):
-        stop = start + len(taken.facts)
-        facts[start:stop], features[start:stop], thumbnails[start:stop] = taken.facts, taken.features, taken.thumbnails
-        done += stop - start
+    whole = _Whole(facts, features, thumbnails, "network" if network else "edges", work.memory if count >= KEPT else Forgetful())
+    done = whole.recalled
+    for start, taken in _taken(places, whole.open, packs, network, processes or usable_cores(), work):
+        whole.take(start, taken)
+        done += len(taken.facts)
         work.stage("look at pictures", done, count, "pictures", *span)
     return Looks(facts, features, thumbnails, bool(network))
+
+
+class _Whole:
+    """What is taken of all pictures, put together; each stretch of KEPT of them is kept as soon as it is complete, so that an
+    attempt after one that was killed looks at the others only. `open`: the first picture of each part to be looked at;
+    `recalled`: how many pictures an earlier attempt has looked at."""
+
+    def __init__(
+        self,
+        facts: npt.NDArray[np.float32],
+        features: npt.NDArray[np.float16],
+        thumbnails: npt.NDArray[np.uint8],
+        eye: str,
+        memory: Memory,
+    ) -> None:
+        self._arrays: dict[str, npt.NDArray[Any]] = {"facts": facts, "features": features, "thumbnails": thumbnails}
+        self._eye, self._memory = eye, memory
+        self.open: list[int] = []
+        self.recalled = 0
+        self._missing: dict[int, int] = {}
+        for first in range(0, len(facts), KEPT):
+            if self._recalled(first):
+                self.recalled += len(facts[first : first + KEPT])
+            else:
+                parts = range(first, min(first + KEPT, len(facts)), _AT_ONCE)
+                self._missing[first] = len(parts)
+                self.open += parts
+
+    def take(self, start: int, taken: _Taken) -> None:
+        """Puts down what was taken of a part."""
+        for name, array in self._arrays.items():
+            array[start : start + len(taken.facts)] = getattr(taken, name)
+        first = start // KEPT * KEPT
+        self._missing[first] -= 1
+        if not self._missing[first]:
+            self._memory.keep(self._name(first), {name: array[first : first + KEPT] for name, array in self._arrays.items()})
+
+    def _recalled(self, first: int) -> bool:
+        known = self._memory.recall(self._name(first))
+        if known is None:
+            return False
+        for name, array in self._arrays.items():
+            here = array[first : first + KEPT]
+            if name not in known or known[name].shape != here.shape or known[name].dtype != here.dtype:
+                return False
+            here[:] = known[name]
+        return True
+
+    def _name(self, first: int) -> str:
+        return f"looks {self._eye} {first}"
 
 
 def _places(manifest: pa.Table) -> Ints:
@@ -105,10 +159,11 @@ def _places(manifest: pa.Table) -> Ints:
     return np.stack(columns, axis=1).astype(np.int64)
 
 
-def _taken(places: Ints, packs: Sequence[str], network: str, processes: int, work: Work) -> Iterator[tuple[int, _Taken]]:
-    """What is taken of each stretch of pictures, in whatever order they are ready, with the number of its first."""
-    starts = range(0, len(places), _AT_ONCE)
-    if len(places) <= _ALONE or processes == 1:
+def _taken(
+    places: Ints, starts: Sequence[int], packs: Sequence[str], network: str, processes: int, work: Work
+) -> Iterator[tuple[int, _Taken]]:
+    """What is taken of each part of the pictures, in whatever order they are ready, with the number of its first."""
+    if len(starts) * _AT_ONCE <= _ALONE or processes == 1:
         eye = _Eye(packs, network)
         yield from ((start, eye(places[start : start + _AT_ONCE])) for start in starts)
         return

@@ -1,4 +1,4 @@
-"""python -m modelyard.dataset.worker.picture_process SOCKET ARCHIVE: reads and checks pictures of an archive for an import.
+"""python -m modelyard.dataset.worker.picture_process SOCKET: reads and checks pictures of an archive for an import.
 
 Small pictures cost more in Python than in any decoder, and Python does one thing at a time in a process; so an import has one
 of these for
@@ -7,8 +7,10 @@ each CPU. It is asked for a part of the archive and answers with what a manifest
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import hashlib
-import os
+import mmap
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,79 +22,98 @@ import numpy.typing as npt
 from modelyard.core.errors import InvalidArgument
 from modelyard.dataset.domain.near import THUMBNAIL
 from modelyard.formats import pictures, png_batch
-from modelyard.formats.archive import Limits, Located, read_located
-from modelyard.formats.dataset import example_id
+from modelyard.formats.archive import Limits, Places
+from modelyard.formats.archive_bulk import read_all
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _KEPT_BYTES = -1, -3, 128 * 1024**2
+ID_BYTES, HASH_BYTES = 20, 64
+"""Bytes of an example's id and of its hash, as text."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """Pictures to read, by their paths and places; None where the archive itself must be asked."""
+    """Pictures to read, by their paths and places."""
 
     paths: Sequence[str]
-    places: Sequence[Located | None]
+    places: Places
 
 
 @dataclass(frozen=True)
 class Read:
-    """What was read of n pictures. `data`: the files of those that are fine, one after the other; `lengths` int64 [n] (-1: not
-    fine);
-    `sizes` int32 [n, 2]: width and height; `thumbnails` one after the other; `refused`: why,
-    by number, reason and message; "" where the
-    archive itself must be asked."""
+    """What was read of n pictures. `data`: the files of those that are fine, one after the other, as are `thumbnails`, `ids` (20
+    hexadecimal digits each) and `hashes` (64); `lengths` int64 [n] (-1: not fine); `sizes` int32 [n, 2]: width and height;
+    `refused`: why, by number, reason and message; "" where the archive itself must be asked."""
 
     data: bytes
     lengths: npt.NDArray[np.int64]
     sizes: npt.NDArray[np.int32]
     thumbnails: bytes
-    ids: list[str]
-    hashes: list[str]
+    ids: bytes
+    hashes: bytes
     refused: dict[int, tuple[str, str]]
     read_bytes: int
 
 
-def read_part(descriptor: int, part: Part, limits: Limits) -> Read:
+def read_part(archive: mmap.mmap, part: Part, limits: Limits) -> Read:
     """Reads pictures to their last pixel."""
-    count = len(part.paths)
-    datas = [read_located(descriptor, located, limits) if located is not None else None for located in part.places]
+    datas = read_all(archive, part.places, part.paths, limits)
     sizes, thumbnails, known = png_batch.probe([data or b"" for data in datas], THUMBNAIL)
-    lengths = np.full(count, -1, np.int64)
-    files, ids, hashes = [], [], []
-    refused: dict[int, tuple[str, str]] = {}
-    for number, (path, data) in enumerate(zip(part.paths, datas, strict=True)):
+    refused = {number: ("", "") for number, data in enumerate(datas) if data is None}
+    for number in np.flatnonzero(~known).tolist():
+        data = datas[number]
         if data is None:
-            refused[number] = ("", "")
             continue
-        if not known[number]:
-            try:
-                info, thumbnail = pictures.probe_with_thumbnail(data, size=THUMBNAIL, name=path)
-            except InvalidArgument as error:
-                refused[number] = (error.reason, error.message)
-                continue
-            sizes[number], thumbnails[number] = (info.width, info.height), thumbnail[:, :, 0]
-        sha256 = hashlib.sha256(data).hexdigest()
-        lengths[number] = len(data)
-        files.append(data)
-        ids.append(example_id(path, sha256))
-        hashes.append(sha256)
-    small = thumbnails[lengths >= 0].tobytes()
-    total = sum(len(data) for data in datas if data is not None)
-    return Read(b"".join(files), lengths, sizes, small, ids, hashes, refused, total)
+        try:
+            info, thumbnail = pictures.probe_with_thumbnail(data, size=THUMBNAIL, name=part.paths[number])
+        except InvalidArgument as error:
+            refused[number] = (error.reason, error.message)
+            continue
+        sizes[number], thumbnails[number] = (info.width, info.height), thumbnail[:, :, 0]
+    lengths = np.array([-1 if data is None else len(data) for data in datas], np.int64)
+    read_bytes = int(lengths[lengths > 0].sum())
+    lengths[list(refused)] = -1
+    fine = [number for number in range(len(datas)) if number not in refused] if refused else range(len(datas))
+    files = [data for number in fine if (data := datas[number]) is not None]
+    sha256 = hashlib.sha256
+    hashes = [sha256(data).hexdigest() for data in files]
+    # As formats.dataset.example_id has them.
+    names = [f"{part.paths[number]}\0{own}".encode() for number, own in zip(fine, hashes, strict=True)]
+    ids = [sha256(name).hexdigest()[:ID_BYTES] for name in names]
+    small = thumbnails if not refused else thumbnails[lengths >= 0]
+    texts = ("".join(ids).encode(), "".join(hashes).encode())
+    return Read(b"".join(files), lengths, sizes, small.tobytes(), *texts, refused, read_bytes)
+
+
+def wait(link: Connection) -> None:
+    """Is told its archive, and serves that; ends with the other side."""
+    _keep_memory()
+    try:
+        archive, limits = link.recv()
+    except (EOFError, OSError):
+        return
+    serve(link, archive, limits)
+
+
+def _keep_memory() -> None:
+    """Has glibc keep what a part frees for the next: given back to the system it comes again page by page, each made zero."""
+    with contextlib.suppress(OSError, AttributeError):  # another system, another libc
+        change = ctypes.CDLL(None).mallopt
+        change(_TRIM_THRESHOLD, _KEPT_BYTES)
+        change(_MMAP_THRESHOLD, 32 * 1024**2)
 
 
 def serve(link: Connection, archive: str, limits: Limits) -> None:
     """Answers until the other side is gone."""
-    descriptor = os.open(archive, os.O_RDONLY)
-    try:
-        while True:
-            link.send(read_part(descriptor, link.recv(), limits))
-    except (EOFError, OSError):
-        return
-    finally:
-        os.close(descriptor)
+    with open(archive, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        try:
+            while True:
+                link.send(read_part(mapped, link.recv(), limits))
+        except (EOFError, OSError):
+            return
 
 
 if __name__ == "__main__":
     from modelyard.dataset.worker import picture_process  # what is sent must be known under its own name, not as __main__'s
 
     with Connection(int(sys.argv[1])) as own:
-        picture_process.serve(own, sys.argv[2], own.recv())
+        picture_process.wait(own)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import subprocess
@@ -9,13 +10,17 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
+from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
+import numpy as np
+
 from modelyard.core.errors import DataLoss
+from modelyard.dataset.worker import picture_process
 from modelyard.dataset.worker.picture_process import Part, Read
-from modelyard.formats.archive import Entry, Limits, Located
+from modelyard.formats.archive import Entry, Limits, Places
 from modelyard.formats.dataset_tar import Archive
 
 LEAST_PICTURES = 2_000
@@ -24,8 +29,8 @@ LEAST_PICTURES = 2_000
 LARGEST_MEAN = 256 * 1024
 """Bytes of a picture up to which processes pay: of larger ones decoders do the work, which threads share as well."""
 
-_PART_PICTURES = 2048
-_PART_BYTES = 4 * 1024**2
+_PART_PICTURES = 4096
+_PART_BYTES = 8 * 1024**2
 
 
 class LocatedArchive(Archive, Protocol):
@@ -34,8 +39,8 @@ class LocatedArchive(Archive, Protocol):
     path: Path
     limits: Limits
 
-    def locate(self, entry: Entry) -> Located | None:
-        """Where an entry lies."""
+    def locate_all(self, entries: Sequence[Entry]) -> Places:
+        """Where entries lie."""
 
     def passed(self, size: int) -> None:
         """Counts what was read elsewhere."""
@@ -45,29 +50,64 @@ def pays(entries: Sequence[Entry], processes: int) -> bool:
     """Whether these are many small pictures."""
     if processes < 2 or len(entries) < LEAST_PICTURES:
         return False
-    return sum(entry.claimed_bytes for entry in entries) <= LARGEST_MEAN * len(entries)
+    return bool(sum(map(_CLAIMED, entries)) <= LARGEST_MEAN * len(entries))
 
 
-def parts(archive: LocatedArchive, entries: Sequence[Entry]) -> Iterator[tuple[int, Sequence[Entry], Part]]:
-    """The entries in parts of some thousand: how many bytes each announces, and what to ask for."""
+_CLAIMED = attrgetter("claimed_bytes")
+
+
+def parts(archive: LocatedArchive, entries: Sequence[Entry]) -> Iterator[tuple[Sequence[Entry], Part]]:
+    """The entries in parts of some thousand, and what to ask for."""
+    places = archive.locate_all(entries)
+    paths = [entry[0] for entry in entries]
+    ends = np.cumsum(np.maximum(places.sizes, 0))
     start = 0
     while start < len(entries):
-        end, size = start, 0
-        while end < len(entries) and end - start < _PART_PICTURES and (end == start or size < _PART_BYTES):
-            size += max(0, entries[end].claimed_bytes)
-            end += 1
-        some = entries[start:end]
-        yield size, some, Part([entry.path for entry in some], [archive.locate(entry) for entry in some])
+        before = int(ends[start - 1]) if start else 0
+        end = int(np.searchsorted(ends, before + _PART_BYTES, side="right"))
+        end = min(max(end, start + 1), start + _PART_PICTURES, len(entries))
+        yield entries[start:end], Part(paths[start:end], places.part(start, end))
         start = end
+
+
+_ahead: list[_Child] = []
+"""Processes of this one that wait to be told which archive is theirs."""
+
+
+def fork_ahead(count: int) -> None:
+    """Forks processes that read pictures: while this process has no thread and no connection, its fork shares all it has
+    imported, and begins in no time. They end with this one."""
+    from threadpoolctl import threadpool_limits
+
+    for _ in range(count):
+        ours, theirs = Pipe()
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                ours.close()
+                for other in _ahead:
+                    other.link.close()
+                threadpool_limits(1)  # there is one of these for each CPU
+                picture_process.wait(theirs)
+                status = 0
+            finally:
+                os._exit(status)
+        theirs.close()
+        _ahead.append(_Child(pid, ours))
 
 
 @dataclass
 class _Child:
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | int
     link: Connection
 
     def end(self) -> None:
+        """A process ends when its link is closed, once it has done what it does."""
         self.link.close()
+        if isinstance(self.process, int):
+            os.waitpid(self.process, 0)
+            return
         try:
             self.process.wait(5)
         except subprocess.TimeoutExpired:
@@ -117,11 +157,16 @@ class PictureProcesses:
             self._idle.put(None)
 
     def _start(self) -> _Child:
+        with contextlib.suppress(IndexError, OSError):
+            child = _ahead.pop()
+            child.link.send((str(self._archive.path), self._archive.limits))
+            return child
         ours, theirs = Pipe()
         with theirs:
             module = "modelyard.dataset.worker.picture_process"
-            command = [sys.executable, "-m", module, str(theirs.fileno()), str(self._archive.path)]
+            command = [sys.executable, "-m", module, str(theirs.fileno())]
             alone = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
             process = subprocess.Popen(command, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL, env=alone)
-        ours.send(self._archive.limits)
+        with contextlib.suppress(OSError):  # it has ended already: the first question finds that out
+            ours.send((str(self._archive.path), self._archive.limits))
         return _Child(process, ours)

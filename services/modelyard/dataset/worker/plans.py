@@ -9,6 +9,7 @@ from modelyard.core.errors import InvalidArgument
 from modelyard.dataset.domain import columns as naming
 from modelyard.dataset.domain import cvat, json_stream, labelme, mask_files, safe_xml, voc, yolo
 from modelyard.dataset.domain.layout import USAGE_NAMES
+from modelyard.dataset.domain.named_points import PointNames
 from modelyard.dataset.domain.picture_names import PictureNames, stem, usage_of
 from modelyard.dataset.domain.records import ImportSpec
 from modelyard.dataset.domain.work import Work
@@ -217,6 +218,7 @@ def _label_key(path: str) -> str:
 def plan_labelme(source: Sources) -> None:
     """A JSON a picture."""
     plan, seen, outlines = source.plan, set[str](), False
+    names = PointNames()
     for entry in source.ending(".json"):
         try:
             raw = json_stream.load(source.bytes_of(entry), name=entry.path)
@@ -229,13 +231,14 @@ def plan_labelme(source: Sources) -> None:
         if picture is None:
             source.missing(str(raw["imagePath"]), entry.path)
             continue
-        marks = labelme.marks(raw, entry.path, plan.problems)
+        marks = labelme.marks(raw, entry.path, plan.problems, names)
         seen |= {each.label for each in marks}
         outlines |= any(each.polygons for each in marks)
         size = (raw.get("imageWidth"), raw.get("imageHeight"))
         known = (size[0], size[1]) if isinstance(size[0], int) and isinstance(size[1], int) else None
         plan.index.add(picture, Said(usage_of(picture) or usage_of(entry.path), entry.path, Annotation(marks), size=known))
-    listed = _label_map(source)
+    plan.keypoints = tuple(names.names)
+    listed = _classes_alone(_label_map(source), seen, plan.keypoints)
     plan.classes = (*listed, *(name for name in sort_classes(seen) if name not in listed))
     settle(source, outlines)
 
@@ -243,6 +246,7 @@ def plan_labelme(source: Sources) -> None:
 def plan_cvat(source: Sources) -> None:
     """One XML for many pictures, read image by image."""
     plan, seen, outlines, marked = source.plan, set[str](), False, False
+    names = PointNames()
     listed: tuple[str, ...] = ()
     labels = [0, 0]  # pictures with one, with several
     for entry in source.ending(".xml"):
@@ -252,7 +256,7 @@ def plan_cvat(source: Sources) -> None:
                 listed = tuple(dict.fromkeys([*listed, *cvat.classes(element)]))
             if element.tag != "image":
                 continue
-            found = cvat.picture(element, entry.path, plan.problems)
+            found = cvat.picture(element, entry.path, plan.problems, names)
             path = source.names.find(found.name, entry.path)
             if path is None:
                 source.missing(found.name, entry.path)
@@ -265,11 +269,18 @@ def plan_cvat(source: Sources) -> None:
             labels[1] += len(said.labels) != 1
             usage = USAGE_NAMES.get(found.usage.lower()) or usage_of(path)
             plan.index.add(path, Said(usage, entry.path, said, size=found.size))
+    plan.keypoints = tuple(names.names)
+    listed = _classes_alone(listed, seen, plan.keypoints)
     plan.classes = (*listed, *(name for name in sort_classes(seen) if name not in listed))
     if marked:
         settle(source, outlines)
     else:
         settle_labels(source, several=labels[1] > 0)
+
+
+def _classes_alone(listed: Sequence[str], seen: set[str], keypoints: Sequence[str]) -> tuple[str, ...]:
+    """The listed names without those that are of key points and of nothing else."""
+    return tuple(name for name in listed if name in seen or name not in keypoints)
 
 
 def settle_labels(source: Sources, *, several: bool) -> None:

@@ -15,7 +15,8 @@ from modelyard.core.artifacts import ArtifactStore, Blob
 from modelyard.core.errors import FailedPrecondition
 from modelyard.dataset.domain import frozen, group_split, tables
 from modelyard.dataset.domain import split as splitting
-from modelyard.dataset.domain.belonging import Column, groups_of, strata_of, times_of
+from modelyard.dataset.domain.belonging import Column, groups_of, said_of, strata_of, times_of
+from modelyard.dataset.domain.conditions import condition_notes, meeting, parse_conditions
 from modelyard.dataset.domain.new_usages import place_new
 from modelyard.dataset.domain.records import (
     FREEZE_TEST,
@@ -183,6 +184,8 @@ def _split(
     test: npt.NDArray[np.bool_] | None,
 ) -> splitting.Split:
     """Shares out all examples but those of a frozen test set (`test`, bool [N])."""
+    if policy.test_where or policy.validation_where:
+        return _split_by_conditions(policy, store, content, stored, strata, ratio, test)
     if test is None:
         return _draw(policy, store, content, stored, strata, ratio, with_test=True)
     free = np.flatnonzero(~test)
@@ -192,6 +195,44 @@ def _split(
     drawn = _draw(policy, store, content, stored.taken(free), strata[free], ratio, with_test=False)
     usage[free] = drawn.usage
     return splitting.Split(usage, drawn.notes)
+
+
+def _split_by_conditions(
+    policy: SplitPolicy,
+    store: ArtifactStore,
+    content: files.DatasetDescriptor,
+    stored: Stored,
+    strata: npt.NDArray[np.int64] | npt.NDArray[np.bool_],
+    ratio: Decimal,
+    frozen_test: npt.NDArray[np.bool_] | None,
+) -> splitting.Split:
+    """Test and validation as the policy's conditions say, the rest as its other fields do."""
+    if policy.test_where and frozen_test is not None:
+        message = "split.test_where is set, and the dataset's test set is frozen; publish with test_policy REPLACE, or without it"
+        raise FailedPrecondition("TEST_SET_FROZEN", message, field="dataset_version.split.test_where")
+    count = stored.manifest.num_rows
+
+    def met(texts: Sequence[str], field: str) -> npt.NDArray[np.bool_]:
+        conditions = parse_conditions(texts, field)
+        return meeting(conditions, lambda each: said_of(each, _column_of(store, content), content, stored.manifest), count)
+
+    test = met(policy.test_where, "split.test_where") if frozen_test is None else frozen_test
+    validation = met(policy.validation_where, "split.validation_where") & ~test
+    usage = np.where(test, splitting.TEST, np.where(validation, splitting.VALIDATION, splitting.TRAIN)).astype(np.int8)
+    notes = condition_notes(policy.test_where, policy.validation_where, usage, stored.near_groups)
+    free = np.flatnonzero(~test & ~validation)
+    if not len(free):
+        message = "split.test_where and split.validation_where take all examples; none is left to train on"
+        raise FailedPrecondition("NO_TRAIN_EXAMPLES", message, field="dataset_version.split.test_where")
+    if policy.validation_where and (policy.test_where or frozen_test is not None):
+        return splitting.Split(usage, notes)
+    rest = replace(policy, source=splitting.RATIO)
+    drawn = _draw(rest, store, content, stored.taken(free), strata[free], ratio, with_test=not policy.test_where)
+    if policy.validation_where:  # what the draw would validate on is trained on, but for the test
+        usage[free] = np.where(drawn.usage == splitting.TEST, splitting.TEST, splitting.TRAIN)
+    else:
+        usage[free] = drawn.usage
+    return splitting.Split(usage, (*notes, *drawn.notes))
 
 
 def _draw(

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from modelyard.core.errors import InvalidArgument
 from modelyard.dataset.domain import mask_files, yolo
 from modelyard.dataset.domain.marks import outside
+from modelyard.dataset.domain.named_points import filled
 from modelyard.dataset.domain.near import THUMBNAIL
 from modelyard.dataset.domain.problems import Problems
 from modelyard.dataset.domain.work import Work
@@ -105,7 +106,7 @@ def _complete(said: Said, size: tuple[int, int], path: str, plan: Plan, problems
     if said.size is None:
         annotation = _fitting(annotation, size, said.file, problems)
     outside(annotation, *size, said.file, problems)
-    return for_task(annotation, plan.task)
+    return for_task(filled(annotation, len(plan.keypoints)), plan.task)
 
 
 def _fitting(annotation: Annotation, size: tuple[int, int], file: str, problems: Problems) -> Annotation:

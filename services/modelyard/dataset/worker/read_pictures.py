@@ -20,7 +20,7 @@ from modelyard.dataset.domain.near import THUMBNAIL
 from modelyard.dataset.domain.problems import Problems
 from modelyard.dataset.domain.work import Work
 from modelyard.dataset.worker.content import Block, Content, Example, Rejections
-from modelyard.dataset.worker.picture_process import Read
+from modelyard.dataset.worker.picture_process import HASH_BYTES, ID_BYTES, Read
 from modelyard.dataset.worker.picture_processes import PictureProcesses, parts, pays
 from modelyard.formats import pictures
 from modelyard.formats.archive import Entry, SafeZip, gunzip, is_gzip
@@ -171,7 +171,7 @@ def _read_in_processes(
 
     with PictureProcesses(archive, count) as processes, ThreadPoolExecutor(count) as pool:
         try:
-            for _, some, part in parts(archive, entries):
+            for some, part in parts(archive, entries):
                 waiting.append((some, pool.submit(processes.read, part)))
                 while len(waiting) > _PARTS_WAITING * count:
                     take()
@@ -187,31 +187,48 @@ def _take_part(
 ) -> None:
     """Puts down what a process read, in the archive's order; asks the archive itself about what that could not."""
     archive.passed(read.read_bytes)
+    paths = [entry.path for entry in some]
+    places = [layout.places[path] for path in paths]
+    block = Block(
+        paths=paths,
+        labels=[place.label for place in places],
+        usages=[place.usage for place in places],
+        ids=read.ids,
+        hashes=read.hashes,
+        data=read.data,
+        lengths=read.lengths,
+        sizes=read.sizes,
+        thumbnails=read.thumbnails,
+    )
+    if not read.refused:
+        content.add_block(block)
+        return
     fine = np.flatnonzero(read.lengths >= 0)
     ends = np.concatenate([[0], np.cumsum(read.lengths[fine])]).tolist()
-    size = THUMBNAIL * THUMBNAIL
     start = 0
-    stops = [int(np.searchsorted(fine, number)) for number in sorted(read.refused)]
-    for stop, number in zip([*stops, len(fine)], [*sorted(read.refused), -1], strict=True):
+    for number in (*sorted(read.refused), len(some)):
+        stop = int(np.searchsorted(fine, number))
         if stop > start:
-            paths = [some[place].path for place in fine[start:stop].tolist()]
-            places = [layout.places[path] for path in paths]
-            content.add_block(
-                Block(
-                    paths=paths,
-                    labels=[place.label for place in places],
-                    usages=[place.usage for place in places],
-                    ids=read.ids[start:stop],
-                    hashes=read.hashes[start:stop],
-                    data=read.data[ends[start] : ends[stop]],
-                    lengths=read.lengths[fine[start:stop]],
-                    sizes=read.sizes[fine[start:stop]],
-                    thumbnails=read.thumbnails[start * size : stop * size],
-                )
-            )
+            content.add_block(_cut(block, fine[start:stop], start, stop, ends))
             start = stop
-        if number >= 0:
+        if number < len(some):
             _take_refused(archive, some[number], read.refused[number], layout, content, rejected)
+
+
+def _cut(block: Block, rows: npt.NDArray[np.int64], start: int, stop: int, ends: Sequence[int]) -> Block:
+    """Some pictures of a block: its rows, which are those from `start` to `stop` of what lies one after the other."""
+    size, numbers = THUMBNAIL * THUMBNAIL, rows.tolist()
+    return Block(
+        paths=[block.paths[number] for number in numbers],
+        labels=[block.labels[number] for number in numbers],
+        usages=[block.usages[number] for number in numbers],
+        ids=block.ids[start * ID_BYTES : stop * ID_BYTES],
+        hashes=block.hashes[start * HASH_BYTES : stop * HASH_BYTES],
+        data=block.data[ends[start] : ends[stop]],
+        lengths=block.lengths[rows],
+        sizes=block.sizes[rows],
+        thumbnails=block.thumbnails[start * size : stop * size],
+    )
 
 
 def _take_refused(

@@ -16,7 +16,7 @@ from modelyard.core.errors import InvalidArgument
 from modelyard.dataset.domain import columns as naming
 from modelyard.dataset.domain import recordings
 from modelyard.dataset.domain.layout import find_layout
-from modelyard.dataset.domain.picture_names import stem, usage_of
+from modelyard.dataset.domain.picture_names import stem, usage_of, usage_of_file
 from modelyard.dataset.domain.problems import Problems
 from modelyard.dataset.domain.records import SENSOR_CSV, ImportResult, ImportSpec
 from modelyard.dataset.domain.tables import RawTable
@@ -26,6 +26,7 @@ from modelyard.dataset.worker.content import Content
 from modelyard.dataset.worker.detect import Contents, head, header
 from modelyard.dataset.worker.results import keep, nothing_in, result
 from modelyard.formats import dataset as files
+from modelyard.formats import forecasts
 from modelyard.formats.annotations import Annotation, Interval
 from modelyard.formats.archive import Entry
 
@@ -47,8 +48,10 @@ class _Recordings:
     time_is_date: bool = False
     label_columns: tuple[str, ...] = ()
     channels: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     usages: dict[str, str | None] = field(default_factory=dict)  # where folders are classes
+    named: dict[str, str | None] = field(default_factory=dict)  # what the names of files say, where some say train and some test
 
 
 def run(spec: ImportSpec, found: Contents, store: ArtifactStore, folder: Path, work: Work) -> ImportResult:
@@ -56,9 +59,13 @@ def run(spec: ImportSpec, found: Contents, store: ArtifactStore, folder: Path, w
     all_ = _Recordings(spec, found, folder)
     entries = _entries(all_)
     _look(all_, entries)
+    named = {entry.path: usage_of_file(entry.path) for entry in entries}
+    if {files.TRAIN, files.TEST} <= set(named.values()):
+        all_.named = named
     labels = _folder_labels(all_, entries)
-    task = files.SERIES_CLASSIFICATION if labels else files.ANOMALY_DETECTION
-    all_.classes = () if labels else _classes(all_, entries)
+    forecast = spec.task == files.FORECASTING
+    task = files.FORECASTING if forecast else files.SERIES_CLASSIFICATION if labels else files.ANOMALY_DETECTION
+    all_.classes = () if labels or forecast else _classes(all_, entries)
     content = Content(folder, files.SERIES, task, all_.classes)
     for done, entry in enumerate(entries):
         work.stage("read", done, len(entries), "files", 0.0, 0.9)
@@ -68,7 +75,6 @@ def run(spec: ImportSpec, found: Contents, store: ArtifactStore, folder: Path, w
             if error.reason == "ARCHIVE_BOMB":
                 raise
             found.rejected.add(entry.path, error.reason, error.message)
-    manifest, packs = content.finish()
     if not content.count:
         raise nothing_in(found.archive, found.rejected)
     if labels:
@@ -84,7 +90,7 @@ def run(spec: ImportSpec, found: Contents, store: ArtifactStore, folder: Path, w
         time_column=all_.time_column,
         time_is_date=all_.time_is_date,
     )
-    descriptor = keep(unfinished, manifest, packs, store, work)
+    descriptor = keep(unfinished, content, store, work)
     return result(descriptor, SENSOR_CSV, content, found.rejected, all_.assumptions, all_.problems.findings())
 
 
@@ -125,6 +131,9 @@ def _look(all_: _Recordings, entries: list[Entry]) -> None:
     for name in wanted:
         if name not in known:
             raise _missing("label_column", name, known)
+    if spec.task == files.FORECASTING:
+        _look_ahead(all_, next((each for each in headers if each), []), wanted)
+        return
     moments = tuple(lowered[name] for name in recordings.MOMENT_NAMES if name in lowered)
     states = tuple(lowered[name] for name in recordings.LABEL_NAMES if name in lowered)[:1]
     all_.label_columns = wanted or (() if all_.ranges else moments or states)
@@ -135,6 +144,23 @@ def _look(all_: _Recordings, entries: list[Entry]) -> None:
         all_.assumptions.append(f"Columns {named} were taken as labels because of their names; name others with label_column.")
     first = next((each for each in headers if each), [])
     all_.channels = tuple(name for name in first if name not in (all_.time_column, *all_.label_columns))
+
+
+def _look_ahead(all_: _Recordings, names: list[str], wanted: tuple[str, ...]) -> None:
+    """What is to be forecast: the columns that the user named, or all but the time and a count of the rows."""
+    counts = [name for name in names if name.lower() in recordings.ROW_NAMES]
+    others = [name for name in names if name not in (all_.time_column, *counts)]
+    all_.channels = wanted or tuple(others)
+    all_.unused = tuple(name for name in names if name not in (all_.time_column, *all_.channels))
+    if all_.time_column and not all_.spec.time_column:
+        all_.assumptions.append(f'The column "{all_.time_column}" was taken as the time; name another with time_column.')
+    if not all_.channels:
+        message = f"there is no column to forecast beside {', '.join(names) or 'nothing'}; name some with label_column"
+        raise InvalidArgument("NO_CHANNELS", message, field="dataset_import.label_column")
+    named = ", ".join(f'"{name}"' for name in all_.channels)
+    all_.assumptions.append(f"To be forecast: {named}; name others with label_column, with commas between.")
+    shares = ", ".join(f"{name} {share:.0%}" for name, share in forecasts.SHARES)
+    all_.assumptions.append(f"Each series was cut in time: {shares}, the latest readings being the test.")
 
 
 def _missing(option: str, name: str, known: list[str]) -> InvalidArgument:
@@ -154,8 +180,10 @@ def _folder_labels(all_: _Recordings, entries: list[Entry]) -> dict[str, str]:
     layout = find_layout([entry.path for entry in entries])
     labels = {path: place.label for path, place in layout.places.items()}
     wanted = all_.spec.task
+    if wanted == files.FORECASTING:
+        return {}
     if wanted not in ("", files.SERIES_CLASSIFICATION, files.ANOMALY_DETECTION):
-        fitting = f"{files.ANOMALY_DETECTION} or {files.SERIES_CLASSIFICATION}"
+        fitting = f"{files.ANOMALY_DETECTION}, {files.FORECASTING} or {files.SERIES_CLASSIFICATION}"
         message = f"the source holds recordings; task is {wanted!r}, but {fitting} fits them"
         raise InvalidArgument("BAD_TASK", message, field="dataset_import.task", task=wanted)
     by_column = bool(all_.label_columns or all_.ranges)
@@ -188,7 +216,7 @@ def _take(all_: _Recordings, entry: Entry, content: Content, label: str | None) 
     raw = _table(all_, entry)
     columns: Mapping[str, pa.ChunkedArray] = raw.columns
     lost = [name for name in all_.channels if name not in columns]
-    more = [name for name in columns if name not in (*all_.channels, all_.time_column, *all_.label_columns)]
+    more = [name for name in columns if name not in (*all_.channels, all_.time_column, *all_.label_columns, *all_.unused)]
     if lost or more or (all_.time_column and all_.time_column not in columns):
         message = (
             f"{entry.path} has other columns than the first recording: without {lost or 'none'}, beside them {more or 'none'}"
@@ -210,9 +238,24 @@ def _take(all_: _Recordings, entry: Entry, content: Content, label: str | None) 
     for row in raw.rejected:
         all_.found.rejected.add(f"{entry.path}: {row.path}", row.reason, f"{entry.path}: {row.message}")
     matrix = recordings.joined(values, all_.channels, at)
+    if all_.spec.task == files.FORECASTING:
+        _add_parts(entry.path, matrix, at, content)
+        return
     annotation = Annotation(intervals=tuple(intervals), attributes=attributes)
-    usage = all_.usages.get(entry.path) if label is not None else usage_of(entry.path)
+    usage = all_.usages.get(entry.path) if label is not None else usage_of(entry.path) or all_.named.get(entry.path)
     content.add(import_series.series_example(entry.path, label, usage, matrix, annotation))
+
+
+def _add_parts(path: str, matrix: recordings.Floats, at: recordings.Floats | None, content: Content) -> None:
+    """A series as its parts in time, each an example that says where in the series it begins. Raises InvalidArgument TIMES_FALL,
+    SERIES_TOO_SHORT."""
+    if at is not None and (np.isnan(at).any() or (np.diff(at) < 0).any()):
+        message = f"{path}: a series that is to be forecast needs times that can be read and rise from row to row"
+        raise InvalidArgument("TIMES_FALL", message, file=path)
+    for usage, first, last in forecasts.cut_points(len(matrix)):
+        attributes = {forecasts.SERIES_NAME: path, forecasts.START: str(first)}
+        name = f"{path}[{first}:{last}]"
+        content.add(import_series.series_example(name, None, usage, matrix[first:last], Annotation(attributes=attributes)))
 
 
 def _channel(all_: _Recordings, entry: Entry, name: str, texts: pa.ChunkedArray, comma: bool) -> recordings.Floats:

@@ -79,6 +79,19 @@ def _paired(before: Seen, after: Seen) -> Iterator[Feature]:
             yield Feature(name, old, new, before.columns[name], before.words[name])
 
 
+@dataclass(frozen=True)
+class _Reading:
+    """One side of the comparison: where its content is, its rows, those that were drawn to be read, and the share of the job that
+    reading them is."""
+
+    store: ArtifactStore
+    content: files.DatasetDescriptor
+    manifest: pa.Table
+    drawn: pa.Table
+    work: Work
+    span: tuple[float, float]
+
+
 def _seen(
     store: ArtifactStore, content: files.DatasetDescriptor, manifest: pa.Table, work: Work, span: tuple[float, float]
 ) -> Seen:
@@ -86,15 +99,15 @@ def _seen(
     if content.classes and not manifest["label"].null_count and len(manifest):
         seen.add("label", _texts(manifest["label"]), "the share of the classes", content.target)
     rows = np.sort(np.random.Generator(np.random.PCG64(0)).permutation(manifest.num_rows)[:SAMPLE])
-    drawn = manifest.take(pa.array(rows))
+    side = _Reading(store, content, manifest, manifest.take(pa.array(rows)), work, span)
     if content.kind == files.TABLE:
         _add_table(seen, rows_of(store, content, manifest), content)
     elif content.kind == files.AUDIO:
-        _add_sounds(seen, store, content, manifest, drawn, work, span)
+        _add_sounds(seen, side)
     elif content.kind == files.SERIES:
-        _add_series(seen, store, content, drawn, work, span)
+        _add_series(seen, side)
     else:
-        _add_pictures(seen, store, content, manifest, drawn, work, span)
+        _add_pictures(seen, side)
     return seen
 
 
@@ -110,20 +123,12 @@ def _add_table(seen: Seen, rows: pa.Table, content: files.DatasetDescriptor) -> 
             seen.add(f"column {column.name}", _texts(values), words, column.name)
 
 
-def _add_sounds(
-    seen: Seen,
-    store: ArtifactStore,
-    content: files.DatasetDescriptor,
-    manifest: pa.Table,
-    drawn: pa.Table,
-    work: Work,
-    span: tuple[float, float],
-) -> None:
-    rate, frames, channels = (_numbers(manifest, name) for name in ("rate", "frames", "channels"))
+def _add_sounds(seen: Seen, side: _Reading) -> None:
+    rate, frames, channels = (_numbers(side.manifest, name) for name in ("rate", "frames", "channels"))
     seen.add("rate", rate, "the sample rate in Hz")
     seen.add("seconds", frames / np.maximum(rate, 1), "the length in seconds")
     seen.add("channels", channels, "the number of channels")
-    facts = measure_sounds(store, content, drawn, work, span)
+    facts = measure_sounds(side.store, side.content, side.drawn, side.work, side.span)
     seen.add("level", 20 * np.log10(np.maximum(facts.level, 1e-6)), "the loudness in dB")
     bands = facts.spectra.astype(np.float64).mean(axis=2)
     weights = bands / np.maximum(bands.sum(axis=1, keepdims=True), 1e-9)
@@ -132,31 +137,23 @@ def _add_sounds(
     seen.add("floor", np.quantile(facts.spectra.reshape(len(facts.spectra), -1), 0.1, axis=1), "the quiet part of the spectrum")
 
 
-def _add_series(
-    seen: Seen, store: ArtifactStore, content: files.DatasetDescriptor, drawn: pa.Table, work: Work, span: tuple[float, float]
-) -> None:
-    measured = measure_series(store, content, drawn, work, span)
-    seen.add("steps", _numbers(drawn, "steps"), "the number of steps")
-    for place, channel in enumerate(content.channels):
+def _add_series(seen: Seen, side: _Reading) -> None:
+    measured = measure_series(side.store, side.content, side.drawn, side.work, side.span)
+    seen.add("steps", _numbers(side.drawn, "steps"), "the number of steps")
+    for place, channel in enumerate(side.content.channels):
         values = {name: np.array([getattr(each, name)[place] for each in measured.facts]) for name in ("middle", "spread")}
         seen.add(f"middle of {channel}", values["middle"], f'the median of channel "{channel}"', channel)
         seen.add(f"spread of {channel}", values["spread"], f'the spread of channel "{channel}"', channel)
 
 
-def _add_pictures(
-    seen: Seen,
-    store: ArtifactStore,
-    content: files.DatasetDescriptor,
-    manifest: pa.Table,
-    drawn: pa.Table,
-    work: Work,
-    span: tuple[float, float],
-) -> None:
+def _add_pictures(seen: Seen, side: _Reading) -> None:
+    store, content, manifest, drawn, work = side.store, side.content, side.manifest, side.drawn, side.work
+    start, end = side.span
     width, height = _numbers(manifest, "width"), _numbers(manifest, "height")
     seen.add("width", width, "the width in pixels")
     seen.add("height", height, "the height in pixels")
-    middle = span[0] + (span[1] - span[0]) * 0.8
-    looked = look_at_each(_looks, store, content, spans_of(drawn), [()] * len(drawn), work, ("look at pictures", span[0], middle))
+    middle = start + (end - start) * 0.8
+    looked = look_at_each(_looks, store, content, spans_of(drawn), [()] * len(drawn), work, ("look at pictures", start, middle))
     for name in looked[0] if looked else ():
         seen.add(name, np.array([each[name] for each in looked]), f"the {name} of the pictures")
     if content.task in files.MARKED_TASKS:
@@ -166,7 +163,7 @@ def _add_pictures(
         named = pa.array(content.classes).take(lists.flatten())
         seen.add("label", named, "the share of the classes")
     if content.task == files.SEMANTIC_SEGMENTATION:
-        counts = mask_counts(store, content, drawn, work, (middle, span[1])).astype(np.float64)
+        counts = mask_counts(store, content, drawn, work, (middle, end)).astype(np.float64)
         shares = counts[:, :-1] / np.maximum(counts[:, :-1].sum(axis=1, keepdims=True), 1)
         for place, label in enumerate(content.classes):
             seen.add(f"share of {label}", shares[:, place], f'the share of pixels of "{label}"')

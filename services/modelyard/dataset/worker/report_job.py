@@ -4,24 +4,37 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from modelyard.core.artifacts import ArtifactStore
-from modelyard.dataset.domain import checks, label_checks, picture_checks
+from modelyard.dataset.domain import checks, label_checks, picture_checks, target_noise
 from modelyard.dataset.domain.findings import Names
 from modelyard.dataset.domain.giveaways import giveaway_findings
+from modelyard.dataset.domain.label_noise import LabelNoise
 from modelyard.dataset.domain.near import merge_groups, turned_pairs
 from modelyard.dataset.domain.neighbours import CLOSE, Neighbours, close_pairs, nearest, principal_axes
+from modelyard.dataset.domain.out_of_sample import OutOfSample
 from modelyard.dataset.domain.picture_facts import FACTS
 from modelyard.dataset.domain.records import QUICK, Finding, ReportResult, ReportSpec
 from modelyard.dataset.domain.work import Work
-from modelyard.dataset.worker import kind_checks, label_models, picture_pass, report_marks, report_page
+from modelyard.dataset.worker import kind_checks, label_models, picture_pass, report_box_classes, report_marks, report_page
 from modelyard.dataset.worker.picture_pass import Looks
 from modelyard.dataset.worker.report_drift import check_drift
 from modelyard.dataset.worker.stored import Stored, load, near_groups_of
-from modelyard.formats.dataset import AUDIO, FEATURE, IMAGE, SEMANTIC_SEGMENTATION, TABLE, DatasetDescriptor
+from modelyard.formats.dataset import (
+    AUDIO,
+    FEATURE,
+    IMAGE,
+    MARKED_TASKS,
+    SEMANTIC_SEGMENTATION,
+    TABLE,
+    TABULAR_REGRESSION,
+    DatasetDescriptor,
+    read_parquet,
+)
 
 READ, LOOKED, LABELLED, COMPARED, DRAWN = 0.05, 0.6, 0.85, 0.95, 1.0
 """Shares of a full report of pictures that are done after its stages."""
@@ -32,6 +45,9 @@ KIND_CHECKED = 0.3
 _LEAST_NEIGHBOURS = 50
 _FEW = 5_000
 _SAMPLE = 4096
+_LEAST_ROWS = 200
+_MANY = 4096
+"""Of so many examples, what took long is kept for an attempt that follows one that was killed."""
 
 
 def run(spec: ReportSpec, store: ArtifactStore, folder: Path, work: Work) -> ReportResult:
@@ -134,6 +150,7 @@ def _of_models(
         if len(names.paths) >= _LEAST_NEIGHBOURS:
             neighbours = _neighbours(looks, stored, work)
             findings += picture_checks.outlier_findings(neighbours, names)
+            findings += picture_checks.group_findings(neighbours, _codes(stored, content), names)
             findings += _of_pairs(neighbours, stored, names)
         else:
             notes.append(f"Outliers were not looked for: that needs {_LEAST_NEIGHBOURS} pictures or more.")
@@ -149,6 +166,10 @@ def _of_labels(
     work: Work,
     span: tuple[float, float],
 ) -> tuple[list[Finding], list[str]]:
+    if content.task in MARKED_TASKS:
+        return report_box_classes.check_box_classes(store, content, stored.manifest, names, work, span)
+    if content.task == TABULAR_REGRESSION:
+        return _of_targets(store, content, stored, names, work, span)
     if not _has_labels(content, stored):
         return [], []
     every = _codes(stored, content)
@@ -156,7 +177,7 @@ def _of_labels(
     labels = every[members]
     if len(np.unique(labels)) < 2 or len(members) < label_checks.LEAST_JUDGED:
         return [], [f"Labels were not checked: that needs two classes of {label_checks.LEAST_EXAMPLES} examples or more each."]
-    found = label_models.judge(store, content, stored, looks, labels, members, work, span)
+    found = _judged(store, content, stored, looks, labels, members, work, span)
     skill = label_checks.skill(found.balanced, len(np.unique(labels)))
     note = "Labels were compared with models trained on four fifths of the examples and asked about the rest, "
     note += f"which agree with {found.accuracy:.1%}"
@@ -165,6 +186,49 @@ def _of_labels(
     findings = label_checks.label_findings(labels, found.noise, members, content.classes, names)
     left = len(every) - len(members)
     return findings, [f"{note}{f'; {left} examples of small classes were not judged' if left else ''}."]
+
+
+def _of_targets(
+    store: ArtifactStore, content: DatasetDescriptor, stored: Stored, names: Names, work: Work, span: tuple[float, float]
+) -> tuple[list[Finding], list[str]]:
+    """What models say of the numbers to predict."""
+    if content.table is None or stored.manifest.num_rows < _LEAST_ROWS or not any(c.role == FEATURE for c in content.columns):
+        return [], []
+    column = read_parquet(store.path(content.table), [content.target])[content.target]
+    given = np.asarray(column.take(stored.manifest["row"]).to_numpy(), dtype=np.float64)
+    if not np.isfinite(given).all() or not np.ptp(given):
+        return [], []
+    predicted = label_models.judge_targets(store, content, stored, given, work, span)
+    noise = target_noise.fit(predicted, given)
+    note = f'"{content.target}" was compared with what models say that did not learn from the row; they explain '
+    note += f"{noise.explained:.0%} of its spread"
+    if not label_checks.accuses(noise):
+        little = noise.explained < label_checks.LEAST_EXPLAINED
+        why = "too little" if little else f"but are far off in {noise.rate:.0%} of the rows, too many"
+        return [], [f"{note}: {why} to call a number wrong, so none was."]
+    return label_checks.target_findings(content.target, noise, predicted, given, names), [f"{note}."]
+
+
+def _judged(
+    store: ArtifactStore,
+    content: DatasetDescriptor,
+    stored: Stored,
+    looks: Looks | None,
+    labels: npt.NDArray[np.int64],
+    members: npt.NDArray[np.int64],
+    work: Work,
+    span: tuple[float, float],
+) -> OutOfSample:
+    """What models say of the labels; an attempt before this one may have asked them."""
+
+    def asked() -> dict[str, npt.NDArray[Any]]:
+        found = label_models.judge(store, content, stored, looks, labels, members, work, span)
+        figures = np.array([found.noise.rate, found.accuracy, found.balanced])
+        return {"probabilities": found.noise.probabilities, "wrong": found.noise.wrong, "figures": figures}
+
+    said = work.once("labels", asked) if len(labels) >= _MANY else asked()
+    rate, accuracy, balanced = said["figures"].tolist()
+    return OutOfSample(LabelNoise(said["probabilities"], said["wrong"], rate), accuracy, balanced)
 
 
 def _has_labels(content: DatasetDescriptor, stored: Stored) -> bool:
@@ -205,6 +269,15 @@ def _numbers(stored: Stored, looks: Looks) -> dict[str, npt.NDArray[np.floating]
 
 
 def _neighbours(looks: Looks, stored: Stored, work: Work) -> Neighbours:
+    def found() -> dict[str, npt.NDArray[Any]]:
+        made = _nearest(looks, stored, work)
+        return {"distances": made.distances, "ids": made.ids, "complete": np.array(made.complete), "far": made.far}
+
+    said = work.once("neighbours", found) if len(looks.features) >= _MANY else found()
+    return Neighbours(said["distances"], said["ids"], bool(said["complete"]), said["far"])
+
+
+def _nearest(looks: Looks, stored: Stored, work: Work) -> Neighbours:
     count = len(looks.features)
     rows = np.sort(np.random.default_rng(0).choice(count, min(_SAMPLE, count), replace=False))
     mean, axes = principal_axes(looks.at(rows))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from modelyard.core.artifacts import ArtifactStore
 from modelyard.core.errors import InvalidArgument
@@ -15,17 +14,17 @@ from modelyard.dataset.worker.sources import SOURCE
 from modelyard.formats import dataset as files
 from modelyard.formats.dataset_tar import Archive
 
-_DIGESTED = ["example_id", "sha256", "label", "usage"]
 
-
-def keep(
-    unfinished: files.DatasetDescriptor, manifest: Path, packs: Sequence[Path], store: ArtifactStore, work: Work
-) -> files.DatasetDescriptor:
+def keep(unfinished: files.DatasetDescriptor, content: Content, store: ArtifactStore, work: Work) -> files.DatasetDescriptor:
     """Stores manifest and packs; the descriptor with their names and the digest of the content."""
-    known = set(files.read_schema(manifest).names)
-    rows = files.read_parquet(manifest, [*_DIGESTED, *(["annotation"] if "annotation" in known else [])])
+    manifest, packs = content.finish()
     digest = files.digest(
-        rows, task=unfinished.task, classes=unfinished.classes, columns=(), target="", names=files.digest_names(unfinished)
+        content.digested(),
+        task=unfinished.task,
+        classes=unfinished.classes,
+        columns=(),
+        target="",
+        names=files.digest_names(unfinished),
     )
     work.stage("store", 0, len(packs), "packs", 0.92, 1.0)
     with all_or_none(store) as put:

@@ -1,4 +1,4 @@
-"""Curves of a classifier: precision over recall, and calibration. Definitions as scikit-learn's; numpy only."""
+"""Curves of a classifier (precision over recall, calibration; as scikit-learn's) and residuals of a regression; numpy only."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from modelyard.statistics.intervals import Floats
 
 POINTS = 200
 BINS = 12
+MOST_SHOWN = 1000
+HISTOGRAM = 40
 
 
 @dataclass(frozen=True)
@@ -55,3 +57,42 @@ def calibration(sureness: Floats, right: NDArray[np.bool_]) -> list[Bin]:
     order = np.argsort(sureness, kind="stable")
     parts = np.array_split(order, min(BINS, len(order))) if len(order) else []
     return [Bin(float(sureness[part].mean()), float(right[part].mean()), len(part)) for part in parts]
+
+
+@dataclass(frozen=True)
+class Residuals:
+    """Predictions less labels of N examples: mean, standard deviation, median size; a histogram with edges [B+1] and counts [B];
+    and the rows [M] of at most `MOST_SHOWN` examples, by rising label."""
+
+    count: int
+    mean: float
+    deviation: float
+    median_absolute: float
+    edges: Floats
+    counts: NDArray[np.int64]
+    rows: NDArray[np.int64]
+
+
+def residuals(labels: Floats, predictions: Floats) -> Residuals:
+    """Of labels and predictions [N], N at least 1; what is not finite counts for nothing.
+
+    The histogram spans the middle 99 percent, so that one wild prediction does not flatten it; its outer bins hold the rest.
+    """
+    finite = np.flatnonzero(np.isfinite(labels) & np.isfinite(predictions))
+    off = predictions[finite] - labels[finite]
+    if not len(off):
+        nothing = np.empty(0, np.int64)
+        return Residuals(0, 0.0, 0.0, 0.0, np.empty(0), nothing, nothing)
+    low, high = np.quantile(off, (0.005, 0.995))
+    if high - low < 1e-12 * max(abs(high), abs(low), 1e-300):
+        low, high = low - max(abs(low), 1e-9) * 0.5, high + max(abs(high), 1e-9) * 0.5
+    edges = np.linspace(low, high, min(HISTOGRAM, max(5, int(np.sqrt(len(off))))) + 1)
+    counts, _ = np.histogram(np.clip(off, low, high), edges)
+    order = finite[np.argsort(labels[finite], kind="stable")]
+    chosen = np.linspace(0, len(order) - 1, min(len(order), MOST_SHOWN - 2)).round().astype(np.int64)
+    extremes = finite[[int(off.argmin()), int(off.argmax())]]
+    kept = np.unique(np.concatenate([order[chosen], extremes]))
+    rows = kept[np.argsort(labels[kept], kind="stable")]
+    return Residuals(
+        len(off), float(off.mean()), float(off.std()), float(np.median(np.abs(off))), edges, counts.astype(np.int64), rows
+    )

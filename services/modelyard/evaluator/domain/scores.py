@@ -8,7 +8,21 @@ from typing import Final
 RESIDUAL_SUMMARY: Final = ("residual_mean", "residual_std", "residual_p05", "residual_median", "residual_p95")
 """Figures that describe the errors (prediction less truth) of a regression; no floor is set on them."""
 LESS_IS_BETTER: Final = frozenset(
-    {"log_loss", "brier_score", "calibration_error", "mae", "rmse", "mape", "detection_delay", "false_alarm_rate"}
+    {
+        "log_loss",
+        "brier_score",
+        "calibration_error",
+        "mae",
+        "rmse",
+        "mape",
+        "detection_delay",
+        "false_alarm_rate",
+        "normalised_error",
+        "reading_error",
+        "smape",
+        "mase",
+        "pinball",
+    }
     | set(RESIDUAL_SUMMARY)
 )
 
@@ -101,6 +115,22 @@ class ExampleScore:
     prediction: str
     probability: float
     loss: float
+
+
+@dataclass(frozen=True)
+class FoundBox:
+    """A box that a detector found: its class, left, top, right, bottom in pixels of the picture, and how sure the model is."""
+
+    label: str
+    box: tuple[float, float, float, float]
+    score: float
+
+
+@dataclass(frozen=True)
+class DetectedExample(ExampleScore):
+    """An example with the boxes that were found in it, the surest first. It is shown, and never kept in a result."""
+
+    boxes: tuple[FoundBox, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from modelyard.core.jobs.job import Job, JobState
 from modelyard.core.latency import Latency
 from modelyard.core.resources import Resource
 from modelyard.core.rpc.latency import latency_message, latency_of
-from modelyard.evaluator.domain.curves import Bin, PrecisionRecall
+from modelyard.evaluator.domain.curves import Bin, PrecisionRecall, Residuals
 from modelyard.evaluator.domain.evaluation import EvaluationResult
 from modelyard.evaluator.domain.gate import ClassFloor, Demands, Floor, GateTest
-from modelyard.evaluator.domain.scores import ClassScore, ExampleScore, Metric, SliceScore, UsageScore
+from modelyard.evaluator.domain.scores import ClassScore, DetectedExample, ExampleScore, Metric, SliceScore, UsageScore
 from modelyard.evaluator.handlers.decisions import Wanted, decision_of
 from modelyard.evaluator.handlers.evaluations import result_of, spec_of
 from modelyard.evaluator.v1 import evaluator_pb2 as pb
@@ -159,6 +159,9 @@ def example_score(example: ExampleScore) -> pb.ExampleScore:
         prediction=example.prediction,
         probability=example.probability,
         loss=example.loss,
+        boxes=[pb.FoundBox(label=each.label, box=each.box, score=each.score) for each in example.boxes]
+        if isinstance(example, DetectedExample)
+        else (),
     )
 
 
@@ -179,6 +182,19 @@ def curves_message(curves: Sequence[tuple[str, PrecisionRecall]], bins: Sequence
         calibration=[
             messages.CalibrationBin(confidence=one.confidence, accuracy=one.accuracy, example_count=one.count) for one in bins
         ],
+    )
+
+
+def residuals_message(found: Residuals, shown: Sequence[tuple[str, float, float]]) -> messages.Residuals:
+    """How far a regression is off."""
+    return messages.Residuals(
+        example_count=found.count,
+        mean=found.mean,
+        deviation=found.deviation,
+        median_absolute=found.median_absolute,
+        edges=found.edges.tolist(),
+        counts=found.counts.tolist(),
+        points=[messages.ResidualPoint(example_id=name, label=label, prediction=said) for name, label, said in shown],
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from modelyard.core import names
 from modelyard.core.requests import Request
 from modelyard.core.rpc.requests import fingerprint
-from modelyard.evaluator.handlers.answers import list_predictions, read_curves
+from modelyard.evaluator.handlers.answers import list_predictions, read_curves, read_residuals
 from modelyard.evaluator.handlers.decisions import COLLECTION, Deciding, create_decision
 from modelyard.evaluator.handlers.evaluations import KIND, create_evaluation
 from modelyard.evaluator.ports import DatasetVersions, Exports
@@ -74,16 +74,25 @@ class EvaluatorServicer(EvaluatorServiceServicer):
         """Lists what the model says of single examples, those it is surest of first."""
         chosen = (convert.usage_name(request.usage), request.label, request.prediction)
         found, token, total = list_predictions(
-            self._jobs, self._deciding.predictions, request.parent, chosen, request.page_size, request.page_token
+            self._jobs,
+            self._deciding.predictions,
+            request.parent,
+            chosen,
+            request.page_size,
+            request.page_token,
+            request.example_ids,
         )
         shown = [convert.example_score(each) for each in found]
         return messages.ListPredictionsResponse(predictions=shown, next_page_token=token, total_size=total)
 
     def GetEvaluationCurves(self, request: messages.GetEvaluationCurvesRequest, context: Any) -> messages.EvaluationCurves:
-        """Curves of a classifier."""
+        """Curves of a classifier, or residuals of a regression."""
         usage = convert.usage_name(request.usage)
         curves, bins = read_curves(self._jobs, self._deciding.predictions, request.name, usage)
-        return convert.curves_message(curves, bins)
+        message = convert.curves_message(curves, bins)
+        if not bins and (found := read_residuals(self._jobs, self._deciding.predictions, request.name, usage)) is not None:
+            message.residuals.CopyFrom(convert.residuals_message(*found))
+        return message
 
     def CreateGateDecision(self, request: messages.CreateGateDecisionRequest, context: Any) -> pb.GateDecision:
         """Decides about an evaluated artifact."""

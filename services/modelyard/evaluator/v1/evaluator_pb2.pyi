@@ -219,6 +219,7 @@ class ExampleScore(_message.Message):
     PREDICTION_FIELD_NUMBER: _builtins.int
     PROBABILITY_FIELD_NUMBER: _builtins.int
     LOSS_FIELD_NUMBER: _builtins.int
+    BOXES_FIELD_NUMBER: _builtins.int
     example_id: _builtins.str
     """The example's id in the dataset version."""
     usage: _learning_pb2.Usage.ValueType
@@ -231,6 +232,10 @@ class ExampleScore(_message.Message):
     """Probability the model gives its prediction, from 0 to 1; 0 for regression."""
     loss: _builtins.float
     """Its loss: -log of the probability given to its label, or the absolute error."""
+    @_builtins.property
+    def boxes(self) -> _containers.RepeatedCompositeFieldContainer[Global___FoundBox]:
+        """Detectors, in answers of ListPredictions that ask for single examples: the boxes that were found, the surest first, at most 200."""
+
     def __init__(
         self,
         *,
@@ -240,14 +245,47 @@ class ExampleScore(_message.Message):
         prediction: _builtins.str = ...,
         probability: _builtins.float = ...,
         loss: _builtins.float = ...,
+        boxes: _abc.Iterable[Global___FoundBox] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["example_id", b"example_id", "label", b"label", "loss", b"loss", "prediction", b"prediction", "probability", b"probability", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boxes", b"boxes", "example_id", b"example_id", "label", b"label", "loss", b"loss", "prediction", b"prediction", "probability", b"probability", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExampleScore: _TypeAlias = ExampleScore  # noqa: Y015
+
+@_typing.final
+class FoundBox(_message.Message):
+    """A box that a detector found in a picture."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LABEL_FIELD_NUMBER: _builtins.int
+    BOX_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    label: _builtins.str
+    """Its class."""
+    score: _builtins.float
+    """How sure the model is, above 0 to 1."""
+    @_builtins.property
+    def box(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Left, top, right, bottom in pixels of the picture, from its upper left corner."""
+
+    def __init__(
+        self,
+        *,
+        label: _builtins.str = ...,
+        box: _abc.Iterable[_builtins.float] | None = ...,
+        score: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "label", b"label", "score", b"score"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FoundBox: _TypeAlias = FoundBox  # noqa: Y015
 
 @_typing.final
 class UsageScore(_message.Message):

@@ -332,6 +332,7 @@ class ListPredictionsRequest(_message.Message):
     PREDICTION_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    EXAMPLE_IDS_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """projects/{project}/evaluations/{evaluation}"""
     usage: _learning_pb2.Usage.ValueType
@@ -344,6 +345,10 @@ class ListPredictionsRequest(_message.Message):
     """Most items in one answer: 0 means 50, more than 1000 means 1000, negative is refused."""
     page_token: _builtins.str
     """`next_page_token` of the answer before."""
+    @_builtins.property
+    def example_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only these examples, at most 1000, with the boxes that were found in them; empty: all, without boxes."""
+
     def __init__(
         self,
         *,
@@ -353,10 +358,11 @@ class ListPredictionsRequest(_message.Message):
         prediction: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        example_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["label", b"label", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent", "prediction", b"prediction", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["example_ids", b"example_ids", "label", b"label", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent", "prediction", b"prediction", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -377,7 +383,7 @@ class ListPredictionsResponse(_message.Message):
     """Predictions on all pages together."""
     @_builtins.property
     def predictions(self) -> _containers.RepeatedCompositeFieldContainer[_evaluator_pb2.ExampleScore]:
-        """The examples and what the model says of them; `loss` is set for classifiers only."""
+        """The examples and what the model says of them; `loss` is set for classifiers and regressions."""
 
     def __init__(
         self,
@@ -422,12 +428,13 @@ Global___GetEvaluationCurvesRequest: _TypeAlias = GetEvaluationCurvesRequest  # 
 
 @_typing.final
 class EvaluationCurves(_message.Message):
-    """Curves of a classifier on one usage."""
+    """Curves of a classifier, or residuals of a regression, on one usage."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PRECISION_RECALL_FIELD_NUMBER: _builtins.int
     CALIBRATION_FIELD_NUMBER: _builtins.int
+    RESIDUALS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def precision_recall(self) -> _containers.RepeatedCompositeFieldContainer[Global___PrecisionRecallCurve]:
         """One for each class that has examples, in the order of the classes; at most 100."""
@@ -436,19 +443,106 @@ class EvaluationCurves(_message.Message):
     def calibration(self) -> _containers.RepeatedCompositeFieldContainer[Global___CalibrationBin]:
         """How sure and how right, from the least sure examples to the surest; bins of (nearly) equal numbers of examples."""
 
+    @_builtins.property
+    def residuals(self) -> Global___Residuals:
+        """Regressions: what was predicted beside what is true."""
+
     def __init__(
         self,
         *,
         precision_recall: _abc.Iterable[Global___PrecisionRecallCurve] | None = ...,
         calibration: _abc.Iterable[Global___CalibrationBin] | None = ...,
+        residuals: Global___Residuals | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["residuals", b"residuals"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["calibration", b"calibration", "precision_recall", b"precision_recall"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calibration", b"calibration", "precision_recall", b"precision_recall", "residuals", b"residuals"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EvaluationCurves: _TypeAlias = EvaluationCurves  # noqa: Y015
+
+@_typing.final
+class Residuals(_message.Message):
+    """How far a regression is off: a residual is the prediction less the label, in units of the label."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXAMPLE_COUNT_FIELD_NUMBER: _builtins.int
+    MEAN_FIELD_NUMBER: _builtins.int
+    DEVIATION_FIELD_NUMBER: _builtins.int
+    MEDIAN_ABSOLUTE_FIELD_NUMBER: _builtins.int
+    EDGES_FIELD_NUMBER: _builtins.int
+    COUNTS_FIELD_NUMBER: _builtins.int
+    POINTS_FIELD_NUMBER: _builtins.int
+    example_count: _builtins.int
+    """Examples there are."""
+    mean: _builtins.float
+    """Mean of the residuals: above 0 the model says too much."""
+    deviation: _builtins.float
+    """Their standard deviation (divided by the number of examples)."""
+    median_absolute: _builtins.float
+    """Half of the residuals are no larger, whatever their sign."""
+    @_builtins.property
+    def edges(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Edges of a histogram's bins, rising; one more than counts. Its first and last bins hold what lies beyond, too."""
+
+    @_builtins.property
+    def counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Residuals in each bin."""
+
+    @_builtins.property
+    def points(self) -> _containers.RepeatedCompositeFieldContainer[Global___ResidualPoint]:
+        """At most 1000 examples, by rising label, spread evenly over the labels' ranks; the largest residual of each sign is among them."""
+
+    def __init__(
+        self,
+        *,
+        example_count: _builtins.int = ...,
+        mean: _builtins.float = ...,
+        deviation: _builtins.float = ...,
+        median_absolute: _builtins.float = ...,
+        edges: _abc.Iterable[_builtins.float] | None = ...,
+        counts: _abc.Iterable[_builtins.int] | None = ...,
+        points: _abc.Iterable[Global___ResidualPoint] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "deviation", b"deviation", "edges", b"edges", "example_count", b"example_count", "mean", b"mean", "median_absolute", b"median_absolute", "points", b"points"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Residuals: _TypeAlias = Residuals  # noqa: Y015
+
+@_typing.final
+class ResidualPoint(_message.Message):
+    """An example of a regression."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXAMPLE_ID_FIELD_NUMBER: _builtins.int
+    LABEL_FIELD_NUMBER: _builtins.int
+    PREDICTION_FIELD_NUMBER: _builtins.int
+    example_id: _builtins.str
+    """The example's id in the dataset version."""
+    label: _builtins.float
+    """Its label."""
+    prediction: _builtins.float
+    """What the model says."""
+    def __init__(
+        self,
+        *,
+        example_id: _builtins.str = ...,
+        label: _builtins.float = ...,
+        prediction: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["example_id", b"example_id", "label", b"label", "prediction", b"prediction"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResidualPoint: _TypeAlias = ResidualPoint  # noqa: Y015
 
 @_typing.final
 class PrecisionRecallCurve(_message.Message):

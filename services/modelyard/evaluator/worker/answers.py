@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +52,8 @@ class TaskScoring:
     batch what to keep [N, ...]; `judge` makes the findings of all usages, with slices of the test usage; `rows` the table of
     single
     predictions of one usage: where an answer is neither a class nor a number, with a column `score`, higher is better, by which
-    two artifacts are compared. `train_cap`: most training examples that are scored.
+    two artifacts are compared. `train_cap`: most training examples that are scored. `batches(card, reader, usage, positions)`:
+    what the model is asked of those examples, where that is not one question an example.
     """
 
     check: Callable[[BundleCard, DatasetReader], None]
@@ -60,6 +61,7 @@ class TaskScoring:
     judge: Callable[[BundleCard, DatasetReader, Sequence[Answers], Columns], Findings]
     rows: Callable[[BundleCard, DatasetReader, Answers], pa.Table]
     train_cap: int = TRAIN_CAP
+    batches: Callable[[BundleCard, DatasetReader, str, Ints], Iterator[dict[str, NDArray[Any]]]] | None = None
 
 
 def chosen_ids(answer: Answers, reader: DatasetReader) -> list[str]:

@@ -105,10 +105,12 @@ def _answer_all(
     total, done = sum(len(positions) for positions in chosen.values()), 0
     for usage, positions in chosen.items():
         outputs = []
-        for inputs in _batches(model, reader, usage, positions):
+        asked = scoring.batches(model.card, reader, usage, positions) if scoring.batches else None
+        for inputs in asked if asked is not None else _batches(model, reader, usage, positions):
             report(f"score {usage}", done, total)
             outputs.append(_finite(scoring.read(model.card, model.run(inputs)), usage))
-            done += len(outputs[-1])
+            done += len(outputs[-1]) if asked is None else 0
+        done += len(positions) if asked is not None else 0
         if outputs:
             yield Answers(usage, positions, np.concatenate(outputs))
     report("figures", done, total)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from modelyard.core.errors import FailedPrecondition
 from modelyard.core.latency import Latency
 from modelyard.exporter.domain.form import DYNAMIC_INT8, EDGE, FP16, FP32, INT8, LITERT, PRECISIONS_OF, Form
+from modelyard.formats.tasks import task_of
 from modelyard.statistics.intervals import percentiles, wilson
 from modelyard.statistics.paired import tango
 
@@ -138,8 +139,9 @@ def reference_form(format: str) -> Form:
     return Form(LITERT if format == EDGE else format, FP32)
 
 
-def roads(format: str, precision: str, limits: CompressionLimits, accelerator: str = "") -> tuple[Road, ...]:
-    """The roads to an artifact of a format, cheapest first; the float model is always the first. precision: "" for any."""
+def roads(format: str, precision: str, limits: CompressionLimits, accelerator: str = "", task: str = "") -> tuple[Road, ...]:
+    """The roads to an artifact of a format, cheapest first; the float model is always the first. precision: "" for any. task: of
+    one that is not compressed (formats.tasks) the plain roads, to the forms that it has."""
     there = PRECISIONS_OF[format]
     wanted = (precision,) if precision else there
     found = [Road("float", reference_form(format))]
@@ -152,6 +154,9 @@ def roads(format: str, precision: str, limits: CompressionLimits, accelerator: s
     elif FP32 in wanted or FP16 in wanted:
         form = Form(format, precision or FP32)
         found += [Road(f"{share:.0%} of the channels pruned, trained on", form, PRUNED, share) for share in PRUNED_SHARES]
+    if task and not task_of(task).compressed:
+        possible = task_of(task).forms.get(format, ())
+        found = [road for road in found if road.means == PLAIN and road.form.precision in possible]
     return tuple(road for road in found if not (road.trains and limits.skip_training))
 
 
@@ -306,6 +311,20 @@ def _watched(step: CompressionStep) -> str:
 def metric_name(limits: CompressionLimits, task: str) -> str:
     """The metric that is watched."""
     return limits.metric or ("rmse" if task.endswith("regression") else "accuracy")
+
+
+def measured_figures(name: str, before: Array, after: Array, *, seed: int = 0) -> tuple[Figure, Figure]:
+    """The mean of figures of pictures [N], and what it lost against the float model's for the same pictures, with 95 percent
+    intervals. Raises FailedPrecondition NO_EXAMPLES without any."""
+    if not len(after):
+        raise FailedPrecondition("NO_EXAMPLES", "there is no validation example to measure the loss on")
+    lost = before - after
+    draws = np.array([(after[rows].mean(), lost[rows].mean()) for rows in _draws(len(after), seed)])
+    metric, loss = float(after.mean()), float(lost.mean())
+    return (
+        Figure(name, metric, *percentiles(draws[:, 0], metric), True),
+        Figure("loss", loss, *percentiles(draws[:, 1], loss), False),
+    )
 
 
 def measured_loss(name: str, truth: Array, float_answers: Array, answers: Array, *, seed: int = 0) -> tuple[Figure, Figure]:

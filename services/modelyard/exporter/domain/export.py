@@ -217,7 +217,7 @@ def complete(wish: Wish, task: str, target: Target) -> Wish:
     known = task_of(task)
     suits = known.compressed or form_for(task, Form(target.format, target.precision)).format == target.format
     wish = replace(wish, target=target.id, format=wish.format or (target.format if suits and not known.table else ONNX))
-    if wish.limits is None or not known.compressed:
+    if wish.limits is None or not known.planned:
         wish = replace(wish, precision=wish.precision or _precision(wish.format, target, known))
     _check_form(wish, target, task)
     _check_quantization(wish, known)

@@ -19,7 +19,7 @@ from modelyard.exporter.worker.export import Graph, converted_graph, picture_car
 from modelyard.exporter.worker.export_job import check_room
 from modelyard.exporter.worker.measuring import measured
 from modelyard.formats.bundle import Source, open_bundle
-from modelyard.formats.dataset import AUDIO, IMAGE, SERIES, TRAIN, DatasetReader
+from modelyard.formats.dataset import ANOMALY_DETECTION, AUDIO, FORECASTING, IMAGE, SERIES, TRAIN, DatasetReader
 from modelyard.formats.model import ModelCard
 from modelyard.recipes.recipe import Recipe
 from modelyard.recipes.tabular import AUTO, LIGHTGBM, LINEAR
@@ -87,6 +87,14 @@ def untrained_graph(recipe: Recipe, reader: DatasetReader, target: Target) -> Gr
     """The export of a recipe whose weights mean nothing yet, in the target's form."""
     if reader.descriptor.kind in (IMAGE, AUDIO):
         return _untrained_picture(recipe, reader, Form(target.format, target.precision, accelerator=target.accelerator))
+    if reader.descriptor.task == ANOMALY_DETECTION:
+        from modelyard.exporter.worker.sensor_graph import sensor_graph_of, untrained_sensors
+
+        return sensor_graph_of(untrained_sensors(recipe.architecture, reader), reader, Source(), recipe.name)
+    if reader.descriptor.task == FORECASTING:
+        from modelyard.exporter.worker.forecast_graph import forecast_graph_of, untrained_forecast
+
+        return forecast_graph_of(untrained_forecast(recipe.architecture, reader), reader, Source(), recipe.name)
     if reader.descriptor.kind == SERIES:
         return _untrained_series(recipe, reader)
     return _untrained_table(recipe, reader)
@@ -98,8 +106,7 @@ def _untrained_picture(recipe: Recipe, reader: DatasetReader, form: Form) -> Gra
     if recipe.input is None:
         message = f"the recipe {recipe.name} has no input size; give input_height, input_width and input_channels"
         raise InvalidArgument("INVALID_RECIPE", message, field="recipes.input_height")
-    classes = reader.descriptor.classes
-    task = reader.descriptor.task
+    classes, task = reader.descriptor.answered, reader.descriptor.task
     model = untrained_model(recipe.architecture, recipe.input, len(classes), task=task)
     card = picture_card(recipe.input, classes, Source(), recipe.name, task)
     return converted_graph(model, reader, card, form_for(task, form))
@@ -109,14 +116,14 @@ def _untrained_series(recipe: Recipe, reader: DatasetReader) -> Graph:
     import torch
 
     from modelyard.exporter.worker.export import series_graph_of
-    from modelyard.formats.series import fitted_series
-    from modelyard.recipes.build_series import build_series
+    from modelyard.exporter.worker.series_graph import untrained_series
+    from modelyard.formats.series import fitted_series, usual_steps
+    from modelyard.recipes.build_series import RocketModel
 
-    annotated, channels = reader.annotations(TRAIN), max(1, len(reader.descriptor.channels))
-    steps = max(9, int(np.median([int(count) for (count,) in annotated.columns(["steps"])] or [9])))
-    model = build_series(recipe.architecture, steps=steps, channels=channels, classes=len(reader.descriptor.classes))
+    annotated, channels, steps = reader.annotations(TRAIN), max(1, len(reader.descriptor.channels)), usual_steps(reader)
+    model = untrained_series(recipe.architecture, steps=steps, channels=channels, classes=len(reader.descriptor.classes))
     some = fitted_series(reader, TRAIN, np.arange(min(8, len(annotated))), steps)
-    if len(some):
+    if len(some) and isinstance(model, RocketModel):
         model.choose_biases(torch.from_numpy(some))
     return series_graph_of(model.eval(), channels, reader, Source(), recipe.name)
 

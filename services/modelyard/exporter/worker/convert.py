@@ -35,7 +35,7 @@ from modelyard.exporter.domain.form import (
 )
 from modelyard.exporter.worker import to_onnx
 from modelyard.exporter.worker.calibration import CalibrationSet
-from modelyard.exporter.worker.network import Network, read_network
+from modelyard.exporter.worker.network import Network, read_network, without_decoding
 from modelyard.exporter.worker.parity import TOLERANCES, graph_runner
 from modelyard.exporter.worker.picture_graph import image_graph
 from modelyard.exporter.worker.ranges import METHODS, Range, ranges_by, seen_ranges
@@ -97,8 +97,10 @@ class Prepared:
         return to_onnx.with_whole_pixels(self.graph)
 
     def network(self, format: str, *, whole: bool = False) -> Network:
-        """Its operators, for the formats that are written from those. Raises InvalidArgument UNSUPPORTED_OPERATOR."""
-        return read_network(to_onnx.for_one(self.whole if whole else self.graph, self.shape), _NAMES[format])
+        """Its operators, for the formats that are written from those; up to what its answers are made of. Raises InvalidArgument
+        UNSUPPORTED_OPERATOR."""
+        graph = to_onnx.for_one(self.whole if whole else self.graph, self.shape)
+        return read_network(without_decoding(graph) if self.decoded else graph, _NAMES[format])
 
 
 def convert(model: ServedImageModel, picture: PictureInput, form: Form, calibration: CalibrationSet | None = None) -> Converted:
@@ -242,12 +244,13 @@ def _litert(prepared: Prepared, form: Form, calibration: CalibrationSet | None) 
     from modelyard.exporter.worker import to_litert
 
     network = prepared.network(form.format, whole=form.precision == INT8)
+    decoded = prepared.outputs if prepared.decoded else ()
     if form.precision == DYNAMIC_INT8:
-        return Converted({TFLITE: to_litert.dynamic_file(network, per_channel=form.per_channel)})
+        return Converted({TFLITE: to_litert.dynamic_file(network, per_channel=form.per_channel, decoded=decoded)})
     if form.precision != INT8 or calibration is None:
-        return Converted({TFLITE: to_litert.float_file(network)})
+        return Converted({TFLITE: to_litert.float_file(network, decoded)})
     ranges, notes = chosen_ranges(prepared, form, calibration)
-    data = to_litert.integer_file(network, ranges, per_channel=form.per_channel, float_layers=form.float_layers)
+    data = to_litert.integer_file(network, ranges, per_channel=form.per_channel, float_layers=form.float_layers, decoded=decoded)
     return Converted({TFLITE: data}, notes=notes)
 
 

@@ -20,9 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelyard.core.errors import FailedPrecondition, InvalidArgument
+from modelyard.exporter.worker.edge_sound import sound_input
 from modelyard.exporter.worker.tflite_file import FileFacts, arena_bytes, read_facts
 from modelyard.formats.bundle import BundleCard
 from modelyard.formats.bundle_files import TFLITE
+from modelyard.formats.dataset_descriptor import AUDIO_CLASSIFICATION
 
 Array = NDArray[Any]
 
@@ -99,6 +101,9 @@ def edge_files(model: bytes, card: BundleCard, pictures: NDArray[np.uint8], acce
         "runner.cc": _runner(facts),
         "README.txt": _readme(model, facts, card, accelerator, report),
     }
+    if card.task == AUDIO_CLASSIFICATION:
+        _, height, width, _ = facts.tensors[facts.inputs[0]].shape
+        files["sound_input.h"] = sound_input(height, width)
     encoded = {name: text.encode() for name, text in files.items()}
     return encoded | ({VELA_MODEL: report.model} if report else {})
 
@@ -338,6 +343,8 @@ def _readme(model: bytes, facts: FileFacts, card: BundleCard, accelerator: str, 
             f"           {report.sram_bytes} bytes of SRAM, {report.flash_bytes} of flash, {report.cycles} cycles, "
             f"{report.inference_ms:.3f} ms an answer",
         ]
+    if card.task == AUDIO_CLASSIFICATION:
+        lines.append("Sounds     sound_input.h makes the picture from 16-bit samples at 8 or 16 kHz, in whole numbers (C)")
     lines += [
         "",
         "model.tflite              the model, for LiteRT and TensorFlow Lite for Microcontrollers",

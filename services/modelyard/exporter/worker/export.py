@@ -21,8 +21,10 @@ from modelyard.formats.agreement import compared_as_sets
 from modelyard.formats.bundle import CALIBRATION, BundleCard, ColumnInput, QuantizationCard, Source, TensorSpec, TestVectors
 from modelyard.formats.bundle_files import TFLITE
 from modelyard.formats.dataset import (
+    ANOMALY_DETECTION,
     AUDIO,
     CATEGORICAL,
+    FORECASTING,
     IMAGE,
     IMAGE_CLASSIFICATION,
     SERIES,
@@ -36,8 +38,8 @@ from modelyard.formats.model import ModelCard, ModelFile, PictureInput, read_mod
 from modelyard.runtime.model import load_model
 
 if TYPE_CHECKING:
+    from modelyard.exporter.worker.series_graph import ServedSeries
     from modelyard.recipes.build_image import ServedImageModel
-    from modelyard.recipes.build_series import RocketModel
     from modelyard.recipes.build_tabular import TableModel
 
 Array = NDArray[Any]
@@ -86,7 +88,11 @@ def export_model(
     file = read_model(model_path)
     check_form(form, file.card.task)
     on_stage("graph")
-    if file.card.task == SERIES_CLASSIFICATION:
+    if file.card.task == ANOMALY_DETECTION:
+        graph = sensor_export(file, reader, source)
+    elif file.card.task == FORECASTING:
+        graph = forecast_export(file, reader, source)
+    elif file.card.task == SERIES_CLASSIFICATION:
         graph = series_export(file, reader, source)
     else:
         graph = picture_export(file, reader, source, form) if file.card.kind == "torch" else table_export(file, reader, source)
@@ -98,6 +104,10 @@ def write_proven(graph: Graph, path: Path) -> BundleCard:
     """Proves the graph in the runtime that will serve it, writes the bundle, reads it back and asks it the test vectors."""
     if compared_as_sets(graph.card.task) and not isinstance(graph.expected, np.ndarray):
         return _write_compared(graph, graph.expected, path)
+    if len(graph.card.outputs) > 1 and not isinstance(graph.expected, np.ndarray):
+        from modelyard.exporter.worker.prove_several import write_several
+
+        return write_several(graph, graph.expected, path)
     classes, card = len(graph.card.classes), graph.card
     expected = graph.expected if isinstance(graph.expected, np.ndarray) else graph.expected[card.outputs[0].name]
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
@@ -106,7 +116,7 @@ def write_proven(graph: Graph, path: Path) -> BundleCard:
         with _loaded(unproven) as run:
             proof = prove(run, graph.inputs, expected, classes=classes, against=graph.against, precision=card.precision)
     parity, answers = proof
-    vectors = _vectors(graph, answers, _evenly(len(answers), kept_examples(graph.inputs)))
+    vectors = _vectors(graph, answers, evenly(len(answers), kept_examples(graph.inputs)))
     written = bundles.write_bundle(path, replace(card, parity=parity), graph.model, vectors)
     try:
         _ask_again(path, vectors, REPEATED_TOLERANCE if classes else parity.tolerance)
@@ -121,16 +131,16 @@ def _write_compared(graph: Graph, expected: Inputs, path: Path) -> BundleCard:
     card = graph.card
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         unproven = Path(folder) / "unproven.bundle"
-        bundles.write_bundle(unproven, card, graph.model, _all_vectors(graph, expected, slice(0, LEAST_EXAMPLES)))
-        with _all_loaded(unproven) as run:
+        bundles.write_bundle(unproven, card, graph.model, all_vectors(graph, expected, slice(0, LEAST_EXAMPLES)))
+        with all_loaded(unproven) as run:
             parity, answers = prove_sets(
                 run, graph.inputs, expected, task=card.task, against=graph.against, precision=card.precision
             )
-    rows = _evenly(len(next(iter(graph.inputs.values()))), kept_examples(graph.inputs))
-    vectors = _all_vectors(graph, answers, rows)
+    rows = evenly(len(next(iter(graph.inputs.values()))), kept_examples(graph.inputs))
+    vectors = all_vectors(graph, answers, rows)
     written = bundles.write_bundle(path, replace(card, parity=parity), graph.model, vectors)
     try:
-        with _all_loaded(path) as run:
+        with all_loaded(path) as run:
             check_same_sets(card.task, vectors.outputs, run(vectors.inputs), card.precision)
     except BaseException:
         path.unlink(missing_ok=True)
@@ -138,13 +148,13 @@ def _write_compared(graph: Graph, expected: Inputs, path: Path) -> BundleCard:
     return written
 
 
-def _all_vectors(graph: Graph, answers: Inputs, rows: NDArray[np.int64] | slice) -> TestVectors:
+def all_vectors(graph: Graph, answers: Inputs, rows: NDArray[np.int64] | slice) -> TestVectors:
     inputs = {each: values[rows] for each, values in graph.inputs.items()}
     return TestVectors(inputs, {spec.name: np.asarray(answers[spec.name][rows]) for spec in graph.card.outputs})
 
 
 @contextlib.contextmanager
-def _all_loaded(path: Path) -> Iterator[Callable[[Inputs], Inputs]]:
+def all_loaded(path: Path) -> Iterator[Callable[[Inputs], Inputs]]:
     """All outputs of a bundle's model, as it will be served."""
     model = load_model(bundles.open_bundle(path))
     try:
@@ -186,7 +196,7 @@ def _ask_again(path: Path, vectors: TestVectors, tolerance: float) -> None:
             raise FailedPrecondition("PARITY_FAILED", message, output=name, difference=difference, tolerance=tolerance)
 
 
-def _evenly(count: int, most: int) -> NDArray[np.int64]:
+def evenly(count: int, most: int) -> NDArray[np.int64]:
     """At most `most` of `count` positions, spread evenly, the last one among them."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
 
@@ -202,7 +212,7 @@ def example_positions(reader: DatasetReader) -> list[tuple[str, NDArray[np.int64
         count = len(reader.indices(usage))
         if count == 0 or total >= LEAST_EXAMPLES:
             continue
-        chosen.append((usage, _evenly(count, MOST_EXAMPLES - total)))
+        chosen.append((usage, evenly(count, MOST_EXAMPLES - total)))
         total += len(chosen[-1][1])
     if total == 0:
         raise FailedPrecondition("NO_EXAMPLES", "the dataset version holds no example to prove the export on")
@@ -270,7 +280,7 @@ def _edge_thresholds(model: bytes, reader: DatasetReader, picture: PictureInput,
     from modelyard.formats.thresholds import class_thresholds
 
     usage = VALIDATION if len(reader.indices(VALIDATION)) else TRAIN
-    rows = _evenly(len(reader.indices(usage)), THRESHOLD_EXAMPLES)
+    rows = evenly(len(reader.indices(usage)), THRESHOLD_EXAMPLES)
     pictures = reader.decode(reader.indices(usage)[rows], picture.height, picture.width, picture.channels)
     labels = [reader.descriptor.classes[number] for number in reader.labels(usage)[rows]]
     return class_thresholds(edge_probabilities(model, pictures), labels, classes)
@@ -295,7 +305,7 @@ def write_export(
     classes: those of the dataset version when left out. calibration: drawn when it is needed and left out. quantization_method:
     `aware` where the weights learned under rounding. Raises as `export_model` does; then no file is left.
     """
-    made = picture_card(picture, classes or reader.descriptor.classes, source, recipe, reader.descriptor.task)
+    made = picture_card(picture, classes or reader.descriptor.answered, source, recipe, reader.descriptor.task)
     card = replace(made, licence=licence)
     graph = converted_graph(model, reader, card, form, calibration=calibration, quantization_method=quantization_method)
     return write_proven(graph, path)
@@ -345,7 +355,7 @@ def series_export(file: ModelFile, reader: DatasetReader, source: Source) -> Gra
     return series_graph_of(served_series(file), int(file.card.details["channels"]), reader, source, file.card.architecture)
 
 
-def series_graph_of(model: RocketModel, channels: int, reader: DatasetReader, source: Source, recipe: str) -> Graph:
+def series_graph_of(model: ServedSeries, channels: int, reader: DatasetReader, source: Source, recipe: str) -> Graph:
     """The graph of a classifier in memory."""
     from modelyard.exporter.worker.series_graph import predict_series, series_card, series_graph
     from modelyard.formats.series import SERIES as INPUT
@@ -360,6 +370,24 @@ def series_graph_of(model: RocketModel, channels: int, reader: DatasetReader, so
     return Graph(series_graph(model, channels), {INPUT: series}, predict_series(model, series), card, "torch")
 
 
+def sensor_export(file: ModelFile, reader: DatasetReader, source: Source) -> Graph:
+    """The graph of a detector of anomalies with windows of real recordings."""
+    from modelyard.exporter.worker.sensor_graph import sensor_graph_of, served_sensors
+
+    if reader.descriptor.kind != SERIES or len(reader.descriptor.channels) != int(file.card.details["channels"]):
+        raise _mismatch(file.card, reader)
+    return sensor_graph_of(served_sensors(file), reader, source, file.card.architecture)
+
+
+def forecast_export(file: ModelFile, reader: DatasetReader, source: Source) -> Graph:
+    """The graph of a forecaster with windows of real series."""
+    from modelyard.exporter.worker.forecast_graph import forecast_graph_of, served_forecast
+
+    if reader.descriptor.kind != SERIES or len(reader.descriptor.channels) != int(file.card.details["channels"]):
+        raise _mismatch(file.card, reader)
+    return forecast_graph_of(served_forecast(file), reader, source, file.card.architecture)
+
+
 # Tables
 
 
@@ -370,7 +398,7 @@ def table_export(file: ModelFile, reader: DatasetReader, source: Source) -> Grap
     if reader.descriptor.kind == IMAGE:
         raise _mismatch(file.card, reader)
     columns = [(str(column["name"]), str(column["type"])) for column in file.card.columns]
-    there = {column.name for column in reader.descriptor.features}
+    there = {column.name for column in reader.descriptor.columns}
     if any(name not in there for name, _ in columns):
         raise _mismatch(file.card, reader)
     return table_graph_of(model_from(file), columns, reader, source, file.card)
@@ -380,10 +408,11 @@ def table_graph_of(
     model: TableModel, columns: list[tuple[str, str]], reader: DatasetReader, source: Source, model_card: ModelCard
 ) -> Graph:
     """The graph of a tabular model in memory."""
-    from modelyard.exporter.worker.table_graph import column_inputs, input_specs, output_spec, table_graph
+    from modelyard.exporter.worker.table_graph import column_inputs, input_specs, output_spec, read_table_graph
 
     inputs = column_inputs(columns)
     rows = with_gaps(example_rows(reader, [name for name, _ in columns]), columns)
+    graph, texts = read_table_graph(model, inputs)
     card = BundleCard(
         task=model_card.task,
         inputs=input_specs(inputs),
@@ -393,8 +422,9 @@ def table_graph_of(
         classes=model.classes,
         columns=inputs,
         target_name=model_card.target,
+        texts=texts,
     )
-    return Graph(table_graph(model, inputs), tensors_of(inputs, rows), model.predict(rows), card, model.kind)
+    return Graph(graph, tensors_of(inputs, rows), model.predict(rows), card, model.kind)
 
 
 def example_rows(reader: DatasetReader, names: list[str]) -> Inputs:

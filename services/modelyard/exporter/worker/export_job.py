@@ -93,7 +93,7 @@ def _made(work: Work) -> tuple[Path, tuple[CompressionStep, ...]]:
         _taken_in(work, path)
         return path, ()
     picture = task_of(work.spec.task).compressed
-    if work.spec.limits is not None and picture:
+    if work.spec.limits is not None and task_of(work.spec.task).planned:
         return _planned(work)
     if picture and (work.spec.quantization == AWARE or work.spec.pruning.wanted):
         _trained(work, path)
@@ -207,10 +207,12 @@ def _training_examples(work: Work, picture: PictureInput) -> Examples:
 
     work.reports.on_stage("read pictures", GRAPH_PART / 2, None)
     pictures = work.reader.pictures(TRAIN, picture.height, picture.width, picture.channels)
-    return Examples(pictures, work.reader.labels(TRAIN))
+    return Examples(pictures, work.reader.labels(TRAIN), work.reader.descriptor.kind == AUDIO)
 
 
 def _planned(work: Work) -> tuple[Path, tuple[CompressionStep, ...]]:
+    import numpy as np
+
     from modelyard.exporter.worker import planner
     from modelyard.exporter.worker.export import weights_licence
     from modelyard.exporter.worker.picture_graph import served_model
@@ -226,10 +228,11 @@ def _planned(work: Work) -> tuple[Path, tuple[CompressionStep, ...]]:
         spec.precision,
         limits,
         spec.task,
-        planner.validation_examples(work.reader, picture).labels,
+        planner.validation_examples(work.reader, picture).labels if task_of(spec.task).compressed else np.zeros(0, np.int64),
         training_s=spec.max_training_s,
         accelerator=work.accelerator,
         unmeasured_reason=target.unmeasured_reason,
+        figures=not task_of(spec.task).compressed,
     )
     context = planner.Context(
         served_model(file),

@@ -23,6 +23,7 @@ from torch.nn import functional
 from modelyard.core.errors import Cancelled, FailedPrecondition
 from modelyard.exporter.worker.fold import scaled_pixels
 from modelyard.recipes import augment
+from modelyard.recipes.augment_voices import vary_sounds
 from modelyard.recipes.build_image import ServedImageModel
 from modelyard.runtime.latency import usable_cores
 
@@ -41,10 +42,11 @@ ShouldStop = Callable[[], bool]
 
 @dataclass(frozen=True)
 class Examples:
-    """Pictures uint8 [N, H, W, C] and class indices int64 [N], in memory."""
+    """Pictures uint8 [N, H, W, C] and class indices int64 [N], in memory. sounds: whether the pictures are spectrograms."""
 
     pictures: NDArray[np.uint8]
     labels: NDArray[np.int64]
+    sounds: bool = False
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -147,7 +149,7 @@ def _start(
     teacher.eval()
     wanted = [each for each in student.parameters() if each.requires_grad]
     optimizer = torch.optim.AdamW(wanted, lr=learning_rate, weight_decay=0.0)
-    flip = augment.mirror_is_safe(examples.pictures, examples.labels)
+    flip = not examples.sounds and augment.mirror_is_safe(examples.pictures, examples.labels)
     return _Run(student, teacher, examples, budget, optimizer, learning_rate, flip, budget.steps, clock(), clock)
 
 
@@ -193,6 +195,8 @@ def _pictures(run: _Run, which: Tensor) -> Tensor:
     """The pictures at some positions, augmented: [N, H, W, C], values 0 to 255."""
     batch = torch.from_numpy(run.examples.pictures[which.numpy()])
     generator = augment.augment_generator(run.budget.seed, run.step)
+    if run.examples.sounds:
+        return vary_sounds(batch, generator)
     if min(batch.shape[1:3]) <= LARGE_SIDE:
         return augment.shift_and_flip(batch, generator, flip=run.flip)
     cut = augment.crop_and_resize(batch.permute(0, 3, 1, 2).float(), generator, flip=run.flip)

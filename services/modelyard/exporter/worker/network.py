@@ -28,6 +28,8 @@ CONV: Final = "conv"
 DEPTHWISE: Final = "depthwise"
 DENSE: Final = "dense"
 WEIGHTED: Final = (CONV, DEPTHWISE, DENSE)
+DECODE: Final = "decode"
+"""The layer of a served network that makes its answers of maps."""
 NO_BOUNDS: Final = (-math.inf, math.inf)
 
 
@@ -42,6 +44,7 @@ class Operator:
     add, mul, sub     inputs a, b
     max_pool, average_pool  kernel (h, w), stride, pads; average_pool counts the padding as zeros
     mean              axes, keep
+    enlarge           (by: height, width), each value repeated
     clip              (bounds only); hard_swish, hard_sigmoid (alpha, beta), logistic, tanh, leaky (slope), softmax
     reshape (to), transpose (order), concat (axis)
     bounds (low, high): the result is cut to them; kept with the operator that makes the values.
@@ -98,6 +101,27 @@ def read_network(model: onnx.ModelProto, format_name: str) -> Network:
     for node in model.graph.node:
         reading.take(node)
     return _with_bounds(_with_scales(reading.network()))
+
+
+def without_decoding(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph up to what the layer `decode` reads: the network's own answer, its only output then."""
+    inside = [layer_of(node).partition(".")[0] == DECODE for node in model.graph.node]
+    made = {name for node, decodes in zip(model.graph.node, inside, strict=True) if not decodes for name in node.output}
+    read = {name for node, decodes in zip(model.graph.node, inside, strict=True) if decodes for name in node.input}
+    constant = {name for node in model.graph.node if node.op_type == "Constant" for name in node.output}
+    borders = sorted((made & read) - constant)
+    if len(borders) != 1:
+        message = f"the graph passes {len(borders)} tensors to the layer {DECODE}; one is right"
+        raise InvalidArgument("NOT_EXPORTABLE", message, field="architecture", tensors=", ".join(borders[:5]))
+    kept = onnx.ModelProto()
+    kept.CopyFrom(model)
+    del kept.graph.node[:]
+    kept.graph.node.extend(node for node, decodes in zip(model.graph.node, inside, strict=True) if not decodes)
+    inferred = onnx.shape_inference.infer_shapes(model).graph
+    border = next(value for value in inferred.value_info if value.name == borders[0])
+    del kept.graph.output[:]
+    kept.graph.output.append(border)
+    return kept
 
 
 def consumers_of(network: Network) -> dict[str, int]:
@@ -392,6 +416,17 @@ def _pad(reading: _Reading, node: onnx.NodeProto) -> None:
     reading.put(node, "pad", (reading.name(node.input[0]),), pads=(sizes[2], sizes[6], sizes[3], sizes[7]))
 
 
+def _resize(reading: _Reading, node: onnx.NodeProto) -> None:
+    """To a multiple of its size, each value repeated: what decoders of maps do."""
+    given, before, after = _attributes(node), reading.shape(node.input[0]), reading.shape(node.output[0])
+    nearest = given.get("mode") == b"nearest" and given.get("nearest_mode", b"round_prefer_floor") == b"floor"
+    plain = nearest and given.get("coordinate_transformation_mode") == b"asymmetric" and len(before) == len(after) == 4
+    by = tuple(wide // max(size, 1) for size, wide in zip(before[2:], after[2:], strict=True)) if plain else ()
+    if not plain or tuple(size * times for size, times in zip(before, (1, 1, *by), strict=True)) != after:
+        raise reading.refuse(node, "other than repeating each value a whole number of times")
+    reading.put(node, "enlarge", (reading.name(node.input[0]),), by=by)
+
+
 def _same(reading: _Reading, node: onnx.NodeProto) -> None:
     reading.same(node)
 
@@ -426,6 +461,7 @@ _READERS: Final[Mapping[str, Callable[[_Reading, onnx.NodeProto], None]]] = {
     "ReduceMean": _mean,
     "Relu": _relu,
     "Reshape": _reshape,
+    "Resize": _resize,
     "Sigmoid": _one("logistic"),
     "Softmax": _softmax,
     "Squeeze": _reshape,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from modelyard.core.errors import FailedPrecondition
 from modelyard.formats.agreement import SAME_PLACE, agreement, least_share
 from modelyard.formats.bundle import Parity
-from modelyard.formats.dataset_descriptor import OBJECT_DETECTION
+from modelyard.formats.dataset_descriptor import SEMANTIC_SEGMENTATION
 from modelyard.runtime.onnx import LEFT_OUT
 
 Array = NDArray[Any]
@@ -88,7 +88,7 @@ def prove_sets(
 ) -> tuple[Parity, dict[str, Array]]:
     """The parity of a model whose answers are compared as sets (formats.agreement), and its answers for all examples.
 
-    `max_abs_difference` is the largest between scores of boxes that both found, or the share of pixels that differ;
+    `max_abs_difference` is the largest between scores of boxes or points that both found, or the share of pixels that differ;
     `label_agreement` the share of boxes or pixels that both have. Raises FailedPrecondition PARITY_FAILED where fewer than
     SET_SHARES of them agree, or an answer is not a number.
     """
@@ -106,7 +106,7 @@ def prove_sets(
             f"{100 * least:g} percent are right for {precision} ({len(next(iter(inputs.values())))} examples)"
         )
         raise FailedPrecondition("PARITY_FAILED", message, share=alike.share, least=least)
-    difference = alike.difference if task == OBJECT_DETECTION else 1 - alike.share
+    difference = 1 - alike.share if task == SEMANTIC_SEGMENTATION else alike.difference
     return Parity(len(next(iter(inputs.values()))), difference, alike.share, TOLERANCES[precision], against), found
 
 

@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 
 from modelyard.core.errors import InvalidArgument
 from modelyard.formats.checkpoint import unpack_torch
-from modelyard.formats.dataset_descriptor import IMAGE_MULTILABEL, OBJECT_DETECTION, SEMANTIC_SEGMENTATION
+from modelyard.formats.dataset_descriptor import IMAGE_MULTILABEL, KEYPOINT_DETECTION, OBJECT_DETECTION, SEMANTIC_SEGMENTATION
 from modelyard.formats.model import ModelFile, Normalization, PictureInput
 from modelyard.recipes.build_detector import ServedDetector, build_detector
 from modelyard.recipes.build_image import ServedImageModel, ServedMultilabel, build
+from modelyard.recipes.build_keypoints import ServedKeypoints, build_keypoints
 from modelyard.recipes.build_segmenter import ServedSegmenter, build_segmenter
 
 OPSET: Final = 18
@@ -60,6 +61,9 @@ def untrained_model(
         return ServedDetector(detector, norm.mean, norm.std, classes).eval()
     if task == SEMANTIC_SEGMENTATION:
         return ServedSegmenter(build_segmenter(architecture, classes=classes, channels=channels), norm.mean, norm.std).eval()
+    if task == KEYPOINT_DETECTION:
+        points = build_keypoints(architecture, points=classes, channels=channels, height=height, width=width)
+        return ServedKeypoints(points, norm.mean, norm.std, architecture, classes).eval()
     module = build(architecture, classes=classes, height=height, width=width, channels=channels)
     served = ServedMultilabel if task == IMAGE_MULTILABEL else ServedImageModel
     return served(module, norm.mean, norm.std).eval()

@@ -32,6 +32,7 @@ from modelyard.exporter.domain.compression import (
     fallback,
     finished,
     judged,
+    measured_figures,
     measured_loss,
     metric_name,
     roads,
@@ -39,6 +40,7 @@ from modelyard.exporter.domain.compression import (
     worth_trying,
 )
 from modelyard.exporter.domain.form import INT8
+from modelyard.formats.tasks import task_of
 
 if TYPE_CHECKING:
     from modelyard.exporter.worker.calibration import CalibrationSet
@@ -96,7 +98,8 @@ class Listener:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is wanted. precision: "" for any. truth: of the validation examples [N]. training_s: most time one road may train."""
+    """What is wanted. precision: "" for any. truth: of the validation examples [N]. training_s: most time one road may train.
+    figures: the workbench's answers are figures of pictures (worker.picture_figures), which need no truth beside them."""
 
     format: str
     precision: str
@@ -107,6 +110,7 @@ class Plan:
     accelerator: str = ""
     unmeasured_reason: str = ""
     seed: int = 0
+    figures: bool = False
 
 
 @dataclass(frozen=True)
@@ -144,7 +148,7 @@ def walk(plan: Plan, bench: Workbench, listener: Listener, *, clock: Callable[[]
     not taken are deleted.
     """
     check_measurable(plan.limits, plan.unmeasured_reason)
-    found = roads(plan.format, plan.precision, plan.limits, plan.accelerator)
+    found = roads(plan.format, plan.precision, plan.limits, plan.accelerator, plan.task)
     state = _Walk(plan, bench, listener, found, clock)
     for number, road in enumerate(found):
         if listener.should_stop():
@@ -179,8 +183,11 @@ def _measured(state: _Walk, number: int, road: Road) -> tuple[CompressionStep, M
     if state.float_answers is None:
         state.float_answers = answers
     plan = state.plan
-    name = metric_name(plan.limits, plan.task)
-    metric, loss = measured_loss(name, plan.truth, state.float_answers, answers, seed=plan.seed)
+    if plan.figures:
+        metric, loss = measured_figures(task_of(plan.task).paired, state.float_answers, answers, seed=plan.seed)
+    else:
+        name = metric_name(plan.limits, plan.task)
+        metric, loss = measured_loss(name, plan.truth, state.float_answers, answers, seed=plan.seed)
     counts = eligible(road, plan.format, plan.precision)
     latency = state.bench.latency(made) if counts and not plan.unmeasured_reason else None
     step = _step(road, made.size_bytes, latency, metric=metric, loss=loss, ram_bytes=made.ram_bytes)
@@ -255,8 +262,9 @@ class Context:
 
 
 def compress(context: Context, listener: Listener | None = None) -> Compressed:
-    """Walks the roads of a trained classifier; raises what `walk` does. The rules: docs/decisions/0011-compression-planner.md."""
-    return walk(context.plan, TorchBench(context), listener or Listener())
+    """Walks the roads of a trained network; raises what `walk` does. The rules: docs/decisions/0011-compression-planner.md."""
+    bench = PictureBench(context) if context.plan.figures else TorchBench(context)
+    return walk(context.plan, bench, listener or Listener())
 
 
 def validation_examples(reader: DatasetReader, picture: PictureInput, seed: int = 0) -> Examples:
@@ -376,12 +384,12 @@ class TorchBench:
 
     def _examples(self) -> Examples:
         from modelyard.exporter.worker.finetune import Examples
-        from modelyard.formats.dataset import TRAIN
+        from modelyard.formats.dataset import AUDIO, TRAIN
 
         if self._train is None:
-            picture = self._context.picture
-            pictures = self._context.reader.pictures(TRAIN, picture.height, picture.width, picture.channels)
-            self._train = Examples(pictures, self._context.reader.labels(TRAIN))
+            picture, reader = self._context.picture, self._context.reader
+            pictures = reader.pictures(TRAIN, picture.height, picture.width, picture.channels)
+            self._train = Examples(pictures, reader.labels(TRAIN), reader.descriptor.kind == AUDIO)
         return self._train
 
     def _drawn(self) -> CalibrationSet:
@@ -390,3 +398,40 @@ class TorchBench:
         if self._calibration is None:
             self._calibration = draw(self._context.reader, self._context.picture, seed=self._context.plan.seed)
         return self._calibration
+
+
+MOST_PICTURES: Final = 500
+"""Validation pictures of which figures are taken, at most: these answers are large."""
+
+
+class PictureBench(TorchBench):
+    """Makes artifacts of networks whose answers are many things, and gives one figure a picture (worker.picture_figures)."""
+
+    def __init__(self, context: Context) -> None:
+        from modelyard.exporter.worker.finetune import Examples
+        from modelyard.formats.dataset import TRAIN, VALIDATION
+
+        reader, picture = context.reader, context.picture
+        self._usage = VALIDATION if len(reader.indices(VALIDATION)) else TRAIN
+        positions = reader.indices(self._usage)
+        self._rows = np.sort(np.random.default_rng(context.plan.seed).permutation(len(positions))[:MOST_PICTURES])
+        pictures = reader.decode(positions[self._rows], picture.height, picture.width, picture.channels)
+        super().__init__(context, Examples(pictures, np.zeros(len(self._rows), np.int64)))
+
+    def answers(self, made: Made) -> Array:
+        """Figures of the validation pictures [N]."""
+        from modelyard.exporter.worker.picture_figures import picture_figures
+        from modelyard.formats.bundle import open_bundle
+        from modelyard.runtime.latency import usable_cores
+        from modelyard.runtime.model import load_model
+
+        model = load_model(open_bundle(made.path), threads=usable_cores())
+        reader, found = self._context.reader, []
+        try:
+            for start in range(0, len(self._rows), ASKED_AT_ONCE):
+                part = slice(start, start + ASKED_AT_ONCE)
+                said = model.run({"image": self._validation.pictures[part]})
+                found.append(picture_figures(reader, self._usage, self._rows[part], said))
+        finally:
+            model.close()
+        return np.concatenate(found) if found else np.empty(0)

@@ -16,40 +16,28 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from modelyard.core.errors import InvalidArgument
-from modelyard.formats.bundle import ColumnInput, TensorSpec
+from modelyard.exporter.worker.feature_graph import FeatureNodes, Words, feature_nodes
+from modelyard.exporter.worker.graph_nodes import INNER, ML, Graph
+from modelyard.formats.bundle import ColumnInput, TensorSpec, TextNumbers
 from modelyard.formats.dataset import CATEGORICAL, NUMERIC
-from modelyard.recipes.build_tabular import CLIP, CategoricalEncoding, LinearMap, NumericEncoding, TableModel, numeric_constants
+from modelyard.recipes.build_tabular import (
+    CLIP,
+    CategoricalEncoding,
+    GivenEncoding,
+    LinearMap,
+    NumericEncoding,
+    TableModel,
+    numeric_constants,
+)
 
 OPSET: Final = 18
 ML_OPSET: Final = 5
 IR_VERSION: Final = 10
-ML: Final = "ai.onnx.ml"
 PROBABILITIES: Final = "probabilities"
 PREDICTION: Final = "prediction"
 _RESERVED: Final = (PROBABILITIES, PREDICTION, "label", "")
-_INNER: Final = "__m/"
 _SUM: Final = 1
 _NO_TRANSFORM: Final = 0
-
-
-@dataclass
-class Graph:
-    """A graph in the making: nodes and constants, with names of its own for what lies between."""
-
-    nodes: list[onnx.NodeProto] = field(default_factory=list)
-    constants: list[onnx.TensorProto] = field(default_factory=list)
-
-    def add(self, operator: str, inputs: Sequence[str], output: str = "", *, domain: str = "", **attributes: Any) -> str:
-        """Adds a node with one output; the output's name."""
-        output = output or f"{_INNER}{operator.lower()}{len(self.nodes)}"
-        self.nodes.append(helper.make_node(operator, list(inputs), [output], domain=domain, **attributes))
-        return output
-
-    def constant(self, value: NDArray[Any]) -> str:
-        """Adds a constant; its name."""
-        name = f"{_INNER}constant{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
-        return name
 
 
 def column_inputs(columns: Sequence[tuple[str, str]]) -> tuple[ColumnInput, ...]:
@@ -58,7 +46,7 @@ def column_inputs(columns: Sequence[tuple[str, str]]) -> tuple[ColumnInput, ...]
 
 
 def _taken(name: str) -> bool:
-    return name in _RESERVED or name.startswith((_INNER, "column:"))
+    return name in _RESERVED or name.startswith((INNER, "column:"))
 
 
 def input_specs(inputs: Sequence[ColumnInput]) -> tuple[TensorSpec, ...]:
@@ -73,20 +61,43 @@ def output_spec(classes: int) -> TensorSpec:
 
 def table_graph(model: TableModel, inputs: Sequence[ColumnInput]) -> bytes:
     """The ONNX file of a trained tabular model."""
+    return read_table_graph(model, inputs)[0]
+
+
+def read_table_graph(model: TableModel, inputs: Sequence[ColumnInput]) -> tuple[bytes, tuple[TextNumbers, ...]]:
+    """The same, and the inputs that come into it as numbers."""
     graph = Graph()
-    encoded = _encoding(graph, model, {each.name: each.input for each in inputs})
+    names = {each.name: each.input for each in inputs}
+    nodes = _nodes(graph, model, names)
+    encoded = _encoding(graph, model, nodes)
     classes = len(model.classes)
     scores = _linear(graph, model.linear, encoded) if model.linear is not None else _trees(graph, model.trees, encoded, classes)
     _answer(graph, scores, classes)
-    return _finish(graph, inputs, output_spec(classes))
+    read = tuple(nodes.texts_read)
+    return _finish(graph, inputs, output_spec(classes), read), read
 
 
-def _finish(graph: Graph, inputs: Sequence[ColumnInput], output: TensorSpec) -> bytes:
+def _nodes(graph: Graph, model: TableModel, names: Mapping[str, str]) -> FeatureNodes:
+    """The columns that are encoded, as tensors."""
+    encoding = model.encoding
+    if encoding.features is not None:
+        return feature_nodes(graph, encoding.features, names)
+    numbers = {column.name: names[column.name] for column in encoding.numeric}
+    return FeatureNodes(graph, numbers, {column.name: Words(names[column.name]) for column in encoding.categorical})
+
+
+def _finish(graph: Graph, inputs: Sequence[ColumnInput], output: TensorSpec, read: Sequence[TextNumbers]) -> bytes:
+    used = {name for node in graph.nodes for name in node.input}
+    only_read = {each.input for each in read} - used
+    taken = [each for each in inputs if each.input not in only_read]
     types = {NUMERIC: TensorProto.FLOAT, CATEGORICAL: TensorProto.STRING}
     proto = helper.make_graph(
         graph.nodes,
         "table",
-        [helper.make_tensor_value_info(each.input, types[each.type], ["N", 1]) for each in inputs],
+        [
+            *(helper.make_tensor_value_info(each.input, types[each.type], ["N", 1]) for each in taken),
+            *(helper.make_tensor_value_info(each.tensor, TensorProto.FLOAT, ["N", each.width]) for each in read),
+        ],
         [helper.make_tensor_value_info(output.name, TensorProto.FLOAT, ["N", output.shape[1]])],
         graph.constants,
     )
@@ -97,10 +108,11 @@ def _finish(graph: Graph, inputs: Sequence[ColumnInput], output: TensorSpec) -> 
     return data
 
 
-def _encoding(graph: Graph, model: TableModel, names: Mapping[str, str]) -> str:
+def _encoding(graph: Graph, model: TableModel, nodes: FeatureNodes) -> str:
     encoding = model.encoding
-    parts = _numeric(graph, encoding.numeric, names) if encoding.numeric else []
-    parts += [_categorical(graph, column, names[column.name]) for column in encoding.categorical]
+    parts = _numeric(graph, encoding.numeric, nodes.numbers) if encoding.numeric else []
+    parts += [_given(graph, each, nodes.numbers[each.name]) for each in encoding.given]
+    parts += [_categorical(graph, column, nodes) for column in encoding.categorical]
     return parts[0] if len(parts) == 1 else graph.add("Concat", parts, axis=1)
 
 
@@ -123,10 +135,15 @@ def _numeric(graph: Graph, numeric: Sequence[NumericEncoding], names: Mapping[st
     return parts
 
 
-def _categorical(graph: Graph, column: CategoricalEncoding, name: str) -> str:
-    count = len(column.categories)
-    keys, values = list(column.categories), list(range(count))
-    position = graph.add("LabelEncoder", [name], domain=ML, keys_strings=keys, values_int64s=values, default_int64=count)
+def _given(graph: Graph, column: GivenEncoding, numbers: str) -> str:
+    if not column.fill:
+        return numbers
+    fill = graph.constant(np.array([column.fill], np.float32))
+    return graph.add("Where", [graph.add("IsNaN", [numbers]), fill, numbers])
+
+
+def _categorical(graph: Graph, column: CategoricalEncoding, nodes: FeatureNodes) -> str:
+    position = nodes.position(nodes.words[column.name], column.categories)
     rows = graph.add("Gather", [graph.constant(column.rows), position], axis=0)
     return graph.add("Squeeze", [rows, graph.constant(np.array([1], np.int64))])
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from modelyard.formats.agreement import BOXES, CLASSES, MASK, SCORES
+from modelyard.formats.agreement import BOXES, CLASSES, KEYPOINTS, MASK, SCORES
 from modelyard.formats.bundle import TensorSpec
-from modelyard.formats.dataset_descriptor import OBJECT_DETECTION, SEMANTIC_SEGMENTATION
+from modelyard.formats.dataset_descriptor import KEYPOINT_DETECTION, OBJECT_DETECTION, SEMANTIC_SEGMENTATION
 from modelyard.formats.model import PictureInput
 from modelyard.recipes.build_detector import MOST, STRIDE
 
@@ -20,4 +20,6 @@ def picture_outputs(task: str, classes: int, picture: PictureInput) -> tuple[Ten
         )
     if task == SEMANTIC_SEGMENTATION:
         return (TensorSpec(MASK, "UINT8", (-1, picture.height, picture.width)),)
+    if task == KEYPOINT_DETECTION:
+        return (TensorSpec(KEYPOINTS, "FP32", (-1, classes, 3)),)
     return (TensorSpec("probabilities", "FP32", (-1, classes)),)

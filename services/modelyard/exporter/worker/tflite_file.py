@@ -25,6 +25,9 @@ _TYPES: Final[Mapping[str, int]] = {
     "float32": schema.TensorType.FLOAT32,
     "int8": schema.TensorType.INT8,
     "int32": schema.TensorType.INT32,
+    "int64": schema.TensorType.INT64,
+    "uint8": schema.TensorType.UINT8,
+    "bool": schema.TensorType.BOOL,
 }
 _WIDTHS: Final[Mapping[int, int]] = {
     schema.TensorType.FLOAT32: 4,
@@ -71,13 +74,13 @@ class FileWriter:
         self.buffers.append(_AlignedBuffer(data=np.frombuffer(np.ascontiguousarray(value).tobytes(), np.uint8)))
         return number
 
-    def operator(self, code: str, version: int, inputs: list[int], output: int, options: Any = None) -> None:
-        """Adds an operator by its name in the schema; options is an object of its class of options."""
+    def operator(self, code: str, version: int, inputs: list[int], output: int | list[int], options: Any = None) -> None:
+        """Adds an operator by its name in the schema, with its output or outputs; options is an object of its class."""
         key = (getattr(schema.BuiltinOperator, code), version)
         made = schema.OperatorT(
             opcodeIndex=self.codes.setdefault(key, len(self.codes)),
             inputs=np.array(inputs, np.int32),
-            outputs=np.array([output], np.int32),
+            outputs=np.array(np.atleast_1d(output), np.int32),
         )
         if options is not None:
             made.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T"))

@@ -9,7 +9,7 @@ scale 1/256, zero point -128.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -28,6 +28,7 @@ from modelyard.exporter.worker.ranges import (
     weight_scales,
 )
 from modelyard.exporter.worker.tflite_file import FileWriter, Scales
+from modelyard.exporter.worker.to_litert_answers import written_answers
 
 Array = NDArray[Any]
 
@@ -39,7 +40,7 @@ _FUSED: Final[Mapping[tuple[float, float], int]] = {
     (0.0, 6.0): schema.ActivationFunctionType.RELU6,
     (-1.0, 1.0): schema.ActivationFunctionType.RELU_N1_TO_1,
 }
-_KEEPING: Final = ("reshape", "transpose", "max_pool", "average_pool", "pad")
+_KEEPING: Final = ("reshape", "transpose", "max_pool", "average_pool", "pad", "enlarge")
 _FIXED: Final[Mapping[str, Scales]] = {
     "softmax": Scales((1 / 256,), (-128,)),
     "logistic": Scales((1 / 256,), (-128,)),
@@ -47,21 +48,28 @@ _FIXED: Final[Mapping[str, Scales]] = {
 }
 
 
-def float_file(network: Network) -> bytes:
-    """The network in 32-bit floating point: `image` [1, H, W, C] holds 0 to 255, `probabilities` [1, classes]."""
-    return _Writing(network, None, per_channel=True).file()
+def float_file(network: Network, decoded: Sequence[str] = ()) -> bytes:
+    """The network in 32-bit floating point: `image` [1, H, W, C] holds 0 to 255, `probabilities` [1, classes].
+
+    decoded: names of the answers that are made of what the network gives (to_litert_answers), here as in the other forms."""
+    return _Writing(network, None, per_channel=True, decoded=decoded).file()
 
 
-def dynamic_file(network: Network, *, per_channel: bool = True) -> bytes:
+def dynamic_file(network: Network, *, per_channel: bool = True, decoded: Sequence[str] = ()) -> bytes:
     """The network with 8-bit weights; activations are scaled as they come (LiteRT's dynamic range)."""
-    return _Writing(network, None, per_channel=per_channel, small_weights=True).file()
+    return _Writing(network, None, per_channel=per_channel, small_weights=True, decoded=decoded).file()
 
 
 def integer_file(
-    network: Network, ranges: Mapping[str, Range], *, per_channel: bool = True, float_layers: tuple[str, ...] = ()
+    network: Network,
+    ranges: Mapping[str, Range],
+    *,
+    per_channel: bool = True,
+    float_layers: tuple[str, ...] = (),
+    decoded: Sequence[str] = (),
 ) -> bytes:
     """The network in 8-bit integers. ranges: of each activation by name. float_layers stay in floating point."""
-    return _Writing(network, ranges, per_channel=per_channel, float_layers=float_layers).file()
+    return _Writing(network, ranges, per_channel=per_channel, float_layers=float_layers, decoded=decoded).file()
 
 
 @dataclass(frozen=True)
@@ -83,7 +91,9 @@ class _Writing:
         per_channel: bool,
         small_weights: bool = False,
         float_layers: tuple[str, ...] = (),
+        decoded: Sequence[str] = (),
     ) -> None:
+        self._decoded = decoded
         self._network, self._ranges, self._per_channel = network, ranges, per_channel
         self._small_weights, self._float_layers = small_weights, float_layers
         self._out = FileWriter()
@@ -96,6 +106,10 @@ class _Writing:
         for operator in network.operators:
             self._integer = integer and not is_float_layer(operator.layer, self._float_layers)
             _WRITERS[operator.kind](self, operator)
+        if self._decoded:
+            maps = self._value(network.output, False)
+            made = written_answers(self._out, self._decoded, maps.tensor, network.shapes[network.output])
+            return self._out.finish({IMAGE: entering.tensor}, made)
         leaving = self._value(network.output, integer, ANSWER)
         return self._out.finish({IMAGE: entering.tensor}, {ANSWER: leaving.tensor})
 
@@ -115,7 +129,7 @@ class _Writing:
         return made
 
     def _scales(self, name: str) -> Scales:
-        if name == self._network.output:
+        if name == self._network.output and not self._decoded:
             return PROBABILITIES
         return activation_scale(self._range(name))
 
@@ -144,7 +158,7 @@ class _Writing:
             scales = None
         elif scales is None:
             scales = _bounded(self._scales(operator.output), operator.bounds, lambda: self._range(operator.output))
-        last = operator.output == self._network.output
+        last = operator.output == self._network.output and not self._decoded
         made = self._new(ANSWER if last and self._integer == (self._ranges is not None) else operator.output, shape, scales)
         self._values[operator.output, self._integer] = made
         return made
@@ -334,6 +348,14 @@ def _clip(writing: _Writing, operator: Operator) -> None:
     return writing.write(code, 2 if x.scales else 1, [x.tensor], made.tensor)
 
 
+def _enlarge(writing: _Writing, operator: Operator) -> None:
+    x = writing.reads(operator.inputs[0])
+    made = writing.makes(operator, x.scales)
+    size = writing.numbers(f"{operator.output}/size", list(writing._network.shapes[operator.output][1:3]))
+    options = schema.ResizeNearestNeighborOptionsT(alignCorners=False, halfPixelCenters=False)
+    writing.write("RESIZE_NEAREST_NEIGHBOR", 2 if x.scales else 1, [x.tensor, size], made.tensor, options)
+
+
 def _hard_sigmoid(writing: _Writing, operator: Operator) -> None:
     """alpha * cut(x + beta / alpha, 0, 1 / alpha)."""
     alpha, beta = operator.options["alpha"], operator.options["beta"]
@@ -411,6 +433,7 @@ _WRITERS: Final[Mapping[str, Callable[[_Writing, Operator], None]]] = {
     "average_pool": _pool,
     "mean": _mean,
     "clip": _clip,
+    "enlarge": _enlarge,
     "hard_swish": _one("HARD_SWISH", (1, 1)),
     "hard_sigmoid": _hard_sigmoid,
     "logistic": _one("LOGISTIC", (1, 2)),

@@ -118,6 +118,7 @@ _OPERATORS: Final[Mapping[str, Callable[..., Any]]] = {
     "average_pool": _average_pool,
     "mean": lambda operator, x: tf.reduce_mean(x, operator.options["axes"], keepdims=operator.options["keep"]),
     "clip": lambda operator, x: x,
+    "enlarge": lambda operator, x: tf.repeat(tf.repeat(x, operator.options["by"][0], 1), operator.options["by"][1], 2),
     "hard_swish": lambda operator, x: x * tf.nn.relu6(x + 3.0) * (1 / 6),
     "hard_sigmoid": _hard_sigmoid,
     "logistic": lambda operator, x: tf.sigmoid(x),

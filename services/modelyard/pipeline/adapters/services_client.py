@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from google.protobuf import json_format
@@ -20,7 +21,7 @@ from modelyard.pipeline.adapters.errors import error_in
 from modelyard.pipeline.domain.choice import Candidate
 from modelyard.pipeline.domain.spec import Source, Split, TargetFacts
 from modelyard.pipeline.ports import Decided, ExportWish, JobView, Question, Services, VersionFound
-from modelyard.trainer.v1 import trainer_pb2
+from modelyard.trainer.v1 import selection_pb2, trainer_pb2
 from modelyard.type.v1 import job_pb2, learning_pb2
 
 if TYPE_CHECKING:
@@ -126,7 +127,15 @@ class ClientDatasets:
 
     def start_version(self, dataset: str, version_id: str, split: Split, excluded: Sequence[str], request_id: str) -> str:
         source = dataset_pb2.SplitPolicy.Source.Value(split.source or "SOURCE_UNSPECIFIED")
-        policy = dataset_pb2.SplitPolicy(train_ratio=split.train_ratio, source=source, seed=split.seed)
+        policy = dataset_pb2.SplitPolicy(
+            train_ratio=split.train_ratio,
+            source=source,
+            seed=split.seed,
+            group_by=split.group_by,
+            time_by=split.time_by,
+            test_where=split.test_where,
+            validation_where=split.validation_where,
+        )
         with named_errors():
             return self._client.create_dataset_version(
                 dataset, dataset_version_id=version_id, split=policy, excluded_columns=excluded, request_id=request_id
@@ -175,12 +184,13 @@ class ClientTraining:
 
     def __init__(self, client: Client) -> None:
         self._client = client.training
+        self._selections = client.selections
         self._models = client.models
         self._jobs = client.jobs
 
-    def suggest(self, dataset_version: str) -> list[Document]:
+    def suggest(self, dataset_version: str, *, sizes: bool = False) -> list[Document]:
         with named_errors():
-            return [to_json(recipe) for recipe in self._client.suggest_recipes(dataset_version)]
+            return [to_json(recipe) for recipe in self._client.suggest_recipes(dataset_version, sizes=sizes)]
 
     def version(self, model_version: str) -> tuple[str, Document]:
         with named_errors():
@@ -218,13 +228,40 @@ class ClientTraining:
         with named_errors():
             return self._client.create_training_job(job, request_id=request_id).name
 
-    def job(self, name: str) -> JobView:
+    def start_selection(
+        self,
+        dataset_version: str,
+        model: str,
+        recipes: Sequence[Document],
+        max_s: float,
+        request_id: str,
+        instance_flavor: str = "",
+    ) -> str:
         with named_errors():
-            job = self._client.get_training_job(name)
-        return _view(job, to_json(job.latest_point) if job.HasField("latest_point") else None)
+            return self._selections.create_model_selection(
+                dataset_version,
+                model,
+                max_s,
+                recipes=[from_json(recipe, trainer_pb2.Recipe) for recipe in recipes],
+                instance_flavor=instance_flavor,
+                request_id=request_id,
+            ).name
+
+    def job(self, name: str) -> JobView:
+        methods = {
+            names.TRAINING_JOB: self._client.get_training_job,
+            names.MODEL_SELECTION: self._selections.get_model_selection,
+        }
+        job = _call(methods, name)
+        view = _view(job, to_json(job.latest_point) if job.HasField("latest_point") else None)
+        return replace(view, found=to_json(job)) if isinstance(job, selection_pb2.ModelSelection) else view
 
     def cancel(self, name: str) -> None:
-        _cancel({names.TRAINING_JOB: self._client.cancel_training_job}, name)
+        methods = {
+            names.TRAINING_JOB: self._client.cancel_training_job,
+            names.MODEL_SELECTION: self._selections.cancel_model_selection,
+        }
+        _cancel(methods, name)
 
 
 class ClientExports:
@@ -241,15 +278,18 @@ class ClientExports:
             return self._profiles.create_latency_profile(dataset_version, wanted, target=target, request_id=request_id).name
 
     def candidates(self, profile: JobView) -> list[Candidate]:
+        measured = profile.found.get("candidates", [])
+        asked = [*profile.found.get("recipes", []), *({} for _ in measured)]
+        ids = [entry.get("recipe_id", "") for entry in measured]
         return [
             Candidate(
-                entry.get("recipe_id", ""),
+                entry.get("recipe_id", "") + (_input(recipe) if ids.count(entry.get("recipe_id", "")) > 1 else ""),
                 entry.get("latency", {}).get("p95_ms"),
                 entry.get("error_message", ""),
                 entry.get("unmeasured_reason", ""),
                 int(entry.get("size_bytes", 0)),
             )
-            for entry in profile.found.get("candidates", [])
+            for entry, recipe in zip(measured, asked, strict=False)
         ]
 
     def target(self, target: str) -> TargetFacts:
@@ -360,6 +400,11 @@ class ClientEndpoints:
     def deploy(self, endpoint: str, export: str, decision: str, request_id: str) -> str:
         with named_errors():
             return self._client.create_deployment(endpoint, export=export, gate_decision=decision, request_id=request_id).name
+
+
+def _input(recipe: Document) -> str:
+    """What tells a recipe from the same at another input."""
+    return f" {recipe['input_width']}x{recipe['input_height']}" if recipe.get("input_height") else ""
 
 
 def _task(task: learning_pb2.Task.ValueType) -> str:

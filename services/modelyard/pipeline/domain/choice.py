@@ -1,11 +1,15 @@
-"""Which recipe is trained: the most accurate of those that answer in time."""
+"""Which recipes may be trained: those that answer in time and have room on the target."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from modelyard.core.errors import FailedPrecondition
+
+SHRINKS: Final = 4
+"""How much smaller a model may become after training: float32 to int8."""
 
 
 @dataclass(frozen=True)
@@ -23,27 +27,53 @@ class Candidate:
     size_bytes: int = 0
 
 
-def choose(candidates: Sequence[Candidate], limit_ms: float, target: str, max_size_bytes: int = 0) -> int:
-    """Index of the first candidate (they come the most accurate first) that answers within the limit.
+def fitting(
+    candidates: Sequence[Candidate], limit_ms: float, target: str, max_size_bytes: int = 0, shrinks: bool = False
+) -> tuple[int, ...]:
+    """Indices of the candidates (they come the most accurate first) that keep to the limits; at least one.
 
-    On a target that nothing can measure on, time is not guessed: then the first that keeps to the target's limits and to
-    `max_size_bytes` (0: no limit) is taken. Raises FailedPrecondition NO_RECIPE_FAST_ENOUGH, naming the fastest,
-    NO_RECIPE_SMALL_ENOUGH, naming the smallest, or NO_RECIPE_MEASURED.
+    max_size_bytes: 0 for no limit; shrinks: the model may be made smaller after training, so only what is too large even in eight
+    bits misses it. On a target that nothing can measure on, time is not guessed: then sizes alone decide. Raises
+    FailedPrecondition NO_RECIPE_FAST_ENOUGH, naming the fastest, NO_RECIPE_SMALL_ENOUGH, naming the smallest, or
+    NO_RECIPE_MEASURED.
     """
-    if all(candidate.p95_ms is None for candidate in candidates) and any(candidate.unmeasured for candidate in candidates):
-        return _by_size(candidates, target, max_size_bytes)
+    known = [index for index, candidate in enumerate(candidates) if candidate.p95_ms is not None]
+    if not known:
+        known = [index for index, candidate in enumerate(candidates) if candidate.unmeasured]
+        if not known:
+            raise _none_measured(candidates, target)
+    fast = [index for index in known if (candidates[index].p95_ms or 0.0) <= limit_ms]
+    if not fast:
+        raise _too_slow([candidates[index] for index in known], limit_ms, target)
+    smaller = SHRINKS if shrinks else 1
+    small = [index for index in fast if not max_size_bytes or candidates[index].size_bytes <= smaller * max_size_bytes]
+    if not small:
+        raise _too_large([candidates[index] for index in fast], max_size_bytes, target)
+    return tuple(small)
+
+
+def set_aside(
+    candidates: Sequence[Candidate], kept: Sequence[int], limit_ms: float, max_size_bytes: int, shrinks: bool = False
+) -> str:
+    """Those that missed the limits, with their numbers, in a sentence; empty where none did. As `fitting` has them."""
+    told = []
     for index, candidate in enumerate(candidates):
-        if candidate.p95_ms is not None and candidate.p95_ms <= limit_ms:
-            return index
-    measured = [(candidate.p95_ms, candidate.recipe_id) for candidate in candidates if candidate.p95_ms is not None]
-    if not measured:
-        raise _none_measured(candidates, target)
-    fastest_ms, fastest = min(measured)
+        if index in kept:
+            continue
+        slow = candidate.p95_ms is not None and candidate.p95_ms > limit_ms
+        narrow = ", more than that even in eight bits" if shrinks else ""
+        why = f"{candidate.p95_ms:.3g} ms" if slow else f"{candidate.size_bytes} bytes, {max_size_bytes} are allowed{narrow}"
+        told.append(f"{candidate.recipe_id} ({candidate.error or why})")
+    return f"set aside: {', '.join(told)}" if told else ""
+
+
+def _too_slow(known: Sequence[Candidate], limit_ms: float, target: str) -> FailedPrecondition:
+    fastest_ms, fastest = min((candidate.p95_ms or 0.0, candidate.recipe_id) for candidate in known)
     message = (
         f"No recipe answers within {limit_ms:g} ms on {target}: the fastest, {fastest}, takes {fastest_ms:.3g} ms (p95). "
         f"Allow at least {_rounded_up(fastest_ms)} ms, or take a faster target."
     )
-    raise FailedPrecondition(
+    return FailedPrecondition(
         "NO_RECIPE_FAST_ENOUGH",
         message,
         field="pipeline_run.max_inference_duration_ms",
@@ -54,17 +84,13 @@ def choose(candidates: Sequence[Candidate], limit_ms: float, target: str, max_si
     )
 
 
-def _by_size(candidates: Sequence[Candidate], target: str, max_size_bytes: int) -> int:
-    suiting = [index for index, candidate in enumerate(candidates) if candidate.unmeasured]
-    for index in suiting:
-        if not max_size_bytes or candidates[index].size_bytes <= max_size_bytes:
-            return index
-    smallest = min((candidates[index] for index in suiting), key=lambda candidate: candidate.size_bytes)
+def _too_large(known: Sequence[Candidate], max_size_bytes: int, target: str) -> FailedPrecondition:
+    smallest = min(known, key=lambda candidate: candidate.size_bytes)
     message = (
         f"No recipe has at most {max_size_bytes} bytes on {target}: the smallest, {smallest.recipe_id}, has "
         f"{smallest.size_bytes}. Allow more bytes, or take a target with more room."
     )
-    raise FailedPrecondition(
+    return FailedPrecondition(
         "NO_RECIPE_SMALL_ENOUGH",
         message,
         field="pipeline_run.compression.max_size_bytes",

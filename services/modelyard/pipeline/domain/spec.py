@@ -57,11 +57,15 @@ class Source:
 
 @dataclass(frozen=True)
 class Split:
-    """How the version is split. `source` is the name of the contract's enum ("" is AUTO)."""
+    """How the version is split; see the contract's SplitPolicy. `source` is the name of its enum ("" is AUTO)."""
 
     train_ratio: str = ""
     source: str = ""
     seed: int = 0
+    group_by: str = ""
+    time_by: str = ""
+    test_where: tuple[str, ...] = ()
+    validation_where: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from modelyard.pipeline.handlers.sentences import (
     published_sentence,
     running_sentence,
     scored_sentence,
+    selected_sentence,
     trained_sentence,
 )
 from modelyard.pipeline.ports import Decided, ExportWish, JobPort, JobView, Question, Services, ServicesOf
@@ -38,6 +39,8 @@ from modelyard.pipeline.ports import Decided, ExportWish, JobPort, JobView, Ques
 GATE_REFUSED = "GATE_REFUSED"
 QUANTIZED = ("PRECISION_INT8", "PRECISION_DYNAMIC_INT8")
 AWARE = "QUANTIZATION_AWARE_TRAINING"
+COMPETITION_S = 120.0
+"""Training time from which on candidates compete for it; below, each would have too little to be judged by."""
 
 
 @dataclass
@@ -148,6 +151,8 @@ class Journey:
             self._point_step = int(view.point.get("step", 0))
             events.append({"point": view.point})
         seen = (view.state, view.stage, round(view.fraction, 3), round(view.eta_s or 0.0))
+        if view.found.get("candidates") and step == progress.TRAIN:
+            self.result |= {"selection_candidates": view.found["candidates"]}
         if events or seen != self._last_report:
             self._last_report = seen
             said = running_sentence(view)
@@ -230,8 +235,28 @@ def _choose(journey: Journey) -> Outcome:
     measured = view.found.get("candidates", [])
     journey.note(candidates=measured)
     candidates = services.exports.candidates(view)
-    index = choice.choose(candidates, spec.max_inference_ms, spec.target, _size_limit(spec))
-    return _chosen(name, recipes[index], values, measured, _why(candidates[index], spec))
+    limit, shrinks = _size_limit(spec), _shrinks(spec, task)
+    kept = choice.fitting(candidates, spec.max_inference_ms, spec.target, limit, shrinks)
+    aside = choice.set_aside(candidates, kept, spec.max_inference_ms, limit, shrinks)
+    if len(kept) > 1 and task_of(task).pictured and _competes(spec):
+        ids = ", ".join(candidates[index].recipe_id for index in kept)
+        words = "; ".join(filter(None, (f"{ids} compete for {spec.max_training_s:g} s of training", aside)))
+        values = {**values, "recipes": [recipes[index] for index in kept]}
+        result = {"dataset_version": version, "candidates": measured}
+        return Outcome(name, words, result, values)
+    why = _why(candidates[kept[0]], spec)
+    return _chosen(name, recipes[kept[0]], values, measured, "; ".join(filter(None, (why, aside))))
+
+
+def _competes(spec: RunSpec) -> bool:
+    """Whether the time to train has room for more than one candidate."""
+    return (spec.max_training_s or 0.0) >= COMPETITION_S
+
+
+def _shrinks(spec: RunSpec, task: str) -> bool:
+    """Whether the exporter may make the model smaller than the form that candidates are measured in."""
+    wide = spec.facts is None or spec.facts.precision == FLOAT_FORM[1]
+    return spec.compression is not None and task_of(task).compressed and wide
 
 
 def _why(chosen: choice.Candidate, spec: RunSpec) -> str:
@@ -258,7 +283,7 @@ def _recipes(journey: Journey, version: str) -> tuple[list[Document], bool]:
     chosen_by_us = not settings.get("recipe_id") and not settings.get("architecture")  # settings alone go over what is chosen
     if chosen_by_us and spec.incremental_model_version:
         return [merged(training.version(spec.incremental_model_version)[1], settings)], True
-    suggested = training.suggest(version)
+    suggested = training.suggest(version, sizes=chosen_by_us and _competes(spec))
     if not chosen_by_us and spec.recipe is not None:
         wanted = spec.recipe.get("recipe_id", "")
         known = next((recipe for recipe in suggested if wanted and recipe.get("recipe_id") == wanted), None)
@@ -277,6 +302,8 @@ def merged(base: Document, over: Document) -> Document:
 
 def _train(journey: Journey) -> Outcome:
     spec, training = journey.spec, journey.services.training
+    if journey.values.get("recipes"):
+        return _compete(journey)
     name = training.start(
         journey.values["dataset_version"],
         spec.model,
@@ -291,6 +318,33 @@ def _train(journey: Journey) -> Outcome:
     version = view.found.get("model_version", "")
     result = {"training_job": name, "model_version": version, "train_duration": view.found.get("train_duration", "0s")}
     return Outcome(name, trained_sentence(view), result, {"model_version": version})
+
+
+def _compete(journey: Journey) -> Outcome:
+    """The candidates share the training time; the best of them is the model."""
+    spec, training = journey.spec, journey.services.training
+    name = training.start_selection(
+        journey.values["dataset_version"],
+        spec.model,
+        journey.values["recipes"],
+        spec.max_training_s or 0.0,
+        journey.request_id("train"),
+        spec.instance_flavor,
+    )
+    journey.note(model_selection=name)
+    view = journey.follow(progress.TRAIN, training, name)
+    found = view.found
+    won: dict[str, Any] = next((each for each in found.get("candidates", []) if each.get("state") == "CANDIDATE_STATE_WON"), {})
+    result = {
+        "recipe_id": won.get("recipe", {}).get("recipe_id", ""),
+        "training_job": found.get("best_training_job", ""),
+        "model_version": found.get("model_version", ""),
+        "train_duration": found.get("train_duration", "0s"),
+        "model_selection": name,
+        "selection_candidates": found.get("candidates", []),
+        "selection_summary": found.get("summary", ""),
+    }
+    return Outcome(name, selected_sentence(view), result, {"model_version": result["model_version"]})
 
 
 def _export_float(journey: Journey) -> Outcome:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from modelyard.core.jobs.job import Document
 from modelyard.pipeline.ports import Decided, JobView
@@ -52,6 +53,18 @@ def trained_sentence(view: JobView) -> str:
     version = str(view.found.get("model_version", "")).rpartition("/")[2]
     text = version + (f" after {point['epoch']:.3g} epochs" if point.get("epoch", 0) > 1 else "")
     return text + (f": {metrics} on validation" if metrics else "") + (f" ({view.reason})" if view.reason else "")
+
+
+def selected_sentence(view: JobView) -> str:
+    """ "V001 of tinynet: val_accuracy 0.91, the best of 3 in 600 s (TIME_LIMIT)"."""
+    found = view.found
+    trained = [each for each in found.get("candidates", []) if each.get("training_jobs")]
+    won: dict[str, Any] = next((each for each in trained if each.get("state") == "CANDIDATE_STATE_WON"), {})
+    version = str(found.get("model_version", "")).rpartition("/")[2]
+    metric = f"{found.get('metric', '')} {float(won.get('metric', 0.0)):.4g}"
+    seconds = float(str(found.get("train_duration", "0s")).removesuffix("s"))
+    words = f"{version} of {won.get('recipe', {}).get('recipe_id', '')}: {metric}, the best of {len(trained)} in {seconds:.0f} s"
+    return words + (f" ({view.reason})" if view.reason else "")
 
 
 def exported_sentence(found: Document) -> str:

@@ -71,6 +71,10 @@ def run_message(job: Job) -> pb.PipelineRun:
             train_ratio=spec.split.train_ratio,
             source=dataset_pb2.SplitPolicy.Source.Value(spec.split.source or "SOURCE_UNSPECIFIED"),
             seed=spec.split.seed,
+            group_by=spec.split.group_by,
+            time_by=spec.split.time_by,
+            test_where=spec.split.test_where,
+            validation_where=spec.split.validation_where,
         ),
         excluded_columns=spec.excluded_columns,
         model=spec.model,
@@ -139,7 +143,15 @@ def _source(source: pb.Source) -> Source:
 
 def _split(split: dataset_pb2.SplitPolicy) -> Split:
     kinds = dataset_pb2.SplitPolicy.Source
-    return Split(split.train_ratio, kinds.Name(split.source) if split.source in kinds.values() else "", split.seed)
+    return Split(
+        split.train_ratio,
+        kinds.Name(split.source) if split.source in kinds.values() else "",
+        split.seed,
+        split.group_by,
+        split.time_by,
+        tuple(split.test_where),
+        tuple(split.validation_where),
+    )
 
 
 def _recipe(recipe: trainer_pb2.Recipe) -> Document | None:

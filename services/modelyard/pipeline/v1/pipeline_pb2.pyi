@@ -12,6 +12,7 @@ from google.protobuf.internal import containers as _containers
 from modelyard.dataset.v1 import dataset_pb2 as _dataset_pb2
 from modelyard.evaluator.v1 import evaluator_pb2 as _evaluator_pb2
 from modelyard.exporter.v1 import exporter_pb2 as _exporter_pb2
+from modelyard.trainer.v1 import selection_pb2 as _selection_pb2
 from modelyard.trainer.v1 import trainer_pb2 as _trainer_pb2
 from modelyard.type.v1 import blob_pb2 as _blob_pb2
 from modelyard.type.v1 import job_pb2 as _job_pb2
@@ -109,7 +110,9 @@ class PipelineRun(_message.Message):
 
     @_builtins.property
     def max_training_time(self) -> _duration_pb2.Duration:
-        """Most time to train; at least 1 s. Unset: the recipe's own length."""
+        """Most time to train; at least 1 s. Unset: the recipe's own length. Where no recipe is given and there is time for more than one
+        candidate, those that keep to the limits compete for it (ModelSelection of the trainer).
+        """
 
     @_builtins.property
     def floors(self) -> _containers.RepeatedCompositeFieldContainer[_learning_pb2.Floor]:
@@ -292,6 +295,9 @@ class PipelineResult(_message.Message):
     FLOAT_EVALUATION_FIELD_NUMBER: _builtins.int
     FLOAT_SCORES_FIELD_NUMBER: _builtins.int
     FIRST_GATE_DECISION_FIELD_NUMBER: _builtins.int
+    MODEL_SELECTION_FIELD_NUMBER: _builtins.int
+    SELECTION_CANDIDATES_FIELD_NUMBER: _builtins.int
+    SELECTION_SUMMARY_FIELD_NUMBER: _builtins.int
     dataset_version: _builtins.str
     """The dataset version."""
     recipe_id: _builtins.str
@@ -314,6 +320,10 @@ class PipelineResult(_message.Message):
     """The float export that was compared with; empty when the deployed one is float."""
     float_evaluation: _builtins.str
     """The float export's evaluation."""
+    model_selection: _builtins.str
+    """The model selection, where the training time had room for more than one candidate; empty where one was trained."""
+    selection_summary: _builtins.str
+    """What it came to, in a few sentences."""
     @_builtins.property
     def candidates(self) -> _containers.RepeatedCompositeFieldContainer[_exporter_pb2.CandidateLatency]:
         """The candidates with their measured latency."""
@@ -346,6 +356,10 @@ class PipelineResult(_message.Message):
     def first_gate_decision(self) -> _evaluator_pb2.GateDecision:
         """The first decision, when it was RETRY_WITH_QAT."""
 
+    @_builtins.property
+    def selection_candidates(self) -> _containers.RepeatedCompositeFieldContainer[_selection_pb2.SelectionCandidate]:
+        """Its candidates, also while it runs."""
+
     def __init__(
         self,
         *,
@@ -368,10 +382,13 @@ class PipelineResult(_message.Message):
         float_evaluation: _builtins.str = ...,
         float_scores: _abc.Iterable[_evaluator_pb2.UsageScore] | None = ...,
         first_gate_decision: _evaluator_pb2.GateDecision | None = ...,
+        model_selection: _builtins.str = ...,
+        selection_candidates: _abc.Iterable[_selection_pb2.SelectionCandidate] | None = ...,
+        selection_summary: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["first_gate_decision", b"first_gate_decision", "gate_decision", b"gate_decision", "latency", b"latency", "train_duration", b"train_duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "dataset_version", b"dataset_version", "deployment", b"deployment", "endpoint", b"endpoint", "evaluation", b"evaluation", "export", b"export", "export_sha256", b"export_sha256", "findings", b"findings", "first_gate_decision", b"first_gate_decision", "float_evaluation", b"float_evaluation", "float_export", b"float_export", "float_scores", b"float_scores", "gate_decision", b"gate_decision", "latency", b"latency", "model_version", b"model_version", "recipe_id", b"recipe_id", "scores", b"scores", "train_duration", b"train_duration", "training_job", b"training_job"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "dataset_version", b"dataset_version", "deployment", b"deployment", "endpoint", b"endpoint", "evaluation", b"evaluation", "export", b"export", "export_sha256", b"export_sha256", "findings", b"findings", "first_gate_decision", b"first_gate_decision", "float_evaluation", b"float_evaluation", "float_export", b"float_export", "float_scores", b"float_scores", "gate_decision", b"gate_decision", "latency", b"latency", "model_selection", b"model_selection", "model_version", b"model_version", "recipe_id", b"recipe_id", "scores", b"scores", "selection_candidates", b"selection_candidates", "selection_summary", b"selection_summary", "train_duration", b"train_duration", "training_job", b"training_job"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

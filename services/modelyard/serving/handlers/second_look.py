@@ -51,6 +51,17 @@ class SecondLook:
         asyncio.get_running_loop().call_later(POLL_S, request.look_again)  # never at once: the caller has not got this answer yet
         return request.take_back
 
+    async def awaited(self, model: str, version: str, size: int = 0) -> None:
+        """Ends when the registry says all that it can, or at once when too many wait. Cancelled: its place is free again."""
+        told = asyncio.Event()
+        take_back = self.wait(model, version, size, told.set)
+        if take_back is None:
+            return
+        try:
+            await told.wait()
+        finally:
+            take_back()
+
     def run(self) -> None:
         """Looks whenever it is wanted, until `stop`."""
         while self._wanted.wait() and not self._stopped:

@@ -5,20 +5,21 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from inference import grpc_service_pb2 as oip
 from modelyard.core.errors import InvalidArgument, ModelyardError, NotFound, Unavailable
 from modelyard.core.http.calls import UnaryCall
 from modelyard.serving.handlers.predict import Predictions, count_refusal
-from modelyard.serving.handlers.registry import Registry
+from modelyard.serving.handlers.registry import Entry, Registry
 from modelyard.serving.handlers.router import Route, route, sticky_header
 from modelyard.serving.handlers.second_look import SecondLook
-from modelyard.serving.ports import Answer
+from modelyard.serving.ports import Answer, ServedModel
 from modelyard.serving.rpc.infer_request import Wanted, parameter, parse, read_inputs, wanted_outputs
 from modelyard.serving.rpc.infer_response import response_bytes
 from modelyard.serving.rpc.signature import Signature, Signatures
 
+T = TypeVar("T")
 TIMEOUT: Final = "timeout"
 """Parameter of a request: microseconds in which it must be answered."""
 NOT_YET: Final = frozenset(("MODEL_NOT_FOUND", "VERSION_NOT_FOUND", "MODEL_LOADING"))
@@ -106,6 +107,29 @@ class InferenceCalls:
         except ModelyardError as error:
             count_refusal(statistics, error, begun_ns)
             raise
+
+    async def find(self, model: str, version: str) -> tuple[Entry, ServedModel]:
+        """As Registry.find, after a look at what other servers have deployed where this one does not know it or loads it."""
+        return await self._looked(model, version, 0, lambda: self.registry.find(model, version))
+
+    async def is_ready(self, model: str, version: str) -> bool:
+        """As Registry.is_ready, after that look where this server does not know it."""
+        if self.second_look is not None and self.registry.meant(model, version) is None:
+            await self.second_look.awaited(model, version)
+        return self.registry.is_ready(model, version)
+
+    async def chosen_in_time(self, model: str, version: str, request_id: str, metadata: Callable[[str], str], size: int) -> Route:
+        """As `chosen`, after that look. `size`: bytes of the request that waits."""
+        return await self._looked(model, version, size, lambda: self.chosen(model, version, request_id, metadata))
+
+    async def _looked(self, model: str, version: str, size: int, find: Callable[[], T]) -> T:
+        try:
+            return find()
+        except (NotFound, Unavailable) as error:
+            if self.second_look is None or error.reason not in NOT_YET:
+                raise
+        await self.second_look.awaited(model, version, size)
+        return find()
 
     def chosen(self, model: str, version: str, request_id: str, metadata: Callable[[str], str]) -> Route:
         """Who answers: the version named, or whom the traffic says. A header keeps a caller on a version, else its id."""

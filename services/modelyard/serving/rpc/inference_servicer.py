@@ -25,7 +25,10 @@ SERVICE: Final = "inference.GRPCInferenceService"
 
 
 class InferenceServicer(GRPCInferenceServiceServicer):
-    """Predictions, health and metadata. What is `async` only looks at memory; what is not runs in a thread of the rpc shell."""
+    """Predictions, health and metadata.
+
+    What is `async` looks at memory, or awaits a look at the database; what is not runs in a thread of the rpc shell.
+    """
 
     def __init__(self, calls: InferenceCalls, repository: Repository, max_batch: int) -> None:
         self._calls = calls
@@ -47,7 +50,7 @@ class InferenceServicer(GRPCInferenceServiceServicer):
 
     async def ModelReady(self, request: oip.ModelReadyRequest, context: Any) -> oip.ModelReadyResponse:
         """False for what is not there, loading, failed or unhealthy."""
-        return oip.ModelReadyResponse(ready=self._registry.is_ready(request.name, request.version))
+        return oip.ModelReadyResponse(ready=await self._calls.is_ready(request.name, request.version))
 
     async def ServerMetadata(self, request: oip.ServerMetadataRequest, context: Any) -> oip.ServerMetadataResponse:
         """Who the server is."""
@@ -55,12 +58,12 @@ class InferenceServicer(GRPCInferenceServiceServicer):
 
     async def ModelMetadata(self, request: oip.ModelMetadataRequest, context: Any) -> oip.ModelMetadataResponse:
         """Versions, inputs and outputs."""
-        entry, model = self._registry.find(request.name, request.version)
+        entry, model = await self._calls.find(request.name, request.version)
         return ParseDict(model_info.model_metadata(self._registry, entry, model), oip.ModelMetadataResponse())
 
     async def ModelConfig(self, request: oip.ModelConfigRequest, context: Any) -> oip.ModelConfigResponse:
         """What callers that batch need to know."""
-        entry, model = self._registry.find(request.name, request.version)
+        entry, model = await self._calls.find(request.name, request.version)
         config = model_info.model_config(entry, model, self._max_batch)
         return ParseDict({"config": config}, oip.ModelConfigResponse())
 

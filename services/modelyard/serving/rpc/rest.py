@@ -108,19 +108,19 @@ class Rest:
 
     async def model(self, request: HttpRequest, names: dict[str, str]) -> HttpResponse:
         """Versions, inputs and outputs."""
-        entry, loaded = self._registry.find(names["model"], names["version"])
+        entry, loaded = await self._calls.find(names["model"], names["version"])
         return document(model_info.model_metadata(self._registry, entry, loaded))
 
     async def model_ready(self, request: HttpRequest, names: dict[str, str]) -> HttpResponse:
         """200 when it would answer; 404 for what is not there, 503 for what is loading, failed or unhealthy."""
-        if self._registry.is_ready(names["model"], names["version"]):
+        if await self._calls.is_ready(names["model"], names["version"]):
             return document({"name": names["model"], "ready": True})
         self._registry.find(names["model"], names["version"])
         return error_response(503, f"model {names['model'][:200]!r} is not ready")
 
     async def config(self, request: HttpRequest, names: dict[str, str]) -> HttpResponse:
         """What callers that batch need to know."""
-        entry, loaded = self._registry.find(names["model"], names["version"])
+        entry, loaded = await self._calls.find(names["model"], names["version"])
         return document(model_info.model_config(entry, loaded, self._max_batch))
 
     async def stats(self, request: HttpRequest, names: dict[str, str]) -> HttpResponse:
@@ -151,7 +151,8 @@ class Rest:
         asked = read_body(request.body, request.headers.get(HEADER_LENGTH))
         check_id(asked.request_id)
         receiver = _Receiver()
-        chosen = self._calls.chosen(names["model"], names["version"], asked.request_id, lambda key: request.headers.get(key, ""))
+        size, header = len(request.body), lambda key: request.headers.get(key, "")
+        chosen = await self._calls.chosen_in_time(names["model"], names["version"], asked.request_id, header, size)
         try:
             take_back = self._begin(asked, receiver, request, chosen, begun_ns)
         except ModelyardError as error:

@@ -13,7 +13,7 @@ from modelyard.core import errors
 from modelyard.core.artifacts import ArtifactStore, Blob
 from modelyard.core.errors import FailedPrecondition, FieldViolation, ModelyardError
 from modelyard.core.jobs.convert import blob_from
-from modelyard.formats.dataset import AUDIO, IMAGE, TRAIN, DatasetDescriptor, from_json, load_manifest
+from modelyard.formats.dataset import AUDIO, IMAGE, TABLE, TRAIN, DatasetDescriptor, from_json, load_manifest
 from modelyard.recipes.catalogue import DatasetFacts
 from modelyard.trainer.ports import DatasetVersion
 from modelyard.type.v1 import job_pb2, learning_pb2
@@ -90,7 +90,9 @@ def read_facts(artifacts: ArtifactStore, descriptor: Blob) -> DatasetFacts:
     where = _SIZES.get(described.kind, [])
     manifest = load_manifest(artifacts, described, ["usage", *where])
     training = [row for row in manifest.to_pylist() if row["usage"] == TRAIN]
-    facts = DatasetFacts(described.task, len(training), len(described.classes))
+    facts = DatasetFacts(described.task, len(training), len(described.answered))
+    if described.kind == TABLE:
+        return replace(facts, columns=described.columns, target=described.target, rows=manifest.num_rows)
     if described.kind == AUDIO and training:
         lengths = [1000 * row["frames"] / max(row["rate"], 1) for row in training]
         return replace(facts, width=round(median(lengths)), channels=1)

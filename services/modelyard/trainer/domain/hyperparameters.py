@@ -2,96 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from modelyard.core.errors import FieldViolation, InvalidArgument
+from modelyard.recipes.policy import CUSTOM, NAMED
+from modelyard.recipes.rules import OneOf, Real, Rule, Whole, YesOrNo
 
 # A seed travels as a JSON number, which is exact up to here.
 LARGEST_SEED: Final = 2**53 - 1
-
-
-class Rule(Protocol):
-    """What values of a hyperparameter are right."""
-
-    def holds(self, value: object) -> bool:
-        """Whether the value is right."""
-
-    @property
-    def right(self) -> str:
-        """What would be right, to follow "it must be"."""
-
-
-@dataclass(frozen=True)
-class Whole:
-    """A whole number within both bounds."""
-
-    low: int
-    high: int
-
-    def holds(self, value: object) -> bool:
-        """Whether the value is right."""
-        return isinstance(value, int) and not isinstance(value, bool) and self.low <= value <= self.high
-
-    @property
-    def right(self) -> str:
-        """What would be right."""
-        return f"a whole number from {self.low} to {self.high}"
-
-
-@dataclass(frozen=True)
-class Real:
-    """A finite number between two bounds, each in or out."""
-
-    low: float
-    high: float
-    low_in: bool = True
-    high_in: bool = True
-
-    def holds(self, value: object) -> bool:
-        """Whether the value is right."""
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            return False
-        above = value >= self.low if self.low_in else value > self.low
-        below = value <= self.high if self.high_in else value < self.high
-        return above and below
-
-    @property
-    def right(self) -> str:
-        """What would be right."""
-        return f"{'at least' if self.low_in else 'above'} {self.low:g} and {'at most' if self.high_in else 'below'} {self.high:g}"
-
-
-@dataclass(frozen=True)
-class OneOf:
-    """One of a few names."""
-
-    names: tuple[str, ...]
-
-    def holds(self, value: object) -> bool:
-        """Whether the value is right."""
-        return value in self.names
-
-    @property
-    def right(self) -> str:
-        """What would be right."""
-        return "one of " + ", ".join(self.names)
-
-
-@dataclass(frozen=True)
-class YesOrNo:
-    """A truth value."""
-
-    def holds(self, value: object) -> bool:
-        """Whether the value is right."""
-        return isinstance(value, bool)
-
-    @property
-    def right(self) -> str:
-        """What would be right."""
-        return "true or false"
 
 
 RULES: Final[Mapping[str, Rule]] = {
@@ -109,7 +28,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "warmup_steps": Whole(0, 100_000_000),
     "early_stopping_patience": Whole(0, 10_000),
     "label_smoothing": Real(0, 1, high_in=False),
-    "augmentation": OneOf(("none", "light", "standard")),
+    "augmentation": OneOf((*NAMED, CUSTOM)),
     "seed": Whole(0, LARGEST_SEED),
     "mixup": Real(0, 10),
     "ema_decay": Real(0, 1, high_in=False),
@@ -117,6 +36,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "clip_norm": Real(0, 1_000_000),
     "accumulation_steps": Whole(1, 1024),
     "class_weights": YesOrNo(),
+    "balanced_sampling": YesOrNo(),
     "deterministic": YesOrNo(),
     "power": Real(0, 10, low_in=False),
     "plateau_steps": Whole(0, 100_000_000),
@@ -124,6 +44,8 @@ RULES: Final[Mapping[str, Rule]] = {
     "auto_base_lr": YesOrNo(),
     "frozen": Real(0, 0.95),
     "backbone_lr": Real(0, 1, low_in=False),
+    "horizon": Whole(1, 64),
+    "context_length": Whole(2, 512),
 }
 """Every hyperparameter of the contract with its rule (protos/modelyard/trainer/v1/trainer.proto)."""
 

@@ -92,6 +92,7 @@ def fingerprint_of(spec: TrainingSpec, code: str) -> str:
         "start": start,
         "limit_s": spec.max_training_time_s,
         "code": code,
+        **({"pause_s": spec.pause_s} if spec.pause_s else {}),
     }
     return hashlib.sha256(json.dumps(whole, sort_keys=True, allow_nan=False).encode()).hexdigest()
 

@@ -17,7 +17,7 @@ OPTIMIZERS_TO_TRY: Final = ("adam", "rmsprop", "nadam")
 HIGH_MOMENTUM, LOW_MOMENTUM, MIDDLE_MOMENTUM = 0.9, 0.5, 0.7
 FRESH_RATES: Final = {"sgd": 0.05, "adam": 1e-3, "adamw": 3e-3, "rmsprop": 1e-3, "nadam": 2e-3}
 """Rates that an optimizer is tried with, where another one had the recipe's."""
-STRONGER: Final = {"none": "light", "light": "standard"}
+STRONGER: Final = {"none": "light", "light": "standard", "standard": "strong"}
 
 
 @dataclass(frozen=True)
@@ -261,7 +261,7 @@ def _regularized(situation: Situation) -> Iterator[Proposal]:
     if "weight_decay" in settings and not situation.table:
         decay = min(10.0, _rounded(max(2 * float(settings["weight_decay"]), 0.05)))
         yield Proposal("regularize", "Twice the weight decay.", changes={"weight_decay": decay})
-    if "mixup" in settings and not settings["mixup"]:
+    if "mixup" in settings and not settings["mixup"] and settings.get("augmentation") != "custom":
         yield Proposal("regularize", "Pairs of pictures mixed.", changes={"mixup": 0.2})
 
 

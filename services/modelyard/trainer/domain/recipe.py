@@ -8,10 +8,25 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Final
 
 from modelyard.core.errors import FieldViolation, InvalidArgument, NotFound
+from modelyard.formats.dataset_descriptor import FORECASTING
 from modelyard.formats.tasks import task_of
-from modelyard.recipes.catalogue import WHERE_TASKS, DatasetFacts, candidates, catalogue, find_recipe, fit_to_dataset, input_of
+from modelyard.recipes.catalogue import (
+    WHERE_TASKS,
+    DatasetFacts,
+    at_sizes,
+    candidates,
+    catalogue,
+    find_recipe,
+    fit_to_dataset,
+    input_of,
+)
+from modelyard.recipes.features import FEATURE_FORMS, check_features
+from modelyard.recipes.features import REASON as INVALID_FEATURES
+from modelyard.recipes.policy import ALL_FORMS, CUSTOM, check_policy, named_policy
+from modelyard.recipes.policy import FORMS as POLICY_FORMS
 from modelyard.recipes.recipe import Hyperparameters, PictureInput, Recipe, recipe_document
-from modelyard.recipes.tabular import TabularHyperparameters
+from modelyard.recipes.steps import Step, completed, steps_from, version_of
+from modelyard.recipes.tabular import ForecastHyperparameters, TabularHyperparameters
 from modelyard.trainer.domain.hyperparameters import RULES, check_hyperparameters, settled
 
 PATH: Final = "training_job.recipe"
@@ -30,18 +45,22 @@ class RecipeRequest:
     input_channels: int = 0
     weights: str = ""
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
+    features: tuple[Step, ...] = ()
+    augmentation: tuple[Step, ...] = ()
+    framework: str = ""
 
 
 def resolve_recipe(request: RecipeRequest, facts: DatasetFacts) -> Recipe:
     """The recipe that is run on a dataset: the request's, or else the catalogue's, with every field filled.
 
     Raises InvalidArgument naming the field: INVALID_HYPERPARAMETER, HYPERPARAMETER_NOT_USED, INVALID_RECIPE, UNKNOWN_RECIPE,
-    UNKNOWN_ARCHITECTURE, TASK_MISMATCH, ARCHITECTURE_MISMATCH, NO_RECIPE.
+    UNKNOWN_ARCHITECTURE, TASK_MISMATCH, ARCHITECTURE_MISMATCH, NO_RECIPE, INVALID_FEATURES, INVALID_AUGMENTATION.
     """
     check_hyperparameters(request.hyperparameters, f"{PATH}.hyperparameters")
     _check_task(request, facts.task)
     base = _with_input(_base(request, facts), request, facts)
-    return _finished(fit_to_dataset(base, facts), request)
+    finished = _finished(fit_to_dataset(base, facts), request)
+    return replace(finished, features=_features(request, facts)) if request.features else finished
 
 
 def resolve_resumed(request: RecipeRequest, source: Recipe) -> Recipe:
@@ -53,8 +72,12 @@ def resolve_resumed(request: RecipeRequest, source: Recipe) -> Recipe:
     _check_task(request, source.task)
     _same("recipe_id", request.recipe_id, source.name)
     _same("architecture", request.architecture, source.architecture)
+    _same("framework", request.framework, source.framework)
     for name, value in asdict(source.input).items() if source.input else ():
         _same(f"input_{name}", getattr(request, f"input_{name}"), value)
+    if request.features:
+        asked = version_of(completed(request.features, FEATURE_FORMS, f"{PATH}.features", INVALID_FEATURES))
+        _same("features", asked, version_of(source.features))
     return _finished(source, replace(request, weights=""))
 
 
@@ -62,7 +85,13 @@ def like(earlier: Recipe, request: RecipeRequest) -> RecipeRequest:
     """The request, with the model and input of an earlier recipe where it names none."""
     if request.recipe_id or request.architecture:
         return request
-    named = replace(request, recipe_id=earlier.name, architecture=earlier.architecture)
+    named = replace(
+        request,
+        recipe_id=earlier.name,
+        architecture=earlier.architecture,
+        features=request.features or earlier.features,
+        framework=request.framework or earlier.framework,
+    )
     if earlier.input is None:
         return named
     return replace(
@@ -81,8 +110,21 @@ def recipe_from(document: Mapping[str, Any]) -> Recipe:
     if document.get("hyperparameters"):
         values["hyperparameters"] = _structured(Hyperparameters, document["hyperparameters"])
     if document.get("tabular"):
-        values["tabular"] = _structured(TabularHyperparameters, document["tabular"])
+        kind = ForecastHyperparameters if document.get("task") == FORECASTING else TabularHyperparameters
+        values["tabular"] = _structured(kind, document["tabular"])
+    for name, forms in (("features", FEATURE_FORMS), ("augmentation", ALL_FORMS)):
+        if name in values:
+            values[name] = steps_from(values[name], forms)
     return Recipe(**values)
+
+
+def request_from(document: Mapping[str, Any]) -> RecipeRequest:
+    """A request as handlers.training_jobs.asked wrote it."""
+    values = dict(document)
+    for name, forms in (("features", FEATURE_FORMS), ("augmentation", ALL_FORMS)):
+        if name in values:
+            values[name] = steps_from(values[name], forms)
+    return RecipeRequest(**values)
 
 
 def settings_of(recipe: Recipe) -> dict[str, Any]:
@@ -91,9 +133,9 @@ def settings_of(recipe: Recipe) -> dict[str, Any]:
     return {name: found[name] for name in RULES if found.get(name) is not None}
 
 
-def suggested(facts: DatasetFacts) -> tuple[Recipe, ...]:
-    """The recipes that suit a dataset, the most accurate first, with every field filled."""
-    return candidates(facts)
+def suggested(facts: DatasetFacts, *, sizes: bool = False) -> tuple[Recipe, ...]:
+    """The recipes that suit a dataset, the most accurate first, with every field filled. sizes: some at several inputs."""
+    return at_sizes(facts) if sizes else candidates(facts)
 
 
 def _structured(cls: type[Any], document: Mapping[str, Any]) -> Any:
@@ -154,8 +196,8 @@ def _with_input(recipe: Recipe, request: RecipeRequest, facts: DatasetFacts) -> 
     asked = (request.input_height, request.input_width, request.input_channels)
     if not any(asked):
         return recipe
-    if recipe.tabular is not None:
-        message = f"{PATH} has an input of {asked[0]} x {asked[1]} x {asked[2]}; {recipe.name} is for tables and takes none"
+    if not task_of(recipe.task).pictured:
+        message = f"{PATH} has an input of {asked[0]} x {asked[1]} x {asked[2]}; {recipe.name} is not for pictures and takes none"
         raise InvalidArgument("INVALID_RECIPE", message, field=f"{PATH}.input_height", value=asked[0])
     chosen = recipe.input or input_of(recipe, facts)
     height = request.input_height or request.input_width or chosen.height
@@ -172,9 +214,48 @@ def _check_multiple(task: str, height: int, width: int) -> None:
             raise InvalidArgument("INVALID_RECIPE", message, field=f"{PATH}.{name}", value=value)
 
 
+def _features(request: RecipeRequest, facts: DatasetFacts) -> tuple[Step, ...]:
+    """The feature pipeline that is asked for, checked against the columns."""
+    path = f"{PATH}.features"
+    if not task_of(facts.task).table:
+        message = f"{path} has {len(request.features)} steps; they are for tables, and the dataset version is for {facts.task}"
+        raise InvalidArgument(INVALID_FEATURES, message, field=path, value=len(request.features))
+    return check_features(request.features, facts.columns, path, rows=facts.rows, target=facts.target)
+
+
+def _with_augmentation(recipe: Recipe, request: RecipeRequest) -> tuple[Recipe, Mapping[str, Any]]:
+    """The recipe with the policy that is asked for, and the hyperparameters that are left to set.
+
+    A policy takes the place of the hyperparameters `augmentation` and `mixup`. Series have no such hyperparameters: a name stands
+    for its policy.
+    """
+    values, path = dict(request.hyperparameters), f"{PATH}.augmentation"
+    named = values.get("augmentation")
+    if request.augmentation:
+        policy = check_policy(request.augmentation, recipe.task, path)
+    elif named == CUSTOM and not recipe.augmentation:
+        message = f"{PATH}.hyperparameters.augmentation is 'custom', and {path} is empty; give its steps, or another name"
+        raise InvalidArgument(
+            "INVALID_HYPERPARAMETER", message, field=path, name=f"{PATH}.hyperparameters.augmentation", value=CUSTOM
+        )
+    elif named is not None and named != CUSTOM:
+        policy = named_policy(recipe.task, str(named)) if recipe.tabular is not None else ()
+    else:
+        policy = recipe.augmentation
+    if recipe.tabular is not None and recipe.task in POLICY_FORMS:
+        values.pop("augmentation", None)
+    elif policy:
+        values |= {"augmentation": CUSTOM, "mixup": 0.0}
+    elif request.augmentation:  # it spells out no step: nothing is changed
+        values |= {"augmentation": "none", "mixup": 0.0}
+    return replace(recipe, augmentation=policy), values
+
+
 def _finished(recipe: Recipe, request: RecipeRequest) -> Recipe:
-    changed = _with_hyperparameters(recipe, request.hyperparameters)
-    finished = replace(changed, weights=request.weights or changed.weights)
+    recipe, values = _with_augmentation(recipe, request)
+    changed = _with_hyperparameters(recipe, values)
+    framework = request.framework or changed.framework
+    finished = replace(changed, weights=request.weights or changed.weights, framework=framework)
     try:
         finished.validate()
     except InvalidArgument as error:
@@ -232,6 +313,7 @@ __all__ = [
     "like",
     "recipe_document",
     "recipe_from",
+    "request_from",
     "resolve_recipe",
     "resolve_resumed",
     "settings_of",

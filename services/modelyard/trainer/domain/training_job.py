@@ -56,7 +56,8 @@ class TrainingSpec:
 
     max_training_time_s: 1 or more, 0 for no limit. experiment: its fingerprint (domain.ledger); repeat_of: the first job of the
     same. measure_only: no model version is made. part_of: the job that it is a step of. fold: "repeat 0, fold 2 of 5", where
-    the descriptor is not the version's own.
+    the descriptor is not the version's own. pause_s: seconds of training after which it stops, to be gone on with; 0: none.
+    stretch: it is part of a longer run, whose schedule it goes on with.
     """
 
     dataset_version: str
@@ -76,6 +77,8 @@ class TrainingSpec:
     measure_only: bool = False
     part_of: str = ""
     fold: str = ""
+    pause_s: float = 0.0
+    stretch: bool = False
 
 
 @dataclass(frozen=True)

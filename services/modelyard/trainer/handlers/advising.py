@@ -107,7 +107,8 @@ def new_job(job: Job, recipe: Recipe, proposal: Proposal) -> NewTrainingJob:
         display_name=f"{proposal.rung} after {id_of(job.name)}"[:200],
     )
     if proposal.recipe:
-        return replace(base, recipe=RecipeRequest(proposal.recipe, hyperparameters=_seed(recipe)))
+        asked = RecipeRequest(proposal.recipe, hyperparameters=_seed(recipe), features=recipe.features)
+        return replace(base, recipe=replace(asked, augmentation=recipe.augmentation))
     if proposal.start:
         changed = RecipeRequest(hyperparameters=proposal.changes)
         return replace(base, recipe=changed, resume_from=job.name, checkpoint=proposal.start)
@@ -146,7 +147,7 @@ def _facts(
         chance=_chance(spec, recipe.task, version),
         train_count=facts.examples if facts else 0,
         validation_count=version.validation_count if version else 0,
-        planned_steps=_planned_steps(recipe, facts.examples if facts else 0),
+        planned_steps=planned_steps(recipe, facts.examples if facts else 0),
         train_seconds=state.train_seconds,
         settings=settings_of(recipe),
         spread=spread,
@@ -181,7 +182,7 @@ def _situation(
         settings=settings_of(recipe),
         steps=steps,
         epochs=float(state.latest_point.get("epoch", 0.0)),
-        planned_steps=_planned_steps(recipe, version.facts.examples if version else 0) or steps,
+        planned_steps=planned_steps(recipe, version.facts.examples if version else 0) or steps,
         planned_epochs=int(getattr(settings, "max_epochs", 0)),
         best_epoch=best.epoch if best else None,
         best_step=best.step if best else None,
@@ -198,7 +199,8 @@ def _situation(
     )
 
 
-def _planned_steps(recipe: Recipe, examples: int) -> int:
+def planned_steps(recipe: Recipe, examples: int) -> int:
+    """Steps (rounds, for trees) that a recipe asks for on so many examples; 0 where that is not known."""
     if recipe.tabular is not None:
         return int(recipe.tabular.max_steps)
     settings = recipe.hyperparameters
@@ -249,7 +251,10 @@ def _again(recipe: Recipe, changes: Mapping[str, Any]) -> RecipeRequest:
         input_width=size.width if size else 0,
         input_channels=size.channels if size else 0,
         weights=recipe.weights,
+        framework=recipe.framework,
         hyperparameters=values,
+        features=recipe.features,
+        augmentation=() if changes.get("augmentation") else recipe.augmentation,
     )
 
 

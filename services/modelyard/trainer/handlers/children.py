@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
@@ -69,6 +69,24 @@ def wait(world: World, steps: Steps, name: str, look: Callable[[Job], None], *, 
             stopped = True
         steps.sleep(pause)
         pause = min(LONGEST_WAIT_S, pause * 1.3)
+
+
+def wait_all(
+    world: World, steps: Steps, names: Sequence[str], look: Callable[[Sequence[Job]], None], pause_s: float
+) -> list[Job]:
+    """The jobs once all have ended; `look` is given every look at them, the last one too.
+
+    Raises Cancelled when the job that waits is cancelled: then those waited for are cancelled first.
+    """
+    while True:
+        jobs = [world.jobs.get(name) for name in names]
+        look(jobs)
+        if all(job.state.terminal for job in jobs):
+            return jobs
+        if steps.cancelled():
+            cancel(world, steps, [job.name for job in jobs if not job.state.terminal])
+            raise Cancelled("CANCELLED", "cancelled while its runs were trained")
+        steps.sleep(pause_s)
 
 
 def cancel(world: World, steps: Steps, names: list[str]) -> None:

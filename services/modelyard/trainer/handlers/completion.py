@@ -15,10 +15,14 @@ def keep_trained_model(resources: Resources, job: Job) -> dict[str, str]:
 
     A job that is there to be measured makes none.
     """
+    return {} if spec_from(job.spec).measure_only else {"model_version": keep_model_of(resources, job)}
+
+
+def keep_model_of(resources: Resources, job: Job) -> str:
+    """The model version of a job that ended well, also of one that was there to be measured: its name. The same again when asked
+    again."""
     spec, result = spec_from(job.spec), result_from(job.result or {})
-    if spec.measure_only:
-        return {}
-    return {"model_version": keep_version(resources, spec.model, _version_of(job.name, spec, result))}
+    return keep_version(resources, spec.model, _version_of(job.name, spec, result))
 
 
 def _version_of(training_job: str, spec: TrainingSpec, result: TrainingResult) -> ModelVersion:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -10,7 +10,7 @@ from typing import Any, Final
 from modelyard.core import names
 from modelyard.core.artifacts import Blob
 from modelyard.core.documents import from_document, to_document
-from modelyard.core.errors import Cancelled, FailedPrecondition, InvalidArgument, NotFound
+from modelyard.core.errors import FailedPrecondition, InvalidArgument, NotFound
 from modelyard.core.jobs.job import Document, Job, JobState, Steps
 from modelyard.core.requests import Request
 from modelyard.trainer.domain.cross_validation import CrossSpec, CrossState, FoldRun, check_cross
@@ -137,22 +137,21 @@ def _seed(spec: CrossSpec, repeat: int) -> int:
 def _wait(world: World, steps: Steps, state: CrossState) -> CrossState:
     """The runs once all have ended. Raises Cancelled; then they are cancelled first."""
     shown: object = None
-    while True:
-        jobs = [world.jobs.get(run.training_job) for run in state.runs]
+
+    def look(jobs: Sequence[Job]) -> None:
+        nonlocal state, shown
         state = replace(state, runs=tuple(_came_to(run, job) for run, job in zip(state.runs, jobs, strict=True)))
         done = sum(_share(job) for job in jobs) / len(jobs)
         ended = sum(job.state.terminal for job in jobs)
-        if (ended, round(done, 2)) != shown:
-            shown = (ended, round(done, 2))
-            progress = {"stage": f"run {min(ended + 1, len(jobs))} of {len(jobs)}", "fraction": done, "done": ended}
-            left = _left_s(jobs, done)
-            steps.report({**progress, "total": len(jobs), "unit": "runs", "eta_s": left}, saved=to_document(state))
-        if ended == len(jobs):
-            return state
-        if steps.cancelled():
-            children.cancel(world, steps, [job.name for job in jobs if not job.state.terminal])
-            raise Cancelled("CANCELLED", "cancelled while its runs were trained")
-        steps.sleep(PAUSE_S)
+        if (ended, round(done, 2)) == shown:
+            return
+        shown = (ended, round(done, 2))
+        progress = {"stage": f"run {min(ended + 1, len(jobs))} of {len(jobs)}", "fraction": done, "done": ended}
+        left = _left_s(jobs, done)
+        steps.report({**progress, "total": len(jobs), "unit": "runs", "eta_s": left}, saved=to_document(state))
+
+    children.wait_all(world, steps, [run.training_job for run in state.runs], look, PAUSE_S)
+    return state
 
 
 def _came_to(run: FoldRun, job: Job) -> FoldRun:
@@ -167,6 +166,6 @@ def _share(job: Job) -> float:
     return 1.0 if job.state.terminal else float((job.progress or {}).get("fraction", 0.0))
 
 
-def _left_s(jobs: list[Job], done: float) -> float | None:
+def _left_s(jobs: Sequence[Job], done: float) -> float | None:
     spent = sum(children.seconds_of(job) for job in jobs)
     return spent * (1 - done) / done if done > 0.01 else None

@@ -14,7 +14,8 @@ def list_recipes(task: str) -> tuple[Recipe, ...]:
     return catalogue(task)
 
 
-def suggest_recipes(datasets: Datasets, dataset_version: str) -> tuple[Recipe, ...]:
-    """The recipes that suit a dataset version, filled in for it, the most accurate first. Raises as `Datasets` does."""
+def suggest_recipes(datasets: Datasets, dataset_version: str, *, sizes: bool = False) -> tuple[Recipe, ...]:
+    """The recipes that suit a dataset version, filled in for it, the most accurate first; sizes: some at several
+    inputs. Raises as `Datasets` does."""
     DATASET_VERSION.parse(dataset_version, "dataset_version")
-    return suggested(datasets.get_version(dataset_version).facts)
+    return suggested(datasets.get_version(dataset_version).facts, sizes=sizes)

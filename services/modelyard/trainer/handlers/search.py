@@ -13,6 +13,8 @@ from typing import Any, Final
 from modelyard.core.errors import InvalidArgument
 from modelyard.core.jobs.job import Job
 from modelyard.core.names import DATASET, DATASET_VERSION, MODEL, PROJECT, id_of
+from modelyard.recipes.features import features_shown
+from modelyard.recipes.policy import policy_shown
 from modelyard.trainer.domain.comparing import Verdict, against_run
 from modelyard.trainer.domain.curves import curve_of, higher_is_better, metric_of
 from modelyard.trainer.domain.ledger import Spread
@@ -171,11 +173,14 @@ def _described(job: Job) -> dict[str, str]:
         "fold": spec.fold,
         "recipe": recipe.name,
         "architecture": recipe.architecture,
+        "framework": recipe.framework if recipe.tabular is None else "",
         "input": f"{size.height} x {size.width} x {size.channels}" if size else "",
         "weights": recipe.weights,
         "start": start,
         "max_training_time": f"{spec.max_training_time_s:g} s" if spec.max_training_time_s else "",
         **{name: _text(value) for name, value in settings_of(recipe).items()},
+        **features_shown(recipe.features),
+        **policy_shown(recipe.augmentation),
     }
 
 

@@ -11,6 +11,7 @@ from modelyard.core.errors import InvalidArgument, NotFound
 from modelyard.core.jobs.job import Job
 from modelyard.core.names import DATASET_VERSION, MODEL, PROJECT, TRAINING_JOB, check_id, new_id
 from modelyard.recipes.recipe import Recipe
+from modelyard.recipes.steps import step_document
 from modelyard.trainer.domain.hyperparameters import settled
 from modelyard.trainer.domain.ledger import check_reason
 from modelyard.trainer.domain.model import check_length
@@ -42,8 +43,8 @@ METHOD: Final = "CreateTrainingJob"
 
 @dataclass(frozen=True)
 class NewTrainingJob:
-    """What a request asks for. `resume_from` is a job's name, `checkpoint` the kind of its checkpoint. part_of, fold, descriptor:
-    of the steps of other jobs; see TrainingSpec."""
+    """What a request asks for. `resume_from` is a job's name, `checkpoint` the kind of its checkpoint. part_of, fold, descriptor,
+    pause_s, stretch: of the steps of other jobs; see TrainingSpec."""
 
     parent: str
     dataset_version: str
@@ -64,6 +65,8 @@ class NewTrainingJob:
     part_of: str = ""
     fold: str = ""
     descriptor: Blob | None = None
+    pause_s: float = 0.0
+    stretch: bool = False
 
 
 def create_training_job(jobs: Jobs, datasets: Datasets, resources: Resources, new: NewTrainingJob) -> Job:
@@ -167,6 +170,8 @@ def spec_of(jobs: Jobs, datasets: Datasets, resources: Resources, new: NewTraini
         measure_only=new.measure_only,
         part_of=new.part_of,
         fold=new.fold,
+        pause_s=new.pause_s,
+        stretch=new.stretch,
     )
     if new.resume_from is not None:
         return _resumed(jobs, new, new.resume_from, base)
@@ -207,4 +212,8 @@ def _warmed(resources: Resources, asked: RecipeRequest, start: str, base: Traini
 
 def asked(request: RecipeRequest) -> dict[str, Any]:
     """The request's recipe as JSON, without what it leaves open."""
-    return {name: value for name, value in asdict(request).items() if value}
+    document = {name: value for name, value in asdict(request).items() if value}
+    for name, steps in (("features", request.features), ("augmentation", request.augmentation)):
+        if steps:
+            document[name] = [step_document(step) for step in steps]
+    return document

@@ -11,7 +11,10 @@ from google.protobuf.message import Message
 from modelyard.core.errors import InvalidArgument
 from modelyard.core.jobs import convert
 from modelyard.core.jobs.job import Job, JobChange
+from modelyard.recipes.features import FEATURE_FORMS
+from modelyard.recipes.policy import ALL_FORMS
 from modelyard.recipes.recipe import Recipe
+from modelyard.recipes.steps import steps_from, version_of
 from modelyard.trainer.domain.hyperparameters import RULES
 from modelyard.trainer.domain.ledger import Remark
 from modelyard.trainer.domain.model import Model, ModelVersion
@@ -20,6 +23,7 @@ from modelyard.trainer.domain.training_job import BEST, LAST, Checkpoint, Traini
 from modelyard.trainer.handlers.ledger import written_on
 from modelyard.trainer.handlers.models import Kept
 from modelyard.trainer.handlers.training_jobs import NewTrainingJob, asked, state_of
+from modelyard.trainer.rpc import convert_steps
 from modelyard.trainer.v1 import trainer_pb2 as pb
 from modelyard.trainer.v1 import trainer_service_pb2 as service_pb
 from modelyard.type.v1 import learning_pb2
@@ -70,7 +74,10 @@ def recipe_request(recipe: pb.Recipe) -> RecipeRequest:
         input_width=recipe.input_width,
         input_channels=recipe.input_channels,
         weights=recipe.weights,
+        framework=recipe.framework,
         hyperparameters=_hyperparameters(recipe.hyperparameters),
+        features=convert_steps.feature_steps(recipe.features, f"{_RECIPE_PATH}.features"),
+        augmentation=convert_steps.augmentation_steps(recipe.augmentation, f"{_RECIPE_PATH}.augmentation"),
     )
 
 
@@ -125,7 +132,7 @@ def training_job_message(job: Job) -> pb.TrainingJob:
         display_name=spec.display_name,
         dataset_version=spec.dataset_version,
         model=spec.model,
-        recipe=_asked_message(spec.requested),
+        recipe=asked_recipe_message(spec.requested),
         resolved_recipe=recipe_message(spec.recipe),
         max_training_time=convert.duration(spec.max_training_time_s or None),
         instance_flavor=job.instance_flavor,
@@ -155,7 +162,7 @@ def asked_job_message(new: NewTrainingJob) -> pb.TrainingJob:
         display_name=new.display_name,
         dataset_version=new.dataset_version,
         model=new.model,
-        recipe=_asked_message(asked(new.recipe)),
+        recipe=asked_recipe_message(asked(new.recipe)),
         max_training_time=convert.duration(new.max_training_time_s),
         instance_flavor=new.instance_flavor,
         tags=new.tags,
@@ -189,6 +196,11 @@ def recipe_message(recipe: Recipe, parameter_count: int = 0) -> pb.Recipe:
         weights=recipe.weights,
         parameter_count=parameter_count or round(recipe.parameters_m * 1e6),
         summary=recipe.summary,
+        features=[convert_steps.feature_message(step) for step in recipe.features],
+        augmentation=[convert_steps.augmentation_message(step) for step in recipe.augmentation],
+        features_version=version_of(recipe.features),
+        augmentation_version=version_of(recipe.augmentation),
+        framework=recipe.framework,
     )
 
 
@@ -244,9 +256,14 @@ def model_version_message(kept: Kept[ModelVersion]) -> pb.ModelVersion:
     )
 
 
-def _asked_message(asked: Mapping[str, Any]) -> pb.Recipe:
+def asked_recipe_message(asked: Mapping[str, Any]) -> pb.Recipe:
     """The recipe as it was asked for, with nothing filled in."""
-    plain = {name: value for name, value in asked.items() if name not in ("task", "hyperparameters")}
+    plain = {name: value for name, value in asked.items() if name not in ("task", "hyperparameters", "features", "augmentation")}
+    features, augmentation = (
+        steps_from(asked.get(name, ()), forms) for name, forms in (("features", FEATURE_FORMS), ("augmentation", ALL_FORMS))
+    )
+    plain["features"] = [convert_steps.feature_message(step) for step in features]
+    plain["augmentation"] = [convert_steps.augmentation_message(step) for step in augmentation]
     settings = _hyperparameters_message(asked["hyperparameters"]) if asked.get("hyperparameters") else None
     return pb.Recipe(**plain, task=task_number(asked.get("task", "")), hyperparameters=settings)
 

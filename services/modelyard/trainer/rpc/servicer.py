@@ -7,12 +7,15 @@ from typing import Any, Protocol
 
 from google.protobuf import empty_pb2
 
+from modelyard.core import names
 from modelyard.core.access.guard import CALLER
 from modelyard.core.jobs.job import JobChange
+from modelyard.core.requests import Request
 from modelyard.core.rpc.requests import fingerprint, mask_paths
-from modelyard.trainer.handlers import ledger, models, recipes, search, training_jobs
+from modelyard.trainer.handlers import ledger, models, recipe_previews, recipes, search, training_jobs
 from modelyard.trainer.ports import Datasets, Jobs, Resources
-from modelyard.trainer.rpc import convert, convert_ledger
+from modelyard.trainer.rpc import convert, convert_ledger, convert_preview
+from modelyard.trainer.v1 import recipe_preview_pb2 as preview_pb
 from modelyard.trainer.v1 import trainer_pb2 as pb
 from modelyard.trainer.v1 import trainer_service_pb2 as service_pb
 from modelyard.trainer.v1 import trainer_service_pb2_grpc as rpc
@@ -89,8 +92,44 @@ class TrainerServicer(rpc.TrainerServiceServicer):
         return service_pb.ListRecipesResponse(recipes=[convert.recipe_message(recipe) for recipe in found])
 
     def SuggestRecipes(self, request: service_pb.SuggestRecipesRequest, context: Any) -> service_pb.SuggestRecipesResponse:
-        found = recipes.suggest_recipes(self._datasets, request.dataset_version)
+        found = recipes.suggest_recipes(self._datasets, request.dataset_version, sizes=request.sizes)
         return service_pb.SuggestRecipesResponse(recipes=[convert.recipe_message(recipe) for recipe in found])
+
+    def CreateRecipePreview(self, request: service_pb.CreateRecipePreviewRequest, context: Any) -> preview_pb.RecipePreview:
+        wanted = request.recipe_preview
+        job = recipe_previews.create_recipe_preview(
+            self._jobs,
+            self._datasets,
+            request.parent,
+            request.recipe_preview_id,
+            wanted.dataset_version,
+            convert_preview.preview_recipe(wanted),
+            (wanted.example_count, wanted.variant_count),
+            Request(request.request_id, "CreateRecipePreview", fingerprint(request)),
+        )
+        return convert_preview.preview_message(job)
+
+    def GetRecipePreview(self, request: service_pb.GetRecipePreviewRequest, context: Any) -> preview_pb.RecipePreview:
+        return convert_preview.preview_message(recipe_previews.get_recipe_preview(self._jobs, request.name))
+
+    def ListRecipePreviews(
+        self, request: service_pb.ListRecipePreviewsRequest, context: Any
+    ) -> service_pb.ListRecipePreviewsResponse:
+        page = recipe_previews.list_recipe_previews(self._jobs, request.parent, request.page_size, request.page_token)
+        found = [convert_preview.preview_message(job) for job in page.items]
+        return service_pb.ListRecipePreviewsResponse(recipe_previews=found, next_page_token=page.next_page_token)
+
+    async def WatchRecipePreview(
+        self, request: service_pb.WatchRecipePreviewRequest, context: Any
+    ) -> AsyncIterator[service_pb.WatchRecipePreviewResponse]:
+        names.RECIPE_PREVIEW.parse(request.name)
+        async for change in self._watch(request.name, request.after_sequence):
+            shown = convert_preview.preview_message(change.job)
+            yield service_pb.WatchRecipePreviewResponse(sequence=change.sequence, recipe_preview=shown)
+
+    def CancelRecipePreview(self, request: service_pb.CancelRecipePreviewRequest, context: Any) -> preview_pb.RecipePreview:
+        job = recipe_previews.get_recipe_preview(self._jobs, request.name)
+        return convert_preview.preview_message(self._jobs.cancel(job.name))
 
     def GetModel(self, request: service_pb.GetModelRequest, context: Any) -> pb.Model:
         return convert.model_message(models.get_model(self._resources, request.name))

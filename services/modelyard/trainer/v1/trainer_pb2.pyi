@@ -10,6 +10,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from modelyard.trainer.v1 import transform_pb2 as _transform_pb2
 from modelyard.type.v1 import blob_pb2 as _blob_pb2
 from modelyard.type.v1 import job_pb2 as _job_pb2
 from modelyard.type.v1 import learning_pb2 as _learning_pb2
@@ -159,6 +160,9 @@ class Hyperparameters(_message.Message):
     AUTO_BASE_LR_FIELD_NUMBER: _builtins.int
     FROZEN_FIELD_NUMBER: _builtins.int
     BACKBONE_LR_FIELD_NUMBER: _builtins.int
+    HORIZON_FIELD_NUMBER: _builtins.int
+    CONTEXT_LENGTH_FIELD_NUMBER: _builtins.int
+    BALANCED_SAMPLING_FIELD_NUMBER: _builtins.int
     max_epochs: _builtins.int
     """Most passes over the training examples, 1 to 10,000."""
     max_steps: _builtins.int
@@ -188,7 +192,10 @@ class Hyperparameters(_message.Message):
     label_smoothing: _builtins.float
     """Label smoothing, 0 up to but not including 1."""
     augmentation: _builtins.str
-    """Augmentation of pictures: "none", "light" (shift, and flip where it is safe) or "standard" (crop, flip, colour)."""
+    """How training pictures, sounds and series are changed: "none", "light" (shift, and flip where it is safe), "standard" (crop, flip,
+    colour; of sounds other voices, pace, microphones and noise) or "strong"; "custom" where the recipe has a policy of its own
+    (Recipe.augmentation).
+    """
     seed: _builtins.int
     """Seed of weights, order and augmentation."""
     mixup: _builtins.float
@@ -227,6 +234,14 @@ class Hyperparameters(_message.Message):
     """Leading share of the layers that stays as loaded, 0 to 0.95; only with weights to start from."""
     backbone_lr: _builtins.float
     """Factor on base_lr for all but the head where the run starts from weights, above 0 and at most 1."""
+    horizon: _builtins.int
+    """Of a forecaster: readings that it says, 1 to 64; not set: found in the data."""
+    context_length: _builtins.int
+    """Of a forecaster: readings that it looks back on, 2 to 512; not set: found in the data."""
+    balanced_sampling: _builtins.bool
+    """Whether each class is drawn equally often in an epoch, however rare it is: examples of rare classes come several times, some of
+    frequent ones not at all. An epoch has as many examples as before. Tasks with one class an example only.
+    """
     def __init__(
         self,
         *,
@@ -259,10 +274,13 @@ class Hyperparameters(_message.Message):
         auto_base_lr: _builtins.bool | None = ...,
         frozen: _builtins.float | None = ...,
         backbone_lr: _builtins.float | None = ...,
+        horizon: _builtins.int | None = ...,
+        context_length: _builtins.int | None = ...,
+        balanced_sampling: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_accumulation_steps", b"_accumulation_steps", "_augmentation", b"_augmentation", "_auto_base_lr", b"_auto_base_lr", "_auto_batch_size", b"_auto_batch_size", "_backbone_lr", b"_backbone_lr", "_base_lr", b"_base_lr", "_batch_size", b"_batch_size", "_beta2", b"_beta2", "_class_weights", b"_class_weights", "_clip_norm", b"_clip_norm", "_deterministic", b"_deterministic", "_early_stopping_patience", b"_early_stopping_patience", "_ema_decay", b"_ema_decay", "_frozen", b"_frozen", "_gamma", b"_gamma", "_label_smoothing", b"_label_smoothing", "_max_epochs", b"_max_epochs", "_max_steps", b"_max_steps", "_mixup", b"_mixup", "_momentum", b"_momentum", "_plateau_patience", b"_plateau_patience", "_plateau_steps", b"_plateau_steps", "_power", b"_power", "_seed", b"_seed", "_step_size", b"_step_size", "_warmup_steps", b"_warmup_steps", "_weight_decay", b"_weight_decay", "accumulation_steps", b"accumulation_steps", "augmentation", b"augmentation", "auto_base_lr", b"auto_base_lr", "auto_batch_size", b"auto_batch_size", "backbone_lr", b"backbone_lr", "base_lr", b"base_lr", "batch_size", b"batch_size", "beta2", b"beta2", "class_weights", b"class_weights", "clip_norm", b"clip_norm", "deterministic", b"deterministic", "early_stopping_patience", b"early_stopping_patience", "ema_decay", b"ema_decay", "frozen", b"frozen", "gamma", b"gamma", "label_smoothing", b"label_smoothing", "max_epochs", b"max_epochs", "max_steps", b"max_steps", "mixup", b"mixup", "momentum", b"momentum", "plateau_patience", b"plateau_patience", "plateau_steps", b"plateau_steps", "power", b"power", "seed", b"seed", "step_size", b"step_size", "warmup_steps", b"warmup_steps", "weight_decay", b"weight_decay"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_accumulation_steps", b"_accumulation_steps", "_augmentation", b"_augmentation", "_auto_base_lr", b"_auto_base_lr", "_auto_batch_size", b"_auto_batch_size", "_backbone_lr", b"_backbone_lr", "_balanced_sampling", b"_balanced_sampling", "_base_lr", b"_base_lr", "_batch_size", b"_batch_size", "_beta2", b"_beta2", "_class_weights", b"_class_weights", "_clip_norm", b"_clip_norm", "_context_length", b"_context_length", "_deterministic", b"_deterministic", "_early_stopping_patience", b"_early_stopping_patience", "_ema_decay", b"_ema_decay", "_frozen", b"_frozen", "_gamma", b"_gamma", "_horizon", b"_horizon", "_label_smoothing", b"_label_smoothing", "_max_epochs", b"_max_epochs", "_max_steps", b"_max_steps", "_mixup", b"_mixup", "_momentum", b"_momentum", "_plateau_patience", b"_plateau_patience", "_plateau_steps", b"_plateau_steps", "_power", b"_power", "_seed", b"_seed", "_step_size", b"_step_size", "_warmup_steps", b"_warmup_steps", "_weight_decay", b"_weight_decay", "accumulation_steps", b"accumulation_steps", "augmentation", b"augmentation", "auto_base_lr", b"auto_base_lr", "auto_batch_size", b"auto_batch_size", "backbone_lr", b"backbone_lr", "balanced_sampling", b"balanced_sampling", "base_lr", b"base_lr", "batch_size", b"batch_size", "beta2", b"beta2", "class_weights", b"class_weights", "clip_norm", b"clip_norm", "context_length", b"context_length", "deterministic", b"deterministic", "early_stopping_patience", b"early_stopping_patience", "ema_decay", b"ema_decay", "frozen", b"frozen", "gamma", b"gamma", "horizon", b"horizon", "label_smoothing", b"label_smoothing", "max_epochs", b"max_epochs", "max_steps", b"max_steps", "mixup", b"mixup", "momentum", b"momentum", "plateau_patience", b"plateau_patience", "plateau_steps", b"plateau_steps", "power", b"power", "seed", b"seed", "step_size", b"step_size", "warmup_steps", b"warmup_steps", "weight_decay", b"weight_decay"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accumulation_steps", b"_accumulation_steps", "_augmentation", b"_augmentation", "_auto_base_lr", b"_auto_base_lr", "_auto_batch_size", b"_auto_batch_size", "_backbone_lr", b"_backbone_lr", "_base_lr", b"_base_lr", "_batch_size", b"_batch_size", "_beta2", b"_beta2", "_class_weights", b"_class_weights", "_clip_norm", b"_clip_norm", "_deterministic", b"_deterministic", "_early_stopping_patience", b"_early_stopping_patience", "_ema_decay", b"_ema_decay", "_frozen", b"_frozen", "_gamma", b"_gamma", "_label_smoothing", b"_label_smoothing", "_max_epochs", b"_max_epochs", "_max_steps", b"_max_steps", "_mixup", b"_mixup", "_momentum", b"_momentum", "_plateau_patience", b"_plateau_patience", "_plateau_steps", b"_plateau_steps", "_power", b"_power", "_seed", b"_seed", "_step_size", b"_step_size", "_warmup_steps", b"_warmup_steps", "_weight_decay", b"_weight_decay", "accumulation_steps", b"accumulation_steps", "augmentation", b"augmentation", "auto_base_lr", b"auto_base_lr", "auto_batch_size", b"auto_batch_size", "backbone_lr", b"backbone_lr", "base_lr", b"base_lr", "batch_size", b"batch_size", "beta2", b"beta2", "class_weights", b"class_weights", "clip_norm", b"clip_norm", "deterministic", b"deterministic", "early_stopping_patience", b"early_stopping_patience", "ema_decay", b"ema_decay", "frozen", b"frozen", "gamma", b"gamma", "label_smoothing", b"label_smoothing", "max_epochs", b"max_epochs", "max_steps", b"max_steps", "mixup", b"mixup", "momentum", b"momentum", "optimizer", b"optimizer", "plateau_patience", b"plateau_patience", "plateau_steps", b"plateau_steps", "power", b"power", "schedule", b"schedule", "seed", b"seed", "step_size", b"step_size", "warmup_steps", b"warmup_steps", "weight_decay", b"weight_decay"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accumulation_steps", b"_accumulation_steps", "_augmentation", b"_augmentation", "_auto_base_lr", b"_auto_base_lr", "_auto_batch_size", b"_auto_batch_size", "_backbone_lr", b"_backbone_lr", "_balanced_sampling", b"_balanced_sampling", "_base_lr", b"_base_lr", "_batch_size", b"_batch_size", "_beta2", b"_beta2", "_class_weights", b"_class_weights", "_clip_norm", b"_clip_norm", "_context_length", b"_context_length", "_deterministic", b"_deterministic", "_early_stopping_patience", b"_early_stopping_patience", "_ema_decay", b"_ema_decay", "_frozen", b"_frozen", "_gamma", b"_gamma", "_horizon", b"_horizon", "_label_smoothing", b"_label_smoothing", "_max_epochs", b"_max_epochs", "_max_steps", b"_max_steps", "_mixup", b"_mixup", "_momentum", b"_momentum", "_plateau_patience", b"_plateau_patience", "_plateau_steps", b"_plateau_steps", "_power", b"_power", "_seed", b"_seed", "_step_size", b"_step_size", "_warmup_steps", b"_warmup_steps", "_weight_decay", b"_weight_decay", "accumulation_steps", b"accumulation_steps", "augmentation", b"augmentation", "auto_base_lr", b"auto_base_lr", "auto_batch_size", b"auto_batch_size", "backbone_lr", b"backbone_lr", "balanced_sampling", b"balanced_sampling", "base_lr", b"base_lr", "batch_size", b"batch_size", "beta2", b"beta2", "class_weights", b"class_weights", "clip_norm", b"clip_norm", "context_length", b"context_length", "deterministic", b"deterministic", "early_stopping_patience", b"early_stopping_patience", "ema_decay", b"ema_decay", "frozen", b"frozen", "gamma", b"gamma", "horizon", b"horizon", "label_smoothing", b"label_smoothing", "max_epochs", b"max_epochs", "max_steps", b"max_steps", "mixup", b"mixup", "momentum", b"momentum", "optimizer", b"optimizer", "plateau_patience", b"plateau_patience", "plateau_steps", b"plateau_steps", "power", b"power", "schedule", b"schedule", "seed", b"seed", "step_size", b"step_size", "warmup_steps", b"warmup_steps", "weight_decay", b"weight_decay"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__accumulation_steps: _TypeAlias = _typing.Literal["accumulation_steps"]  # noqa: Y015
     _WhichOneofArgType__accumulation_steps: _TypeAlias = _typing.Literal["_accumulation_steps", b"_accumulation_steps"]  # noqa: Y015
@@ -274,6 +292,8 @@ class Hyperparameters(_message.Message):
     _WhichOneofArgType__auto_batch_size: _TypeAlias = _typing.Literal["_auto_batch_size", b"_auto_batch_size"]  # noqa: Y015
     _WhichOneofReturnType__backbone_lr: _TypeAlias = _typing.Literal["backbone_lr"]  # noqa: Y015
     _WhichOneofArgType__backbone_lr: _TypeAlias = _typing.Literal["_backbone_lr", b"_backbone_lr"]  # noqa: Y015
+    _WhichOneofReturnType__balanced_sampling: _TypeAlias = _typing.Literal["balanced_sampling"]  # noqa: Y015
+    _WhichOneofArgType__balanced_sampling: _TypeAlias = _typing.Literal["_balanced_sampling", b"_balanced_sampling"]  # noqa: Y015
     _WhichOneofReturnType__base_lr: _TypeAlias = _typing.Literal["base_lr"]  # noqa: Y015
     _WhichOneofArgType__base_lr: _TypeAlias = _typing.Literal["_base_lr", b"_base_lr"]  # noqa: Y015
     _WhichOneofReturnType__batch_size: _TypeAlias = _typing.Literal["batch_size"]  # noqa: Y015
@@ -284,6 +304,8 @@ class Hyperparameters(_message.Message):
     _WhichOneofArgType__class_weights: _TypeAlias = _typing.Literal["_class_weights", b"_class_weights"]  # noqa: Y015
     _WhichOneofReturnType__clip_norm: _TypeAlias = _typing.Literal["clip_norm"]  # noqa: Y015
     _WhichOneofArgType__clip_norm: _TypeAlias = _typing.Literal["_clip_norm", b"_clip_norm"]  # noqa: Y015
+    _WhichOneofReturnType__context_length: _TypeAlias = _typing.Literal["context_length"]  # noqa: Y015
+    _WhichOneofArgType__context_length: _TypeAlias = _typing.Literal["_context_length", b"_context_length"]  # noqa: Y015
     _WhichOneofReturnType__deterministic: _TypeAlias = _typing.Literal["deterministic"]  # noqa: Y015
     _WhichOneofArgType__deterministic: _TypeAlias = _typing.Literal["_deterministic", b"_deterministic"]  # noqa: Y015
     _WhichOneofReturnType__early_stopping_patience: _TypeAlias = _typing.Literal["early_stopping_patience"]  # noqa: Y015
@@ -294,6 +316,8 @@ class Hyperparameters(_message.Message):
     _WhichOneofArgType__frozen: _TypeAlias = _typing.Literal["_frozen", b"_frozen"]  # noqa: Y015
     _WhichOneofReturnType__gamma: _TypeAlias = _typing.Literal["gamma"]  # noqa: Y015
     _WhichOneofArgType__gamma: _TypeAlias = _typing.Literal["_gamma", b"_gamma"]  # noqa: Y015
+    _WhichOneofReturnType__horizon: _TypeAlias = _typing.Literal["horizon"]  # noqa: Y015
+    _WhichOneofArgType__horizon: _TypeAlias = _typing.Literal["_horizon", b"_horizon"]  # noqa: Y015
     _WhichOneofReturnType__label_smoothing: _TypeAlias = _typing.Literal["label_smoothing"]  # noqa: Y015
     _WhichOneofArgType__label_smoothing: _TypeAlias = _typing.Literal["_label_smoothing", b"_label_smoothing"]  # noqa: Y015
     _WhichOneofReturnType__max_epochs: _TypeAlias = _typing.Literal["max_epochs"]  # noqa: Y015
@@ -329,6 +353,8 @@ class Hyperparameters(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__backbone_lr) -> _WhichOneofReturnType__backbone_lr | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__balanced_sampling) -> _WhichOneofReturnType__balanced_sampling | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__base_lr) -> _WhichOneofReturnType__base_lr | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__batch_size) -> _WhichOneofReturnType__batch_size | None: ...
@@ -339,6 +365,8 @@ class Hyperparameters(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__clip_norm) -> _WhichOneofReturnType__clip_norm | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__context_length) -> _WhichOneofReturnType__context_length | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__deterministic) -> _WhichOneofReturnType__deterministic | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__early_stopping_patience) -> _WhichOneofReturnType__early_stopping_patience | None: ...
@@ -348,6 +376,8 @@ class Hyperparameters(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__frozen) -> _WhichOneofReturnType__frozen | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__gamma) -> _WhichOneofReturnType__gamma | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__horizon) -> _WhichOneofReturnType__horizon | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__label_smoothing) -> _WhichOneofReturnType__label_smoothing | None: ...
     @_typing.overload
@@ -391,6 +421,11 @@ class Recipe(_message.Message):
     WEIGHTS_FIELD_NUMBER: _builtins.int
     PARAMETER_COUNT_FIELD_NUMBER: _builtins.int
     SUMMARY_FIELD_NUMBER: _builtins.int
+    FEATURES_FIELD_NUMBER: _builtins.int
+    AUGMENTATION_FIELD_NUMBER: _builtins.int
+    FEATURES_VERSION_FIELD_NUMBER: _builtins.int
+    AUGMENTATION_VERSION_FIELD_NUMBER: _builtins.int
+    FRAMEWORK_FIELD_NUMBER: _builtins.int
     recipe_id: _builtins.str
     """Name in the catalogue: "tinynet", "mobilenetv3-small-050", "efficientnet-lite0", "lightgbm", "linear"... Empty: the service chooses."""
     task: _learning_pb2.Task.ValueType
@@ -409,9 +444,29 @@ class Recipe(_message.Message):
     """Number of trainable parameters; 0 when not known before training."""
     summary: _builtins.str
     """One line for people: when to take it."""
+    features_version: _builtins.str
+    """Tells one list of features from another: 12 hexadecimal digits over all its settings; empty without features."""
+    augmentation_version: _builtins.str
+    """The same of the augmentation."""
+    framework: _builtins.str
+    """What trains it: "torch" or "tensorflow" (Keras 3; some architectures only, on processors). Empty: as the recipe of that id has it,
+    else "torch". The model is the same file either way.
+    """
     @_builtins.property
     def hyperparameters(self) -> Global___Hyperparameters:
         """Settings."""
+
+    @_builtins.property
+    def features(self) -> _containers.RepeatedCompositeFieldContainer[_transform_pb2.FeatureStep]:
+        """Tables: what is made of the columns before they are learned from, at most 100 steps. Empty: the columns as they are, encoded for the
+        architecture.
+        """
+
+    @_builtins.property
+    def augmentation(self) -> _containers.RepeatedCompositeFieldContainer[_transform_pb2.AugmentationStep]:
+        """Pictures, sounds, series: how training examples are changed, at most 100 steps; takes the place of hyperparameters.augmentation and
+        mixup. Empty: those.
+        """
 
     def __init__(
         self,
@@ -426,10 +481,15 @@ class Recipe(_message.Message):
         weights: _builtins.str = ...,
         parameter_count: _builtins.int = ...,
         summary: _builtins.str = ...,
+        features: _abc.Iterable[_transform_pb2.FeatureStep] | None = ...,
+        augmentation: _abc.Iterable[_transform_pb2.AugmentationStep] | None = ...,
+        features_version: _builtins.str = ...,
+        augmentation_version: _builtins.str = ...,
+        framework: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["hyperparameters", b"hyperparameters"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "hyperparameters", b"hyperparameters", "input_channels", b"input_channels", "input_height", b"input_height", "input_width", b"input_width", "parameter_count", b"parameter_count", "recipe_id", b"recipe_id", "summary", b"summary", "task", b"task", "weights", b"weights"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "augmentation", b"augmentation", "augmentation_version", b"augmentation_version", "features", b"features", "features_version", b"features_version", "framework", b"framework", "hyperparameters", b"hyperparameters", "input_channels", b"input_channels", "input_height", b"input_height", "input_width", b"input_width", "parameter_count", b"parameter_count", "recipe_id", b"recipe_id", "summary", b"summary", "task", b"task", "weights", b"weights"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,11 +26,12 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from modelyard.trainer.v1 import ledger_pb2 as modelyard_dot_trainer_dot_v1_dot_ledger__pb2
+from modelyard.trainer.v1 import recipe_preview_pb2 as modelyard_dot_trainer_dot_v1_dot_recipe__preview__pb2
 from modelyard.trainer.v1 import trainer_pb2 as modelyard_dot_trainer_dot_v1_dot_trainer__pb2
 from modelyard.type.v1 import learning_pb2 as modelyard_dot_type_dot_v1_dot_learning__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*modelyard/trainer/v1/trainer_service.proto\x12\x14modelyard.trainer.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a!modelyard/trainer/v1/ledger.proto\x1a\"modelyard/trainer/v1/trainer.proto\x1a modelyard/type/v1/learning.proto\"\x9c\x01\n\x18\x43reateTrainingJobRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12=\n\x0ctraining_job\x18\x02 \x01(\x0b\x32!.modelyard.trainer.v1.TrainingJobB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x17\n\x0ftraining_job_id\x18\x04 \x01(\t\"+\n\x15GetTrainingJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xf2\x01\n\x17ListTrainingJobsRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x04 \x01(\t\x12\r\n\x05model\x18\x05 \x01(\t\x12%\n\x04task\x18\x06 \x01(\x0e\x32\x17.modelyard.type.v1.Task\x12\x0b\n\x03tag\x18\x07 \x01(\t\x12\x0c\n\x04text\x18\x08 \x01(\t\x12\x10\n\x08order_by\x18\t \x01(\t\x12\x12\n\nexperiment\x18\n \x01(\t\x12\x12\n\nshow_parts\x18\x0b \x01(\x08\"m\n\x18ListTrainingJobsResponse\x12\x38\n\rtraining_jobs\x18\x01 \x03(\x0b\x32!.modelyard.trainer.v1.TrainingJob\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"E\n\x17WatchTrainingJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\"\x9a\x01\n\x18WatchTrainingJobResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x37\n\x0ctraining_job\x18\x02 \x01(\x0b\x32!.modelyard.trainer.v1.TrainingJob\x12\x33\n\x06points\x18\x03 \x03(\x0b\x32#.modelyard.trainer.v1.TrainingPoint\",\n\x16StopTrainingJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\".\n\x18\x43\x61ncelTrainingJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\".\n\x18\x44\x65leteTrainingJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\x8a\x01\n\x18UpdateTrainingJobRequest\x12=\n\x0ctraining_job\x18\x01 \x01(\x0b\x32!.modelyard.trainer.v1.TrainingJobB\x04\xe2\x41\x01\x02\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"B\n\x18\x41\x64\x64TrainingRemarkRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04text\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"G\n\x1a\x43ompareTrainingJobsRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05names\x18\x02 \x03(\tB\x04\xe2\x41\x01\x02\"\xb2\x01\n\x1b\x43ompareTrainingJobsResponse\x12/\n\x04jobs\x18\x01 \x03(\x0b\x32!.modelyard.trainer.v1.ComparedJob\x12\x38\n\x08settings\x18\x02 \x03(\x0b\x32&.modelyard.trainer.v1.DifferingSetting\x12\x0e\n\x06metric\x18\x03 \x01(\t\x12\x18\n\x10higher_is_better\x18\x04 \x01(\x08\";\n\x12ListRecipesRequest\x12%\n\x04task\x18\x01 \x01(\x0e\x32\x17.modelyard.type.v1.Task\"D\n\x13ListRecipesResponse\x12-\n\x07recipes\x18\x01 \x03(\x0b\x32\x1c.modelyard.trainer.v1.Recipe\"6\n\x15SuggestRecipesRequest\x12\x1d\n\x0f\x64\x61taset_version\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"G\n\x16SuggestRecipesResponse\x12-\n\x07recipes\x18\x01 \x03(\x0b\x32\x1c.modelyard.trainer.v1.Recipe\"%\n\x0fGetModelRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"P\n\x11ListModelsRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"Z\n\x12ListModelsResponse\x12+\n\x06models\x18\x01 \x03(\x0b\x32\x1b.modelyard.trainer.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"w\n\x12UpdateModelRequest\x12\x30\n\x05model\x18\x01 \x01(\x0b\x32\x1b.modelyard.trainer.v1.ModelB\x04\xe2\x41\x01\x02\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\",\n\x16GetModelVersionRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"W\n\x18ListModelVersionsRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"p\n\x19ListModelVersionsResponse\x12:\n\x0emodel_versions\x18\x01 \x03(\x0b\x32\".modelyard.trainer.v1.ModelVersion\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8d\x01\n\x19UpdateModelVersionRequest\x12?\n\rmodel_version\x18\x01 \x01(\x0b\x32\".modelyard.trainer.v1.ModelVersionB\x04\xe2\x41\x01\x02\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"/\n\x19\x44\x65leteModelVersionRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x32\xb4\x0f\n\x0eTrainerService\x12\x66\n\x11\x43reateTrainingJob\x12..modelyard.trainer.v1.CreateTrainingJobRequest\x1a!.modelyard.trainer.v1.TrainingJob\x12`\n\x0eGetTrainingJob\x12+.modelyard.trainer.v1.GetTrainingJobRequest\x1a!.modelyard.trainer.v1.TrainingJob\x12q\n\x10ListTrainingJobs\x12-.modelyard.trainer.v1.ListTrainingJobsRequest\x1a..modelyard.trainer.v1.ListTrainingJobsResponse\x12s\n\x10WatchTrainingJob\x12-.modelyard.trainer.v1.WatchTrainingJobRequest\x1a..modelyard.trainer.v1.WatchTrainingJobResponse0\x01\x12\x62\n\x0fStopTrainingJob\x12,.modelyard.trainer.v1.StopTrainingJobRequest\x1a!.modelyard.trainer.v1.TrainingJob\x12\x66\n\x11\x43\x61ncelTrainingJob\x12..modelyard.trainer.v1.CancelTrainingJobRequest\x1a!.modelyard.trainer.v1.TrainingJob\x12[\n\x11\x44\x65leteTrainingJob\x12..modelyard.trainer.v1.DeleteTrainingJobRequest\x1a\x16.google.protobuf.Empty\x12\x66\n\x11UpdateTrainingJob\x12..modelyard.trainer.v1.UpdateTrainingJobRequest\x1a!.modelyard.trainer.v1.TrainingJob\x12\x66\n\x11\x41\x64\x64TrainingRemark\x12..modelyard.trainer.v1.AddTrainingRemarkRequest\x1a!.modelyard.trainer.v1.TrainingJob\x12z\n\x13\x43ompareTrainingJobs\x12\x30.modelyard.trainer.v1.CompareTrainingJobsRequest\x1a\x31.modelyard.trainer.v1.CompareTrainingJobsResponse\x12\x62\n\x0bListRecipes\x12(.modelyard.trainer.v1.ListRecipesRequest\x1a).modelyard.trainer.v1.ListRecipesResponse\x12k\n\x0eSuggestRecipes\x12+.modelyard.trainer.v1.SuggestRecipesRequest\x1a,.modelyard.trainer.v1.SuggestRecipesResponse\x12N\n\x08GetModel\x12%.modelyard.trainer.v1.GetModelRequest\x1a\x1b.modelyard.trainer.v1.Model\x12_\n\nListModels\x12\'.modelyard.trainer.v1.ListModelsRequest\x1a(.modelyard.trainer.v1.ListModelsResponse\x12T\n\x0bUpdateModel\x12(.modelyard.trainer.v1.UpdateModelRequest\x1a\x1b.modelyard.trainer.v1.Model\x12\x63\n\x0fGetModelVersion\x12,.modelyard.trainer.v1.GetModelVersionRequest\x1a\".modelyard.trainer.v1.ModelVersion\x12t\n\x11ListModelVersions\x12..modelyard.trainer.v1.ListModelVersionsRequest\x1a/.modelyard.trainer.v1.ListModelVersionsResponse\x12i\n\x12UpdateModelVersion\x12/.modelyard.trainer.v1.UpdateModelVersionRequest\x1a\".modelyard.trainer.v1.ModelVersion\x12]\n\x12\x44\x65leteModelVersion\x12/.modelyard.trainer.v1.DeleteModelVersionRequest\x1a\x16.google.protobuf.Emptyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*modelyard/trainer/v1/trainer_service.proto\x12\x14modelyard.trainer.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a!modelyard/trainer/v1/ledger.proto\x1a)modelyard/trainer/v1/recipe_preview.proto\x1a\"modelyard/trainer/v1/trainer.proto\x1a modelyard/type/v1/learning.proto\"\x9c\x01\n\x18\x43reateTrainingJobRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12=\n\x0ctraining_job\x18\x02 \x01(\x0b\x32!.modelyard.trainer.v1.TrainingJobB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x17\n\x0ftraining_job_id\x18\x04 \x01(\t\"+\n\x15GetTrainingJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xf2\x01\n\x17ListTrainingJobsRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x04 \x01(\t\x12\r\n\x05model\x18\x05 \x01(\t\x12%\n\x04task\x18\x06 \x01(\x0e\x32\x17.modelyard.type.v1.Task\x12\x0b\n\x03tag\x18\x07 \x01(\t\x12\x0c\n\x04text\x18\x08 \x01(\t\x12\x10\n\x08order_by\x18\t \x01(\t\x12\x12\n\nexperiment\x18\n \x01(\t\x12\x12\n\nshow_parts\x18\x0b \x01(\x08\"m\n\x18ListTrainingJobsResponse\x12\x38\n\rtraining_jobs\x18\x01 \x03(\x0b\x32!.modelyard.trainer.v1.TrainingJob\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"E\n\x17WatchTrainingJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\"\x9a\x01\n\x18WatchTrainingJobResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x37\n\x0ctraining_job\x18\x02 \x01(\x0b\x32!.modelyard.trainer.v1.TrainingJob\x12\x33\n\x06points\x18\x03 \x03(\x0b\x32#.modelyard.trainer.v1.TrainingPoint\",\n\x16StopTrainingJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\".\n\x18\x43\x61ncelTrainingJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\".\n\x18\x44\x65leteTrainingJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\x8a\x01\n\x18UpdateTrainingJobRequest\x12=\n\x0ctraining_job\x18\x01 \x01(\x0b\x32!.modelyard.trainer.v1.TrainingJobB\x04\xe2\x41\x01\x02\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"B\n\x18\x41\x64\x64TrainingRemarkRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04text\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"G\n\x1a\x43ompareTrainingJobsRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05names\x18\x02 \x03(\tB\x04\xe2\x41\x01\x02\"\xb2\x01\n\x1b\x43ompareTrainingJobsResponse\x12/\n\x04jobs\x18\x01 \x03(\x0b\x32!.modelyard.trainer.v1.ComparedJob\x12\x38\n\x08settings\x18\x02 \x03(\x0b\x32&.modelyard.trainer.v1.DifferingSetting\x12\x0e\n\x06metric\x18\x03 \x01(\t\x12\x18\n\x10higher_is_better\x18\x04 \x01(\x08\";\n\x12ListRecipesRequest\x12%\n\x04task\x18\x01 \x01(\x0e\x32\x17.modelyard.type.v1.Task\"D\n\x13ListRecipesResponse\x12-\n\x07recipes\x18\x01 \x03(\x0b\x32\x1c.modelyard.trainer.v1.Recipe\"E\n\x15SuggestRecipesRequest\x12\x1d\n\x0f\x64\x61taset_version\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\r\n\x05sizes\x18\x02 \x01(\x08\"G\n\x16SuggestRecipesResponse\x12-\n\x07recipes\x18\x01 \x03(\x0b\x32\x1c.modelyard.trainer.v1.Recipe\"%\n\x0fGetModelRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"P\n\x11ListModelsRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"Z\n\x12ListModelsResponse\x12+\n\x06models\x18\x01 \x03(\x0b\x32\x1b.modelyard.trainer.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"w\n\x12UpdateModelRequest\x12\x30\n\x05model\x18\x01 \x01(\x0b\x32\x1b.modelyard.trainer.v1.ModelB\x04\xe2\x41\x01\x02\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\",\n\x16GetModelVersionRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"W\n\x18ListModelVersionsRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"p\n\x19ListModelVersionsResponse\x12:\n\x0emodel_versions\x18\x01 \x03(\x0b\x32\".modelyard.trainer.v1.ModelVersion\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8d\x01\n\x19UpdateModelVersionRequest\x12?\n\rmodel_version\x18\x01 \x01(\x0b\x32\".modelyard.trainer.v1.ModelVersionB\x04\xe2\x41\x01\x02\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"/\n\x19\x44\x65leteModelVersionRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xa4\x01\n\x1a\x43reateRecipePreviewRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x41\n\x0erecipe_preview\x18\x02 \x01(\x0b\x32#.modelyard.trainer.v1.RecipePreviewB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x19\n\x11recipe_preview_id\x18\x04 \x01(\t\"-\n\x17GetRecipePreviewRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"X\n\x19ListRecipePreviewsRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"s\n\x1aListRecipePreviewsResponse\x12<\n\x0frecipe_previews\x18\x01 \x03(\x0b\x32#.modelyard.trainer.v1.RecipePreview\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"G\n\x19WatchRecipePreviewRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\"k\n\x1aWatchRecipePreviewResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12;\n\x0erecipe_preview\x18\x02 \x01(\x0b\x32#.modelyard.trainer.v1.RecipePreview\"0\n\x1a\x43\x61ncelRecipePreviewRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x32\xec\x13\n\x0eTrainerService\x12\x66\n\x11\x43reateTrainingJob\x12..modelyard.trainer.v1.CreateTrainingJobRequest\x1a!.modelyard.trainer.v1.TrainingJob\x12`\n\x0eGetTrainingJob\x12+.modelyard.trainer.v1.GetTrainingJobRequest\x1a!.modelyard.trainer.v1.TrainingJob\x12q\n\x10ListTrainingJobs\x12-.modelyard.trainer.v1.ListTrainingJobsRequest\x1a..modelyard.trainer.v1.ListTrainingJobsResponse\x12s\n\x10WatchTrainingJob\x12-.modelyard.trainer.v1.WatchTrainingJobRequest\x1a..modelyard.trainer.v1.WatchTrainingJobResponse0\x01\x12\x62\n\x0fStopTrainingJob\x12,.modelyard.trainer.v1.StopTrainingJobRequest\x1a!.modelyard.trainer.v1.TrainingJob\x12\x66\n\x11\x43\x61ncelTrainingJob\x12..modelyard.trainer.v1.CancelTrainingJobRequest\x1a!.modelyard.trainer.v1.TrainingJob\x12[\n\x11\x44\x65leteTrainingJob\x12..modelyard.trainer.v1.DeleteTrainingJobRequest\x1a\x16.google.protobuf.Empty\x12\x66\n\x11UpdateTrainingJob\x12..modelyard.trainer.v1.UpdateTrainingJobRequest\x1a!.modelyard.trainer.v1.TrainingJob\x12\x66\n\x11\x41\x64\x64TrainingRemark\x12..modelyard.trainer.v1.AddTrainingRemarkRequest\x1a!.modelyard.trainer.v1.TrainingJob\x12z\n\x13\x43ompareTrainingJobs\x12\x30.modelyard.trainer.v1.CompareTrainingJobsRequest\x1a\x31.modelyard.trainer.v1.CompareTrainingJobsResponse\x12\x62\n\x0bListRecipes\x12(.modelyard.trainer.v1.ListRecipesRequest\x1a).modelyard.trainer.v1.ListRecipesResponse\x12k\n\x0eSuggestRecipes\x12+.modelyard.trainer.v1.SuggestRecipesRequest\x1a,.modelyard.trainer.v1.SuggestRecipesResponse\x12l\n\x13\x43reateRecipePreview\x12\x30.modelyard.trainer.v1.CreateRecipePreviewRequest\x1a#.modelyard.trainer.v1.RecipePreview\x12\x66\n\x10GetRecipePreview\x12-.modelyard.trainer.v1.GetRecipePreviewRequest\x1a#.modelyard.trainer.v1.RecipePreview\x12w\n\x12ListRecipePreviews\x12/.modelyard.trainer.v1.ListRecipePreviewsRequest\x1a\x30.modelyard.trainer.v1.ListRecipePreviewsResponse\x12y\n\x12WatchRecipePreview\x12/.modelyard.trainer.v1.WatchRecipePreviewRequest\x1a\x30.modelyard.trainer.v1.WatchRecipePreviewResponse0\x01\x12l\n\x13\x43\x61ncelRecipePreview\x12\x30.modelyard.trainer.v1.CancelRecipePreviewRequest\x1a#.modelyard.trainer.v1.RecipePreview\x12N\n\x08GetModel\x12%.modelyard.trainer.v1.GetModelRequest\x1a\x1b.modelyard.trainer.v1.Model\x12_\n\nListModels\x12\'.modelyard.trainer.v1.ListModelsRequest\x1a(.modelyard.trainer.v1.ListModelsResponse\x12T\n\x0bUpdateModel\x12(.modelyard.trainer.v1.UpdateModelRequest\x1a\x1b.modelyard.trainer.v1.Model\x12\x63\n\x0fGetModelVersion\x12,.modelyard.trainer.v1.GetModelVersionRequest\x1a\".modelyard.trainer.v1.ModelVersion\x12t\n\x11ListModelVersions\x12..modelyard.trainer.v1.ListModelVersionsRequest\x1a/.modelyard.trainer.v1.ListModelVersionsResponse\x12i\n\x12UpdateModelVersion\x12/.modelyard.trainer.v1.UpdateModelVersionRequest\x1a\".modelyard.trainer.v1.ModelVersion\x12]\n\x12\x44\x65leteModelVersion\x12/.modelyard.trainer.v1.DeleteModelVersionRequest\x1a\x16.google.protobuf.Emptyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -79,58 +80,84 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPDATEMODELVERSIONREQUEST'].fields_by_name['model_version']._serialized_options = b'\342A\001\002'
   _globals['_DELETEMODELVERSIONREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_DELETEMODELVERSIONREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
-  _globals['_CREATETRAININGJOBREQUEST']._serialized_start=270
-  _globals['_CREATETRAININGJOBREQUEST']._serialized_end=426
-  _globals['_GETTRAININGJOBREQUEST']._serialized_start=428
-  _globals['_GETTRAININGJOBREQUEST']._serialized_end=471
-  _globals['_LISTTRAININGJOBSREQUEST']._serialized_start=474
-  _globals['_LISTTRAININGJOBSREQUEST']._serialized_end=716
-  _globals['_LISTTRAININGJOBSRESPONSE']._serialized_start=718
-  _globals['_LISTTRAININGJOBSRESPONSE']._serialized_end=827
-  _globals['_WATCHTRAININGJOBREQUEST']._serialized_start=829
-  _globals['_WATCHTRAININGJOBREQUEST']._serialized_end=898
-  _globals['_WATCHTRAININGJOBRESPONSE']._serialized_start=901
-  _globals['_WATCHTRAININGJOBRESPONSE']._serialized_end=1055
-  _globals['_STOPTRAININGJOBREQUEST']._serialized_start=1057
-  _globals['_STOPTRAININGJOBREQUEST']._serialized_end=1101
-  _globals['_CANCELTRAININGJOBREQUEST']._serialized_start=1103
-  _globals['_CANCELTRAININGJOBREQUEST']._serialized_end=1149
-  _globals['_DELETETRAININGJOBREQUEST']._serialized_start=1151
-  _globals['_DELETETRAININGJOBREQUEST']._serialized_end=1197
-  _globals['_UPDATETRAININGJOBREQUEST']._serialized_start=1200
-  _globals['_UPDATETRAININGJOBREQUEST']._serialized_end=1338
-  _globals['_ADDTRAININGREMARKREQUEST']._serialized_start=1340
-  _globals['_ADDTRAININGREMARKREQUEST']._serialized_end=1406
-  _globals['_COMPARETRAININGJOBSREQUEST']._serialized_start=1408
-  _globals['_COMPARETRAININGJOBSREQUEST']._serialized_end=1479
-  _globals['_COMPARETRAININGJOBSRESPONSE']._serialized_start=1482
-  _globals['_COMPARETRAININGJOBSRESPONSE']._serialized_end=1660
-  _globals['_LISTRECIPESREQUEST']._serialized_start=1662
-  _globals['_LISTRECIPESREQUEST']._serialized_end=1721
-  _globals['_LISTRECIPESRESPONSE']._serialized_start=1723
-  _globals['_LISTRECIPESRESPONSE']._serialized_end=1791
-  _globals['_SUGGESTRECIPESREQUEST']._serialized_start=1793
-  _globals['_SUGGESTRECIPESREQUEST']._serialized_end=1847
-  _globals['_SUGGESTRECIPESRESPONSE']._serialized_start=1849
-  _globals['_SUGGESTRECIPESRESPONSE']._serialized_end=1920
-  _globals['_GETMODELREQUEST']._serialized_start=1922
-  _globals['_GETMODELREQUEST']._serialized_end=1959
-  _globals['_LISTMODELSREQUEST']._serialized_start=1961
-  _globals['_LISTMODELSREQUEST']._serialized_end=2041
-  _globals['_LISTMODELSRESPONSE']._serialized_start=2043
-  _globals['_LISTMODELSRESPONSE']._serialized_end=2133
-  _globals['_UPDATEMODELREQUEST']._serialized_start=2135
-  _globals['_UPDATEMODELREQUEST']._serialized_end=2254
-  _globals['_GETMODELVERSIONREQUEST']._serialized_start=2256
-  _globals['_GETMODELVERSIONREQUEST']._serialized_end=2300
-  _globals['_LISTMODELVERSIONSREQUEST']._serialized_start=2302
-  _globals['_LISTMODELVERSIONSREQUEST']._serialized_end=2389
-  _globals['_LISTMODELVERSIONSRESPONSE']._serialized_start=2391
-  _globals['_LISTMODELVERSIONSRESPONSE']._serialized_end=2503
-  _globals['_UPDATEMODELVERSIONREQUEST']._serialized_start=2506
-  _globals['_UPDATEMODELVERSIONREQUEST']._serialized_end=2647
-  _globals['_DELETEMODELVERSIONREQUEST']._serialized_start=2649
-  _globals['_DELETEMODELVERSIONREQUEST']._serialized_end=2696
-  _globals['_TRAINERSERVICE']._serialized_start=2699
-  _globals['_TRAINERSERVICE']._serialized_end=4671
+  _globals['_CREATERECIPEPREVIEWREQUEST'].fields_by_name['parent']._loaded_options = None
+  _globals['_CREATERECIPEPREVIEWREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002'
+  _globals['_CREATERECIPEPREVIEWREQUEST'].fields_by_name['recipe_preview']._loaded_options = None
+  _globals['_CREATERECIPEPREVIEWREQUEST'].fields_by_name['recipe_preview']._serialized_options = b'\342A\001\002'
+  _globals['_GETRECIPEPREVIEWREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_GETRECIPEPREVIEWREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
+  _globals['_LISTRECIPEPREVIEWSREQUEST'].fields_by_name['parent']._loaded_options = None
+  _globals['_LISTRECIPEPREVIEWSREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002'
+  _globals['_WATCHRECIPEPREVIEWREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_WATCHRECIPEPREVIEWREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
+  _globals['_CANCELRECIPEPREVIEWREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_CANCELRECIPEPREVIEWREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
+  _globals['_CREATETRAININGJOBREQUEST']._serialized_start=313
+  _globals['_CREATETRAININGJOBREQUEST']._serialized_end=469
+  _globals['_GETTRAININGJOBREQUEST']._serialized_start=471
+  _globals['_GETTRAININGJOBREQUEST']._serialized_end=514
+  _globals['_LISTTRAININGJOBSREQUEST']._serialized_start=517
+  _globals['_LISTTRAININGJOBSREQUEST']._serialized_end=759
+  _globals['_LISTTRAININGJOBSRESPONSE']._serialized_start=761
+  _globals['_LISTTRAININGJOBSRESPONSE']._serialized_end=870
+  _globals['_WATCHTRAININGJOBREQUEST']._serialized_start=872
+  _globals['_WATCHTRAININGJOBREQUEST']._serialized_end=941
+  _globals['_WATCHTRAININGJOBRESPONSE']._serialized_start=944
+  _globals['_WATCHTRAININGJOBRESPONSE']._serialized_end=1098
+  _globals['_STOPTRAININGJOBREQUEST']._serialized_start=1100
+  _globals['_STOPTRAININGJOBREQUEST']._serialized_end=1144
+  _globals['_CANCELTRAININGJOBREQUEST']._serialized_start=1146
+  _globals['_CANCELTRAININGJOBREQUEST']._serialized_end=1192
+  _globals['_DELETETRAININGJOBREQUEST']._serialized_start=1194
+  _globals['_DELETETRAININGJOBREQUEST']._serialized_end=1240
+  _globals['_UPDATETRAININGJOBREQUEST']._serialized_start=1243
+  _globals['_UPDATETRAININGJOBREQUEST']._serialized_end=1381
+  _globals['_ADDTRAININGREMARKREQUEST']._serialized_start=1383
+  _globals['_ADDTRAININGREMARKREQUEST']._serialized_end=1449
+  _globals['_COMPARETRAININGJOBSREQUEST']._serialized_start=1451
+  _globals['_COMPARETRAININGJOBSREQUEST']._serialized_end=1522
+  _globals['_COMPARETRAININGJOBSRESPONSE']._serialized_start=1525
+  _globals['_COMPARETRAININGJOBSRESPONSE']._serialized_end=1703
+  _globals['_LISTRECIPESREQUEST']._serialized_start=1705
+  _globals['_LISTRECIPESREQUEST']._serialized_end=1764
+  _globals['_LISTRECIPESRESPONSE']._serialized_start=1766
+  _globals['_LISTRECIPESRESPONSE']._serialized_end=1834
+  _globals['_SUGGESTRECIPESREQUEST']._serialized_start=1836
+  _globals['_SUGGESTRECIPESREQUEST']._serialized_end=1905
+  _globals['_SUGGESTRECIPESRESPONSE']._serialized_start=1907
+  _globals['_SUGGESTRECIPESRESPONSE']._serialized_end=1978
+  _globals['_GETMODELREQUEST']._serialized_start=1980
+  _globals['_GETMODELREQUEST']._serialized_end=2017
+  _globals['_LISTMODELSREQUEST']._serialized_start=2019
+  _globals['_LISTMODELSREQUEST']._serialized_end=2099
+  _globals['_LISTMODELSRESPONSE']._serialized_start=2101
+  _globals['_LISTMODELSRESPONSE']._serialized_end=2191
+  _globals['_UPDATEMODELREQUEST']._serialized_start=2193
+  _globals['_UPDATEMODELREQUEST']._serialized_end=2312
+  _globals['_GETMODELVERSIONREQUEST']._serialized_start=2314
+  _globals['_GETMODELVERSIONREQUEST']._serialized_end=2358
+  _globals['_LISTMODELVERSIONSREQUEST']._serialized_start=2360
+  _globals['_LISTMODELVERSIONSREQUEST']._serialized_end=2447
+  _globals['_LISTMODELVERSIONSRESPONSE']._serialized_start=2449
+  _globals['_LISTMODELVERSIONSRESPONSE']._serialized_end=2561
+  _globals['_UPDATEMODELVERSIONREQUEST']._serialized_start=2564
+  _globals['_UPDATEMODELVERSIONREQUEST']._serialized_end=2705
+  _globals['_DELETEMODELVERSIONREQUEST']._serialized_start=2707
+  _globals['_DELETEMODELVERSIONREQUEST']._serialized_end=2754
+  _globals['_CREATERECIPEPREVIEWREQUEST']._serialized_start=2757
+  _globals['_CREATERECIPEPREVIEWREQUEST']._serialized_end=2921
+  _globals['_GETRECIPEPREVIEWREQUEST']._serialized_start=2923
+  _globals['_GETRECIPEPREVIEWREQUEST']._serialized_end=2968
+  _globals['_LISTRECIPEPREVIEWSREQUEST']._serialized_start=2970
+  _globals['_LISTRECIPEPREVIEWSREQUEST']._serialized_end=3058
+  _globals['_LISTRECIPEPREVIEWSRESPONSE']._serialized_start=3060
+  _globals['_LISTRECIPEPREVIEWSRESPONSE']._serialized_end=3175
+  _globals['_WATCHRECIPEPREVIEWREQUEST']._serialized_start=3177
+  _globals['_WATCHRECIPEPREVIEWREQUEST']._serialized_end=3248
+  _globals['_WATCHRECIPEPREVIEWRESPONSE']._serialized_start=3250
+  _globals['_WATCHRECIPEPREVIEWRESPONSE']._serialized_end=3357
+  _globals['_CANCELRECIPEPREVIEWREQUEST']._serialized_start=3359
+  _globals['_CANCELRECIPEPREVIEWREQUEST']._serialized_end=3407
+  _globals['_TRAINERSERVICE']._serialized_start=3410
+  _globals['_TRAINERSERVICE']._serialized_end=5950
 # @@protoc_insertion_point(module_scope)

@@ -9,6 +9,7 @@ from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from modelyard.trainer.v1 import ledger_pb2 as _ledger_pb2
+from modelyard.trainer.v1 import recipe_preview_pb2 as _recipe_preview_pb2
 from modelyard.trainer.v1 import trainer_pb2 as _trainer_pb2
 from modelyard.type.v1 import learning_pb2 as _learning_pb2
 import builtins as _builtins
@@ -471,16 +472,20 @@ class SuggestRecipesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DATASET_VERSION_FIELD_NUMBER: _builtins.int
+    SIZES_FIELD_NUMBER: _builtins.int
     dataset_version: _builtins.str
     """projects/{project}/datasets/{dataset}/versions/{version}"""
+    sizes: _builtins.bool
+    """Whether the most accurate recipe for photographs is suggested at several input sizes, as a model selection tries it."""
     def __init__(
         self,
         *,
         dataset_version: _builtins.str = ...,
+        sizes: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_version", b"dataset_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_version", b"dataset_version", "sizes", b"sizes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -751,3 +756,195 @@ class DeleteModelVersionRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeleteModelVersionRequest: _TypeAlias = DeleteModelVersionRequest  # noqa: Y015
+
+@_typing.final
+class CreateRecipePreviewRequest(_message.Message):
+    """Creates a preview."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    RECIPE_PREVIEW_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    RECIPE_PREVIEW_ID_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """projects/{project}"""
+    request_id: _builtins.str
+    """A UUID of the caller's choice: the same id gives the same answer again."""
+    recipe_preview_id: _builtins.str
+    """Last part of its name: 1 to 63 of a-z, 0-9 and '-', starting with a letter. Empty: the service makes one."""
+    @_builtins.property
+    def recipe_preview(self) -> _recipe_preview_pb2.RecipePreview:
+        """What to create; output only fields are ignored."""
+
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        recipe_preview: _recipe_preview_pb2.RecipePreview | None = ...,
+        request_id: _builtins.str = ...,
+        recipe_preview_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["recipe_preview", b"recipe_preview"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["parent", b"parent", "recipe_preview", b"recipe_preview", "recipe_preview_id", b"recipe_preview_id", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateRecipePreviewRequest: _TypeAlias = CreateRecipePreviewRequest  # noqa: Y015
+
+@_typing.final
+class GetRecipePreviewRequest(_message.Message):
+    """Reads a preview."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """projects/{project}/recipePreviews/{recipe_preview}"""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRecipePreviewRequest: _TypeAlias = GetRecipePreviewRequest  # noqa: Y015
+
+@_typing.final
+class ListRecipePreviewsRequest(_message.Message):
+    """Lists previews."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """projects/{project}"""
+    page_size: _builtins.int
+    """Most items in one answer: 0 means 50, more than 1000 means 1000, negative is refused."""
+    page_token: _builtins.str
+    """`next_page_token` of the answer before."""
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "parent", b"parent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRecipePreviewsRequest: _TypeAlias = ListRecipePreviewsRequest  # noqa: Y015
+
+@_typing.final
+class ListRecipePreviewsResponse(_message.Message):
+    """A page of previews."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECIPE_PREVIEWS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty at the end."""
+    @_builtins.property
+    def recipe_previews(self) -> _containers.RepeatedCompositeFieldContainer[_recipe_preview_pb2.RecipePreview]:
+        """The previews."""
+
+    def __init__(
+        self,
+        *,
+        recipe_previews: _abc.Iterable[_recipe_preview_pb2.RecipePreview] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "recipe_previews", b"recipe_previews"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRecipePreviewsResponse: _TypeAlias = ListRecipePreviewsResponse  # noqa: Y015
+
+@_typing.final
+class WatchRecipePreviewRequest(_message.Message):
+    """Watches a preview."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    AFTER_SEQUENCE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """projects/{project}/recipePreviews/{recipe_preview}"""
+    after_sequence: _builtins.int
+    """Send only what came after this sequence; 0 starts with a snapshot."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        after_sequence: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_sequence", b"after_sequence", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchRecipePreviewRequest: _TypeAlias = WatchRecipePreviewRequest  # noqa: Y015
+
+@_typing.final
+class WatchRecipePreviewResponse(_message.Message):
+    """A state of a watched preview."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    RECIPE_PREVIEW_FIELD_NUMBER: _builtins.int
+    sequence: _builtins.int
+    """Rises from message to message."""
+    @_builtins.property
+    def recipe_preview(self) -> _recipe_preview_pb2.RecipePreview:
+        """The preview as it is now."""
+
+    def __init__(
+        self,
+        *,
+        sequence: _builtins.int = ...,
+        recipe_preview: _recipe_preview_pb2.RecipePreview | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["recipe_preview", b"recipe_preview"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["recipe_preview", b"recipe_preview", "sequence", b"sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchRecipePreviewResponse: _TypeAlias = WatchRecipePreviewResponse  # noqa: Y015
+
+@_typing.final
+class CancelRecipePreviewRequest(_message.Message):
+    """Cancels a preview."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """projects/{project}/recipePreviews/{recipe_preview}"""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelRecipePreviewRequest: _TypeAlias = CancelRecipePreviewRequest  # noqa: Y015

@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
+from modelyard.trainer.v1 import recipe_preview_pb2 as modelyard_dot_trainer_dot_v1_dot_recipe__preview__pb2
 from modelyard.trainer.v1 import trainer_pb2 as modelyard_dot_trainer_dot_v1_dot_trainer__pb2
 from modelyard.trainer.v1 import trainer_service_pb2 as modelyard_dot_trainer_dot_v1_dot_trainer__service__pb2
 
@@ -96,6 +97,31 @@ class TrainerServiceStub:
                 '/modelyard.trainer.v1.TrainerService/SuggestRecipes',
                 request_serializer=modelyard_dot_trainer_dot_v1_dot_trainer__service__pb2.SuggestRecipesRequest.SerializeToString,
                 response_deserializer=modelyard_dot_trainer_dot_v1_dot_trainer__service__pb2.SuggestRecipesResponse.FromString,
+                _registered_method=True)
+        self.CreateRecipePreview = channel.unary_unary(
+                '/modelyard.trainer.v1.TrainerService/CreateRecipePreview',
+                request_serializer=modelyard_dot_trainer_dot_v1_dot_trainer__service__pb2.CreateRecipePreviewRequest.SerializeToString,
+                response_deserializer=modelyard_dot_trainer_dot_v1_dot_recipe__preview__pb2.RecipePreview.FromString,
+                _registered_method=True)
+        self.GetRecipePreview = channel.unary_unary(
+                '/modelyard.trainer.v1.TrainerService/GetRecipePreview',
+                request_serializer=modelyard_dot_trainer_dot_v1_dot_trainer__service__pb2.GetRecipePreviewRequest.SerializeToString,
+                response_deserializer=modelyard_dot_trainer_dot_v1_dot_recipe__preview__pb2.RecipePreview.FromString,
+                _registered_method=True)
+        self.ListRecipePreviews = channel.unary_unary(
+                '/modelyard.trainer.v1.TrainerService/ListRecipePreviews',
+                request_serializer=modelyard_dot_trainer_dot_v1_dot_trainer__service__pb2.ListRecipePreviewsRequest.SerializeToString,
+                response_deserializer=modelyard_dot_trainer_dot_v1_dot_trainer__service__pb2.ListRecipePreviewsResponse.FromString,
+                _registered_method=True)
+        self.WatchRecipePreview = channel.unary_stream(
+                '/modelyard.trainer.v1.TrainerService/WatchRecipePreview',
+                request_serializer=modelyard_dot_trainer_dot_v1_dot_trainer__service__pb2.WatchRecipePreviewRequest.SerializeToString,
+                response_deserializer=modelyard_dot_trainer_dot_v1_dot_trainer__service__pb2.WatchRecipePreviewResponse.FromString,
+                _registered_method=True)
+        self.CancelRecipePreview = channel.unary_unary(
+                '/modelyard.trainer.v1.TrainerService/CancelRecipePreview',
+                request_serializer=modelyard_dot_trainer_dot_v1_dot_trainer__service__pb2.CancelRecipePreviewRequest.SerializeToString,
+                response_deserializer=modelyard_dot_trainer_dot_v1_dot_recipe__preview__pb2.RecipePreview.FromString,
                 _registered_method=True)
         self.GetModel = channel.unary_unary(
                 '/modelyard.trainer.v1.TrainerService/GetModel',
@@ -222,6 +248,41 @@ class TrainerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateRecipePreview(self, request, context):
+        """Shows what a recipe makes of some training examples; returns at once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetRecipePreview(self, request, context):
+        """Reads one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRecipePreviews(self, request, context):
+        """Lists those of a project, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchRecipePreview(self, request, context):
+        """Sends it now, then every change, until it ends.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelRecipePreview(self, request, context):
+        """Ends it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetModel(self, request, context):
         """Reads a model.
         """
@@ -333,6 +394,31 @@ def add_TrainerServiceServicer_to_server(servicer, server):
                     servicer.SuggestRecipes,
                     request_deserializer=modelyard_dot_trainer_dot_v1_dot_trainer__service__pb2.SuggestRecipesRequest.FromString,
                     response_serializer=modelyard_dot_trainer_dot_v1_dot_trainer__service__pb2.SuggestRecipesResponse.SerializeToString,
+            ),
+            'CreateRecipePreview': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateRecipePreview,
+                    request_deserializer=modelyard_dot_trainer_dot_v1_dot_trainer__service__pb2.CreateRecipePreviewRequest.FromString,
+                    response_serializer=modelyard_dot_trainer_dot_v1_dot_recipe__preview__pb2.RecipePreview.SerializeToString,
+            ),
+            'GetRecipePreview': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRecipePreview,
+                    request_deserializer=modelyard_dot_trainer_dot_v1_dot_trainer__service__pb2.GetRecipePreviewRequest.FromString,
+                    response_serializer=modelyard_dot_trainer_dot_v1_dot_recipe__preview__pb2.RecipePreview.SerializeToString,
+            ),
+            'ListRecipePreviews': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRecipePreviews,
+                    request_deserializer=modelyard_dot_trainer_dot_v1_dot_trainer__service__pb2.ListRecipePreviewsRequest.FromString,
+                    response_serializer=modelyard_dot_trainer_dot_v1_dot_trainer__service__pb2.ListRecipePreviewsResponse.SerializeToString,
+            ),
+            'WatchRecipePreview': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchRecipePreview,
+                    request_deserializer=modelyard_dot_trainer_dot_v1_dot_trainer__service__pb2.WatchRecipePreviewRequest.FromString,
+                    response_serializer=modelyard_dot_trainer_dot_v1_dot_trainer__service__pb2.WatchRecipePreviewResponse.SerializeToString,
+            ),
+            'CancelRecipePreview': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelRecipePreview,
+                    request_deserializer=modelyard_dot_trainer_dot_v1_dot_trainer__service__pb2.CancelRecipePreviewRequest.FromString,
+                    response_serializer=modelyard_dot_trainer_dot_v1_dot_recipe__preview__pb2.RecipePreview.SerializeToString,
             ),
             'GetModel': grpc.unary_unary_rpc_method_handler(
                     servicer.GetModel,
@@ -695,6 +781,141 @@ class TrainerService:
             '/modelyard.trainer.v1.TrainerService/SuggestRecipes',
             modelyard_dot_trainer_dot_v1_dot_trainer__service__pb2.SuggestRecipesRequest.SerializeToString,
             modelyard_dot_trainer_dot_v1_dot_trainer__service__pb2.SuggestRecipesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateRecipePreview(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelyard.trainer.v1.TrainerService/CreateRecipePreview',
+            modelyard_dot_trainer_dot_v1_dot_trainer__service__pb2.CreateRecipePreviewRequest.SerializeToString,
+            modelyard_dot_trainer_dot_v1_dot_recipe__preview__pb2.RecipePreview.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRecipePreview(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelyard.trainer.v1.TrainerService/GetRecipePreview',
+            modelyard_dot_trainer_dot_v1_dot_trainer__service__pb2.GetRecipePreviewRequest.SerializeToString,
+            modelyard_dot_trainer_dot_v1_dot_recipe__preview__pb2.RecipePreview.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRecipePreviews(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelyard.trainer.v1.TrainerService/ListRecipePreviews',
+            modelyard_dot_trainer_dot_v1_dot_trainer__service__pb2.ListRecipePreviewsRequest.SerializeToString,
+            modelyard_dot_trainer_dot_v1_dot_trainer__service__pb2.ListRecipePreviewsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchRecipePreview(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/modelyard.trainer.v1.TrainerService/WatchRecipePreview',
+            modelyard_dot_trainer_dot_v1_dot_trainer__service__pb2.WatchRecipePreviewRequest.SerializeToString,
+            modelyard_dot_trainer_dot_v1_dot_trainer__service__pb2.WatchRecipePreviewResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelRecipePreview(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modelyard.trainer.v1.TrainerService/CancelRecipePreview',
+            modelyard_dot_trainer_dot_v1_dot_trainer__service__pb2.CancelRecipePreviewRequest.SerializeToString,
+            modelyard_dot_trainer_dot_v1_dot_recipe__preview__pb2.RecipePreview.FromString,
             options,
             channel_credentials,
             insecure,

@@ -12,9 +12,17 @@ from modelyard.core.artifacts import ArtifactStore
 from modelyard.core.artifacts_named import NamedArtifacts
 from modelyard.core.errors import FailedPrecondition
 from modelyard.core.jobs.worker_link import Assignment, Cancelled, Completion, WorkerLink
-from modelyard.formats.dataset import SERIES_CLASSIFICATION, TRAIN, DatasetDescriptor, DatasetReader, open_dataset
+from modelyard.formats.dataset import (
+    ANOMALY_DETECTION,
+    FORECASTING,
+    SERIES_CLASSIFICATION,
+    TRAIN,
+    DatasetDescriptor,
+    DatasetReader,
+    open_dataset,
+)
 from modelyard.formats.model import ModelCard
-from modelyard.recipes.recipe import Recipe
+from modelyard.recipes.recipe import TORCH, Recipe
 from modelyard.trainer.domain.training_job import (
     BEST,
     LAST,
@@ -34,7 +42,10 @@ COMPLETED = "COMPLETED"
 
 if TYPE_CHECKING:
     from modelyard.recipes.build_tabular import TableModel
+    from modelyard.trainer.worker.forecasting import ForecastResult
     from modelyard.trainer.worker.image import TrainResult
+    from modelyard.trainer.worker.sensors import SensorResult
+    from modelyard.trainer.worker.series import SeriesResult
     from modelyard.trainer.worker.tabular import TabularResult
 
 
@@ -83,7 +94,9 @@ def reporter_of(
 ) -> Reporter:
     """What speaks with the service for an attempt. evicted: whether this process was told to leave."""
     before = replace(state_from(assignment.saved), processes=group.size)
-    return Reporter(link, before, _describer(spec_from(assignment.spec).recipe), evicted=evicted)
+    spec = spec_from(assignment.spec)
+    behind = spec.resume_from.checkpoint.step if spec.resume_from else 0
+    return Reporter(link, before, _describer(spec.recipe), evicted=evicted, behind=behind)
 
 
 def work(assignment: Assignment, link: WorkerLink, group: Group = ALONE, reporter: Reporter | None = None) -> Completion:
@@ -98,7 +111,8 @@ def work(assignment: Assignment, link: WorkerLink, group: Group = ALONE, reporte
     with open_dataset(store, spec.descriptor) as reader:
         attempt = Attempt(spec, before, reader, store, link.workdir, TrainerSettings(), group)
         train = _train_table if spec.recipe.tabular is not None else _train_pictures
-        if spec.recipe.task == SERIES_CLASSIFICATION:
+        series = spec.recipe.task in (SERIES_CLASSIFICATION, ANOMALY_DETECTION, FORECASTING)
+        if series and spec.recipe.tabular is not None:
             train = _train_series
         reason, result = train(attempt, reporter or reporter_of(assignment, link, group))
     return Completion(result_document(result), reason)
@@ -107,7 +121,7 @@ def work(assignment: Assignment, link: WorkerLink, group: Group = ALONE, reporte
 def train_a_part(assignment: Assignment, link: WorkerLink, group: Group, hooks: Hooks) -> None:
     """What a process of a group does that is not its lead: trains its part of every batch. Raises as `work` does."""
     spec, before = spec_from(assignment.spec), state_from(assignment.saved)
-    if spec.recipe.tabular is not None:
+    if spec.recipe.tabular is not None or spec.recipe.framework != TORCH:
         return  # the lead refuses it
     store = NamedArtifacts(link.artifacts, assignment.spec, assignment.saved)
     with open_dataset(store, spec.descriptor) as reader:
@@ -124,6 +138,7 @@ def _describer(recipe: Recipe) -> Any:
 
 def _run_pictures(attempt: Attempt, hooks: Hooks) -> TrainResult:
     from modelyard.trainer.worker.image import ImageTrainingSpec, run_image_training
+    from modelyard.trainer.worker.series_network import run_series_network
 
     start = attempt.start
     spec = ImageTrainingSpec(
@@ -141,11 +156,16 @@ def _run_pictures(attempt: Attempt, hooks: Hooks) -> TrainResult:
         memory_bytes=attempt.settings.data_memory_bytes,
         group=attempt.group,
         batch_limit=attempt.before.batch_limit,
+        pause_s=attempt.spec.pause_s or None,
+        stretch=attempt.spec.stretch,
     )
-    return run_image_training(spec, hooks, attempt.workdir)
+    series = attempt.spec.recipe.task == SERIES_CLASSIFICATION
+    return (run_series_network if series else run_image_training)(spec, hooks, attempt.workdir)
 
 
 def _train_pictures(attempt: Attempt, reporter: Reporter) -> tuple[str, TrainingResult]:
+    if attempt.spec.recipe.framework != TORCH:
+        check_one_process(attempt.spec.recipe, attempt.group.size)
     trained = _run_pictures(attempt, reporter)
     if trained.model_path is None:
         raise Cancelled
@@ -206,8 +226,6 @@ def _train_table(attempt: Attempt, reporter: Reporter) -> tuple[str, TrainingRes
 
 def _train_series(attempt: Attempt, reporter: Reporter) -> tuple[str, TrainingResult]:
     """Seconds of work in one go: an attempt that was lost begins again."""
-    from modelyard.trainer.worker.series import run_series_training
-
     check_one_process(attempt.spec.recipe, attempt.group.size)
     began, path = time.monotonic(), attempt.workdir / "model.zip"
 
@@ -216,7 +234,8 @@ def _train_series(attempt: Attempt, reporter: Reporter) -> tuple[str, TrainingRe
             raise Cancelled
         reporter.on_stage(what, done, total)
 
-    result = run_series_training(attempt.reader, attempt.spec.recipe, path, attempt.dataset, on_stage)
+    deadline = None if attempt.limit_s is None else began + attempt.limit_s - attempt.before.train_seconds
+    result = _fit_series(attempt, path, on_stage, deadline)
     seconds = attempt.before.train_seconds + time.monotonic() - began
     examples = len(attempt.reader.indices(TRAIN))
     reporter.on_event(
@@ -242,6 +261,23 @@ def _train_series(attempt: Attempt, reporter: Reporter) -> tuple[str, TrainingRe
     )
 
 
+def _fit_series(
+    attempt: Attempt, path: Path, on_stage: Callable[[str, int, int], None], deadline: float | None
+) -> SeriesResult | SensorResult | ForecastResult:
+    """Fits what the recipe's task is, and writes the model file."""
+    if attempt.spec.recipe.task == ANOMALY_DETECTION:
+        from modelyard.trainer.worker.sensors import run_sensor_training
+
+        return run_sensor_training(attempt.reader, attempt.spec.recipe, path, attempt.dataset, on_stage, deadline)
+    if attempt.spec.recipe.task == FORECASTING:
+        from modelyard.trainer.worker.forecasting import run_forecast_training
+
+        return run_forecast_training(attempt.reader, attempt.spec.recipe, path, attempt.dataset, on_stage, deadline)
+    from modelyard.trainer.worker.series import run_series_training
+
+    return run_series_training(attempt.reader, attempt.spec.recipe, path, attempt.dataset, on_stage)
+
+
 def _trees_to_start_from(attempt: Attempt) -> TableModel | None:
     """What the request names; an earlier attempt's own trees only when no time is left to begin again.
 
@@ -262,8 +298,11 @@ def _trees_to_start_from(attempt: Attempt) -> TableModel | None:
 
 def check_same_table(card: ModelCard, described: DatasetDescriptor) -> None:
     """Raises FailedPrecondition WARM_START_MISMATCH unless a model's columns and classes are those of the data."""
+    names = [str(column["name"]) for column in card.columns]
     wanted = sorted(column.name for column in described.features), described.classes
-    held = sorted(str(column["name"]) for column in card.columns), card.classes
+    if card.details.get("features"):  # of a pipeline: the columns that it reads must be there
+        wanted = sorted(column.name for column in described.columns if column.name in names), described.classes
+    held = sorted(names), card.classes
     for what, has, needs in zip(("columns", "classes"), held, wanted, strict=True):
         if list(has) != list(needs):
             message = f"the model to start from has the {what} {', '.join(has)}; the data have {', '.join(needs)}"

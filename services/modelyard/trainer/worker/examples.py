@@ -8,12 +8,13 @@ processes share the work nor on how the data are held, and a run that stopped go
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from modelyard.core.errors import InvalidArgument
 from modelyard.trainer.worker.order import Order
 
 
@@ -74,6 +75,18 @@ def places_of(count: int, rank: int, world_size: int) -> Tensor:
 def part(batch: Tensor, rank: int, world_size: int) -> Tensor:
     """A rank's part of what belongs to a global batch."""
     return batch if world_size == 1 else batch[places_of(len(batch), rank, world_size)]
+
+
+def with_balance(training: Examples) -> Examples:
+    """The same examples, each class of which is drawn equally often. Raises InvalidArgument HYPERPARAMETER_NOT_USED where they
+    have no class each."""
+    labels = training.labels
+    if labels.ndim != 1 or labels.is_floating_point():
+        message = "hyperparameters.balanced_sampling is true; it is for tasks with one class an example"
+        raise InvalidArgument("HYPERPARAMETER_NOT_USED", message, field="hyperparameters.balanced_sampling")
+    order = getattr(training, "order", None) or Order(len(training))
+    made: Examples = replace(training, order=replace(order, classes=labels.numpy()))  # type: ignore[type-var]
+    return made
 
 
 @dataclass(frozen=True)

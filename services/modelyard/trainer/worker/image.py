@@ -13,13 +13,15 @@ from torch import nn
 
 from modelyard.core.errors import Cancelled, FailedPrecondition, InvalidArgument, ResourceExhausted
 from modelyard.formats.checkpoint import read_checkpoint, read_state, unpack_torch
+from modelyard.formats.dataset import DatasetDescriptor
 from modelyard.formats.model import ModelCard, Normalization, PictureInput, read_model, write_model
 from modelyard.formats.provenance import code_version
 from modelyard.recipes.build_image import IMAGENET_NORMALIZATION, classifier_of, has_imagenet, load_matching
 from modelyard.recipes.catalogue import licence_of
 from modelyard.recipes.recipe import Hyperparameters, Recipe, recipe_document
 from modelyard.trainer.worker.data import Pictures, Targets, open_examples
-from modelyard.trainer.worker.examples import Examples
+from modelyard.trainer.worker.examples import Examples, with_balance
+from modelyard.trainer.worker.frameworks import device_of, engine_of
 from modelyard.trainer.worker.group import ALONE, Group
 from modelyard.trainer.worker.loop import train
 from modelyard.trainer.worker.precision import open_device
@@ -40,6 +42,7 @@ class ImageTrainingSpec:
     memory_bytes: of decoded pictures, see open_examples;
     precision, deterministic: see worker.precision. dataset_version: its resource name, for the model card. group: who trains it
     together; all of them call `run_image_training`, its lead writes. batch_limit: most examples a step, 0 as the recipe says.
+    pause_s, stretch: see run.Setup.
     """
 
     reader: Pictures
@@ -56,6 +59,8 @@ class ImageTrainingSpec:
     deterministic: bool = False
     group: Group = ALONE
     batch_limit: int = 0
+    pause_s: float | None = None
+    stretch: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,11 +105,11 @@ def run_image_training(spec: ImageTrainingSpec, hooks: Hooks, workdir: Path) -> 
     picture, classes = _checked(spec, task)
     torch.set_num_threads(training_threads())
     torch.set_flush_denormal(True)  # numbers too small to matter cost a CPU a hundred times the time
-    settings = spec.recipe.hyperparameters
+    settings, framework = spec.recipe.hyperparameters, spec.recipe.framework
+    engine = engine_of(framework)
     torch.manual_seed(settings.seed)
-    device = open_device(
-        spec.device, deterministic=spec.deterministic or settings.deterministic, local_rank=spec.group.local_rank
-    )
+    deterministic = spec.deterministic or settings.deterministic
+    device = open_device(device_of(framework, spec.device), deterministic=deterministic, local_rank=spec.group.local_rank)
 
     def cancelled() -> bool:
         return hooks.should_stop() == "cancel"
@@ -116,11 +121,13 @@ def run_image_training(spec: ImageTrainingSpec, hooks: Hooks, workdir: Path) -> 
     opened = open_examples(spec.reader, picture, seed, memory_bytes=memory, should_stop=cancelled, targets=targets)
     try:
         with opened as (training, validation):
+            if settings.balanced_sampling:
+                training = with_balance(training)
             start = _start(spec, task, picture, classes, training)
             for name, message in start.notes:
                 hooks.on_event({"step": 0, "epoch": 0.0, "note": name, "message": message})
             setup = _setup(spec, task, start, training, validation, workdir, device, time.monotonic() - began)
-            outcome = train(setup, hooks, read_checkpoint(spec.resume) if spec.resume else None)
+            outcome = train(setup, hooks, read_checkpoint(spec.resume) if spec.resume else None, engine)
     except Cancelled:
         return _cancelled(spec)
     return _result(spec, start, outcome, picture, classes, workdir)
@@ -128,13 +135,19 @@ def run_image_training(spec: ImageTrainingSpec, hooks: Hooks, workdir: Path) -> 
 
 def _checked(spec: ImageTrainingSpec, task: PictureTask) -> tuple[PictureInput, tuple[str, ...]]:
     spec.recipe.validate()
-    classes = tuple(spec.reader.descriptor.classes)
+    classes = _answered(spec.reader)
     if len(classes) < task.fewest_classes:
         message = f"the dataset version has {len(classes)} classes; {task.task} needs at least {task.fewest_classes}"
         raise FailedPrecondition("NO_CLASSES", message, field="dataset_version", value=len(classes))
     if spec.recipe.input is None:
         raise InvalidArgument("NO_INPUT", "the recipe has no input size; height, width and channels are needed", field="recipe")
     return spec.recipe.input, classes
+
+
+def _answered(reader: Pictures) -> tuple[str, ...]:
+    """What the model's answers are of: key points where those are looked for, else classes."""
+    described = reader.descriptor
+    return described.answered if isinstance(described, DatasetDescriptor) else tuple(described.classes)
 
 
 def _start(
@@ -194,7 +207,7 @@ def _setup(
     device: torch.device,
     spent_s: float,
 ) -> Setup:
-    picture, classes = spec.recipe.input, len(spec.reader.descriptor.classes)
+    picture, classes = spec.recipe.input, len(_answered(spec.reader))
     if picture is None:
         raise AssertionError("checked before")
     return Setup(
@@ -215,6 +228,9 @@ def _setup(
         precision=spec.precision,
         group=spec.group,
         batch_limit=spec.batch_limit,
+        pause_s=spec.pause_s,
+        stretch=spec.stretch,
+        policy=spec.recipe.policy,
     )
 
 
@@ -228,7 +244,7 @@ def _result(
     if outcome.reason != CANCELLED and spec.group.lead:
         path = workdir / "model.zip"
         card = _card(spec, start, outcome, picture, classes, recipe, count)
-        _write(path, card, outcome)
+        write_weights(path, card, outcome)
     return TrainResult(
         reason=outcome.reason,
         metrics=outcome.metrics,
@@ -246,7 +262,8 @@ def _result(
     )
 
 
-def _write(path: Path, card: ModelCard, outcome: Outcome) -> None:
+def write_weights(path: Path, card: ModelCard, outcome: Outcome) -> None:
+    """Writes the model file. Raises ResourceExhausted DISK_FULL."""
     try:
         write_model(path, card, outcome.weights)
     except OSError as error:
@@ -289,7 +306,7 @@ def _card(
             "best_step": outcome.best_step,
             "processes": spec.group.size,
             "peak_memory_bytes": outcome.peak_memory_bytes,
-            "torch": torch.__version__,
+            **outcome.facts,
             "modelyard": code_version(),
         },
     )

@@ -1,4 +1,4 @@
-"""The torch training loop of every task (run.Learning is what it does not know of one).
+"""The training loop of every task and framework (run.Learning and run.Engine are what it does not know of them).
 
 One function, `train`, drives a `Run` (the state of one training) step by step. It measures itself and fits the schedule into the
 time limit, keeps the best weights by validation, writes checkpoints from which a run goes on exactly (bit-equal on a CPU with the
@@ -12,18 +12,14 @@ from collections.abc import Generator
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from modelyard.core.errors import FailedPrecondition, InvalidArgument
 from modelyard.formats.checkpoint import Checkpoint
-from modelyard.recipes.build_image import scale_and_shift
-from modelyard.trainer.worker.averaging import averaged, start_average, update_average
 from modelyard.trainer.worker.examples import Batch, HeldExamples
-from modelyard.trainer.worker.inputs import global_count, ready, weight_of_part
-from modelyard.trainer.worker.memory import halve, out_of_memory, shrink
-from modelyard.trainer.worker.optimizers import build_optimizer, freeze, set_learning_rate
-from modelyard.trainer.worker.precision import choose_precision, peak_memory
-from modelyard.trainer.worker.probing import choose
+from modelyard.trainer.worker.inputs import global_count
+from modelyard.trainer.worker.memory import halve, shrink
+from modelyard.trainer.worker.precision import peak_memory
 from modelyard.trainer.worker.resume import checkpoint_path, go_on, save, save_best, save_when_due, snapshot
 from modelyard.trainer.worker.run import (
     CANCELLED,
@@ -36,6 +32,7 @@ from modelyard.trainer.worker.run import (
     TIME_LIMIT,
     WISHES,
     Best,
+    Engine,
     Hooks,
     Outcome,
     Run,
@@ -44,8 +41,8 @@ from modelyard.trainer.worker.run import (
     learning_rate,
     note,
 )
-from modelyard.trainer.worker.schedule import Progress, momentum_now, requested_steps, steps_per_epoch, steps_that_fit
-from modelyard.trainer.worker.shared_norm import share_statistics
+from modelyard.trainer.worker.schedule import steps_per_epoch, steps_that_fit
+from modelyard.trainer.worker.torch_engine import TORCH
 
 MOST_SEEN, LEAST_SEEN = 512, 64
 """Training examples that are scored at each validation, beside the validation examples: a tenth of them, within these."""
@@ -53,17 +50,18 @@ UNMOVED = 1e-3
 """Share of its first value by which a loss must move over a run, or the run says that it did not."""
 
 
-def train(setup: Setup, hooks: Hooks, resume: Checkpoint | None = None) -> Outcome:
+def train(setup: Setup, hooks: Hooks, resume: Checkpoint | None = None, engine: Engine = TORCH) -> Outcome:
     """Trains to the end that the settings, the time limit, the hooks or the data bring, and keeps the best weights.
 
-    resume: a checkpoint of a run on the same data. With the same settings the run goes on as if it had never stopped; with other
-    ones it keeps weights, step, epoch and (for the same optimizer) moments, and takes the schedule at the share that it has done.
+    engine: the framework that computes. resume: a checkpoint of a run on the same data. With the same settings the run goes on as
+    if it had never stopped; with other ones it keeps weights, step, epoch and (for the same optimizer) moments, and takes the
+    schedule at the share that it has done.
     Raises FailedPrecondition (DIVERGED when the loss stops being a number before any validation; NOTHING_TO_TRAIN;
-    NO_TRAINING_EXAMPLES), InvalidArgument (BATCH_TOO_SMALL), ResourceExhausted (OUT_OF_MEMORY).
+    NO_TRAINING_EXAMPLES; CHECKPOINT_MISMATCH), InvalidArgument (BATCH_TOO_SMALL), ResourceExhausted (OUT_OF_MEMORY).
     """
-    run = _start(setup, hooks)
+    run = _start(setup, hooks, engine)
     if resume is None:
-        choose(run)
+        engine.choose(run)
     else:
         go_on(run, resume)
     if 0 < setup.batch_limit < run.batch_size:
@@ -79,42 +77,11 @@ def train(setup: Setup, hooks: Hooks, resume: Checkpoint | None = None) -> Outco
 # Start
 
 
-def _start(setup: Setup, hooks: Hooks) -> Run:
-    settings = setup.settings
-    settings.validate()
+def _start(setup: Setup, hooks: Hooks, engine: Engine) -> Run:
+    setup.settings.validate()
     if not len(setup.train):
         raise FailedPrecondition("NO_TRAINING_EXAMPLES", "the dataset version has no examples with usage train")
-    torch.manual_seed(settings.seed)
-    module = setup.module.to(device=setup.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    frozen = freeze(module, settings.frozen) if setup.pretrained else []
-    if not setup.pretrained:
-        settings = replace(settings, backbone_lr=1.0)
-    device = torch.device(setup.device)
-    if setup.group.shared:
-        share_statistics(module)
-    precision = choose_precision(setup.precision, device)
-    scale, shift = scale_and_shift(setup.normalization.mean, setup.normalization.std)
-    total = requested_steps(settings, len(setup.train))
-    now = setup.clock()
-    return Run(
-        setup=setup,
-        hooks=hooks,
-        settings=settings,
-        module=module,
-        network=setup.group.wrapped(module, device),
-        precision=precision,
-        scaler=precision.scaler(),
-        frozen=frozen,
-        optimizer=build_optimizer(module, settings),
-        loss_of=setup.learning.criterion(setup, settings).to(setup.device),
-        scaling=(scale.to(setup.device), shift.to(setup.device)),
-        progress=Progress(total, total),
-        started=now,
-        window=Window(now),
-        batch_size=settings.batch_size,
-        checkpoint_at=now,
-        average=start_average(module) if settings.ema_decay else None,
-    )
+    return engine.start(setup, hooks)
 
 
 def _check_parts(run: Run) -> None:
@@ -132,7 +99,7 @@ def _check_parts(run: Run) -> None:
 def _train_epoch(run: Run) -> str:
     """Trains to the end of the epoch, or to a reason to end the run, which it returns."""
     examples = len(run.setup.train)
-    _train_mode(run)
+    run.engine.begin_epoch(run)
     run.window = Window(run.setup.clock())
     batches = _batches(run)
     try:
@@ -187,6 +154,8 @@ def _reason_to_end(run: Run) -> str:
 def _agreed(run: Run) -> list[int]:
     """What all processes go by: the strongest wish, and whether by the lead's clock the time is up, and a stretch is over."""
     group, wish = run.setup.group, WISHES.index(run.hooks.should_stop())
+    if group.lead and 0 < run.step < run.progress.planned and run.pause_due:
+        wish = max(wish, WISHES.index("stop"))
     if not group.shared:
         return [wish, run.remaining_s <= 0, False]
     slow = run.setup.clock() - run.window.started >= STRETCH_S
@@ -197,70 +166,23 @@ def _step_or_halve(run: Run, batch: Batch) -> bool:
     """Whether the step was made; if not, memory ran out, and the batch is half as large from now on."""
     try:
         _step(run, batch)
-    except (torch.OutOfMemoryError, RuntimeError) as error:
-        if not out_of_memory(error):
+    except ValueError as error:
+        raise _explained(run, error) from error
+    except Exception as error:  # each framework has a class of its own for memory that ran out
+        if not run.engine.out_of_memory(error):
             raise
         halve(run, error)
         return False
-    except ValueError as error:
-        raise _explained(run, error) from error
     return True
 
 
 def _step(run: Run, batch: Batch) -> None:
-    group = run.setup.group
-    moves = run.settings.schedule == "one_cycle"
-    set_learning_rate(run.optimizer, learning_rate(run), momentum_now(run.settings, run.progress) if moves else None)
-    if (
-        group.shared
-    ):  # what a network draws by itself (dropout) is a function of seed, step and rank, not of what was drawn before
-        torch.manual_seed(hash((run.settings.seed, run.step, group.rank)))
-    loss = _backward(run, *ready(run, batch))
-    if run.settings.clip_norm:
-        run.scaler.unscale_(run.optimizer)
-        nn.utils.clip_grad_norm_(run.module.parameters(), run.settings.clip_norm)
-    run.scaler.step(run.optimizer)
-    run.scaler.update()
-    run.optimizer.zero_grad(set_to_none=True)
+    loss = run.engine.step(run, batch)
     run.progress.advance(run.step)
     run.step += 1
-    if run.average is not None:
-        update_average(run.average, run.module, run.settings.ema_decay, run.step)
+    run.engine.take_in(run)
     _count(run.window, loss, global_count(run))
     run.position += run.batch_size
-
-
-def _backward(run: Run, x: Tensor, labels: Tensor) -> Tensor:
-    """Gradients of a batch's loss, which it returns; computed in parts where the settings say so, at least two examples each."""
-    group = run.setup.group
-    parts = max(1, min(run.settings.accumulation_steps, len(labels) // 2))
-    total = torch.zeros((), device=x.device)
-    for some, some_labels in zip(x.chunk(parts), labels.chunk(parts), strict=True):
-        with run.precision.cast():
-            loss = run.loss_of(run.network(some), some_labels)
-        if parts > 1:
-            loss = loss * _share(run, some_labels, labels)
-        if group.shared:
-            loss = loss * weight_of_part(run, labels)
-        # The group gives the mean of all gradients; their sum is that of the whole batch.
-        run.scaler.scale(loss * group.size if group.shared else loss).backward()
-        total += loss.detach()
-    return total
-
-
-def _share(run: Run, some: Tensor, labels: Tensor) -> float | Tensor:
-    """A part's share of the mean loss of its batch."""
-    weight = getattr(run.loss_of, "weight", None)
-    if weight is None or labels.is_floating_point():
-        return len(some) / len(labels)
-    share: Tensor = weight[some].sum() / weight[labels].sum()
-    return share
-
-
-def _train_mode(run: Run) -> None:
-    run.module.train()
-    for layer in run.frozen:
-        layer.eval()
 
 
 def _count(window: Window, loss: Tensor, examples: int) -> None:
@@ -351,7 +273,7 @@ def _end_epoch(run: Run) -> str:
 def _validate(run: Run) -> None:
     """Scores the weights as they are; the best so far are kept. Without validation examples the newest are the best."""
     began = run.setup.clock()
-    with averaged(run.module, run.average):
+    with run.engine.averaged(run):
         metrics = run.setup.learning.evaluate(run)
         seen = _score_seen(run) if metrics else {}
     run.pace.validation_s = run.setup.clock() - began if metrics else 0.0
@@ -414,9 +336,10 @@ def _outcome(run: Run, reason: str) -> Outcome:
         message = f"training diverged at step {run.step}, before anything could be kept; base_lr is {rate}: a lower one is right"
         raise FailedPrecondition(DIVERGED, message, field="hyperparameters.base_lr", value=rate, step=run.step)
     checkpoint = run.best.checkpoint if run.best else Checkpoint({}, {})
+    weights = checkpoint.group("average") or checkpoint.group("weights")
     return Outcome(
         reason=reason,
-        weights=checkpoint.group("average") or checkpoint.group("weights"),
+        weights=weights,
         metrics=run.best.metrics if run.best else {},
         best_step=int(checkpoint.state.get("step", 0)),
         step=run.step,
@@ -427,6 +350,7 @@ def _outcome(run: Run, reason: str) -> Outcome:
         base_lr=run.settings.base_lr,
         peak_memory_bytes=peak_memory(torch.device(run.setup.device)),
         checkpoints={kind: path for kind in ("last", "best") if (path := checkpoint_path(run, kind)).exists()},
+        facts=run.engine.facts(run, weights) if weights and reason != CANCELLED else {},
     )
 
 

@@ -24,9 +24,7 @@ def halve(run: Run, error: Exception) -> None:
     In a group the others wait in the middle of the step, so the group must begin again: raises BatchTooLarge. Raises
     ResourceExhausted OUT_OF_MEMORY when there is no half.
     """
-    run.optimizer.zero_grad(set_to_none=True)
-    if run.setup.device.startswith("cuda"):
-        torch.cuda.empty_cache()
+    run.engine.forget(run)
     half = run.batch_size // 2
     if half < 2 * run.setup.group.size:
         message = f"batch_size {run.batch_size} does not fit into memory and cannot be halved"

@@ -49,7 +49,7 @@ class Reporter:
     """One attempt's talk with the service; has the form of `trainer.worker.run.Hooks`.
 
     state: what earlier attempts left. describe: the stage in words, from an event ("epoch 3 of 10"). evicted: whether this
-    process was told to leave.
+    process was told to leave. behind: steps that the run began with, of a job that it goes on from.
     """
 
     def __init__(
@@ -59,7 +59,9 @@ class Reporter:
         describe: Callable[[Mapping[str, Any]], str],
         clock: Callable[[], float] = time.time,
         evicted: Callable[[], bool] = lambda: False,
+        behind: int = 0,
     ) -> None:
+        self._behind = behind
         self.state = state
         self._link = link
         self._describe = describe
@@ -141,7 +143,8 @@ class Reporter:
     def _report_progress(self, event: Mapping[str, Any], point: dict[str, Any]) -> None:
         step, eta_s = int(event["step"]), point.get("eta_s")
         self._fraction = max(self._fraction, share_done(self.state.train_seconds, eta_s))
-        total = max(step, round(step / self._fraction)) if self._fraction > 0 else 0
+        own = max(0, step - self._behind)
+        total = max(step, self._behind + round(own / self._fraction)) if self._fraction > 0 else 0
         self._link.report(
             stage=self._stage(event),
             fraction=self._fraction,

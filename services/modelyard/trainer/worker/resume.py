@@ -8,23 +8,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
 
-import torch
-from torch import nn
-
 from modelyard.core.errors import FailedPrecondition, ResourceExhausted
-from modelyard.formats.checkpoint import (
-    Arrays,
-    Checkpoint,
-    pack_optimizer_torch,
-    pack_torch,
-    random_state_torch,
-    restore_random_state_torch,
-    unpack_optimizer_torch,
-    unpack_torch,
-    write_checkpoint,
-)
+from modelyard.formats.checkpoint import Arrays, Checkpoint, write_checkpoint
 from modelyard.recipes.recipe import Hyperparameters
-from modelyard.trainer.worker.optimizers import restore_optimizer
 from modelyard.trainer.worker.probing import take
 from modelyard.trainer.worker.run import Best, Chosen, Run, note
 from modelyard.trainer.worker.schedule import Plateau, Progress, steps_per_epoch
@@ -80,9 +66,9 @@ def no_room(error: BaseException) -> bool:
 
 def snapshot(run: Run, metrics: dict[str, float]) -> Checkpoint:
     """This moment of the run, copied."""
-    moments, rest = pack_optimizer_torch(run.optimizer.state_dict())
-    generators, generator_rest = random_state_torch()
+    arrays, own = run.engine.pack(run)
     state = {
+        "framework": run.engine.name,
         "step": run.step,
         "epoch": run.epoch,
         "position": run.position,
@@ -97,14 +83,10 @@ def snapshot(run: Run, metrics: dict[str, float]) -> Checkpoint:
         "metrics": metrics,
         "limit_s": run.setup.limit_s,
         "elapsed_s": run.elapsed_s,
-        "optimizer_rest": rest,
-        "scaler": run.scaler.state_dict(),
-        "random": generator_rest,
         "chosen": asdict(run.chosen),
-        "threads": torch.get_num_threads(),
+        **own,
     }
-    average = pack_torch(run.average, "average") if run.average is not None else {}
-    return Checkpoint({**pack_torch(run.module.state_dict(), "weights"), **average, **moments, **generators}, state)
+    return Checkpoint(arrays, state)
 
 
 def _with_best(last: Checkpoint, run: Run) -> Checkpoint:
@@ -120,22 +102,21 @@ def _with_best(last: Checkpoint, run: Run) -> Checkpoint:
 def go_on(run: Run, resume: Checkpoint) -> None:
     """Puts a fresh run where a checkpoint left it."""
     state = resume.state
-    _load_weights(run.module, resume.group("weights"))
-    if run.average is not None:
-        run.average = {name: value.to(run.setup.device) for name, value in unpack_torch(_model_of(resume)).items()}
+    _check_framework(run, str(state.get("framework", "torch")))
+    run.engine.load_weights(run, resume.group("weights"), _model_of(resume))
     run.step, run.epoch, run.position = int(state["step"]), int(state["epoch"]), int(state["position"])
     run.waited_epochs, run.validated_step = int(state["waited_epochs"]), int(state["validated_step"])
     before, chosen = Hyperparameters(**state["settings"]), Chosen(**state.get("chosen", {}))
     take(run, chosen)
     if before.optimizer == run.settings.optimizer and before.frozen == run.settings.frozen:
-        restore_optimizer(run.optimizer, unpack_optimizer_torch(resume))
+        run.engine.load_moments(run, resume)
     elif before.optimizer != run.settings.optimizer:
         message = f"{run.settings.optimizer} begins without moments: those in the checkpoint are of {before.optimizer}"
         note(run, "OPTIMIZER_REPLACED", message)
-    if state.get("scaler"):
-        run.scaler.load_state_dict(dict(state["scaler"]))
+    run.engine.load_scale(run, resume)
     run.best, run.metrics = _best_of(resume), dict(state["metrics"])
-    if run.setup.settings in (before, _as_run(before, chosen)) and state["limit_s"] == run.setup.limit_s:
+    same = run.setup.settings in (before, _as_run(before, chosen))
+    if same and (run.setup.stretch or state["limit_s"] == run.setup.limit_s):
         _go_on_exactly(run, resume)  # and when it had ended already, it ends again: its worker was lost before it could say so
         return
     _go_on_with_changes(run, before)
@@ -150,9 +131,7 @@ def _go_on_exactly(run: Run, resume: Checkpoint) -> None:
     run.progress = Progress(**state["progress"])
     plateau = dict(state["plateau"])
     run.plateau = Plateau(**{**plateau, "best": -math.inf if plateau["best"] is None else plateau["best"]})
-    if run.settings.deterministic and run.setup.device == "cpu":
-        torch.set_num_threads(int(state.get("threads", torch.get_num_threads())))  # sums depend on how they are cut
-    restore_random_state_torch(resume)
+    run.engine.load_random(run, resume)
 
 
 def _as_run(settings: Hyperparameters, chosen: Chosen) -> Hyperparameters:
@@ -198,12 +177,14 @@ def _model_of(checkpoint: Checkpoint) -> Arrays:
     return checkpoint.group("average") or checkpoint.group("weights")
 
 
-def _load_weights(module: nn.Module, weights: Arrays) -> None:
-    try:
-        module.load_state_dict(unpack_torch(weights))
-    except RuntimeError as error:
-        message = f"the checkpoint is of another network: {str(error)[:300]}"
-        raise FailedPrecondition("CHECKPOINT_MISMATCH", message, field="resume_from") from error
+def _check_framework(run: Run, name: str) -> None:
+    """Moments, and the order in which they are kept, are a framework's own."""
+    if name != run.engine.name:
+        message = (
+            f"the checkpoint is of a run in {name}, the recipe's framework is {run.engine.name}; resume it in {name}, or start "
+            "from the weights of its model version (warm_start_model_version)"
+        )
+        raise FailedPrecondition("CHECKPOINT_MISMATCH", message, field="resume_from", framework=name)
 
 
 def _finite(value: float) -> float | None:

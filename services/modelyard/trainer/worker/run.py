@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -16,7 +17,7 @@ from modelyard.formats.checkpoint import Arrays, Checkpoint
 from modelyard.formats.model import Normalization
 from modelyard.recipes.augment import Held
 from modelyard.recipes.recipe import Hyperparameters
-from modelyard.trainer.worker.averaging import Average
+from modelyard.recipes.steps import Step
 from modelyard.trainer.worker.examples import Batch, Examples
 from modelyard.trainer.worker.group import ALONE, Group
 from modelyard.trainer.worker.precision import Precision
@@ -24,6 +25,9 @@ from modelyard.trainer.worker.schedule import Pace, Plateau, Progress, rate_fact
 
 COMPLETED, TIME_LIMIT, EARLY_STOPPED = "COMPLETED", "TIME_LIMIT", "EARLY_STOPPED"
 STOPPED, CANCELLED, DIVERGED = "STOPPED", "CANCELLED", "DIVERGED"
+
+LEAST_TRAINED = 1 / 3
+"""Share of a slice of time that a run trains before it pauses."""
 
 STRETCH, STRETCH_S = 20, 2.0
 """Steps, or seconds, between two looks at the speed, the loss and the plan."""
@@ -71,13 +75,73 @@ class Learning(Protocol):
         takes its part of the examples, and all get the figures of the whole. Leaves the module in eval mode."""
 
 
+class Engine(Protocol):
+    """The framework that computes a run: all that the loop and its checkpoints do not know of networks, gradients, optimizers.
+
+    Batches, augmentation and the validation metrics are the same whatever the engine: `run.module` takes torch tensors and gives
+    some. Weights go in and out under the names and in the layout of torch's state dict of the network, so a model file is the
+    same whoever trained it.
+    """
+
+    @property
+    def name(self) -> str:
+        """One of recipe.FRAMEWORKS."""
+
+    def start(self, setup: Setup, hooks: Hooks) -> Run:
+        """A run before its first step. Raises ModelyardErrors for what this engine cannot train."""
+
+    def choose(self, run: Run) -> None:
+        """Finds what the settings leave to the run (batch size, learning rate)."""
+
+    def begin_epoch(self, run: Run) -> None:
+        """Before training goes on after a validation."""
+
+    def step(self, run: Run, batch: Batch) -> Tensor:
+        """Changes the weights once, at the rate that `learning_rate` says, and gives the mean loss of the batch, detached. Raises
+        what says that memory ran out, and ValueError for a batch that the network cannot learn from."""
+
+    def take_in(self, run: Run) -> None:
+        """Moves the running mean of the weights, where the run keeps one, after a step that was counted."""
+
+    def averaged(self, run: Run) -> AbstractContextManager[None]:
+        """The network with the running mean for its weights, where the run keeps one."""
+
+    def out_of_memory(self, error: Exception) -> bool:
+        """Whether that is what an error says."""
+
+    def forget(self, run: Run) -> None:
+        """Gives back what a step that failed holds."""
+
+    def pack(self, run: Run) -> tuple[Arrays, dict[str, Any]]:
+        """Copies of weights/, average/, optimizer/ and random/ (see formats.checkpoint), and what of them is JSON."""
+
+    def load_weights(self, run: Run, weights: Arrays, average: Arrays) -> None:
+        """Takes both from a checkpoint. Raises FailedPrecondition CHECKPOINT_MISMATCH for those of another network."""
+
+    def load_moments(self, run: Run, checkpoint: Checkpoint) -> None:
+        """What the optimizer had gathered; it is of the same kind."""
+
+    def load_scale(self, run: Run, checkpoint: Checkpoint) -> None:
+        """How small gradients are kept from becoming 0, where they are."""
+
+    def load_random(self, run: Run, checkpoint: Checkpoint) -> None:
+        """The random generators, and the number of threads where that decides bits."""
+
+    def facts(self, run: Run, weights: Arrays) -> dict[str, Any]:
+        """What the card of a model with these weights says of how it was computed. Raises FailedPrecondition where the network
+        that is handed on would answer otherwise than the one that was trained."""
+
+
 @dataclass(frozen=True)
 class Setup:
     """What is trained. module: what `learning` makes of a batch to an answer; for classifiers float [N, C, H, W] to logits.
     limit_s: most time to train, with the `elapsed_s` that earlier
     attempts used; None: no limit. workdir: for checkpoint files. pretrained: the module starts from trained weights, so that
     `frozen` and `backbone_lr` apply. flip: whether pictures may be mirrored. precision: see worker.precision. group: who trains
-    it together; all of them call `train`. batch_limit: most examples a step, where memory ran out before; 0: none."""
+    it together; all of them call `train`. batch_limit: most examples a step, where memory ran out before; 0: none.
+    pause_s: seconds of training after which the run stops, to be gone on with, its last validation included; None: it does not.
+    stretch: the run is part of a longer one: a checkpoint is gone on from where its schedule stood, whatever the limit was.
+    policy: steps by which training examples are changed (recipes.policy); empty: as settings.augmentation says."""
 
     module: nn.Module
     train: Examples
@@ -98,13 +162,16 @@ class Setup:
     precision: str = "auto"
     group: Group = ALONE
     batch_limit: int = 0
+    pause_s: float | None = None
+    stretch: bool = False
+    policy: tuple[Step, ...] = ()
 
 
 @dataclass(frozen=True)
 class Outcome:
     """How it ended. reason: COMPLETED, TIME_LIMIT, EARLY_STOPPED, STOPPED, DIVERGED (all with the best weights) or CANCELLED.
     weights: arrays by name; metrics: validation metrics of these weights, and of which step; train_seconds: all attempts.
-    batch_size and base_lr: what it ran with."""
+    batch_size and base_lr: what it ran with. facts: see Engine.facts."""
 
     reason: str
     weights: Arrays
@@ -118,6 +185,7 @@ class Outcome:
     checkpoints: dict[str, Path]
     peak_memory_bytes: int = 0
     base_lr: float = 0.0
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -149,18 +217,20 @@ class Window:
 
 @dataclass
 class Run:
-    """The state of one training; `train` is the only one who changes it. network: the module, as its group trains it. seen: a
-    sample of the training examples, scored at each validation. unsaved: the last checkpoint could not be written."""
+    """The state of one training; `train` is the only one who changes it. network: the module, as its group trains it. optimizer,
+    average: the engine's own. seen: a sample of the training examples, scored at each validation. unsaved: the last checkpoint
+    could not be written."""
 
     setup: Setup
     hooks: Hooks
+    engine: Engine
     settings: Hyperparameters
     module: nn.Module
-    network: nn.Module
+    network: Any
     precision: Precision
     scaler: torch.amp.GradScaler
     frozen: list[nn.Module]
-    optimizer: torch.optim.Optimizer
+    optimizer: Any
     loss_of: nn.Module
     scaling: tuple[Tensor, Tensor]
     progress: Progress
@@ -182,7 +252,7 @@ class Run:
     reported_at: float = -math.inf
     checkpoint_at: float = 0.0
     last_loss: float = math.nan
-    average: Average | None = None
+    average: Any = None
     agreed_to_look: bool = False
     chosen: Chosen = field(default_factory=Chosen)
     first_loss: float = math.nan
@@ -198,6 +268,16 @@ class Run:
     def remaining_s(self) -> float:
         """Seconds left of the limit; infinite without one."""
         return math.inf if self.setup.limit_s is None else self.setup.limit_s - self.elapsed_s
+
+    @property
+    def pause_due(self) -> bool:
+        """Whether it has to stop now so as to have validated by the time that it is to pause at. A third of a slice at least is
+        training, also where opening the data took the rest: a candidate is not judged by its first step."""
+        if self.setup.pause_s is None:
+            return False
+        trained_s = self.setup.clock() - self.started
+        over = self.elapsed_s + self.pace.validation_s >= self.setup.pause_s
+        return over and trained_s >= LEAST_TRAINED * self.setup.pause_s
 
     @property
     def epochs_done(self) -> float:

@@ -16,7 +16,8 @@ from modelyard.formats.checkpoint import pack_torch
 from modelyard.formats.dataset import TRAIN, VALIDATION, DatasetReader
 from modelyard.formats.model import ModelCard, write_model
 from modelyard.formats.provenance import code_version
-from modelyard.formats.series import fitted_series
+from modelyard.formats.series import fitted_series, usual_steps
+from modelyard.recipes.augment_series import changed_series, copies_of
 from modelyard.recipes.build_series import Fitted, RocketModel, build_series, features_of, fit
 from modelyard.recipes.recipe import Recipe, recipe_document
 from modelyard.trainer.worker.processors import training_threads
@@ -51,11 +52,12 @@ def run_series_training(
         message = f"the dataset version has {len(classes)} classes; series_classification needs at least 2"
         raise FailedPrecondition("NO_CLASSES", message, field="dataset_version", value=len(classes))
     on_stage("reading series", 0, 3)
-    steps = _usual_steps(reader)
+    steps = usual_steps(reader)
     train, labels = _examples(reader, TRAIN, steps, settings.seed)
     if not len(train):
         raise FailedPrecondition("NO_TRAINING_EXAMPLES", "the dataset version has no examples with usage train")
-    few = len(train) < FEW
+    copies = copies_of(recipe.augmentation)
+    few = len(train) < FEW and not copies
     if few:
         more, known = _examples(reader, VALIDATION, steps, settings.seed)
         train, labels = np.concatenate([train, more]), np.concatenate([labels, known])
@@ -66,6 +68,9 @@ def run_series_training(
     features = features_of(model, train)
     on_stage("fitting", 2, 3)
     fitted = fit(model, features, labels, settings.weight_decay)
+    if copies:
+        fitted = _fitted_again(model, train, labels, recipe, fitted, on_stage)
+    # With changed copies the validation series are kept for validating: leaving one out would leave its copies in.
     metrics = _left_out(fitted) if few else _validated(model, reader, steps, fitted)
     count = sum(each.numel() for each in model.parameters())
     card = ModelCard(
@@ -85,6 +90,7 @@ def run_series_training(
             "penalty": fitted.penalty,
             "left_out_accuracy": fitted.accuracy,
             "learned_from": [TRAIN, VALIDATION] if few else [TRAIN],
+            **({"copies": copies} if copies else {}),
             "torch": torch.__version__,
             "modelyard": code_version(),
         },
@@ -93,15 +99,30 @@ def run_series_training(
     return SeriesResult(card, metrics, count)
 
 
+def _fitted_again(
+    model: RocketModel,
+    train: npt.NDArray[np.float32],
+    labels: npt.NDArray[np.int64],
+    recipe: Recipe,
+    first: Fitted,
+    on_stage: OnStage,
+) -> Fitted:
+    """Fitted to the series and changed copies of them. The penalty is that of the series alone, times how many there are now:
+    leaving out a series whose copies stay would tell nothing. So are the figures."""
+    copies = min(copies_of(recipe.augmentation), MOST_EXAMPLES // len(train))
+    all_features = [features_of(model, train)]
+    for copy in range(copies):
+        on_stage(f"features of changed copies, {copy + 1} of {copies}", 2, 3)
+        all_features.append(features_of(model, changed_series(train, recipe.augmentation, recipe.tabular.seed * 1000 + copy)))
+    temperature = model.temperature.clone()
+    many = fit(model, np.concatenate(all_features), np.tile(labels, len(all_features)), first.penalty * len(all_features))
+    with torch.no_grad():
+        model.temperature.copy_(temperature)
+    return Fitted(many.penalty, first.accuracy, first.loss)
+
+
 def _tensors(model: RocketModel) -> Any:
     return {name.removeprefix("x/"): value for name, value in pack_torch(model.state_dict(), "x").items()}
-
-
-def _usual_steps(reader: DatasetReader) -> int:
-    """The median length of the training series; others are cut or filled up (formats.series)."""
-    annotated = reader.annotations(TRAIN)
-    lengths = [int(steps) for (steps,) in annotated.columns(["steps"])]
-    return max(9, int(np.median(lengths))) if lengths else 9
 
 
 def _examples(reader: DatasetReader, usage: str, steps: int, seed: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:

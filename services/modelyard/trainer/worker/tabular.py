@@ -17,8 +17,8 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from modelyard.core.errors import InvalidArgument
-from modelyard.formats.dataset import TRAIN, VALIDATION, DatasetDescriptor, DatasetReader, available_cpus
+from modelyard.core.errors import InvalidArgument, ResourceExhausted
+from modelyard.formats.dataset import TRAIN, VALIDATION, Column, DatasetDescriptor, DatasetReader, available_cpus
 from modelyard.formats.model import ModelCard, write_model
 from modelyard.recipes.build_tabular import (
     Floats,
@@ -28,13 +28,16 @@ from modelyard.recipes.build_tabular import (
     TableModel,
     answers,
     apply_out_of_fold,
-    columns_document,
+    card_parts,
     columns_of,
     fit_encoding,
     payload_of,
     target_matrix,
 )
+from modelyard.recipes.features import check_features
+from modelyard.recipes.features_fit import FittedFeatures, fit_features, raw_columns, settled_steps, with_readings
 from modelyard.recipes.recipe import Recipe, recipe_document
+from modelyard.recipes.steps import Step, step_document
 from modelyard.recipes.tabular import AUTO, LIGHTGBM, LINEAR, TabularHyperparameters
 
 CV_ROWS: Final = 6000
@@ -58,12 +61,28 @@ class OnCheckpoint(Protocol):
 
 
 @dataclass(frozen=True)
+class Pipeline:
+    """A feature pipeline before it is fitted: its steps, checked and settled, and the columns of the dataset version."""
+
+    steps: tuple[Step, ...]
+    table: tuple[Column, ...]
+
+    def fit(self, columns: Mapping[str, NDArray[Any]], *, strict: bool = False) -> FittedFeatures:
+        """See features_fit.fit_features."""
+        return fit_features(self.steps, self.table, columns, strict=strict)
+
+
+@dataclass(frozen=True)
 class Rows:
-    """Examples: columns by name, [N] each; y int64 class indices or float64 values [N]; the number of classes, 0: regression."""
+    """Examples: columns by name, [N] each; y int64 class indices or float64 values [N]; the number of classes, 0: regression.
+
+    pipeline: what makes features of the columns, fitted to whatever rows a model is; None: they are encoded as they are.
+    """
 
     columns: dict[str, NDArray[Any]]
     y: NDArray[Any]
     classes: int
+    pipeline: Pipeline | None = None
 
     @property
     def target(self) -> Floats:
@@ -72,7 +91,7 @@ class Rows:
 
     def take(self, rows: NDArray[Any]) -> Rows:
         """Some of the rows, by position or by mask."""
-        return Rows({name: values[rows] for name, values in self.columns.items()}, self.y[rows], self.classes)
+        return replace(self, columns={name: values[rows] for name, values in self.columns.items()}, y=self.y[rows])
 
     def __len__(self) -> int:
         return len(self.y)
@@ -147,10 +166,11 @@ def run_tabular_training(
     "step", "epoch", "loss", "metrics", "learning_rate", "examples_per_second", "eta_seconds"}; a step is a boosting round.
     should_stop is asked at every round; deadline is a time of `clock`: when it has passed, the model at that moment is the
     result, with reason TIME_LIMIT. on_checkpoint is called about every 20 s. start: trees to go on from (the encoding is kept).
-    Raises InvalidArgument with reason TOO_FEW_EXAMPLES, ONE_CLASS or NO_FEATURES when nothing can be learnt.
+    Raises InvalidArgument with reason TOO_FEW_EXAMPLES, ONE_CLASS or NO_FEATURES when nothing can be learnt, INVALID_FEATURES,
+    FEATURE_COLUMN_EMPTY or FEATURES_TOO_WIDE for a feature pipeline that does not fit the data.
     """
     budget = Budget(should_stop, deadline, clock)
-    train, validation = load_rows(reader, TRAIN), load_rows(reader, VALIDATION)
+    train, validation = with_features(recipe.features, reader, load_rows(reader, TRAIN), load_rows(reader, VALIDATION))
     check_learnable(train, reader.descriptor)
     settings = recipe.tabular or TabularHyperparameters()
     if start is not None and start.trees and recipe.architecture != LINEAR:
@@ -172,12 +192,13 @@ def write_tabular_model(
 ) -> ModelCard:
     """Writes the model file of a result; `dataset` says what it was trained on ({"version", "digest", ...})."""
     model = result.model
+    columns, features = card_parts(model.encoding, [column.name for column in descriptor.features])
     card = ModelCard(
         kind=model.kind,
         task=descriptor.task,
         architecture=model.kind,
         classes=model.classes,
-        columns=columns_document(model.encoding, [column.name for column in descriptor.features]),
+        columns=columns,
         target=descriptor.target,
         metrics=dict(result.metrics),
         parameter_count=_parameter_count(model),
@@ -187,6 +208,7 @@ def write_tabular_model(
             "settings": dict(result.candidate.settings),
             "rounds": result.step,
             "selection_loss": _finite(result.candidate.score),
+            **features,
         },
     )
     write_model(path, card, payload_of(model))
@@ -212,6 +234,38 @@ def load_rows(reader: DatasetReader, usage: str) -> Rows:
     return Rows(columns, reader.labels(usage), len(reader.descriptor.classes))
 
 
+def with_features(steps: Sequence[Step], reader: DatasetReader, train: Rows, validation: Rows) -> tuple[Rows, Rows]:
+    """The rows with a feature pipeline and the columns that it reads; as they are where there are no steps."""
+    if not steps:
+        return train, validation
+    described = reader.descriptor
+    checked = check_features(steps, described.columns, target=described.target)
+    names = raw_columns(checked, described.columns)
+    check_room(checked, len(train) + len(validation))
+    columns = [columns_of(reader.table(usage, columns=names), names) for usage in (TRAIN, VALIDATION)]
+    settled = settled_steps(checked, columns[0])
+    pipeline = Pipeline(settled, tuple(described.columns))
+    pipeline.fit(columns[0], strict=True)
+    read = [with_readings(settled, each) for each in columns]
+    return replace(train, columns=read[0], pipeline=pipeline), replace(validation, columns=read[1], pipeline=pipeline)
+
+
+def check_room(steps: Sequence[Step], rows: int) -> None:
+    """Raises ResourceExhausted FEATURES_TOO_LARGE where hashed texts alone would take more memory than data may."""
+    width = sum(len(step.columns) * int(step.settings["buckets"]) for step in steps if step.do == "text")
+    if not width:
+        return
+    from modelyard.trainer.worker.streamed import memory_for_data
+
+    size, room = 4 * width * rows, memory_for_data(0)
+    if size > room:
+        message = (
+            f"recipe.features makes {width} numbers of the texts of each of {rows} rows, {size >> 20} MiB in all; "
+            f"{room >> 20} MiB are there for data: fewer buckets are right"
+        )
+        raise ResourceExhausted("FEATURES_TOO_LARGE", message, field="recipe.features", value=size)
+
+
 def check_learnable(train: Rows, descriptor: DatasetDescriptor) -> None:
     """Raises InvalidArgument when there is nothing to learn from."""
     if not train.columns:
@@ -229,7 +283,12 @@ def check_learnable(train: Rows, descriptor: DatasetDescriptor) -> None:
 def check_same_inputs(start: TableModel, train: Rows, classes: tuple[str, ...]) -> None:
     """Raises InvalidArgument WARM_START_MISMATCH unless trees can go on with these columns and classes."""
     numeric = {name for name, values in train.columns.items() if values.dtype != object}
-    known = {column.name for column in start.encoding.numeric}
+    features = start.encoding.features
+    steps = tuple(step_document(step) for step in train.pipeline.steps) if train.pipeline is not None else ()
+    if tuple(features.steps if features is not None else ()) != steps:
+        message = "the model to start from was trained with other features than the recipe's; give the same, or train without it"
+        raise InvalidArgument("WARM_START_MISMATCH", message, field="warm_start_model_version")
+    known = start.encoding.numeric_names
     fits = set(start.encoding.names) <= set(train.columns) and known == numeric & set(start.encoding.names)
     if not fits or start.classes != classes:
         message = "the model to start from has other columns or classes than the dataset version; train without it"
@@ -365,7 +424,7 @@ class Fold:
 
 def _join(first: Rows, second: Rows) -> Rows:
     columns = {name: np.concatenate([values, second.columns[name]]) for name, values in first.columns.items()}
-    return Rows(columns, np.concatenate([first.y, second.y]), first.classes)
+    return replace(first, columns=columns, y=np.concatenate([first.y, second.y]))
 
 
 def fold_numbers(y: NDArray[Any], folds: int, seed: int, *, classes: int) -> NDArray[np.int64]:
@@ -476,7 +535,8 @@ def _loss_of(results: Sequence[Any], name: str) -> float:
 
 
 def _encode_for_fit(rows: Rows, seed: int, *, linear: bool) -> tuple[TableEncoding, Matrix]:
-    encoding = fit_encoding(rows.columns, rows.target, linear=linear)
+    features = rows.pipeline.fit(rows.columns) if rows.pipeline is not None else None
+    encoding = fit_encoding(rows.columns, rows.target, linear=linear, features=features)
     folds = fold_numbers(rows.y, FOLDS, seed, classes=rows.classes)
     return encoding, apply_out_of_fold(encoding, rows.columns, rows.target, folds)
 

@@ -47,6 +47,8 @@ class _TaskEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Task.ValueType],
     """One class out of several for a series of measurements."""
     TASK_ANOMALY_DETECTION: _Task.ValueType  # 11
     """The moments of a series of measurements at which something is the matter."""
+    TASK_FORECASTING: _Task.ValueType  # 12
+    """What comes next in a series of measurements."""
 
 class Task(_Task, metaclass=_TaskEnumTypeWrapper):
     """What a model is to learn."""
@@ -75,6 +77,8 @@ TASK_SERIES_CLASSIFICATION: Task.ValueType  # 10
 """One class out of several for a series of measurements."""
 TASK_ANOMALY_DETECTION: Task.ValueType  # 11
 """The moments of a series of measurements at which something is the matter."""
+TASK_FORECASTING: Task.ValueType  # 12
+"""What comes next in a series of measurements."""
 Global___Task: _TypeAlias = Task  # noqa: Y015
 
 class _Usage:

@@ -27,6 +27,22 @@ def store(tmp_path: Path) -> JobStore:
     return made
 
 
+@pytest.mark.parametrize("at_once", [3, 4, 5, 100])
+def test_events_are_given_once_however_many_come_at_once(store: JobStore, monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    monkeypatch.setattr("modelyard.core.jobs.store.EVENTS_AT_ONCE", at_once)
+    for start in range(0, 12, 4):  # each report raises the sequence once for each event, progress alone does too
+        store.report(NAME, progress={"done": start})
+        store.report(NAME, events=[{"step": step} for step in range(start, start + 4)])
+        store.report(NAME, progress={"done": start + 4})
+    at, more, seen = 0, True, []
+    while more:
+        job, events, at, more = store.changes(NAME, at)
+        seen += [event["step"] for event in events]
+    assert seen == list(range(12))
+    assert at == job.sequence
+    assert store.changes(NAME, at)[1:] == ([], at, False)
+
+
 def test_an_attempt_is_assigned_as_often_as_it_asks_until_it_is_decided(store: JobStore) -> None:
     assert [store.assign(NAME, *FENCE).spec for _ in range(2)] == [{"epochs": 3}] * 2
     store.complete(NAME, *FENCE, {"made": "first"}, "COMPLETED")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from modelyard.core.jobs.flavors import Flavor
-from modelyard.core.jobs.kubernetes_status import status_of
+from modelyard.core.jobs.kubernetes_status import status_of, stranded
 from modelyard.core.jobs.runner import Order, RunStatus, Stage
 
 SMALL = Flavor("cpu-small", memory="2Gi", max_seconds=60)
@@ -115,3 +116,22 @@ def test_an_elastic_job_goes_on_with_the_nodes_it_has() -> None:
     up, lost = pod("Running", {"running": {}}, ready=True), pod("Failed", {"terminated": {"exitCode": 1}})
     assert status_of(order, job(), [up, up, lost], (), "", None).stage is Stage.RUNNING
     assert status_of(order, job(), [up, lost, lost], (), "", None).stage is Stage.WAITING
+
+
+@pytest.mark.parametrize(
+    ("until", "expected"),
+    [(None, False), ("2026-11-30T12:00:30Z", False), ("2026-11-30T11:59:55Z", False), ("2026-11-30T11:59:40Z", True)],
+)
+def test_a_pod_is_stranded_when_its_grace_is_long_over(until: str | None, expected: bool) -> None:
+    now = datetime(2026, 11, 30, 12, 0, 0, tzinfo=UTC)
+    metadata = {"name": "p", **({"deletionTimestamp": until} if until else {})}
+    assert stranded({"metadata": metadata}, now) is expected
+
+
+def test_a_pod_that_is_to_end_on_a_silent_node_is_stranded_at_once() -> None:
+    now = datetime(2026, 11, 30, 12, 0, 0, tzinfo=UTC)
+    silent = pod("Running", {"running": {}}, ready=True, **SILENT_NODE)
+    assert not stranded(silent, now)  # it may come back
+    silent["metadata"]["deletionTimestamp"] = "2026-11-30T12:00:30Z"
+    assert stranded(silent, now)
+    assert not stranded(pod("Running", {"running": {}}, ready=True) | {"metadata": silent["metadata"]}, now)

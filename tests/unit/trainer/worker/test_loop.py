@@ -6,6 +6,7 @@ import errno
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -125,6 +126,25 @@ def test_the_mean_of_the_weights_and_mixed_pictures_go_on_bit_equal_too(tmp_path
     again = train(small_setup(tmp_path, settings), KeptHooks(), resume)
     assert (again.best_step, again.metrics) == (whole.best_step, whole.metrics)
     assert all(np.array_equal(whole.weights[name], again.weights[name]) for name in whole.weights)
+
+
+def test_a_policy_goes_on_bit_equal_too(tmp_path: Path) -> None:
+    """Every step of it is a function of the seed and the step: also the draws and the mixing."""
+    from modelyard.recipes.policy import FORMS, check_policy
+    from modelyard.recipes.steps import Step
+
+    every = tuple(Step(name, {"probability": 0.5}) for name in FORMS["image_classification"])
+    policy = check_policy(every, "image_classification")
+    settings = replace(SMALL, augmentation="custom")
+    whole = train(small_setup(tmp_path, settings, policy=policy), KeptHooks())
+    first = KeptHooks(stop_after(15, "cancel"))
+    train(small_setup(tmp_path, settings, policy=policy), first)
+    resume = restored(tmp_path / "kept", first.checkpoints["last"][-1])
+    again = train(small_setup(tmp_path, settings, policy=policy), KeptHooks(), resume)
+    assert (again.best_step, again.metrics) == (whole.best_step, whole.metrics)
+    assert all(np.array_equal(whole.weights[name], again.weights[name]) for name in whole.weights)
+    plain = train(small_setup(tmp_path, replace(SMALL, augmentation="none")), KeptHooks())
+    assert any(not np.array_equal(whole.weights[name], plain.weights[name]) for name in whole.weights)
 
 
 def test_the_model_is_the_mean_of_the_weights(tmp_path: Path) -> None:
@@ -539,3 +559,50 @@ def test_a_range_test_takes_where_the_loss_falls_fastest() -> None:
     assert rate_from(rates, np.full(120, 2.0)) == 0.0
     assert rate_from(rates[:5], np.full(5, 2.0)) == 0.0
     assert rate_from(rates, np.linspace(2, 9, 120)) == 0.0
+
+
+def test_a_run_in_stretches_makes_the_steps_of_an_unbroken_one(tmp_path: Path) -> None:
+    """Paused by its own clock, gone on with under what is left of the limit: the same steps, the same weights, no step twice."""
+    settings = replace(SMALL, max_epochs=6)
+    for name in ("whole", *map(str, range(20))):
+        (tmp_path / name).mkdir()
+    whole = train(small_setup(tmp_path / "whole", settings, limit_s=1e6), KeptHooks())
+    assert (whole.reason, whole.step) == ("COMPLETED", 36)
+    steps, spent, start, ended = [], 0.0, None, whole
+    for at in range(20):
+        pause = {"pause_s": 12.0} if at < 19 else {}
+        setup = small_setup(tmp_path / str(at), settings, limit_s=1e6 - spent, clock=Ticks(0.1), stretch=True, **pause)
+        ended = train(setup, hooks := KeptHooks(), start)
+        steps += [event["step"] for event in hooks.events if event.get("metrics")]
+        spent += ended.train_seconds
+        if ended.reason != "STOPPED":
+            break
+        assert ended.train_seconds == pytest.approx(12.0, rel=0.15), "a pause comes when it is due, validation included"
+        start = read_checkpoint(ended.checkpoints["last"])
+    assert 0 < at < 19
+    assert (ended.reason, ended.step) == ("COMPLETED", 36)
+    assert steps == sorted(steps)
+    assert ended.metrics["val_loss"] == pytest.approx(whole.metrics["val_loss"], abs=1e-6)
+
+
+def test_the_schedule_of_a_stretch_is_that_of_the_whole_time(tmp_path: Path) -> None:
+    """Limited to a part of its epochs: the rate falls on over the pause, and is near its lowest when the time is up."""
+    settings = replace(SMALL, max_epochs=100, warmup_steps=0)
+    for name in ("1", "2"):
+        (tmp_path / name).mkdir()
+    first = KeptHooks()
+    setup = small_setup(tmp_path / "1", settings, limit_s=60.0, pause_s=30.0, clock=Ticks(0.1), stretch=True, report_every_s=0.0)
+    paused = train(setup, first)
+    assert paused.reason == "STOPPED"
+    start, left = read_checkpoint(paused.checkpoints["last"]), 60.0 - paused.train_seconds
+    second = KeptHooks()
+    ended = train(
+        small_setup(tmp_path / "2", settings, limit_s=left, clock=Ticks(0.1), stretch=True, report_every_s=0.0), second, start
+    )
+    assert ended.reason == "TIME_LIMIT"
+    assert paused.train_seconds + ended.train_seconds == pytest.approx(60.0, rel=0.05)
+    rates = [event["learning_rate"] for hooks in (first, second) for event in hooks.events if "learning_rate" in event]
+    assert all(later <= earlier * 1.001 for earlier, later in pairwise(rates))
+    half = [event["learning_rate"] for event in first.events if "learning_rate" in event][-1]
+    assert 0.2 * settings.base_lr < half < 0.8 * settings.base_lr, "in the middle it is not annealed yet"
+    assert rates[-1] < 0.1 * settings.base_lr

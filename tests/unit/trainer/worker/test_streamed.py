@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 
+from modelyard.core.errors import InvalidArgument
 from modelyard.formats.checkpoint import Checkpoint, read_checkpoint
 from modelyard.formats.dataset import DatasetReader
 from modelyard.formats.decoders import Decoders
 from modelyard.formats.model import PictureInput
 from modelyard.formats.streaming import PictureStream, Shape
 from modelyard.trainer.worker.data import open_examples
-from modelyard.trainer.worker.examples import Examples, HeldExamples, places_of
+from modelyard.trainer.worker.examples import Examples, HeldExamples, places_of, with_balance
 from modelyard.trainer.worker.loop import train
 from modelyard.trainer.worker.order import Order, order_of
 from modelyard.trainer.worker.run import Outcome
@@ -152,3 +153,28 @@ def test_memory_is_what_the_container_has(tmp_path: Path, monkeypatch: pytest.Mo
     assert memory_for_data(7, tmp_path) == 7
     (tmp_path / "memory.max").write_text("max\n")
     assert available_memory(tmp_path) > 1 << 28
+
+
+@pytest.mark.parametrize("blocks", [None, np.repeat(np.arange(20), 5)])
+def test_a_balanced_epoch_draws_each_class_equally_often(blocks: np.ndarray | None) -> None:
+    classes = np.array([0] * 90 + [1] * 7 + [2] * 3)
+    order = Order(100, blocks, 4.0 if blocks is not None else 0.0, classes)
+    first, again, other = order.epoch(1, 0), order.epoch(1, 0), order.epoch(1, 1)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert len(first) == 100
+    assert sorted(np.bincount(classes[first.numpy()])) == [33, 33, 34]
+    often = np.bincount(first.numpy(), minlength=100)
+    assert set(often[:90]) == {0, 1}, "a third of the frequent ones, none twice"
+    assert set(often[90:97]) <= {4, 5}
+    assert set(often[97:]) <= {11, 12}
+    assert len(np.unique(torch.cat([first, other]).numpy()[:200])) > 60, "others of the frequent class come in the next epoch"
+
+
+def test_targets_that_are_no_classes_cannot_be_balanced() -> None:
+    pictures = torch.zeros(4, 8, 8, 1, dtype=torch.uint8)
+    with pytest.raises(InvalidArgument) as caught:
+        with_balance(HeldExamples(pictures, torch.zeros(4, 3)))
+    assert caught.value.reason == "HYPERPARAMETER_NOT_USED"
+    made = with_balance(HeldExamples(pictures, torch.tensor([0, 0, 0, 1])))
+    assert sorted(np.concatenate([batch.labels.numpy() for batch in made.epoch(0, 0, batch_size=2)])) == [0, 0, 1, 1]

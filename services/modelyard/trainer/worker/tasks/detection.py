@@ -23,7 +23,7 @@ from modelyard.trainer.worker.precision import to_device
 from modelyard.trainer.worker.run import Run, Setup
 from modelyard.trainer.worker.scoring import VALIDATION_BATCH, scaled
 from modelyard.trainer.worker.tasks.average_precision import Found, mean_average_precision
-from modelyard.trainer.worker.tasks.classification import tinted_pictures
+from modelyard.trainer.worker.tasks.classification import changed_pictures, tinted_pictures
 
 MOST_OBJECTS = 200
 """Boxes of a picture that are learned; of more the largest."""
@@ -74,18 +74,26 @@ class Detection:
 
     def ready(self, run: Run, batch: Batch, held: Held | None) -> tuple[Tensor, Tensor]:
         """Pictures float [n, C, H, W], and the maps that they should give."""
+        x, objects = self.moved(run, batch, held)
+        return x, self._maps(objects, batch.pictures.shape[1:3])
+
+    def moved(self, run: Run, batch: Batch, held: Held | None) -> tuple[Tensor, Tensor]:
+        """Pictures float [n, C, H, W], augmented, and their objects [n, M, 5] as they are in them now."""
         device, level = run.scaling[0].device, run.settings.augmentation
         pictures, objects = to_device(batch.pictures, device), to_device(batch.labels, device)
-        if level == "none":
-            return scaled(pictures, run.scaling), self._maps(objects, pictures.shape[1:3])
+        if level == "none" and not run.setup.policy:
+            return scaled(pictures, run.scaling), objects
         generator = augment.augment_generator(run.settings.seed, run.step)
+        if run.setup.policy:
+            x, moves = changed_pictures(run, pictures, generator, held)
+            return x, objects if moves is None else moves.objects(objects)
         if level == "standard":
             x = tinted_pictures(run, pictures, generator, held)
             view = drawn_view(len(x), generator, flip=run.setup.flip, held=held)
         else:
             x = scaled(pictures, run.scaling)
             view = drawn_view(len(x), generator, flip=run.setup.flip, least=0.9, most=1.1, held=held)
-        return see(x, view), self._maps(seen_objects(objects, view), pictures.shape[1:3])
+        return see(x, view), seen_objects(objects, view)
 
     def evaluate(self, run: Run) -> dict[str, float]:
         """val_map_50 (0 to 1) and val_loss."""

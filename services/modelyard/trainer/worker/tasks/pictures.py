@@ -17,6 +17,7 @@ from modelyard.trainer.worker.examples import Batch, Examples
 from modelyard.trainer.worker.run import Learning
 from modelyard.trainer.worker.tasks.classification import Classification
 from modelyard.trainer.worker.tasks.detection import ObjectDetection
+from modelyard.trainer.worker.tasks.keypoints import KeypointDetection
 from modelyard.trainer.worker.tasks.multilabel import MultilabelClassification
 from modelyard.trainer.worker.tasks.segmentation import SemanticSegmentation
 
@@ -66,7 +67,7 @@ class ClassifiedPictures:
 
     def learning(self, recipe: Recipe, picture: PictureInput, classes: int, training: Examples) -> Learning:
         """See Classification."""
-        return Classification()
+        return Classification(sounds=self.task == "audio_classification")
 
 
 PICTURE_TASKS: Mapping[str, PictureTask] = {
@@ -76,6 +77,7 @@ PICTURE_TASKS: Mapping[str, PictureTask] = {
         ClassifiedPictures("audio_classification"),
         ObjectDetection(),
         SemanticSegmentation(),
+        KeypointDetection(),
         MultilabelClassification(),
     )
 }

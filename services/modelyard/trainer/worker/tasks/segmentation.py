@@ -12,6 +12,7 @@ from modelyard.formats.model import PictureInput
 from modelyard.recipes import augment
 from modelyard.recipes.augment import Held
 from modelyard.recipes.augment_marked import drawn_view, see
+from modelyard.recipes.augment_policy import Moves
 from modelyard.recipes.build_segmenter import IGNORED, SegmentationLoss, build_segmenter, enlarged
 from modelyard.recipes.recipe import Hyperparameters, Recipe
 from modelyard.trainer.worker.data import Pictures, Targets
@@ -20,7 +21,7 @@ from modelyard.trainer.worker.precision import to_device
 from modelyard.trainer.worker.run import Run, Setup
 from modelyard.trainer.worker.scoring import VALIDATION_BATCH, scaled
 from modelyard.trainer.worker.streamed import memory_for_data
-from modelyard.trainer.worker.tasks.classification import tinted_pictures
+from modelyard.trainer.worker.tasks.classification import changed_pictures, tinted_pictures
 
 LEAST_WEIGHT, MOST_WEIGHT = 0.3, 4.0
 """Of a class in the loss: classes of few pixels count more, but not so much that noise rules."""
@@ -85,9 +86,12 @@ class Segmentation:
         """Pictures float [n, C, H, W]; masks uint8 [n, H, W], ignored where the view goes beyond the picture."""
         device, level = run.scaling[0].device, run.settings.augmentation
         pictures, masks = to_device(batch.pictures, device), to_device(batch.labels, device)
-        if level == "none":
+        if level == "none" and not run.setup.policy:
             return scaled(pictures, run.scaling), masks
         generator = augment.augment_generator(run.settings.seed, run.step)
+        if run.setup.policy:
+            x, moves = changed_pictures(run, pictures, generator, held)
+            return x, masks if moves is None else seen_masks(masks, moves)
         standard = level == "standard"
         x = tinted_pictures(run, pictures, generator, held) if standard else scaled(pictures, run.scaling)
         least, most = (0.6, 1.2) if standard else (0.9, 1.1)
@@ -117,6 +121,12 @@ class Segmentation:
                 table += torch.bincount(masks[judged].long() * self._classes + said[judged], minlength=len(table))
         total, seen, *counted = setup.group.sum([loss, float(pictures), *table.double().tolist()])
         return {**_overlaps(np.array(counted).reshape(self._classes, -1)), "val_loss": total / max(seen, 1.0)}
+
+
+def seen_masks(masks: Tensor, moves: Moves) -> Tensor:
+    """Masks uint8 [n, H, W] moved with their pictures; ignored where the new ones go beyond the old."""
+    marked = (masks.to(torch.float32) - IGNORED)[:, None]
+    return (moves.see(marked, nearest=True, padding="zeros")[:, 0] + IGNORED).round().to(torch.uint8)
 
 
 def _overlaps(table: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> dict[str, float]:

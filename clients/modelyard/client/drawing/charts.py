@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from modelyard.console.parts.decimate import Point
-from modelyard.console.parts.markup import Markup, h
-from modelyard.console.parts.words import number
+from modelyard.client.drawing.decimate import Point
+from modelyard.client.drawing.markup import Markup, h
+from modelyard.client.drawing.words import number
 
 WIDTH: Final = 640
 HEIGHT: Final = 240
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 12, 30
+LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 30
+"""Room around what is drawn, for ticks."""
 
 
 @dataclass(frozen=True)
@@ -48,23 +49,13 @@ def line_chart(
     logarithmic = logarithmic and all(y > 0 for line in drawn for _, y in line.points)
     xs = [x for line in drawn for x, _ in (line.points[0], line.points[-1])]
     ys = [y for line in drawn for _, y in line.points]
-    x_axis = _Axis(min(xs), max(xs), _LEFT, WIDTH - _RIGHT)
+    x_axis = Axis(min(xs), max(xs), LEFT, WIDTH - RIGHT)
     if low is not None and high is None and max(ys) <= low:
         high = low + 1  # a flat line lies on the ground
-    y_axis = _Axis(
-        min(ys) if low is None else low, max(ys) if high is None else high, height - _BOTTOM, _TOP, logarithmic=logarithmic
+    y_axis = Axis(
+        min(ys) if low is None else low, max(ys) if high is None else high, height - BOTTOM, TOP, logarithmic=logarithmic
     )
-    grid = [
-        [
-            h("line", x1=_LEFT, x2=WIDTH - _RIGHT, y1=f"{y_axis.at(tick):.1f}", y2=f"{y_axis.at(tick):.1f}", cls="grid"),
-            h("text", number(tick), x=_LEFT - 8, y=f"{y_axis.at(tick) + 4:.1f}", cls="tick tick-y"),
-        ]
-        for tick in y_axis.ticks(4)
-    ]
-    grid += [
-        [h("text", number(tick), x=f"{x_axis.at(tick):.1f}", y=height - _BOTTOM + 18, cls="tick tick-x")]
-        for tick in x_axis.ticks(6)
-    ]
+    grid = axes(x_axis, y_axis, height)
     paths = [
         h("path", d=_path(line.points, x_axis, y_axis), cls=f"line c{line.colour}" + (" dashed" if line.dashed else ""))
         if len(line.points) > 1
@@ -80,7 +71,7 @@ def line_chart(
     said = "; ".join(f"{line.name} {number(line.points[-1][1])} at {x_name} {number(line.points[-1][0])}" for line in drawn)
     reading = {
         "x": x_name,
-        "scale": [x_axis.low, x_axis.high, _LEFT, WIDTH - _RIGHT],
+        "scale": [x_axis.low, x_axis.high, LEFT, WIDTH - RIGHT],
         "lines": [
             {"name": line.name, "c": line.colour, "p": [[round(x, 4), float(f"{y:.5g}")] for x, y in line.points]}
             for line in drawn
@@ -91,7 +82,7 @@ def line_chart(
         h("title", f"{title}: {said}"),
         grid,
         paths,
-        h("line", cls="pointer", y1=_TOP, y2=height - _BOTTOM, x1=0, x2=0, visibility="hidden"),
+        h("line", cls="pointer", y1=TOP, y2=height - BOTTOM, x1=0, x2=0, visibility="hidden"),
         viewBox=f"0 0 {WIDTH} {height}",
         role="img",
         data_lines=json.dumps(reading, separators=(",", ":")),
@@ -99,6 +90,22 @@ def line_chart(
     return h(
         "figure", h("figcaption", h("span", title), legend(drawn)), svg, h("div", cls="reading", aria_hidden="true"), cls="chart"
     )
+
+
+def axes(x_axis: Axis, y_axis: Axis, height: int) -> list[Markup]:
+    """Lines and numbers at round values."""
+    across = [
+        part
+        for tick in y_axis.ticks(4)
+        for part in (
+            h("line", x1=LEFT, x2=WIDTH - RIGHT, y1=f"{y_axis.at(tick):.1f}", y2=f"{y_axis.at(tick):.1f}", cls="grid"),
+            h("text", number(tick), x=LEFT - 8, y=f"{y_axis.at(tick) + 4:.1f}", cls="tick tick-y"),
+        )
+    ]
+    below = [
+        h("text", number(tick), x=f"{x_axis.at(tick):.1f}", y=height - BOTTOM + 18, cls="tick tick-x") for tick in x_axis.ticks(6)
+    ]
+    return [*across, *below]
 
 
 def legend(lines: Sequence[Line]) -> Markup:
@@ -128,7 +135,7 @@ def trace_chart(
     if not finite:
         return h("p", f"{name}: no values", cls="muted")
     bottom, top = min(finite), max(finite)
-    axis = _Axis(bottom, top, height - 6, 6)
+    axis = Axis(bottom, top, height - 6, 6)
     step = WIDTH / max(len(low) - 1, 1)
     thin = all(a == b or a != a for a, b in zip(low, high, strict=True))
     shapes = []
@@ -176,7 +183,7 @@ def bars(title: str, rows: Sequence[tuple[str, float, str]], *, most: float = 0.
     return h("ul", items, cls="bars", aria_label=title)
 
 
-class _Axis:
+class Axis:
     """From values to places, with ticks at round values."""
 
     def __init__(self, low: float, high: float, start: float, end: float, *, logarithmic: bool = False) -> None:
@@ -189,10 +196,12 @@ class _Axis:
         self._start, self._end, self._logarithmic = start, end, logarithmic
 
     def at(self, value: float) -> float:
+        """Where a value is drawn."""
         place = math.log10(max(value, 1e-300)) if self._logarithmic else value
         return self._start + (place - self.low) / (self.high - self.low) * (self._end - self._start)
 
     def ticks(self, wanted: int) -> list[float]:
+        """About so many round values."""
         if self._logarithmic:
             powers = range(math.floor(self.low), math.ceil(self.high) + 1)
             found = [10.0**power for power in powers if self.low <= power <= self.high]
@@ -206,7 +215,7 @@ class _Axis:
         return [round(at * step, 12) for at in range(first, math.floor(self.high / step + 1e-9) + 1)]
 
 
-def _path(points: Sequence[Point], x_axis: _Axis, y_axis: _Axis) -> str:
+def _path(points: Sequence[Point], x_axis: Axis, y_axis: Axis) -> str:
     return "M" + "L".join(f"{x_axis.at(x):.1f} {y_axis.at(y):.1f}" for x, y in points)
 
 

@@ -1,0 +1,81 @@
+"""A model selection end to end: real server, SQLite, worker processes, digits; the time is held by the trainer's own clock."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from modelyard.client import InvalidArgument
+from modelyard.trainer.v1 import selection_pb2
+from modelyard.trainer.v1 import trainer_pb2 as pb
+from modelyard.type.v1 import job_pb2
+from tests.integration.trainer.conftest import DIGITS, PARENT, Trainer
+
+pytestmark = pytest.mark.slow
+
+TIME_S = 24.0
+
+
+def a_recipe(base_lr: float) -> pb.Recipe:
+    return pb.Recipe(recipe_id="micronet", hyperparameters=pb.Hyperparameters(base_lr=base_lr, max_epochs=10_000, batch_size=32))
+
+
+def test_candidates_compete_and_the_time_is_held(trainer: Trainer) -> None:
+    selections = trainer.client.selections
+    recipes = [a_recipe(1e-6), a_recipe(5e-3)]
+    shown: list[selection_pb2.ModelSelection] = []
+    started = selections.create_model_selection(DIGITS, "chosen", TIME_S, recipes=recipes, max_candidates=2)
+    ended = selections.wait_model_selection(
+        started.name, timeout_s=240, on_change=lambda change: shown.append(change.model_selection)
+    )
+    states = [each.state for each in ended.candidates]
+    assert states == [selection_pb2.CANDIDATE_STATE_ELIMINATED, selection_pb2.CANDIDATE_STATE_WON]
+    won = ended.candidates[1]
+    assert len(won.training_jobs) == 2
+    jobs = [trainer.client.training.get_training_job(name) for each in ended.candidates for name in each.training_jobs]
+    spent = sum(job.train_duration.ToNanoseconds() / 1e9 for job in jobs)
+    assert ended.train_duration.ToNanoseconds() / 1e9 == pytest.approx(spent, abs=0.01)
+    # Where other work makes opening the data take longer than a slice, nothing can hold so short a time.
+    assert spent == pytest.approx(TIME_S, rel=0.05 if os.getloadavg()[0] < 2 * (os.cpu_count() or 1) else 0.6)
+    assert ended.spared_duration.seconds > 100, "10,000 epochs each were asked for"
+    last = trainer.client.training.get_training_job(ended.best_training_job)
+    assert last.resume_from.training_job == won.training_jobs[0]
+    assert ended.model_version == last.model_version
+    assert trainer.client.models.get_model_version(ended.model_version).training_job == last.name
+    assert {job.part_of for job in jobs} == {ended.name}
+    group = ended.name.rpartition("/")[2]
+    assert {each.name for each in trainer.client.training.list_training_jobs(tag=group, show_parts=True)} == {
+        job.name for job in jobs
+    }
+    # The second goes on where the first stood.
+    first = trainer.client.training.get_training_job(won.training_jobs[0])
+    assert last.latest_point.step >= first.latest_point.step
+    assert [each.status.progress.fraction for each in shown] == sorted(each.status.progress.fraction for each in shown)
+    assert any(each.rung == 1 and each.rungs == 2 for each in shown)
+
+
+def test_stopping_keeps_the_best_so_far_and_what_is_wrong_is_named(trainer: Trainer) -> None:
+    selections = trainer.client.selections
+    started = selections.create_model_selection(DIGITS, "stopped", 600.0, recipes=[a_recipe(4e-3)])
+    parts = trainer.client.training.list_training_jobs
+    trainer_job = None
+    for change in selections.watch_model_selection(started.name):
+        names = [name for each in change.model_selection.candidates for name in each.training_jobs]
+        if names:
+            trainer_job = trainer.client.training.get_training_job(names[0])
+            break
+    assert trainer_job is not None
+    trainer.until(trainer_job, lambda now: now.latest_point.step > 0)
+    selections.stop_model_selection(started.name)
+    ended = selections.wait_model_selection(started.name, timeout_s=120)
+    assert (ended.status.state, ended.status.reason) == (job_pb2.JOB_STATE_SUCCEEDED, "STOPPED")
+    assert ended.model_version.startswith(f"{PARENT}/models/stopped/versions/")
+    assert [each.name for each in parts(model="stopped", show_parts=True)] == [trainer_job.name]
+    for more, field in (
+        ({"recipes": [pb.Recipe(recipe_id="giantnet")]}, "recipe_id"),
+        ({"max_inference_duration_ms": 5.0}, "target"),
+    ):
+        with pytest.raises(InvalidArgument) as caught:
+            selections.create_model_selection(DIGITS, "wrong", 60.0, **more)
+        assert field in caught.value.message
