@@ -19,10 +19,12 @@ DATA = Path(os.environ.get("MODELYARD_DATA") or ROOT.parent / "shared" / "data")
 
 JOURNEYS: dict[str, tuple[list[str], str]] = {
     "fashion_mnist": ([str(DATA / "fashion_mnist"), "--max-train-time", "10m"], "test accuracy"),
-    "fashion_small": ([str(DATA / "fashion_mnist"), "--max-train-time", "18m", "--max-size", "150KB"], "test accuracy"),
+    "fashion_small": ([str(DATA / "fashion_mnist"), "--max-train-time", "20m", "--max-size", "150KB"], "test accuracy"),
+    "camvid": ([str(DATA / "camvid"), "--max-train-time", "20m"], "test mean_iou"),
+    "bccd": ([str(DATA / "bccd/BCCD"), "--max-train-time", "20m"], "test map_50"),
     "flowers128": ([str(DATA / "flowers128"), "--max-train-time", "10m"], "test accuracy"),
     "fsdd_index": (
-        [str(DATA / "fsdd/recordings"), "--test-where", "{digit}_{speaker}_{value} < 5", "--max-train-time", "7m"],
+        [str(DATA / "fsdd/recordings"), "--test-where", "{digit}_{speaker}_{value} < 5", "--max-train-time", "12m"],
         "test accuracy",
     ),
     "fsdd_speaker": (

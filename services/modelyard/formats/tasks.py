@@ -118,6 +118,13 @@ class Task:
         return self.compressed or (self.kind == IMAGE and not self.one_label)
 
     @property
+    def watched(self) -> tuple[str, ...]:
+        """Metrics whose loss limits on an export may bound, the one to go by first; none where no form loses anything."""
+        if self.compressed:
+            return ("accuracy", "f1_macro", "recall_macro")
+        return (self.paired,) if self.planned else ()
+
+    @property
     def pictured(self) -> bool:
         """Whether an example comes as a picture: one, or a sound, which comes as its spectrogram (formats/sounds.py)."""
         return self.kind in (IMAGE, AUDIO)
@@ -161,6 +168,9 @@ def metrics_of(name: str) -> tuple[str, ...]:
     """Names of the overall metrics of a task, the one to go by first."""
     return task_of(name).metrics
 
+
+EVERY_WATCHED: Final = tuple(dict.fromkeys(metric for each in _KNOWN for metric in each.watched))
+"""Metrics that limits on an export may name for some task."""
 
 EVERY_METRIC: Final = tuple(dict.fromkeys(metric for each in _KNOWN for metric in each.metrics))
 """Of all tasks."""

@@ -7,6 +7,7 @@ import signal
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -148,18 +149,24 @@ def environment(pid: int) -> str:
         return ""
 
 
-@pytest.fixture(scope="package")
-def trainer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trainer]:
-    """One server for all tests: SQLite, files, a worker process per attempt, a checkpoint every half second."""
-    folder = tmp_path_factory.mktemp("trainer")
+@contextmanager
+def running(folder: Path, **replaced: Any) -> Iterator[Trainer]:
+    """A server: SQLite, files, a worker process per attempt, a checkpoint every half second. replaced: for bootstrap.build."""
     platform = open_platform(
         TrainerSettings(data_dir=folder, training_slots=2, checkpoint_every_s=0.5),
         "trainer",
         JobLimits(retry_wait_s=0.1, cancel_grace_s=10),
     )
     stand_in = published(folder)
-    with hosted(platform, [stand_in.service(), build(platform)]) as address, Client(address) as client:
+    with hosted(platform, [stand_in.service(), build(platform, **replaced)]) as address, Client(address) as client:
         yield Trainer(client, platform)
+
+
+@pytest.fixture(scope="package")
+def trainer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trainer]:
+    """One server for all tests."""
+    with running(tmp_path_factory.mktemp("trainer")) as started:
+        yield started
 
 
 @pytest.fixture(autouse=True)

@@ -139,6 +139,35 @@ def test_wrong_exports_name_the_field(changes: dict[str, Any], field_name: str, 
     assert jobs.submitted == []
 
 
+@pytest.mark.parametrize(
+    ("task", "metric", "right"),
+    [
+        ("image_classification", "picture_iou", "accuracy, f1_macro, recall_macro, or empty for accuracy"),
+        ("object_detection", "accuracy", "it must be one of picture_ap50, or empty for picture_ap50"),
+        ("semantic_segmentation", "recall_macro", "it must be one of picture_iou"),
+        ("tabular_regression", "accuracy", "no form loses anything, so leave it empty"),
+    ],
+)
+def test_a_metric_of_another_task_is_refused_by_name(task: str, metric: str, right: str) -> None:
+    models = Known({MODEL: ModelVersionRef(MODEL, task, blob("a"), VERSION)})
+    with pytest.raises(InvalidArgument) as caught:
+        export(FakeJobs(), models=models, limits=CompressionLimits(metric=metric))
+    assert (caught.value.violations[0].field, caught.value.reason) == ("export.limits.metric", "BAD_LIMITS")
+    assert f"limits.metric is {metric!r}; for {task}" in caught.value.message
+    assert right in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("task", "metric"),
+    [("image_classification", "f1_macro"), ("object_detection", "picture_ap50"), ("semantic_segmentation", "picture_iou")],
+)
+def test_a_metric_of_the_task_is_taken(task: str, metric: str) -> None:
+    models = Known({MODEL: ModelVersionRef(MODEL, task, blob("a"), VERSION)})
+    spec = spec_of(export(FakeJobs(), models=models, limits=CompressionLimits(metric=metric)))
+    assert spec.limits is not None
+    assert spec.limits.metric == metric
+
+
 TABLE = Known({MODEL: ModelVersionRef(MODEL, "tabular_regression", blob("a"), VERSION)})
 
 

@@ -101,6 +101,10 @@ def test_everything_wrong_is_named_at_once() -> None:
 
 
 def test_demands_by_task() -> None:
+    check_task(replace(GOOD, compression=Limits(metric="picture_iou")), "semantic_segmentation")
+    with pytest.raises(InvalidArgument, match="'accuracy'; for semantic_segmentation it must be one of picture_iou") as limited:
+        check_task(replace(GOOD, compression=Limits(metric="accuracy")), "semantic_segmentation")
+    assert limited.value.violations[0].field == "pipeline_run.compression.metric"
     check_task(replace(GOOD, floors=(Floor("rmse", 1.0),)), "tabular_regression")
     check_task(
         replace(GOOD, floors=(Floor("roc_auc", 0.9),), class_floors=(ClassFloor("a", "f1", 0.5),)), "tabular_classification"

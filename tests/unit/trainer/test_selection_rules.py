@@ -50,6 +50,14 @@ def test_the_plan_of_one_who_is_never_cut_is_kept() -> None:
     assert horizon_s(120.0, 30.0, 2, 2, 7.5) == pytest.approx(first)
 
 
+def test_few_candidates_leave_the_time_to_the_winner() -> None:
+    """Three in 20 minutes: 100 s each, so that the best has 1,000 of the 1,200 s; nine still share half of the time."""
+    assert slice_s(1200.0, 0.0, 3, 3) == pytest.approx(100)
+    assert horizon_s(1200.0, 0.0, 3, 3, 0.0) == pytest.approx(1000)
+    assert slice_s(1200.0, 0.0, 9, 9) == pytest.approx(600 / 2 / 9)
+    assert slice_s(120.0, 0.0, 2, 2) == pytest.approx(30), "nobody is judged by less than he gets of a short time"
+
+
 def test_as_many_compete_as_there_is_time_for() -> None:
     assert [how_many(seconds) for seconds in (1, 30, 119, 120, 240, 1200)] == [1, 1, 1, 2, 3, 9]
     for seconds in (120.0, 240.0, 1200.0):

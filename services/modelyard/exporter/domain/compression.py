@@ -26,8 +26,6 @@ Array = NDArray[Any]
 DEFAULT_MAX_LOSS: Final = 0.01
 """What `max_loss` 0 means: a point of accuracy, or a hundredth of the rmse."""
 LONGEST_MS: Final = 20_000.0
-METRICS: Final = ("accuracy", "f1_macro", "recall_macro", "rmse", "mae")
-"""What may be watched. Empty: accuracy for classes, rmse for numbers (there the loss is a share of it)."""
 ERRORS: Final = ("rmse", "mae")
 """Metrics that are better when lower."""
 

@@ -10,7 +10,7 @@ from typing import Final
 from modelyard.core.artifacts import Blob
 from modelyard.core.errors import FailedPrecondition, InvalidArgument, ModelyardError
 from modelyard.core.latency import Latency
-from modelyard.exporter.domain.compression import AWARE, LONGEST_MS, METRICS, POST_TRAINING, CompressionLimits, CompressionStep
+from modelyard.exporter.domain.compression import AWARE, LONGEST_MS, POST_TRAINING, CompressionLimits, CompressionStep
 from modelyard.exporter.domain.form import (
     EDGE,
     FP32,
@@ -25,7 +25,7 @@ from modelyard.exporter.domain.form import (
 )
 from modelyard.exporter.domain.targets import Target
 from modelyard.formats.foreign import Foreign, refusal
-from modelyard.formats.tasks import Task, task_of
+from modelyard.formats.tasks import EVERY_WATCHED, Task, task_of
 
 MOST_CANDIDATES: Final = 32
 UNSPECIFIED: Final = "unspecified"
@@ -296,9 +296,21 @@ def _check_limits(wish: Wish) -> None:
         if not (math.isfinite(value) and 0 <= value <= most):
             message = f"limits.{name} is {value:g}; it must be 0 to {most:g} {form}"
             raise InvalidArgument("BAD_LIMITS", message, field=f"export.limits.{name}", value=value)
-    if limits.metric and limits.metric not in METRICS:
-        message = f"limits.metric is {limits.metric!r:.60}; it must be one of {', '.join(METRICS)}, or empty for the task's own"
-        raise InvalidArgument("BAD_LIMITS", message, field="export.limits.metric", value=limits.metric[:60])
+    if limits.metric and limits.metric not in EVERY_WATCHED:
+        raise _bad_metric(limits.metric, f"it must be one of {', '.join(EVERY_WATCHED)}, or empty for the task's own")
+
+
+def check_watched(limits: CompressionLimits, task: str) -> None:
+    """Whether a model's task has the metric whose loss is limited. Raises InvalidArgument BAD_LIMITS."""
+    watched = task_of(task).watched
+    if limits.metric and limits.metric not in watched:
+        right = f"it must be one of {', '.join(watched)}, or empty for {watched[0]}" if watched else ""
+        raise _bad_metric(limits.metric, f"for {task} {right or 'no form loses anything, so leave it empty'}")
+
+
+def _bad_metric(metric: str, right: str) -> InvalidArgument:
+    message = f"limits.metric is {metric!r:.60}; {right}"
+    return InvalidArgument("BAD_LIMITS", message, field="export.limits.metric", value=metric[:60])
 
 
 def _check_training_time(seconds: float | None) -> None:

@@ -19,6 +19,7 @@ from modelyard.exporter.domain.export import (
     Imported,
     Wish,
     check_imported,
+    check_watched,
     complete,
     import_format,
     ready_descriptor,
@@ -52,6 +53,7 @@ def create_export(ports: Ports, parent: str, wish: Wish, request: Request) -> Jo
     model = ports.models.get(wish.model_version)
     wish = complete(wish, model.task, target)
     if wish.limits is not None:
+        check_watched(wish.limits, model.task)
         check_measurable(wish.limits, target.unmeasured_reason)
     version = ports.versions.get(model.dataset_version)
     spec = ExportSpec(

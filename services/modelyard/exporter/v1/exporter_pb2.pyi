@@ -318,7 +318,10 @@ class CompressionLimits(_message.Message):
     max_loss: _builtins.float
     """Most that `metric` may fall against the float model on the same validation examples, in the metric's unit; 0: 0.01."""
     metric: _builtins.str
-    """The metric that is watched. Empty: accuracy for classes, rmse for numbers (there the loss is a share of it)."""
+    """The metric that is watched. For classes accuracy (empty), f1_macro or recall_macro; for boxes, masks, key points and several
+    labels a picture the task's figure of a picture alone (picture_ap50, picture_iou, picture_oks, picture_f1; empty). For tasks
+    whose forms lose nothing it must be empty.
+    """
     skip_training: _builtins.bool
     """Leaves out quantization-aware training and pruning, which train."""
     def __init__(

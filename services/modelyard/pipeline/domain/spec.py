@@ -287,6 +287,11 @@ def check_task(spec: RunSpec, task: str) -> None:
         message = f"for {task} " + "; ".join(violation.description for violation in floors)
         known = ", ".join(known_task.metrics)
         raise InvalidArgument("UNKNOWN_METRIC", message, violations=floors, task=task, known=known)
+    metric = spec.compression.metric if spec.compression else ""
+    if metric and metric not in known_task.watched:
+        right = f"it must be one of {', '.join(known_task.watched)}" if known_task.watched else "no form loses anything"
+        message = f"compression.metric is {metric!r:.60}; for {task} {right}, or leave it empty"
+        raise InvalidArgument("BAD_LIMITS", message, field="pipeline_run.compression.metric", value=metric[:60], task=task)
     if not known_task.metrics:
         message = f"the data are for {task}, and {known_task.why_not}; models learn {', '.join(TASKS)}"
         raise InvalidArgument("NO_RECIPE_FITS", message, field="pipeline_run.source.task", task=task)

@@ -2,8 +2,9 @@
 
 Successive halving (Jamieson and Talwalkar 2016, https://arxiv.org/abs/1502.07943; the cut by 3 of Li et al. 2020,
 https://arxiv.org/abs/1810.05934) over seconds of training: the same time for each of a rung, the better ones go on from where
-they stood. Two changes: half of the time is kept for the last rung, so that the answer is well trained; and who is behind the
-cut by no more than chance explains goes on too, as long as half of the rung goes.
+they stood. Two changes: half of the time at least, and all that a short look at each leaves, is kept for the last rung, so that
+the answer is well trained; and who is behind the cut by no more than chance explains goes on too, as long as half of the rung
+goes.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ LAST_SHARE: Final = 0.5
 """Share of the time that the last rung gets at least."""
 LEAST_SLICE_S: Final = 30.0
 """Seconds that each candidate gets in the first rung at least, where the service chooses how many compete."""
+MOST_SLICE: Final = 1 / 12
+"""Share of the time that each candidate gets in a rung before the last at most (but not less than LEAST_SLICE_S): where few
+compete, looking at the losers for longer would cost the winner more than it tells of them."""
 LEAST_TIME_S, MOST_TIME_S = 2.0, 30 * 86_400.0
 MOST_CANDIDATES: Final = 27
 LEAST_LEFT_S: Final = 1.0
@@ -197,12 +201,12 @@ def slice_s(total_s: float, spent_s: float, count: int, trained: int) -> float:
     """Seconds that each of the `trained` gets in the next rung, where `count` compete; one alone gets all that is left.
 
     `trained` are those whose training has not come to its end. What is left of the first half is shared alike among the rungs
-    before the last, so those who need less leave it to the others.
+    before the last, so those who need less leave it to the others; what MOST_SLICE cuts off is the last one's.
     """
     if count <= 1:
         return max(0.0, total_s - spent_s)
     explored = (1 - LAST_SHARE) * total_s - spent_s
-    return max(0.0, explored) / (rungs_of(count) - 1) / max(1, trained)
+    return min(max(0.0, explored) / (rungs_of(count) - 1) / max(1, trained), max(LEAST_SLICE_S, MOST_SLICE * total_s))
 
 
 def horizon_s(total_s: float, spent_s: float, count: int, trained: int, own_s: float) -> float:

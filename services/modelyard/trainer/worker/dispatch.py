@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One attempt at a training: what is asked, what earlier attempts left, where files go."""
+    """One attempt at a training: what is asked, what earlier attempts left, where files go; the clock of networks' training."""
 
     spec: TrainingSpec
     before: TrainingState
@@ -60,6 +60,7 @@ class Attempt:
     workdir: Path
     settings: TrainerSettings
     group: Group = ALONE
+    clock: Callable[[], float] = time.monotonic
 
     @property
     def limit_s(self) -> float | None:
@@ -99,7 +100,13 @@ def reporter_of(
     return Reporter(link, before, _describer(spec.recipe), evicted=evicted, behind=behind)
 
 
-def work(assignment: Assignment, link: WorkerLink, group: Group = ALONE, reporter: Reporter | None = None) -> Completion:
+def work(
+    assignment: Assignment,
+    link: WorkerLink,
+    group: Group = ALONE,
+    reporter: Reporter | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Completion:
     """Trains what the assignment says.
 
     Raises Cancelled (also where this process was told to leave), and ModelyardErrors for what cannot be trained; in a group also
@@ -109,7 +116,7 @@ def work(assignment: Assignment, link: WorkerLink, group: Group = ALONE, reporte
     link.report(stage="reading the data")
     store = NamedArtifacts(link.artifacts, assignment.spec, assignment.saved)
     with open_dataset(store, spec.descriptor) as reader:
-        attempt = Attempt(spec, before, reader, store, link.workdir, TrainerSettings(), group)
+        attempt = Attempt(spec, before, reader, store, link.workdir, TrainerSettings(), group, clock)
         train = _train_table if spec.recipe.tabular is not None else _train_pictures
         series = spec.recipe.task in (SERIES_CLASSIFICATION, ANOMALY_DETECTION, FORECASTING)
         if series and spec.recipe.tabular is not None:
@@ -158,6 +165,7 @@ def _run_pictures(attempt: Attempt, hooks: Hooks) -> TrainResult:
         batch_limit=attempt.before.batch_limit,
         pause_s=attempt.spec.pause_s or None,
         stretch=attempt.spec.stretch,
+        clock=attempt.clock,
     )
     series = attempt.spec.recipe.task == SERIES_CLASSIFICATION
     return (run_series_network if series else run_image_training)(spec, hooks, attempt.workdir)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ class ImageTrainingSpec:
     memory_bytes: of decoded pictures, see open_examples;
     precision, deterministic: see worker.precision. dataset_version: its resource name, for the model card. group: who trains it
     together; all of them call `run_image_training`, its lead writes. batch_limit: most examples a step, 0 as the recipe says.
-    pause_s, stretch: see run.Setup.
+    pause_s, stretch, clock: see run.Setup.
     """
 
     reader: Pictures
@@ -61,6 +61,7 @@ class ImageTrainingSpec:
     batch_limit: int = 0
     pause_s: float | None = None
     stretch: bool = False
+    clock: Callable[[], float] = time.monotonic
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def run_image_training(spec: ImageTrainingSpec, hooks: Hooks, workdir: Path) -> 
     Raises InvalidArgument, FailedPrecondition, ResourceExhausted or DataLoss with the reasons of `train`, `read_model` and
     `read_checkpoint`, and WARM_START_MISMATCH, CHECKPOINT_MISMATCH, NO_INPUT or NO_CLASSES.
     """
-    began = time.monotonic()
+    began = spec.clock()
     task = picture_task(spec.recipe.task)
     picture, classes = _checked(spec, task)
     torch.set_num_threads(training_threads())
@@ -126,7 +127,7 @@ def run_image_training(spec: ImageTrainingSpec, hooks: Hooks, workdir: Path) -> 
             start = _start(spec, task, picture, classes, training)
             for name, message in start.notes:
                 hooks.on_event({"step": 0, "epoch": 0.0, "note": name, "message": message})
-            setup = _setup(spec, task, start, training, validation, workdir, device, time.monotonic() - began)
+            setup = _setup(spec, task, start, training, validation, workdir, device, spec.clock() - began)
             outcome = train(setup, hooks, read_checkpoint(spec.resume) if spec.resume else None, engine)
     except Cancelled:
         return _cancelled(spec)
@@ -230,6 +231,7 @@ def _setup(
         batch_limit=spec.batch_limit,
         pause_s=spec.pause_s,
         stretch=spec.stretch,
+        clock=spec.clock,
         policy=spec.recipe.policy,
     )
 

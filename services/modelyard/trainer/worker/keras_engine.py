@@ -94,6 +94,7 @@ class KerasEngine:
             window=Window(now),
             batch_size=settings.batch_size,
             checkpoint_at=now,
+            validated_at=now,
             average=Means([tf.Variable(slot.variable.numpy()) for slot in form.slots]) if settings.ema_decay else None,
         )
 

@@ -41,7 +41,7 @@ from modelyard.trainer.worker.run import (
     learning_rate,
     note,
 )
-from modelyard.trainer.worker.schedule import steps_per_epoch, steps_that_fit
+from modelyard.trainer.worker.schedule import spares_validation, steps_per_epoch, steps_that_fit
 from modelyard.trainer.worker.torch_engine import TORCH
 
 MOST_SEEN, LEAST_SEEN = 512, 64
@@ -101,6 +101,7 @@ def _train_epoch(run: Run) -> str:
     examples = len(run.setup.train)
     run.engine.begin_epoch(run)
     run.window = Window(run.setup.clock())
+    run.paced_at = run.window.started if math.isnan(run.paced_at) else run.paced_at
     batches = _batches(run)
     try:
         while run.position == 0 or examples - run.position >= run.batch_size:
@@ -110,7 +111,7 @@ def _train_epoch(run: Run) -> str:
             if not _step_or_halve(run, next(batches)):
                 batches.close()
                 batches = _batches(run)
-            if run.window.steps >= STRETCH or _long_enough(run):
+            if run.window.steps >= min(STRETCH, 2 * run.looked_steps) or _long_enough(run):
                 _look(run)
     finally:
         batches.close()
@@ -202,10 +203,11 @@ def _look(run: Run) -> bool:
     finite = math.isfinite(mean)
     run.last_loss = mean if finite else math.inf
     run.first_loss = mean if math.isnan(run.first_loss) else run.first_loss
-    run.pace.observe(now - window.started, window.steps)
+    run.pace.observe(now - run.paced_at, window.steps, run.remaining_s)
+    run.paced_at = now
     run.trained_s, run.trained_examples = run.trained_s + now - window.started, run.trained_examples + window.examples
     run.points.append((now - window.started, window.examples))
-    run.window = Window(now)
+    run.window, run.looked_steps = Window(now), window.steps
     if finite:
         _plan(run)
         _report(run)
@@ -219,12 +221,15 @@ def _plan(run: Run) -> None:
     if run.setup.limit_s is None:
         return
     examples = len(run.setup.train)
-    if run.pace.validation_s == 0 and len(run.setup.validation):
-        each = run.pace.step_s / run.batch_size
-        run.pace.validation_s = 0.4 * each * len(run.setup.validation)  # a forward pass alone; until the first is measured
+    each_s = run.pace.step_s / min(run.batch_size, examples)
+    run.pace.expect(0.4 * each_s * len(run.setup.validation))  # a forward pass alone
     per_epoch = steps_per_epoch(examples, run.batch_size)
-    fit = steps_that_fit(run.pace, remaining_s=run.remaining_s, steps_per_epoch=per_epoch)
-    run.progress.plan(run.step, run.step + run.setup.group.leads(fit))
+    remaining_s, spares = run.remaining_s, not _counts_epochs(run)
+    fit, pending = (
+        run.setup.group.leads(steps_that_fit(run.pace, step_s, remaining_s=remaining_s, steps_per_epoch=per_epoch, spares=spares))
+        for step_s in (run.pace.step_s, run.pace.latest_s)
+    )
+    run.progress.plan(run.step, run.step + fit, pending)
 
 
 def _report(run: Run, metrics: dict[str, float] | None = None) -> None:
@@ -261,7 +266,8 @@ def _eta(run: Run) -> float:
 def _end_epoch(run: Run) -> str:
     """Validates, keeps the best, saves, and says whether the run ends here."""
     run.epoch, run.position = run.epoch + 1, 0
-    _validate(run)
+    if not _spared(run):
+        _validate(run)
     save_when_due(run)
     reason = _reason_to_end(run)
     patience = run.settings.early_stopping_patience
@@ -270,13 +276,29 @@ def _end_epoch(run: Run) -> str:
     return reason
 
 
+def _spared(run: Run) -> bool:
+    """Whether this epoch's validation is left out: where the time limit takes steps away, they are worth more than a look at
+    each of many short epochs."""
+    if not run.progress.shortened or _counts_epochs(run) or run.best is None:
+        return False
+    spared = spares_validation(run.pace, run.setup.clock() - run.validated_at)
+    return bool(run.setup.group.leads(int(spared)))
+
+
+def _counts_epochs(run: Run) -> bool:
+    """Whether a rule of the settings counts epochs without progress, and so needs a validation of each."""
+    return bool(run.settings.early_stopping_patience) or run.settings.schedule == "reduce_on_plateau"
+
+
 def _validate(run: Run) -> None:
     """Scores the weights as they are; the best so far are kept. Without validation examples the newest are the best."""
     began = run.setup.clock()
     with run.engine.averaged(run):
         metrics = run.setup.learning.evaluate(run)
         seen = _score_seen(run) if metrics else {}
-    run.pace.validation_s = run.setup.clock() - began if metrics else 0.0
+    run.validated_at = run.setup.clock()
+    run.pace.validated(run.validated_at - began if metrics else 0.0)
+    run.paced_at += run.validated_at - began
     run.validated_step, run.metrics = run.step, metrics
     better = run.best is None or _merit(run, metrics) > _merit(run, run.best.metrics) or not metrics
     run.waited_epochs = 0 if better else run.waited_epochs + 1

@@ -30,7 +30,8 @@ LEAST_TRAINED = 1 / 3
 """Share of a slice of time that a run trains before it pauses."""
 
 STRETCH, STRETCH_S = 20, 2.0
-"""Steps, or seconds, between two looks at the speed, the loss and the plan."""
+"""Steps, or seconds, between two looks at the speed, the loss and the plan; and at most twice the steps of the stretch before,
+so that a machine that becomes faster is seen at once."""
 
 Instruction = Literal["continue", "stop", "cancel"]
 WISHES: tuple[Instruction, ...] = ("continue", "stop", "cancel")
@@ -218,8 +219,8 @@ class Window:
 @dataclass
 class Run:
     """The state of one training; `train` is the only one who changes it. network: the module, as its group trains it. optimizer,
-    average: the engine's own. seen: a sample of the training examples, scored at each validation. unsaved: the last checkpoint
-    could not be written."""
+    average: the engine's own. seen: a sample of the training examples, scored at each validation. paced_at: up to when the pace
+    was measured, validations left out and checkpoints not. unsaved: the last checkpoint could not be written."""
 
     setup: Setup
     hooks: Hooks
@@ -244,6 +245,9 @@ class Run:
     batch_size: int = 0
     waited_epochs: int = 0
     validated_step: int = -1
+    validated_at: float = 0.0
+    looked_steps: int = STRETCH
+    paced_at: float = math.nan
     best: Best | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     points: list[tuple[float, int]] = field(default_factory=list)

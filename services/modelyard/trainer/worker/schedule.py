@@ -1,8 +1,8 @@
 """How far a run is, and which learning rate that means. Plain arithmetic, no torch.
 
-A run's progress goes from 0 to 1 over its planned steps. The plan may change while it runs: when the time limit leaves room for
-fewer steps than were asked for, the rest of the schedule is fitted into the time that is left, so that a run that ends at its
-limit has still been annealed to the end instead of being cut off at a high learning rate.
+A run's progress goes from 0 to 1 over its planned steps. Under a time limit the plan is the steps that the time has room for, at
+most those asked for, and follows the speed of the machine: with every look at the clock it is made anew. So a run that ends at
+its limit has been annealed to the end, and one whose machine becomes faster takes all the time for more steps.
 """
 
 from __future__ import annotations
@@ -15,19 +15,30 @@ from modelyard.recipes.recipe import Hyperparameters
 
 @dataclass
 class Progress:
-    """requested: steps asked for. planned: steps that will be made, at most requested. value: share of the schedule behind it."""
+    """requested: steps asked for. planned: steps that will be made, at most requested. value: share of the schedule behind it.
+    pending: steps that the rest of the schedule is spread over as fast as the machine is just now; 0: those that are planned."""
 
     requested: int
     planned: int
     value: float = 0.0
+    pending: int = 0
 
     def advance(self, step: int) -> None:
-        """Moves on by one step, of which `step` were made before: what is left is spread over the steps that are left."""
-        self.value += (1.0 - self.value) / max(1, self.planned - step)
+        """Moves on by one step, of which `step` were made before: what is left is spread over the steps that are left.
 
-    def plan(self, step: int, total: int) -> None:
-        """Sets the planned total, between the steps made and those asked for."""
+        Where the plan has grown, so that the schedule is ahead of the steps, it waits for them: a rate that fell by the pace of a
+        slow machine does not go on falling for the steps that a fast one makes.
+        """
+        left = max(1, self.planned - step)
+        if left > 1 and self.value >= (step + 1) / self.planned:
+            return
+        self.pending = max(0, self.pending - 1)
+        self.value += (1.0 - self.value) / (self.pending + 1 if self.pending and left > 1 else left)
+
+    def plan(self, step: int, total: int, pending: int = 0) -> None:
+        """Sets the planned total, between the steps made and those asked for; pending: see the class."""
         self.planned = max(step, min(self.requested, total))
+        self.pending = pending if self.shortened else 0
 
     @property
     def shortened(self) -> bool:
@@ -59,17 +70,41 @@ class Plateau:
         return self.waited >= settings.plateau_patience
 
 
+MOST_VALIDATING = 0.1
+"""Share of the time that validations between the first step and the last take at most, where a time limit takes steps away."""
+PACE_SPAN = 0.25
+"""Of the time that is left: how far back the pace is measured, at least PACE_SPAN_S."""
+PACE_SPAN_S = 5.0
+
+
 @dataclass
 class Pace:
-    """Measured speed: seconds a step takes (a moving mean), seconds a validation takes (the last one; 0 before the first)."""
+    """Measured speed: seconds a step takes, seconds a validation takes (0 before the first). Both are means that forget, since
+    other work on the machine comes and goes; the further ahead they have to tell, the longer they remember. latest_s: seconds a
+    step took in the last stretch."""
 
     step_s: float = 0.0
     validation_s: float = 0.0
+    latest_s: float = 0.0
+    seconds: float = 0.0
+    steps: float = 0.0
+    validations: int = 0
 
-    def observe(self, seconds: float, steps: int) -> None:
-        """Takes a stretch of steps; recent stretches count most, since other work on the machine comes and goes."""
-        mean = seconds / steps
-        self.step_s = mean if self.step_s == 0 else 0.7 * self.step_s + 0.3 * mean
+    def observe(self, seconds: float, steps: int, remaining_s: float = math.inf) -> None:
+        """Takes a stretch of steps, with so much time of the limit left; without one the last minute counts."""
+        span_s = max(PACE_SPAN_S, PACE_SPAN * remaining_s) if math.isfinite(remaining_s) else 60.0
+        kept = math.exp(-seconds / span_s)
+        self.seconds, self.steps = self.seconds * kept + seconds, self.steps * kept + steps
+        self.step_s, self.latest_s = self.seconds / self.steps, seconds / steps
+
+    def validated(self, seconds: float) -> None:
+        """Takes a validation; a single one that met a busy moment counts half."""
+        self.validation_s = (self.validation_s + seconds) / 2 if self.validations else seconds
+        self.validations += 1
+
+    def expect(self, validation_s: float) -> None:
+        """What a validation may take, until the first is measured."""
+        self.validation_s = self.validation_s if self.validations else validation_s
 
 
 def requested_steps(settings: Hyperparameters, examples: int) -> int:
@@ -83,11 +118,20 @@ def steps_per_epoch(examples: int, batch_size: int) -> int:
     return max(1, examples // batch_size)
 
 
-def steps_that_fit(pace: Pace, *, remaining_s: float, steps_per_epoch: int) -> int:
-    """Steps that the remaining time has room for, with a validation after every epoch and one at the end."""
-    each = pace.step_s + pace.validation_s / steps_per_epoch
+def steps_that_fit(pace: Pace, step_s: float, *, remaining_s: float, steps_per_epoch: int, spares: bool = True) -> int:
+    """Steps of step_s that the remaining time has room for, with a validation after every epoch and one at the end. spares: those
+    after epochs take at most MOST_VALIDATING of the time."""
+    step_s = max(step_s, 1e-9)
+    validating_s = pace.validation_s / steps_per_epoch
+    if spares:
+        validating_s = min(validating_s, step_s * MOST_VALIDATING / (1 - MOST_VALIDATING))
     usable = remaining_s - pace.validation_s - min(1.0, 0.02 * remaining_s)
-    return max(0, int(usable / max(each, 1e-9)))
+    return max(0, int(usable / (step_s + validating_s)))
+
+
+def spares_validation(pace: Pace, trained_s: float) -> bool:
+    """Whether to leave out the validation of an epoch, `trained_s` of training after the last one, to keep to MOST_VALIDATING."""
+    return trained_s * MOST_VALIDATING < pace.validation_s * (1 - MOST_VALIDATING)
 
 
 def rate_factor(settings: Hyperparameters, progress: Progress, plateau: Plateau, step: int) -> float:

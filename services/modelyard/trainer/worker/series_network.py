@@ -3,7 +3,6 @@ limits."""
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -83,7 +82,7 @@ def run_series_network(spec: ImageTrainingSpec, hooks: Hooks, workdir: Path) -> 
 
     Raises FailedPrecondition NO_CLASSES, NO_TRAINING_EXAMPLES; InvalidArgument WARM_START_MISMATCH; what the loop raises.
     """
-    began = time.monotonic()
+    began = spec.clock()
     spec.recipe.validate()
     reader, settings = spec.reader, spec.recipe.hyperparameters
     if not isinstance(reader, DatasetReader):
@@ -113,12 +112,13 @@ def run_series_network(spec: ImageTrainingSpec, hooks: Hooks, workdir: Path) -> 
         learning=SeriesClassification(),
         pretrained=spec.warm_start is not None,
         limit_s=spec.max_training_time_s,
-        elapsed_s=spec.elapsed_s + time.monotonic() - began,
+        elapsed_s=spec.elapsed_s + spec.clock() - began,
         device=str(device),
         checkpoint_every_s=spec.checkpoint_every_s,
         precision=spec.precision,
         group=spec.group,
         batch_limit=spec.batch_limit,
+        clock=spec.clock,
         policy=spec.recipe.policy,
     )
     outcome = train(setup, hooks, read_checkpoint(spec.resume) if spec.resume else None)

@@ -72,6 +72,7 @@ class TorchEngine:
             window=Window(now),
             batch_size=settings.batch_size,
             checkpoint_at=now,
+            validated_at=now,
             average=start_average(module) if settings.ema_decay else None,
         )
 

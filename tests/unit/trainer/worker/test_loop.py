@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
@@ -17,12 +17,15 @@ from torch import Tensor, nn
 
 from modelyard.core.errors import FailedPrecondition, InvalidArgument, ResourceExhausted
 from modelyard.formats.checkpoint import read_checkpoint, read_state
+from modelyard.recipes.augment import Held
 from modelyard.recipes.build_image import scale_and_shift
 from modelyard.recipes.recipe import OPTIMIZERS, SCHEDULES, Hyperparameters
+from modelyard.trainer.worker.examples import Batch
 from modelyard.trainer.worker.loop import train
 from modelyard.trainer.worker.probing import rate_from
-from modelyard.trainer.worker.run import Instruction
+from modelyard.trainer.worker.run import Instruction, Outcome, Run
 from modelyard.trainer.worker.scoring import evaluate
+from modelyard.trainer.worker.tasks.classification import Classification
 from tests.support.small_training import SMALL, KeptHooks, Ticks, examples, small_setup
 
 
@@ -260,6 +263,82 @@ def test_the_time_limit_gives_an_annealed_model(tmp_path: Path) -> None:
     assert hooks.events[-1]["learning_rate"] < 0.05 * settings.base_lr
     assert hooks.events[-1]["metrics"]
     assert outcome.checkpoints["last"].is_file()
+
+
+class Machine(Classification):
+    """A clock that a run moves on: a step takes `step_s(seconds so far)`, a validation `validation_s`."""
+
+    def __init__(self, step_s: Callable[[float], float], validation_s: float = 0.0) -> None:
+        super().__init__()
+        self.now, self.step_s, self.validation_s, self.scored = 0.0, step_s, validation_s, 0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def ready(self, run: Run, batch: Batch, held: Held | None) -> tuple[Tensor, Tensor]:
+        self.now += self.step_s(self.now)
+        return super().ready(run, batch, held)
+
+    def evaluate(self, run: Run) -> dict[str, float]:
+        self.now += self.validation_s / 2  # twice a validation: training examples are scored, too
+        self.scored += 1
+        return super().evaluate(run)
+
+
+def limited(tmp_path: Path, machine: Machine, settings: Hyperparameters) -> tuple[Outcome, dict[int, float]]:
+    """A run of 100 s by the machine's clock: what came out, and the factors on the learning rate by steps."""
+    hooks = KeptHooks()
+    setup = small_setup(
+        tmp_path, settings, limit_s=100.0, clock=machine, report_every_s=0.0, checkpoint_every_s=1e9, learning=machine
+    )
+    outcome = train(setup, hooks)
+    return outcome, {event["step"]: event["learning_rate"] / settings.base_lr for event in hooks.events if "loss" in event}
+
+
+def never_rises(rates: dict[int, float]) -> bool:
+    return all(later <= earlier + 1e-9 for earlier, later in pairwise(rates.values()))
+
+
+def test_a_machine_that_becomes_faster_makes_more_steps_and_anneals_over_them(tmp_path: Path) -> None:
+    """A step takes 2 s for half of the time, then 0.2 s: most of the steps come in the second half, and share the schedule."""
+    machine = Machine(lambda now: 2.0 if now < 50 else 0.2)
+    outcome, rates = limited(tmp_path, machine, replace(SMALL, max_epochs=1000, warmup_steps=0))
+    assert outcome.reason == "TIME_LIMIT"
+    assert outcome.step == pytest.approx(25 + 250, rel=0.05)
+    assert 97 < outcome.train_seconds < 101
+    assert never_rises(rates)
+    half = [rate for step, rate in rates.items() if step <= outcome.step // 2][-1]
+    assert half > 0.3, "half of the steps are made: a rate planned for the slow half would be below 0.2"
+    assert rates[outcome.step] < 0.01
+
+
+def test_a_machine_that_becomes_slower_is_annealed_when_the_time_is_up(tmp_path: Path) -> None:
+    machine = Machine(lambda now: 0.2 if now < 80 else 2.0)
+    outcome, rates = limited(tmp_path, machine, replace(SMALL, max_epochs=1000, warmup_steps=0))
+    assert outcome.step == pytest.approx(400 + 10, rel=0.05)
+    assert 95 < outcome.train_seconds < 102
+    assert never_rises(rates)
+    assert rates[outcome.step] < 0.01
+
+
+def test_what_a_faster_machine_has_room_for_ends_at_what_was_asked(tmp_path: Path) -> None:
+    """The limit took steps away at first, and gives them back."""
+    machine = Machine(lambda now: 2.0 if now < 20 else 0.1)
+    outcome, rates = limited(tmp_path, machine, replace(SMALL, max_epochs=20, warmup_steps=0))
+    assert (outcome.reason, outcome.step) == ("COMPLETED", 120)
+    assert rates[120] < 0.01
+
+
+def test_under_a_limit_validations_of_short_epochs_take_a_tenth_of_the_time(tmp_path: Path) -> None:
+    """An epoch of 6 steps takes 1.2 s, its validation 1 s: validating each would leave 55 of 100 s to training."""
+    machine = Machine(lambda now: 0.2, validation_s=1.0)
+    outcome, rates = limited(tmp_path, machine, replace(SMALL, max_epochs=1000, warmup_steps=0))
+    assert outcome.step * 0.2 > 85
+    assert 7 <= machine.scored // 2 <= 12
+    assert rates[outcome.step] < 0.01
+    patient = Machine(lambda now: 0.2, validation_s=1.0)
+    waiting, _ = limited(tmp_path, patient, replace(SMALL, max_epochs=1000, early_stopping_patience=900))
+    assert patient.scored // 2 >= waiting.step // 6, "who counts epochs without progress looks at each"
 
 
 def test_a_limit_that_is_over_still_gives_a_model(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelyard.recipes.recipe import Hyperparameters
@@ -16,6 +16,7 @@ from modelyard.trainer.worker.schedule import (
     momentum_now,
     rate_factor,
     requested_steps,
+    spares_validation,
     steps_that_fit,
 )
 
@@ -76,18 +77,77 @@ def test_progress_rises_to_one_however_the_plan_moves(plans: list[int], requeste
 
 
 def test_the_plan_leaves_time_for_validation() -> None:
-    pace = Pace(step_s=0.1, validation_s=2.0)
-    assert steps_that_fit(pace, remaining_s=102.0, steps_per_epoch=100) == pytest.approx(825, abs=10)
-    assert steps_that_fit(pace, remaining_s=1.0, steps_per_epoch=100) == 0
+    pace = Pace(step_s=0.1, validation_s=1.0)
+    assert steps_that_fit(pace, 0.1, remaining_s=102.0, steps_per_epoch=100) == pytest.approx(909, abs=10)
+    assert steps_that_fit(pace, 0.1, remaining_s=1.0, steps_per_epoch=100) == 0
+    # Of epochs of one step most validations are spared: they take a tenth of the time, not ten elevenths.
+    assert steps_that_fit(pace, 0.1, remaining_s=102.0, steps_per_epoch=1) == pytest.approx(900, abs=10)
+    assert spares_validation(pace, 8.9)
+    assert not spares_validation(pace, 9.1)
 
 
 def test_pace_follows_recent_stretches() -> None:
     pace = Pace()
     pace.observe(2.0, 20)
     assert pace.step_s == pytest.approx(0.1)
-    for _ in range(20):
+    for _ in range(100):
         pace.observe(4.0, 20)
     assert pace.step_s == pytest.approx(0.2, abs=0.001)
+
+
+def test_pace_remembers_the_longer_the_further_ahead_it_tells() -> None:
+    far, near = Pace(), Pace()
+    for pace, remaining_s in ((far, 1000.0), (near, 10.0)):
+        pace.observe(20.0, 20, remaining_s)
+        pace.observe(10.0, 100, remaining_s)
+        assert pace.latest_s == 0.1
+    assert far.step_s == pytest.approx(30 / 120, rel=0.05)
+    assert near.step_s == pytest.approx(0.1, rel=0.25)
+
+
+def test_a_validation_that_met_a_busy_moment_counts_half() -> None:
+    pace = Pace()
+    pace.expect(3.0)
+    assert pace.validation_s == 3.0
+    pace.validated(1.0)
+    pace.expect(3.0)
+    assert pace.validation_s == 1.0
+    pace.validated(9.0)
+    assert pace.validation_s == 5.0
+
+
+@settings(deadline=None, max_examples=40)
+@given(cuts=st.lists(st.tuples(st.floats(0, 92), st.sampled_from([0.05, 0.1, 0.3, 0.6])), max_size=6))
+def test_a_limit_is_used_and_ends_annealed_however_the_speed_changes(cuts: list[tuple[float, float]]) -> None:
+    """100 s on a machine whose steps take longer or shorter from some moments on; looks, epochs of 50 steps, as in the loop."""
+
+    def step_s(now: float) -> float:
+        return ([0.1] + [each for since, each in sorted(cuts) if since <= now])[-1]
+
+    progress, pace = Progress(10**6, 10**6), Pace()
+    now = looked = 0.0
+    step = steps = 0
+    before, latest = 0.0, 20
+    while step < progress.planned and now < 100:
+        now += step_s(now)
+        progress.advance(step)
+        step, steps = step + 1, steps + 1
+        assert before <= progress.value <= 1 + 1e-9
+        before = progress.value
+        if now - looked >= 2 or steps >= min(20, 2 * latest):
+            pace.observe(now - looked, steps, 100 - now)
+            pace.expect(0.5)
+            fit, pending = (
+                steps_that_fit(pace, each, remaining_s=100 - now, steps_per_epoch=50) for each in (pace.step_s, pace.latest_s)
+            )
+            progress.plan(step, step + fit, pending)
+            looked, latest, steps = now, steps, 0
+        if step % 50 == 0:
+            pace.validated(0.5)
+            now += 0.5
+            looked, steps = now, 0
+    assert 90 < now < 101.5
+    assert rate_factor(Hyperparameters(schedule="cosine"), progress, Plateau(), step) < 0.02
 
 
 @pytest.mark.parametrize(
