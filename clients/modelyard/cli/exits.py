@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import traceback
+from collections.abc import Mapping
 from typing import Any, Final
 
 from modelyard.client.errors import ModelyardClientError
@@ -69,11 +70,9 @@ HINTS: Final = {
     "PORT_TAKEN": "give another --port, or use the server that has it with --server",
     "NO_SERVICES": "install it with `pip install 'modelyard[all]'`, or name a running server with --server HOST:PORT",
     "WAIT_TIMEOUT": "see `modelyard runs list`",
-    "MODEL_NOT_FOUND": "`modelyard endpoint list` lists what answers",
     "VERSION_DEPLOYED": "deploy it beside the other one with --as, or take that off with `modelyard endpoint delete`",
     "NOTHING_TO_ROLL_BACK": "`modelyard endpoint history ENDPOINT` lists what changed; `modelyard endpoint traffic` sets shares",
     "VERSION_NOT_READY": "`modelyard endpoint show ENDPOINT` says how each version fares",
-    "DATASET_NOT_FOUND": "`modelyard dataset list` lists what there is",
     "NO_DATASET_VERSION": "`modelyard dataset publish DATASET` makes one",
     "NO_MODEL_VERSION": "`modelyard train DATASET` makes one",
     "UNKNOWN_RECIPE": "`modelyard train --recipes` lists them",
@@ -83,6 +82,24 @@ HINTS: Final = {
     "UNKNOWN_TARGET": "`modelyard target list` lists them",
     "UNUSABLE_DATA_DIR": "give a folder you may write to with --data-dir, or in MODELYARD_DATA_DIR",
     "DISK_FULL": "free some space, or give a folder on another disk with --data-dir",
+}
+
+# Of what is not there: the command that lists what is. By the collection of its name, of which {} is the resource before.
+LISTS: Final = {
+    "datasets": "`modelyard dataset list` lists the datasets",
+    "versions": "`modelyard {} show {}` lists its versions",
+    "annotationRounds": "`modelyard annotate list {}` lists the rounds",
+    "models": "`modelyard model list` lists the models",
+    "trainingJobs": "`modelyard runs list` lists the runs",
+    "pipelineRuns": "`modelyard runs list` lists the runs",
+    "exports": "`modelyard model lineage MODEL_VERSION` names the exports of a model version",
+    "evaluations": "`modelyard model lineage MODEL_VERSION` names the evaluations of a model version",
+    "endpoints": "`modelyard endpoint list` lists the endpoints",
+    "deployments": "`modelyard endpoint show {}` lists the versions that it serves",
+    "devices": "`modelyard device list` lists the devices",
+    "rollouts": "`modelyard rollout list` lists the roll-outs",
+    "reevaluations": "`modelyard watch list` lists what is watched",
+    "targets": "`modelyard target list` lists the targets",
 }
 
 
@@ -159,12 +176,29 @@ def _line(error: Any) -> str:
 
 
 def _hint(error: Any) -> str:
+    if error.reason == "WRONG_USAGE":
+        return str(error.values.get("usage", ""))
     if error.reason in HINTS:
         return HINTS[error.reason]
+    if _code(error) == "NOT_FOUND" and (listed := _listed(error.values)):
+        return listed
     if error.reason == "UNEXPECTED" or _code(error) == "INTERNAL":
         return "this is a fault of ours; the server's log (logs/ in the data folder) and --debug say more; please report it"
     named = [option for violation in error.violations if (option := _option(violation.field))]
     return f"set it with {named[-1]}" if named else ""
+
+
+def _listed(values: Mapping[str, str]) -> str:
+    """Which command lists what is there instead."""
+    if "model" in values:  # what was asked for a prediction
+        return LISTS["deployments"].format(values["model"]) if "version" in values else LISTS["endpoints"]
+    parts = values.get("name", "").split("/")
+    if len(parts) < 4 or parts[-2] not in LISTS:
+        return ""
+    parent = parts[-3]
+    if parts[-2] == "versions":
+        return LISTS["versions"].format("dataset" if parts[-4] == "datasets" else "model", parent)
+    return LISTS[parts[-2]].format(parent)
 
 
 def _option(field: str) -> str:

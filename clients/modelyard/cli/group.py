@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import re
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import typer
 import typer.core
 import typer.main
 
-from modelyard.cli.exits import INTERRUPTED
+from modelyard.cli.exits import INTERRUPTED, WRONG
 from modelyard.cli.main import COMMANDS, OPTIONS, help_text
+from modelyard.cli.options import with_plain_values
+from modelyard.client.errors import InvalidArgument, ModelyardClientError, Violation
 
 
 class LazyGroup(typer.core.TyperGroup):
@@ -25,7 +29,7 @@ class LazyGroup(typer.core.TyperGroup):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"modelyard.cli.commands.{cmd_name}")
-        return typer.main.get_command(module.app)
+        return with_plain_values(typer.main.get_command(module.app))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
@@ -66,3 +70,46 @@ def root_command() -> Any:
     app = typer.Typer(cls=LazyGroup, rich_markup_mode=None, add_completion=False, no_args_is_help=True)
     app.callback()(_root)
     return typer.main.get_command(app)
+
+
+def run(arguments: list[str]) -> int:
+    """Runs a command line; its status. Wrong words are an InvalidArgument like any other, so that --json tells of them too."""
+    from typer._click.exceptions import NoArgsIsHelpError, UsageError  # typer gives no public name for them
+
+    try:
+        status = root_command().main(args=arguments, prog_name="modelyard", standalone_mode=False)
+    except NoArgsIsHelpError as error:
+        error.show()
+        return WRONG
+    except UsageError as error:
+        raise _wrong_usage(error, arguments) from None
+    except typer.Abort:
+        message = "nothing was done: it was not confirmed; answer y, or give --yes"
+        raise ModelyardClientError(message, reason="NOT_CONFIRMED", code="CANCELLED") from None
+    return status if isinstance(status, int) else 0
+
+
+def _wrong_usage(error: Any, arguments: Sequence[str]) -> InvalidArgument:
+    """What is wrong with the words of a command line: the option, its value, and what would be right."""
+    param = getattr(error, "param", None)
+    field = param.opts[0] if param is not None and param.param_type_name == "option" else getattr(param, "metavar", "") or ""
+    value = _given(param.opts, arguments) if field.startswith("-") else ""
+    if value:
+        message = f"{field} is {value!r}: {re.sub('^Input', 'it', error.message).partition(', unable')[0]}"
+    else:
+        message = error.format_message().rstrip(".")
+        message = message[:1].lower() + message[1:]
+    values = {"value": value} if value else {}
+    if error.ctx is not None:
+        values["usage"] = f"`{error.ctx.command_path} --help` says what it takes"
+    violations = (Violation(field, message),) if field else ()
+    return InvalidArgument(message, reason="WRONG_USAGE", values=values, violations=violations)
+
+
+def _given(names: Sequence[str], arguments: Sequence[str]) -> str:
+    """The value that an option got."""
+    for at, word in enumerate(arguments):
+        name, sign, value = word.partition("=")
+        if name in names:
+            return value if sign else arguments[at + 1] if at + 1 < len(arguments) else ""
+    return ""

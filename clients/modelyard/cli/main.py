@@ -6,43 +6,44 @@ everything else, and a command's own module when that command runs.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
 import textwrap
 from typing import Final
 
-from modelyard.cli.exits import report
+from modelyard.cli.exits import FAILED, report
 
 # What each command is, for `modelyard --help`; modelyard.cli.commands.<name> holds it as `app`.
 COMMANDS: Final = {
     "auto": "From data to a served endpoint in one command.",
     "up": "Keep a server running, for every command and client.",
     "console": "Open the console in a browser, of your own server or of another.",
-    "dataset": "Import, check, publish, list, show, examples.",
-    "annotate": "Let people label examples: schema, create, label, review, prelabel, propose, publish.",
+    "dataset": "Data: import, check, publish, edit, compare, export.",
+    "annotate": "Let people label examples, and publish what they agree on.",
     "train": "Train a model on a dataset version.",
     "select": "Choose a model within a training time: candidates compete.",
     "advise": "What became of a training, and what to try next; --auto tries it.",
-    "recipes": "What can be trained: list, show.",
+    "recipes": "What can be trained: list, show, preview.",
     "export": "Turn a model version into a bundle for its hardware, and judge it.",
     "evaluate": "Score an export's bytes.",
     "deploy": "Serve an export behind an endpoint, if the gate says yes.",
     "passport": "Show or verify the signed record of an artifact.",
-    "endpoint": "List, show, set, traffic, label, shadow, rollback, history, stats, delete, events.",
-    "predict": "Ask an endpoint about pictures or rows.",
+    "endpoint": "What is served: traffic, labels, shadow, rollback, history, figures.",
+    "predict": "Ask an endpoint about pictures, sounds, series or rows.",
     "watch": "Endpoints scored on newly labelled examples: add, list, show, run, delete.",
-    "model": "List, show, import.",
+    "model": "What was trained: list, show, lineage, import.",
     "target": "Hardware that models are made for: list, create, delete.",
     "logs": "What the workers of a job wrote.",
     "flavors": "Sizes of machine that jobs may run on.",
-    "runs": "List, show, watch, cancel, stop, compare, note, tag, save.",
+    "runs": "Runs and trainings: list, show, watch, stop, compare, save.",
     "report": "Write a run as one page: data, settings, curves, scores, examples, verdict.",
     "token": "Tokens that are good for asking one endpoint: create, list, revoke.",
     "usage": "What the project uses of its quotas, and who you are.",
     "audit": "Who did what, and what was refused.",
-    "device": "Devices outside the cluster: enroll-token, list, show, label, revoke, delete.",
-    "rollout": "Versions to devices, in stages: create, list, show, pause, resume, cancel, revert.",
+    "device": "Devices outside the cluster: enroll, list, show, label, revoke.",
+    "rollout": "Bring versions to devices, in stages, and take them back.",
     "doctor": "What is wrong with this machine or its server, and the cure.",
     "completion": "Let a shell complete commands, options and names.",
 }
@@ -86,17 +87,38 @@ def _listed(title: str, entries: dict[str, str]) -> str:
 def main(arguments: list[str] | None = None) -> None:
     """Runs a command line and exits with its status."""
     given = sys.argv[1:] if arguments is None else arguments
+    try:
+        status = _status(given)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read has read enough: `modelyard runs list | head -1`
+        status = _unheard()
+    except OSError as error:
+        sys.stderr.write(f"error: what was to be said could not be written: {error.strerror}\n")
+        status = _unheard()
+    sys.exit(status)
+
+
+def _status(given: list[str]) -> int:
     if given == ["--help"]:
         print(help_text())
-        sys.exit(0)
+        return 0
     if "--debug" not in given:
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its own log lines are not for users
-    from modelyard.cli.group import root_command
+    from modelyard.cli.group import run
 
     try:
-        root_command().main(args=given, prog_name="modelyard")
+        return run(given)
+    except BrokenPipeError:
+        raise
     except Exception as error:
-        sys.exit(report(error, debug="--debug" in given, as_json="--json" in given))
+        return report(error, debug="--debug" in given, as_json="--json" in given)
+
+
+def _unheard() -> int:
+    """Leaves nothing in stdout that would be written, and fail again, when Python ends."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return FAILED
 
 
 if __name__ == "__main__":

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Final, get_type_hints
 
 import typer
+import typer.core
 
 Server = Annotated[
     str,
@@ -96,10 +98,49 @@ def with_common(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
+class Group(typer.core.TyperGroup):
+    """A command made of commands, whose list tells of each in a whole sentence."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        return with_plain_values(super().get_command(ctx, cmd_name))
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """As typer's, which cuts sentences off at the edge of the terminal."""
+        found = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        rows = [(name, _first_sentence(one.help or "")) for name, one in found if one is not None and not one.hidden]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+def _first_sentence(text: str) -> str:
+    return re.split(r"(?<=\.)\s", " ".join(text.partition("\n\n")[0].split()), maxsplit=1)[0]
+
+
+# What stands for a value in --help, by what typer would say of it: `<list[str]>` is a word of Python's.
+_VALUES: Final = {
+    "str": "TEXT",
+    "list[str]": "TEXT",
+    "int": "NUMBER",
+    "int range": "NUMBER",
+    "float": "NUMBER",
+    "float range": "NUMBER",
+}
+
+
+def with_plain_values(command: Any) -> Any:
+    """A command whose --help says what its values are in words."""
+    for one in getattr(command, "params", ()):
+        if one.param_type_name == "argument":
+            one.display_type_rich = lambda ctx: None
+        elif one.metavar is None and not one.is_flag:
+            one.metavar = _VALUES.get(one.display_type(None).strip("<>"), "FILE")
+    return command
+
+
 def new_app(help: str = "") -> typer.Typer:
     """An app in our style: plain help texts, no completion options."""
     return typer.Typer(
-        help=help, rich_markup_mode=None, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False
+        cls=Group, help=help, rich_markup_mode=None, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False
     )
 
 

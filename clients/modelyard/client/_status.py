@@ -82,6 +82,6 @@ def _error(kind: type[E], code: str, status: status_pb2.Status, request_id: str)
 def _explained(error: ModelyardClientError, address: str) -> ModelyardClientError:
     """Names the address where grpc itself, not a service, says that nobody answers."""
     if error.code == "UNAVAILABLE" and address:
-        message = f"nobody answers at {address}: {error.message}"
+        message = f"nobody answers at {address}: {error.message.rpartition(': ')[2]}"
         return type(error)(message, reason="NO_CONNECTION", values={"address": address}, request_id=error.request_id)
     return error

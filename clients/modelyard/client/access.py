@@ -135,6 +135,7 @@ def token_of(address: str) -> str:
 
 def token_in(data_dir: Path, address: str) -> str:
     """The token of the server that has a data folder, if it listens at that address; empty for any other."""
+    address = address.removeprefix("http://").rstrip("/").replace("localhost:", "127.0.0.1:")
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         document = json.loads((data_dir / SERVER_FILE).read_text())
         if address in (document["address"], document.get("listening", "")):

@@ -261,7 +261,7 @@ def _get(connection: Connection, name: str, *, lock: bool = False) -> Resource:
     statement = select(database.resource).where(database.resource.c.name == name)
     row = connection.execute(statement.with_for_update() if lock else statement).one_or_none()
     if row is None:
-        raise NotFound("RESOURCE_NOT_FOUND", f"{name} does not exist.", name=name)
+        raise NotFound("RESOURCE_NOT_FOUND", f"{name} does not exist", name=name)
     return _resource(row)
 
 

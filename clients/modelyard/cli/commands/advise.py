@@ -22,11 +22,17 @@ def advise(
     job: Annotated[str, typer.Argument(metavar="JOB", help="A training job. With --watch: an advised training.")],
     auto: Annotated[bool, typer.Option("--auto", help="Take the steps, one after the other, inside --budget.")] = False,
     budget: Annotated[str, typer.Option(help="With --auto: most time for all steps together, such as 2h.")] = "",
-    short_run_steps: Annotated[int, typer.Option(help="Most steps of a short run; 0: 3500.")] = 0,
-    short_run_share: Annotated[float, typer.Option(help="Share of a whole run, where that is fewer steps; 0: 0.25.")] = 0.0,
-    baseline_runs: Annotated[int, typer.Option(help="Seeds that short runs are compared with; 0: 3.")] = 0,
-    max_steps: Annotated[int, typer.Option(help="With --auto: most steps to take; 0: 20.")] = 0,
-    take: Annotated[int, typer.Option(metavar="N", help="Start what is proposed under number N, at full length.")] = 0,
+    short_run_steps: Annotated[int, typer.Option(show_default=False, help="Most steps of a short run. Default: 3500.")] = 0,
+    short_run_share: Annotated[
+        float, typer.Option(show_default=False, help="Share of a whole run, where that is fewer steps. Default: 0.25.")
+    ] = 0.0,
+    baseline_runs: Annotated[
+        int, typer.Option(show_default=False, help="Seeds that short runs are compared with. Default: 3.")
+    ] = 0,
+    max_steps: Annotated[int, typer.Option(show_default=False, help="With --auto: most steps to take. Default: 20.")] = 0,
+    take: Annotated[
+        int, typer.Option(metavar="N", show_default=False, help="Start what is proposed under number N, at full length.")
+    ] = 0,
     watch: Annotated[bool, typer.Option("--watch", help="JOB is an advised training: watch it to its end.")] = False,
     detach: Annotated[bool, typer.Option("--detach", help="With --auto and a server: start it and return.")] = False,
 ) -> None:

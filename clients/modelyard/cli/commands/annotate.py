@@ -29,11 +29,11 @@ annotate_models.add_to(app)
 def schema(
     common: Common,
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="The dataset's name, or flowers/V001 to show an older one.")],
-    shape: Annotated[list[str], typer.Option(metavar="SHAPE", help=f"{SHAPES}; give it again.")] = [],  # noqa: B006
+    shape: Annotated[list[str], typer.Option(metavar="SHAPE", help=f"{SHAPES}; may be given again.")] = [],  # noqa: B006
     class_: Annotated[
-        list[str], typer.Option("--class", metavar="NAME[=WHAT IT IS]", help="A class; give it again, in their order.")
+        list[str], typer.Option("--class", metavar="NAME[=WHAT IT IS]", help="A class; may be given again, in their order.")
     ] = [],  # noqa: B006
-    keypoint: Annotated[list[str], typer.Option(metavar="NAME", help="A point of an object; give it again.")] = [],  # noqa: B006
+    keypoint: Annotated[list[str], typer.Option(metavar="NAME", help="A point of an object; may be given again.")] = [],  # noqa: B006
     guidelines: Annotated[str, typer.Option(metavar="FILE", help="How to decide, as Markdown.")] = "",
     file: Annotated[str, typer.Option(metavar="FILE", help="All of it as JSON, as --json shows it.")] = "",
 ) -> None:
@@ -166,8 +166,10 @@ def create(
     seed: Annotated[int, typer.Option(help="Seed of the draw and of the order. Default: the order of the source.")] = 0,
     overlap: Annotated[int, typer.Option(help="How many people answer each example.")] = 1,
     overlap_share: Annotated[float, typer.Option(help="Share of the examples that so many answer; one answers the others.")] = 1,
-    annotator: Annotated[list[str], typer.Option(metavar="WHO", help="Who may: user:anna; give it again. Default: all.")] = [],  # noqa: B006
-    reviewer: Annotated[list[str], typer.Option(metavar="WHO", help="Who may review, beside editors; give it again.")] = [],  # noqa: B006
+    annotator: Annotated[
+        list[str], typer.Option(metavar="WHO", help="Who may: user:anna; may be given again. Default: all.")
+    ] = [],  # noqa: B006
+    reviewer: Annotated[list[str], typer.Option(metavar="WHO", help="Who may review, beside editors; may be given again.")] = [],  # noqa: B006
     lease: Annotated[str, typer.Option(help="How long a task is held for one person: 30m, 2h.")] = "30m",
     schema_version: Annotated[str, typer.Option("--schema", help="Label schema: V001. Default: the newest.")] = "",
 ) -> None:

@@ -139,8 +139,8 @@ def set_(
     common: Common,
     round_: Round,
     state: Annotated[str, typer.Option(help="open, paused (no new tasks) or closed (nothing is taken).")] = "",
-    annotator: Annotated[list[str], typer.Option(metavar="WHO", help="Who may from now on; give it again.")] = [],  # noqa: B006
-    reviewer: Annotated[list[str], typer.Option(metavar="WHO", help="Who may review from now on; give it again.")] = [],  # noqa: B006
+    annotator: Annotated[list[str], typer.Option(metavar="WHO", help="Who may from now on; may be given again.")] = [],  # noqa: B006
+    reviewer: Annotated[list[str], typer.Option(metavar="WHO", help="Who may review from now on; may be given again.")] = [],  # noqa: B006
     lease: Annotated[str, typer.Option(help="How long a task is held: 30m, 2h.")] = "",
 ) -> None:
     """Change a round.

@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 Round = Annotated[str, typer.Argument(metavar="ROUND", help="A round: flowers/first.")]
 Task = Annotated[str, typer.Argument(metavar="TASK", help="A task: flowers/first/e3f9c2a...")]
 As = Annotated[str, typer.Option("--as", metavar="WHO", help="Who answers, such as user:anna. Default: you.")]
-Class = Annotated[list[str], typer.Option("--class", metavar="CLASS", help="The class; give it again for several.")]
-Box = Annotated[list[str], typer.Option("--box", metavar="CLASS=LEFT,TOP,RIGHT,BOTTOM", help="A box, in pixels; give it again.")]
-Range = Annotated[list[str], typer.Option("--range", metavar="CLASS=START,END", help="Steps of a series; give it again.")]
+Class = Annotated[list[str], typer.Option("--class", metavar="CLASS", help="The class; may be given again.")]
+Box = Annotated[
+    list[str], typer.Option("--box", metavar="CLASS=LEFT,TOP,RIGHT,BOTTOM", help="A box, in pixels; may be given again.")
+]
+Range = Annotated[list[str], typer.Option("--range", metavar="CLASS=START,END", help="Steps of a series; may be given again.")]
 Text = Annotated[str, typer.Option("--text", help="The text.")]
 AnswerFile = Annotated[str, typer.Option("--answer", metavar="FILE", help="The whole answer as JSON, as --json shows it.")]
 Nothing = Annotated[bool, typer.Option("--nothing", help="There is nothing to mark.")]

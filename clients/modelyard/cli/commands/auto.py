@@ -55,7 +55,8 @@ def auto(
     max_loss: Annotated[
         float,
         typer.Option(
-            help="Most that accuracy may fall against the float model and what serves now (or its share of rmse). 0: 0.01."
+            show_default=False,
+            help="Most that accuracy may fall against the float model and what serves now (or its share of rmse). Default: 0.01.",
         ),
     ] = 0.0,
     compress: Annotated[

@@ -47,7 +47,7 @@ def import_(
     format: Annotated[str, typer.Option(help=f"{FORMATS}. Default: detected.")] = "",
     time_column: Annotated[str, typer.Option(help="Recordings: the column of the times.")] = "",
     name_pattern: Annotated[str, typer.Option(help="Sounds: what names say, such as {label}_{speaker}_{number}.")] = "",
-    class_name: Annotated[list[str], typer.Option(help="Masks: name of value 0, then of 1...; give it again.")] = [],  # noqa: B006
+    class_name: Annotated[list[str], typer.Option(help="Masks: name of value 0, then given again of 1....")] = [],  # noqa: B006
     unlabelled: Annotated[
         bool, typer.Option("--unlabelled", help="Pictures or sounds that people are to label; folders are no classes.")
     ] = False,

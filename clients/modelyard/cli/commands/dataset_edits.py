@@ -27,8 +27,8 @@ def add_to(app: typer.Typer) -> None:
 def edit(
     common: Common,
     version: Annotated[str, typer.Argument(metavar="VERSION", help="The version to start from: flowers/V001, or flowers.")],
-    drop: Annotated[list[str], typer.Option(metavar="ID", help="Leave this example out; give it again.")] = [],  # noqa: B006
-    relabel: Annotated[list[str], typer.Option(metavar="ID=CLASS", help="Put it into a class; give it again.")] = [],  # noqa: B006
+    drop: Annotated[list[str], typer.Option(metavar="ID", help="Leave this example out; may be given again.")] = [],  # noqa: B006
+    relabel: Annotated[list[str], typer.Option(metavar="ID=CLASS", help="Put it into a class; may be given again.")] = [],  # noqa: B006
     move: Annotated[list[str], typer.Option(metavar="ID=USAGE", help="To train, validation or test.")] = [],  # noqa: B006
     merge: Annotated[list[str], typer.Option(metavar="OLD=CLASS", help="Put a whole class into another.")] = [],  # noqa: B006
     set_value: Annotated[list[str], typer.Option(metavar="ID=NUMBER", help="Its value to predict.")] = [],  # noqa: B006

@@ -108,8 +108,8 @@ def fix(
     dataset: Annotated[
         str, typer.Argument(metavar="DATASET", help="A dataset: its present content; or a version (flowers/V001) to go on from.")
     ],
-    kind: Annotated[list[str], typer.Option("--kind", help="Kind of finding, such as LABEL_ERRORS; give it again.")],
-    column: Annotated[list[str], typer.Option(help="Tables: only findings of this column; give it again.")] = [],  # noqa: B006
+    kind: Annotated[list[str], typer.Option("--kind", help="Kind of finding, such as LABEL_ERRORS; may be given again.")],
+    column: Annotated[list[str], typer.Option(help="Tables: only findings of this column; may be given again.")] = [],  # noqa: B006
     min_score: Annotated[float, typer.Option(min=0, max=1, help="Only examples with at least this score.")] = 0.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would change, and change nothing.")] = False,
 ) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 app = new_app("Enroll-token, list, show, label, revoke, delete.\n\n\b\nExample: modelyard device list")
 
 Name = Annotated[str, typer.Argument(metavar="DEVICE", help="The device's name.")]
-Labels = Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="A label; repeatable.")]
+Labels = Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="A label; may be given again.")]
 
 
 @app.command("enroll-token")

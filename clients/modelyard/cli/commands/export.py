@@ -32,13 +32,23 @@ def export(
     ] = "",
     precision: Annotated[str, typer.Option(help="fp32, fp16, int8 or dynamic-int8. Default: the target's.")] = "",
     max_size: Annotated[str, typer.Option(help="Largest model file: 200KB, 1.5MB. Chooses form and numbers by trying.")] = "",
-    max_latency_ms: Annotated[float, typer.Option(help="Longest answer on the target (p95), up to 20000 ms.")] = 0.0,
+    max_latency_ms: Annotated[
+        float, typer.Option(show_default=False, help="Longest answer on the target (p95), up to 20000 ms.")
+    ] = 0.0,
     max_loss: Annotated[
-        float, typer.Option(help="Most that accuracy may fall against the float model (tables: share of the rmse). 0: 0.01.")
+        float,
+        typer.Option(
+            show_default=False,
+            help="Most that accuracy may fall against the float model (tables: share of the rmse). Default: 0.01.",
+        ),
     ] = 0.0,
     qat: Annotated[bool, typer.Option("--qat", help="int8 by quantization-aware training.")] = False,
-    prune_channels: Annotated[float, typer.Option(help="Share of each layer's channels to cut out, 0 to 0.9.")] = 0.0,
-    prune_weights: Annotated[float, typer.Option(help="Share of single weights to make zero, 0 to 0.99.")] = 0.0,
+    prune_channels: Annotated[
+        float, typer.Option(show_default=False, help="Share of each layer's channels to cut out, 0 to 0.9.")
+    ] = 0.0,
+    prune_weights: Annotated[
+        float, typer.Option(show_default=False, help="Share of single weights to make zero, 0 to 0.99.")
+    ] = 0.0,
     max_train_time: Annotated[str, typer.Option(help="Most time for --qat or pruning: 90s, 5m. Default: 5m.")] = "",
     floor: Annotated[
         list[str], typer.Option(metavar="METRIC=VALUE", help="What it must reach on the test examples; may be given again.")
@@ -47,7 +57,13 @@ def export(
     no_evaluate: Annotated[bool, typer.Option("--no-evaluate", help="Only export: no scores, no verdict.")] = False,
     output: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER|FILE", help="Unpack the bundle into this folder; a name ending in .zip takes it whole."),
+        typer.Option(
+            "--out",
+            "-o",
+            "--output",
+            metavar="FOLDER|FILE",
+            help="Unpack the bundle into this folder; a name ending in .zip takes it whole.",
+        ),
     ] = None,
 ) -> None:
     """Turn a model version into a bundle for its hardware; measure, score and judge the very bytes.
@@ -60,7 +76,7 @@ def export(
     Example: modelyard export flowers/V001 --format litert --precision int8 --json
 
     \b
-    Example: modelyard export flowers/V001 --target mcu --output flowers-mcu
+    Example: modelyard export flowers/V001 --target mcu -o flowers-mcu
     """
     from modelyard.cli.asking import floors_of
     from modelyard.cli.durations import seconds_of

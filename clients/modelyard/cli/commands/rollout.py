@@ -21,8 +21,10 @@ Name = Annotated[str, typer.Argument(metavar="ROLLOUT", help="The roll-out's nam
 def create(
     common: Common,
     deployment: Annotated[str, typer.Argument(metavar="ENDPOINT/VERSION", help="What devices are to serve: flowers/V003.")],
-    device: Annotated[list[str] | None, typer.Option(help="A device, by its name; repeatable. None: every one.")] = None,
-    label: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Devices that have it; repeatable.")] = None,
+    device: Annotated[list[str] | None, typer.Option(help="A device, by its name; may be given again. None: every one.")] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Devices that have it; may be given again.")
+    ] = None,
     percent: Annotated[int, typer.Option(help="Only so many percent of them.", min=1, max=100)] = 100,
     stages: Annotated[str, typer.Option(help="Percent that have it after each stage: 10,50,100.")] = "100",
     wait: Annotated[str, typer.Option(help="How long a stage that went well is left alone: 1h.")] = "",

@@ -19,6 +19,7 @@ app = new_app(
 )
 
 Name = Annotated[str, typer.Argument(metavar="RUN", help="A pipeline run or a training job.")]
+Job = Annotated[str, typer.Argument(metavar="JOB", help="A training job.")]
 
 
 @app.command("list")
@@ -159,7 +160,9 @@ def compare(
 
 @app.command("note")
 @with_common
-def note_(common: Common, name: Name, text: Annotated[str, typer.Argument(help="What is to be remembered.")]) -> None:
+def note_(
+    common: Common, name: Job, text: Annotated[str, typer.Argument(metavar="TEXT", help="What is to be remembered.")]
+) -> None:
     """Write down a remark about a training job; it keeps who wrote it and when.
 
     \b
@@ -175,9 +178,9 @@ def note_(common: Common, name: Name, text: Annotated[str, typer.Argument(help="
 @with_common
 def tag_(
     common: Common,
-    name: Name,
+    name: Job,
     tags: Annotated[list[str] | None, typer.Argument(metavar="[TAG]...", help="Tags to add.")] = None,
-    remove: Annotated[list[str] | None, typer.Option(help="A tag to take away. May be given several times.")] = None,
+    remove: Annotated[list[str] | None, typer.Option(help="A tag to take away. May be given again.")] = None,
 ) -> None:
     """Add tags to a training job, or take some away.
 

@@ -27,7 +27,9 @@ def select(
     target: Annotated[
         str, typer.Option(help="Hardware that will answer; candidates are measured there. See `modelyard target list`.")
     ] = "",
-    max_latency_ms: Annotated[float, typer.Option(help="Longest answer allowed there (p95), above 0 to 20000 ms; 0: any.")] = 0.0,
+    max_latency_ms: Annotated[
+        float, typer.Option(show_default=False, help="Longest answer allowed there (p95), above 0 to 20000 ms. Default: any.")
+    ] = 0.0,
     max_size: Annotated[str, typer.Option(help="Largest untrained export there: 200KB, 1.5MB.")] = "",
     recipe: Annotated[
         list[str] | None, typer.Option(help="A candidate: a recipe or a JSON file; may be given again. Default: the catalogue's.")

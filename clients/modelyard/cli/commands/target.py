@@ -49,7 +49,7 @@ def list_(common: Common) -> None:
 @with_common
 def create(
     common: Common,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Its id: lower-case letters, digits and dashes.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Its name: lower-case letters, digits and dashes.")],
     format: Annotated[
         str, typer.Option(help="Form of its models: onnx, litert, savedmodel, openvino, edge, torch-export.")
     ] = "onnx",

@@ -9,7 +9,7 @@ import typer
 from modelyard.cli.options import Common, new_app, with_common
 
 app = new_app("Create, list, revoke: tokens that are good for asking one endpoint.\n\n\b\nExample: modelyard token list flowers")
-Endpoint = Annotated[str, typer.Argument(metavar="ENDPOINT", help="The endpoint's id.")]
+Endpoint = Annotated[str, typer.Argument(metavar="ENDPOINT", help="The endpoint's name.")]
 
 
 @app.command("create")

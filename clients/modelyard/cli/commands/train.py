@@ -44,10 +44,15 @@ def train(
         ),
     ] = "",
     repeat: Annotated[str, typer.Option(metavar="REASON", help="Why an experiment that exists is run again.")] = "",
-    tag: Annotated[list[str] | None, typer.Option(help="A word to find it by. May be given several times.")] = None,
-    folds: Annotated[int, typer.Option(help="Cross-validate on so many folds instead of training one model.")] = 0,
+    tag: Annotated[list[str] | None, typer.Option(help="A word to find it by. May be given again.")] = None,
+    folds: Annotated[
+        int, typer.Option(show_default=False, help="Cross-validate on so many folds instead of training one model.")
+    ] = 0,
     repeats: Annotated[
-        int, typer.Option(help="With --folds: how often, each time cut anew. Without: train so often with other seeds.")
+        int,
+        typer.Option(
+            show_default=False, help="With --folds: how often, each time cut anew. Without: train so often with other seeds."
+        ),
     ] = 0,
     group_by: Annotated[
         str, typer.Option(help="With --folds: keeps together what has the same attribute, column or {group} of a file name.")

@@ -16,7 +16,7 @@ app = new_app(
     "Example: modelyard watch add flowers --dataset flowers --every 1d"
 )
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Its id: the endpoint's, unless another was given.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Its name: the endpoint's, unless another was given.")]
 DRIFTED_STATUS: Final = 3
 
 
@@ -31,7 +31,7 @@ def add(
     usage: Annotated[str, typer.Option(help="Which of the examples: test or validation.")] = "test",
     min_new: Annotated[int, typer.Option(help="New examples before anything is concluded.")] = 50,
     max_loss: Annotated[float, typer.Option(help="Loss of accuracy (or share of rmse) that is no alarm, 0 to 1.")] = 0.02,
-    name: Annotated[str, typer.Option(help="Its id. Default: the endpoint's.")] = "",
+    name: Annotated[str, typer.Option(help="Its name. Default: the endpoint's.")] = "",
 ) -> None:
     """Score an endpoint on newly labelled examples again and again; the first run starts at once.
 

@@ -173,7 +173,7 @@ def _leak_finding(leak: Leak, measure: str) -> Finding:
     cost = "The scores are too good, and the model fails where the column is not known before the target is."
     if leak.set_aside:
         message += f"; the other columns together reach {rest}. It gives the answer away."
-        action, severity = "It is set aside. If it is known before the target is, keep it with keep_leaking_columns.", "error"
+        action, severity = "It is set aside. If it is known before the target is, publish with --keep-leaking.", "error"
     elif leak.perfect:
         message += f", but so do the others together ({rest}): the task is easy, or they leak too."
         action, severity = "It is kept. Exclude it if it is not known before the target is.", "warning"

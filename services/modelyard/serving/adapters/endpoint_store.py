@@ -225,7 +225,7 @@ def _row(connection: Connection, name: str, *, lock: bool = False) -> Resource:
     statement = select(resource).where(resource.c.name == name)
     row = connection.execute(statement.with_for_update() if lock else statement).one_or_none()
     if row is None:
-        raise NotFound("RESOURCE_NOT_FOUND", f"{name} does not exist.", name=name)
+        raise NotFound("RESOURCE_NOT_FOUND", f"{name} does not exist", name=name)
     return Resource(**row._mapping)
 
 
