@@ -70,6 +70,7 @@ HINTS: Final = {
     "PORT_TAKEN": "give another --port, or use the server that has it with --server",
     "NO_SERVICES": "install it with `pip install 'modelyard[all]'`, or name a running server with --server HOST:PORT",
     "WAIT_TIMEOUT": "see `modelyard runs list`",
+    "UNKNOWN_INPUT": "rows are asked about with --csv or --row, series with --series, pictures and sounds as files",
     "VERSION_DEPLOYED": "deploy it beside the other one with --as, or take that off with `modelyard endpoint delete`",
     "NOTHING_TO_ROLL_BACK": "`modelyard endpoint history ENDPOINT` lists what changed; `modelyard endpoint traffic` sets shares",
     "VERSION_NOT_READY": "`modelyard endpoint show ENDPOINT` says how each version fares",
@@ -120,15 +121,18 @@ def exit_code(error: BaseException) -> int:
 def report(error: Exception, debug: bool, as_json: bool) -> int:
     """Tells of an error on stderr (with --json also as one object on stdout). Gives the exit status."""
     known = _known(error)
-    sys.stderr.write(f"error: {_line(known)}\n")
-    hint = _hint(known)
-    if hint:
-        sys.stderr.write(f"hint: {hint}\n")
+    sys.stderr.write(f"{lines(known)}\n")
     if debug:
         sys.stderr.write(_details(error, known))
     if as_json:
         print(json.dumps({"state": "FAILED", "error": error_document(known)}))
     return exit_code(error)
+
+
+def lines(error: Any) -> str:
+    """What a user reads of an error: a line that says what is wrong, and a hint where there is one."""
+    hint = _hint(error)
+    return f"error: {_line(error)}" + (f"\nhint: {hint}" if hint else "")
 
 
 def error_document(error: Any) -> dict[str, Any]:

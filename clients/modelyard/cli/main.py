@@ -42,7 +42,7 @@ COMMANDS: Final = {
     "token": "Tokens that are good for asking one endpoint: create, list, revoke.",
     "usage": "What the project uses of its quotas, and who you are.",
     "audit": "Who did what, and what was refused.",
-    "device": "Devices outside the cluster: enroll, list, show, label, revoke.",
+    "device": "Devices outside the cluster: enrol, list, show, label, revoke.",
     "rollout": "Bring versions to devices, in stages, and take them back.",
     "doctor": "What is wrong with this machine or its server, and the cure.",
     "completion": "Let a shell complete commands, options and names.",

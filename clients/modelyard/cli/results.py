@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from modelyard.cli.durations import spoken
 from modelyard.cli.exits import DONE, FAILED, REFUSED, error_document, exit_code
@@ -138,8 +138,28 @@ def run_exit(run: pipeline_pb2.PipelineRun) -> int:
     return exit_code(from_status(run.status.error)) if run.status.state == job_pb2.JOB_STATE_FAILED else FAILED
 
 
-def print_run(run: pipeline_pb2.PipelineRun, paths: Mapping[str, str] | None = None) -> None:
-    """The result for people."""
+_GIVEN: Final[Mapping[int, str]] = {
+    learning_pb2.TASK_TABULAR_CLASSIFICATION: "--csv FILE",
+    learning_pb2.TASK_TABULAR_REGRESSION: "--csv FILE",
+    learning_pb2.TASK_SERIES_CLASSIFICATION: "--series FILE",
+    learning_pb2.TASK_ANOMALY_DETECTION: "--series FILE",
+    learning_pb2.TASK_FORECASTING: "--series FILE",
+}
+
+
+def asking(here: Session, endpoint: str, dataset_version: str) -> str:
+    """The command that asks an endpoint, with what its models take; empty when nothing is served."""
+    if not endpoint:
+        return ""
+    try:
+        task = here.client.datasets.get_dataset_version(dataset_version).task
+    except ModelyardClientError:
+        task = learning_pb2.TASK_UNSPECIFIED  # the version is gone
+    return f"modelyard predict {short(endpoint)} {_GIVEN.get(task, 'FILE')}"
+
+
+def print_run(run: pipeline_pb2.PipelineRun, paths: Mapping[str, str] | None = None, ask: str = "") -> None:
+    """The result for people. `ask`: the command that asks what was deployed."""
     result = run.result
     _print_findings(run)
     facts = {
@@ -164,13 +184,14 @@ def print_run(run: pipeline_pb2.PipelineRun, paths: Mapping[str, str] | None = N
         print_candidates(result.selection_candidates)
         print(result.selection_summary)
     print_scores([score for score in result.scores if score.usage == learning_pb2.USAGE_TEST] or result.scores)
-    print()
+    if result.gate_decision.reasons:
+        print()
     for reason in result.gate_decision.reasons:
         print(f"- {reason}")
     if refused(result.gate_decision):
         print_examples(result.gate_decision, paths or {})
-    if result.endpoint:
-        print(f"\nAsk it: modelyard predict {short(result.endpoint)} FILE")
+    if ask:
+        print(f"\nAsk it: {ask}")
 
 
 def _print_findings(run: pipeline_pb2.PipelineRun) -> None:

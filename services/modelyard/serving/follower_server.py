@@ -221,7 +221,7 @@ def _identity(settings: FollowerSettings, file: DeviceFile, is_asked: Callable[[
         if known is None:
             message = (
                 "this device has not enrolled: give it the file with its one-time token (--enrol-token-file), which "
-                "`modelyard device enroll-token` makes"
+                "`modelyard device enrol-token` makes"
             )
             raise InvalidArgument("NOT_ENROLLED", message, field="follow_enrol_token_file")
         return known

@@ -208,7 +208,7 @@ def test_the_command_line_from_a_token_to_a_version_and_back(tmp_path: Path) -> 
         def modelyard(*words: str) -> Any:
             return json.loads(command(*words, "--server", centre.world.address, "--json", folder=tmp_path))
 
-        token = modelyard("device", "enroll-token", "--name", "cam-*", "--label", "site=berlin", "--expires", "1h")
+        token = modelyard("device", "enrol-token", "--name", "cam-*", "--label", "site=berlin", "--expires", "1h")
         device = centre.start("cam-7", token["token"])
         until(device.is_serving)
         assert modelyard("device", "label", "cam-7", "floor=2")["labels"] == {"site": "berlin", "floor": "2"}

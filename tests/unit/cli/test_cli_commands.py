@@ -43,11 +43,12 @@ def test_the_option_that_is_hinted_at_sets_the_field(field: str, hint: str) -> N
     assert exits._hint(InvalidArgument("it is wrong", reason="X", violations=(Violation(field, "it is wrong"),))) == hint
 
 
-def test_dataset_import_with_a_wrong_column(run: Any, tmp_path: Path) -> None:
+def test_dataset_import_with_a_wrong_column(run: Any, yard: Yard, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("a,b\n1,2\n")
     ended = run("dataset", "import", tmp_path / "t.csv", "--name", "t", "--label", "missing")
     assert ended.status == 2
     assert ended.err.splitlines()[-2:] == ["error: label_column is 'missing'; the table has a, b", "hint: set it with --label"]
+    assert yard.datasets.deleted == [f"{P}/datasets/t"]
 
 
 def test_dataset_check_publish_list_show_examples(run: Any, yard: Yard) -> None:
@@ -81,7 +82,8 @@ def test_dataset_export_writes_a_folder_or_a_zip_and_never_over_anything(run: An
 def test_a_missing_version_ends_with_1_and_is_named(run: Any) -> None:
     ended = run("dataset", "show", "none/V001")
     assert ended.status == 1
-    assert ended.err == f"error: there is no {P}/datasets/none/versions/V001\n"
+    hint = "hint: `modelyard dataset show none` lists its versions\n"
+    assert ended.err == f"error: there is no {P}/datasets/none/versions/V001\n{hint}"
 
 
 def test_train_sends_what_was_set_and_nothing_else(run: Any, yard: Yard) -> None:
@@ -288,6 +290,9 @@ def test_predict_rows(run: Any, tmp_path: Path) -> None:
     assert [one["input"] for one in found["predictions"]] == ["row 1", "row 2"]
     (tmp_path / "t.csv").write_text("\ufeffname;age\nx;3\ny;\n")
     assert len(run("predict", "titanic", "--csv", tmp_path / "t.csv", "--json").document["predictions"]) == 2
+    (tmp_path / "t.csv").write_text("name;age\n")
+    ended = run("predict", "titanic", "--csv", tmp_path / "t.csv")
+    assert (ended.status, "t.csv': it has no rows" in ended.err) == (2, True)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import re
 import subprocess
 import sys
 import time
@@ -18,7 +20,7 @@ from hypothesis import strategies as st
 from modelyard.cli import checkup
 from modelyard.cli.asking import class_floors_of, forms_of
 from modelyard.cli.durations import seconds_of, spoken
-from modelyard.cli.exits import exit_code, report
+from modelyard.cli.exits import HINTS, LISTS, exit_code, lines, report
 from modelyard.cli.live import RunPicture, _rendered, sparkline
 from modelyard.cli.main import COMMANDS, main
 from modelyard.cli.output import plain
@@ -39,7 +41,7 @@ GROUPS = {
         *("schema", "create", "next", "label", "submit", "skip", "undo", "tasks", "history", "review", "list", "show", "set"),
         *("delete", "agreement", "publish", "export", "import", "prelabel", "propose"),
     ],
-    "device": ["enroll-token", "list", "show", "label", "revoke", "delete"],
+    "device": ["enrol-token", "list", "show", "label", "revoke", "delete"],
     "endpoint": ["list", "show", "delete", "events"],
     "model": ["list", "show", "import"],
     "target": ["list", "create", "delete"],
@@ -118,6 +120,81 @@ def test_wrong_usage_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:
             main(arguments)
         assert caught.value.code == 2
         assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said", "field"),
+    [
+        (["auto", "x", "--name", "y", "--seed", "1.5"], "--seed is '1.5': it should be a valid integer", "--seed"),
+        (["up", "--port=99999"], "--port is '99999': it should be less than or equal to 65535", "--port"),
+        (["runs", "note", "j1"], "missing argument 'TEXT'", "TEXT"),
+        (["auto", "x"], "missing option '--name'", "--name"),
+        (["dataset", "impot"], "no such command 'impot'. Did you mean 'import'?", ""),
+    ],
+)
+def test_wrong_usage_is_told_as_any_other_error(
+    arguments: list[str], said: str, field: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main([*arguments, "--json"] if arguments[0] != "up" else arguments)
+    shown = capsys.readouterr()
+    words = [word for word in arguments if word in ("auto", "up", "runs", "note", "dataset")]
+    assert shown.err == f"error: {said}\nhint: `modelyard {' '.join(words)} --help` says what it takes\n"
+    if shown.out:
+        error = json.loads(shown.out)["error"]
+        assert (error["reason"], error["code"], error["message"]) == ("WRONG_USAGE", "INVALID_ARGUMENT", said)
+        assert [each["field"] for each in error["violations"]] == ([field] if field else [])
+
+
+@pytest.mark.parametrize("command", [["--help"], ["train", "--help"]], ids=" ".join)
+def test_who_reads_no_further_gets_no_trace(command: list[str]) -> None:
+    """The reading end is closed before anything is written; and a disk that is full (/dev/full) is told in a line."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    called = [sys.executable, "-m", "modelyard.cli", *command]
+    ended = subprocess.run(called, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (1, "")
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(called, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("error: ")
+    assert "Traceback" not in ended.stderr
+
+
+def test_lists_of_commands_are_whole_sentences_and_values_have_words(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["dataset", "--help"], ["train", "--help"]):
+        with pytest.raises(SystemExit):
+            main(arguments)
+    shown = capsys.readouterr().out
+    assert "..." not in shown
+    assert "<" not in shown
+    assert "--max-epochs NUMBER" in shown
+
+
+@pytest.mark.parametrize(
+    ("values", "hint"),
+    [
+        ({"name": "projects/p/datasets/f/versions/V001"}, "`modelyard dataset show f` lists its versions"),
+        ({"name": "projects/p/models/f/versions/V001"}, "`modelyard model show f` lists its versions"),
+        ({"name": "projects/p/models/f"}, "`modelyard model list` lists the models"),
+        ({"name": "projects/p/endpoints/f/deployments/V1"}, "`modelyard endpoint show f` lists the versions that it serves"),
+        ({"model": "f"}, "`modelyard endpoint list` lists the endpoints"),
+        ({"name": "projects/p/datasets/f/annotationRounds/r"}, "`modelyard annotate list f` lists the rounds"),
+        ({"name": "projects/p"}, ""),
+    ],
+)
+def test_what_is_not_there_comes_with_the_list_of_what_is(values: dict[str, str], hint: str) -> None:
+    assert lines(NotFound("it is not there", values=values)) == "error: it is not there" + (f"\nhint: {hint}" if hint else "")
+
+
+def test_every_list_that_a_hint_names_is_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    for text in {*LISTS.values(), *HINTS.values()}:
+        for command in re.findall(r"`modelyard ([a-z ]+)", text):
+            with pytest.raises(SystemExit) as caught:
+                main([*command.split(), "--help"])
+            assert not caught.value.code, text
+    capsys.readouterr()
 
 
 @pytest.mark.parametrize(

@@ -217,7 +217,7 @@ def follow(here: Session, name: str) -> None:
     """Watches a run to its end, prints its result, and ends the command with the status that says how it went."""
     from modelyard.cli.live import run_picture
     from modelyard.cli.output import note, print_json
-    from modelyard.cli.results import example_paths, print_run, run_document, run_exit
+    from modelyard.cli.results import asking, example_paths, print_run, run_document, run_exit
     from modelyard.client import last_part
 
     try:
@@ -236,7 +236,7 @@ def follow(here: Session, name: str) -> None:
     if here.common.json:
         print_json(run_document(run, paths))
     else:
-        print_run(run, paths)
+        print_run(run, paths, asking(here, run.result.endpoint, run.result.dataset_version))
     status = run_exit(run)
     _say_error(run)
     if status:
@@ -244,8 +244,10 @@ def follow(here: Session, name: str) -> None:
 
 
 def _say_error(run: pipeline_pb2.PipelineRun) -> None:
+    from modelyard.cli.exits import lines
     from modelyard.cli.output import note
+    from modelyard.client._status import from_status
     from modelyard.type.v1 import job_pb2
 
     if run.status.state == job_pb2.JOB_STATE_FAILED:
-        note(f"error: {' '.join(run.status.error.message.split())}")
+        note(lines(from_status(run.status.error)))

@@ -62,29 +62,37 @@ def import_(
     from modelyard.cli.live import job_bar
     from modelyard.cli.output import plain, print_json
     from modelyard.cli.session import session
-    from modelyard.client import AlreadyExists
+    from modelyard.client import AlreadyExists, ModelyardClientError
 
     checked_name(name)
     with session(common) as here:
         blob, file_name = uploaded(here, source)
         datasets = here.client.datasets
-        with contextlib.suppress(AlreadyExists):
-            datasets.create_dataset(name)
-        started = datasets.create_import(
-            name,
-            blob,
-            file_name=file_name,
-            format=format,
-            task=task,
-            label_column=label,
-            usage_column=usage_column,
-            time_column=time_column,
-            name_pattern=name_pattern,
-            classes=class_name,
-            unlabelled=unlabelled,
-        )
-        with job_bar("import", "dataset_import") as show:
-            done = datasets.wait_import(started.name, on_change=show)
+        try:
+            made = bool(datasets.create_dataset(name).name)
+        except AlreadyExists:
+            made = False
+        try:
+            started = datasets.create_import(
+                name,
+                blob,
+                file_name=file_name,
+                format=format,
+                task=task,
+                label_column=label,
+                usage_column=usage_column,
+                time_column=time_column,
+                name_pattern=name_pattern,
+                classes=class_name,
+                unlabelled=unlabelled,
+            )
+            with job_bar("import", "dataset_import") as show:
+                done = datasets.wait_import(started.name, on_change=show)
+        except ModelyardClientError:
+            if made:  # nothing is in it: a name that was tried is free again
+                with contextlib.suppress(ModelyardClientError):
+                    datasets.delete_dataset(name)
+            raise
     print_json(plain(done)) if common.json else _print_import(name, done)
 
 

@@ -132,6 +132,7 @@ def _deploy(
     import contextlib
 
     from modelyard.cli.output import plain, print_facts, print_json, print_table
+    from modelyard.cli.results import asking
     from modelyard.cli.shares import share_rows
     from modelyard.client import AlreadyExists, last_part, short
 
@@ -147,4 +148,5 @@ def _deploy(
     if percent is not None:
         print()
         print_table(("version", "share", "", "state", "labels"), share_rows(here.client.endpoints.get_endpoint(endpoint)))
-    print(f"\nAsk it: modelyard predict {last_part(endpoint)} FILE")
+    trained_on = here.client.models.get_model_version(export.model_version).dataset_version
+    print(f"\nAsk it: {asking(here, endpoint, trained_on)}")

@@ -11,15 +11,16 @@ from modelyard.cli.options import Common, new_app, with_common
 if TYPE_CHECKING:
     from modelyard.serving.v1 import device_pb2
 
-app = new_app("Enroll-token, list, show, label, revoke, delete.\n\n\b\nExample: modelyard device list")
+app = new_app("Enrol-token, list, show, label, revoke, delete.\n\n\b\nExample: modelyard device list")
 
 Name = Annotated[str, typer.Argument(metavar="DEVICE", help="The device's name.")]
 Labels = Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="A label; may be given again.")]
 
 
-@app.command("enroll-token")
+@app.command("enroll-token", hidden=True)  # as it was called first
+@app.command("enrol-token")
 @with_common
-def enroll_token(
+def enrol_token(
     common: Common,
     name: Annotated[str, typer.Option(help="Names that the device may take: cam-7, or cam-*.")] = "",
     label: Labels = None,
@@ -29,7 +30,7 @@ def enroll_token(
     """Create a one-time token for one device; it is shown this once.
 
     \b
-    Example: modelyard device enroll-token --name 'cam-*' --label site=berlin
+    Example: modelyard device enrol-token --name 'cam-*' --label site=berlin
     """
     from datetime import UTC, datetime, timedelta
 

@@ -78,7 +78,7 @@ def predict(
     if draw is not None:
         check_drawing()
     shown = Shown(draw, min_score, scale=scale_from(scale) if scale else None)
-    rows = [_row(text, at) for at, text in enumerate(row)] or (list(_table(csv)) if csv else [])
+    rows = [_row(text) for text in row] or (list(_table(csv)) if csv else [])
     with session(common) as here:
         if series:
             parts = _series(here, endpoint, series, version)
@@ -92,7 +92,7 @@ def predict(
         print(_line(answer))
 
 
-def _row(text: str, at: int) -> dict[str, Any]:
+def _row(text: str) -> dict[str, Any]:
     import json
 
     from modelyard.cli.asking import wrong
@@ -100,9 +100,9 @@ def _row(text: str, at: int) -> dict[str, Any]:
     try:
         row = json.loads(text)
     except ValueError as error:
-        raise wrong(f"row[{at}]", text, f"row {text!r} is not JSON: {error}") from None
+        raise wrong("row", text, f"row is {text!r}, which is not JSON: {error}") from None
     if not isinstance(row, dict):
-        raise wrong(f"row[{at}]", text, f'row is {text!r}; give an object such as {{"age": 22}}')
+        raise wrong("row", text, f'row is {text!r}; give an object such as {{"age": 22}}')
     return row
 
 
@@ -112,14 +112,20 @@ def _table(path: Path) -> Iterator[dict[str, Any]]:
     from modelyard.cli.asking import wrong
 
     if not path.is_file():
-        raise wrong("csv", path, f"csv is {str(path)!r}: there is no such file")
+        why = "it is a folder; give a file" if path.is_dir() else "there is no such file"
+        raise wrong("csv", path, f"csv is {str(path)!r}: {why}")
+    empty = True
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             sample = file.read(65_536)
             file.seek(0)
-            yield from csv.DictReader(file, delimiter=_delimiter(sample))
+            for row in csv.DictReader(file, delimiter=_delimiter(sample)):
+                empty = False
+                yield row
     except UnicodeDecodeError:
         raise wrong("csv", path, f"csv is {str(path)!r}: it is not UTF-8 text") from None
+    if empty:
+        raise wrong("csv", path, f"csv is {str(path)!r}: it has no rows; give a header line and a line for each row")
 
 
 def _delimiter(sample: str) -> str:
@@ -233,11 +239,14 @@ def _list(text: str) -> list[str]:
 
 
 def _series(here: Session, endpoint: str, paths: Sequence[Path], version: str) -> Iterator[list[dict[str, Any]]]:
+    from modelyard.cli.asking import wrong
     from modelyard.cli.series_answers import series_answers
 
     metadata = here.client.predictions.metadata(endpoint, version=version)
     inputs = {each.name: tuple(int(size) for size in each.shape) for each in metadata.inputs}
     outputs = [each.name for each in metadata.outputs]
+    if not any(len(shape) == 3 for shape in inputs.values()):
+        raise wrong("series", paths[0], f"{endpoint} takes no series, but {', '.join(inputs)}; see `modelyard predict --help`")
 
     def ask(tensors: dict[str, Any]) -> Prediction:
         return _asked(here, endpoint, tensors=tensors, version=version)

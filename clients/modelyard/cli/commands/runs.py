@@ -93,14 +93,17 @@ def show(common: Common, name: Name) -> None:
     from modelyard.cli.commands.select import print_selection
     from modelyard.cli.commands.train import print_job
     from modelyard.cli.output import plain, print_json
-    from modelyard.cli.results import example_paths, print_run, run_document
+    from modelyard.cli.results import asking, example_paths, print_run, run_document
     from modelyard.cli.session import session
 
     with session(common) as here:
         kind, found = find(here, name)
         paths = example_paths(here, found) if kind == "pipeline run" else {}
-    if kind == "pipeline run":
-        print_json({**run_document(found, paths), "steps": plain(found)["steps"]}) if common.json else print_run(found, paths)
+        ask = asking(here, found.result.endpoint, found.result.dataset_version) if kind == "pipeline run" else ""
+    if kind == "pipeline run" and common.json:
+        print_json({**run_document(found, paths), "steps": plain(found)["steps"]})
+    elif kind == "pipeline run":
+        print_run(found, paths, ask)
     elif common.json:
         print_json(plain(found))
     else:

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from modelyard.core import pod_security
 from modelyard.core.jobs.flavors import Flavor
 from modelyard.core.jobs.runner import IDENTITY, Order
 
@@ -168,11 +169,7 @@ def _pod(order: Order, placement: Placement, name: str) -> Document:
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": GRACE_S,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "seccompProfile": {"type": "RuntimeDefault"},
-            **({"runAsUser": placement.user, "runAsGroup": placement.user, "fsGroup": placement.user} if placement.user else {}),
-        },
+        "securityContext": pod_security.of_pod(placement.user),
         "tolerations": [*_node_tolerations(), *(dict(toleration) for toleration in flavor.tolerations)],
         "containers": [_container(order, placement, name)],
         "volumes": _volumes(flavor, placement),
@@ -216,12 +213,7 @@ def _container(order: Order, placement: Placement, name: str) -> Document:
         "resources": _resources(flavor),
         "volumeMounts": mounts,
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "privileged": False,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": pod_security.of_container(),
     }
     container |= {"envFrom": [{"secretRef": {"name": placement.secret_name}}]} if placement.secret_name else {}
     container |= {"imagePullPolicy": placement.pull_policy} if placement.pull_policy else {}

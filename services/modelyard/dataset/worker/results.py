@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Final
 
 from modelyard.core.artifacts import ArtifactStore
 from modelyard.core.errors import InvalidArgument
@@ -55,10 +56,18 @@ def result(
     return ImportResult(summary, descriptor, used, tuple(findings))
 
 
+RIGHT: Final = "give a folder of pictures or sounds for each class, a table, or one of the formats of docs/data.md"
+
+
 def nothing_in(archive: Archive, rejected: Rejections) -> InvalidArgument:
     """The error of an archive in which nothing could be used."""
-    why = f"; {rejected.count} files were left out, the first: {rejected.listed[0].message}" if rejected.count else ""
-    found = f"{len(archive.entries)} files, none of them an example that could be read" if archive.entries else "no files"
+    why = f"; {rejected.count} files were left out, the first: {rejected.listed[0].message}" if rejected.count else f"; {RIGHT}"
+    count = len(archive.entries)
+    found = (
+        f"{'1 file' if count == 1 else f'{count} files'} without an example that could be read"
+        if count
+        else "no file that is read"
+    )
     if any(each.reason == "NO_LABEL" for each in rejected.listed):
         why += ". If people are to label them, import them without labels (--unlabelled)"
     return InvalidArgument("NO_EXAMPLES", f"{archive.name} holds {found}{why}", field=SOURCE, file=archive.name)

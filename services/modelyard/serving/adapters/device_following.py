@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import threading
 import time
 from collections.abc import Callable
 
@@ -14,7 +13,7 @@ from modelyard.serving.adapters.device_credential import DeviceSession
 from modelyard.serving.adapters.device_file import Accepted, DeviceFile
 from modelyard.serving.adapters.fleet_link import FleetLink
 from modelyard.serving.adapters.follower_report import FollowerReport
-from modelyard.serving.adapters.following import pause_s
+from modelyard.serving.adapters.follower_threads import FollowerThreads, pause_s
 from modelyard.serving.adapters.state_trust import StateTrust
 from modelyard.serving.domain.desired_state import REPORT_S, DesiredState
 from modelyard.serving.handlers.follow_device import DeviceFollower
@@ -29,7 +28,7 @@ COUNTS_S = 60.0
 FORGET = ("SESSION_EXPIRED", "BAD_TOKEN", "KEY_REPLACED")
 
 
-class DeviceFollowing:
+class DeviceFollowing(FollowerThreads):
     """`on_ready` is called once, when every model answers for the first time: with or without the centre."""
 
     def __init__(
@@ -44,31 +43,14 @@ class DeviceFollowing:
         retry_s: float = 30.0,
         longest_pause_s: float = 60.0,
     ) -> None:
-        self._link, self._session, self._trust, self._follower = link, session, trust, follower
-        self._report, self._file, self._on_ready = report, file, on_ready
-        self._retry_s, self._longest_pause_s = retry_s, longest_pause_s
-        self._newest: DesiredState | None = None
-        self._arrived, self._stopped = threading.Event(), threading.Event()
+        super().__init__(link, report, self._talk, self._work)
+        self._session, self._trust, self._follower, self._file = session, trust, follower, file
+        self._on_ready, self._retry_s, self._longest_pause_s = on_ready, retry_s, longest_pause_s
         self._ready = False
-        self._threads = [
-            threading.Thread(target=work, name=f"device-{work.__name__.strip('_')}", daemon=True)
-            for work in (self._talk, self._work)
-        ]
-
-    def start(self) -> None:
-        """Begins; does not wait."""
-        for thread in self._threads:
-            thread.start()
 
     def stop(self) -> None:
-        """Ends after the model that is being loaded now."""
-        self._stopped.set()
-        self._arrived.set()
-        self._report.wake.set()
-        self._link.close()
-        for thread in self._threads:
-            if thread.is_alive():
-                thread.join(60)
+        """As of every follower; what was counted is kept."""
+        super().stop()
         self._keep_counts()
 
     # --- with the centre

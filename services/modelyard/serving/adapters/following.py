@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-import threading
 from collections.abc import Callable
 
 import structlog
@@ -11,15 +9,15 @@ import structlog
 from modelyard.core.errors import ModelyardError
 from modelyard.serving.adapters.fleet_link import FleetLink
 from modelyard.serving.adapters.follower_report import FollowerReport
+from modelyard.serving.adapters.follower_threads import FollowerThreads, pause_s
 from modelyard.serving.adapters.state_trust import StateTrust
-from modelyard.serving.domain.desired_state import REPORT_S, DesiredState
+from modelyard.serving.domain.desired_state import REPORT_S
 from modelyard.serving.handlers.follow_endpoint import EndpointFollower
 
 log = structlog.get_logger()
-FIRST_PAUSE_S = 0.5
 
 
-class Following:
+class Following(FollowerThreads):
     """`on_ready` is called once, when everything that is wanted has become ready for the first time.
 
     Watching and applying are two threads: while a bundle is on its way another state may come, and only the newest counts.
@@ -34,29 +32,8 @@ class Following:
         on_ready: Callable[[], object],
         longest_pause_s: float = 60.0,
     ) -> None:
-        self._link, self._trust, self._follower, self._report = link, trust, follower, report
-        self._on_ready, self._longest_pause_s = on_ready, longest_pause_s
-        self._newest: DesiredState | None = None
-        self._arrived, self._stopped = threading.Event(), threading.Event()
-        self._threads = [
-            threading.Thread(target=work, name=f"follow-{work.__name__.strip('_')}", daemon=True)
-            for work in (self._watch, self._apply, self._report_now_and_then)
-        ]
-
-    def start(self) -> None:
-        """Begins; does not wait."""
-        for thread in self._threads:
-            thread.start()
-
-    def stop(self) -> None:
-        """Ends after the model that is being loaded now."""
-        self._stopped.set()
-        self._arrived.set()
-        self._report.wake.set()
-        self._link.close()
-        for thread in self._threads:
-            if thread.is_alive():
-                thread.join(60)
+        super().__init__(link, report, self._watch, self._apply, self._report_now_and_then)
+        self._trust, self._follower, self._on_ready, self._longest_pause_s = trust, follower, on_ready, longest_pause_s
 
     def _watch(self) -> None:
         failures = 0
@@ -111,10 +88,3 @@ class Following:
                 self._report.not_sent()
                 log.debug("report not sent", reason=error.reason, message=error.message)
             self._stopped.wait(0.2)  # what changes at once is told together
-
-
-def pause_s(failures: int, longest_s: float) -> float:
-    """Seconds until the centre is tried again: doubling, and drawn at random, so that a fleet does not come at once."""
-    if failures == 0:
-        return 0.0
-    return random.uniform(0.1, 1.0) * min(longest_s, FIRST_PAUSE_S * 2.0 ** min(failures, 20))  # noqa: S311

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from modelyard.core import pod_security
 from modelyard.serving.domain.placement import Placement
 
 Document = dict[str, Any]
@@ -225,12 +226,11 @@ def _autoscaler(order: PodsOrder, shape: PodShape) -> Document:
 
 def _pod(order: PodsOrder, shape: PodShape) -> Document:
     target = order.target
-    user = {"runAsUser": shape.user, "runAsGroup": shape.user, "fsGroup": shape.user} if shape.user else {}
     pod: Document = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": int(PRE_STOP_S + shape.drain_s + 10),
-        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}, **user},
+        "securityContext": pod_security.of_pod(shape.user),
         "containers": [_container(order, shape)],
         "volumes": _volumes(order, shape),
         "topologySpreadConstraints": [_spread(order, key) for key in ("kubernetes.io/hostname", "topology.kubernetes.io/zone")],
@@ -281,12 +281,7 @@ def _container(order: PodsOrder, shape: PodShape) -> Document:
         "livenessProbe": _probe(period=10, failures=6),
         "lifecycle": {"preStop": {"exec": {"command": ["python3", "-c", f"import time; time.sleep({PRE_STOP_S})"]}}},
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "privileged": False,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": pod_security.of_container(),
     }
     return container | ({"imagePullPolicy": shape.pull_policy} if shape.pull_policy else {})
 

@@ -16,6 +16,7 @@ from modelyard.core.errors import DeadlineExceeded, ModelyardError, Unavailable
 from modelyard.core.http.client import CallFailed
 from modelyard.core.jobs.convert import error_document
 from modelyard.core.rpc.status import exception_of
+from modelyard.core.rpc.varint import varint
 from modelyard.formats.bundle import BundleCard
 from modelyard.serving.ports import Tensor
 
@@ -37,7 +38,7 @@ class RequestMessages:
         """The ModelInferRequest that asks for all outputs."""
         parts = [self._head(inputs)]
         for tensor in inputs:
-            parts += (_RAW, _varint(len(tensor.data)), tensor.data)  # type: ignore[arg-type]  # join takes what has a buffer
+            parts += (_RAW, varint(len(tensor.data)), tensor.data)  # type: ignore[arg-type]  # join takes what has a buffer
         return b"".join(parts)
 
     def _head(self, inputs: Sequence[Tensor]) -> bytes:
@@ -90,12 +91,3 @@ def error_of_pod(failed: CallFailed) -> ModelyardError:
 
 def _nonsense() -> Unavailable:
     return Unavailable("POD_FAILED", "the pod's answer was broken; try again", retry_after_s=RETRY_S)
-
-
-def _varint(value: int) -> bytes:
-    made = bytearray()
-    while value >= 128:
-        made.append(value & 127 | 128)
-        value >>= 7
-    made.append(value)
-    return bytes(made)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from inference import grpc_service_pb2 as oip
+from modelyard.core.rpc.varint import varint
 from modelyard.serving.ports import Answer, Tensor
 from modelyard.serving.rpc.classification import top_classes
 from modelyard.serving.rpc.infer_request import Wanted
@@ -18,7 +19,6 @@ from modelyard.serving.rpc.signature import MOST_KEPT, Signature
 
 _ID: Final = bytes([3 << 3 | 2])
 _RAW: Final = bytes([6 << 3 | 2])
-_ONE_BYTE: Final = tuple(bytes([size]) for size in range(128))
 
 
 def response_bytes(signature: Signature, request_id: str, wanted: Sequence[Wanted] | None, answer: Answer) -> bytes:
@@ -27,10 +27,10 @@ def response_bytes(signature: Signature, request_id: str, wanted: Sequence[Wante
     parts = [_head(signature, tensors)]
     if request_id:
         data = request_id.encode()
-        parts += (_ID, _varint(len(data)), data)
+        parts += (_ID, varint(len(data)), data)
     for tensor in tensors:
         elements = tensor.data
-        parts += (_RAW, _varint(len(elements)), elements)  # type: ignore[arg-type]  # join takes what has a buffer
+        parts += (_RAW, varint(len(elements)), elements)  # type: ignore[arg-type]  # join takes what has a buffer
     return b"".join(parts)
 
 
@@ -52,14 +52,3 @@ def _head(signature: Signature, tensors: Sequence[Tensor]) -> bytes:
             made.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
         found = signature.heads[kind] = bytes(made.SerializeToString())
     return found
-
-
-def _varint(value: int) -> bytes:
-    if value < 128:
-        return _ONE_BYTE[value]
-    made = bytearray()
-    while value >= 128:
-        made.append(value & 127 | 128)
-        value >>= 7
-    made.append(value)
-    return bytes(made)
