@@ -71,7 +71,7 @@ def _own_server(common: Common) -> tuple[str, Any]:
     found = embedded.find(common.data_dir)
     if found is not None:
         return found, None
-    _quiet(common)
+    log_into(common.data_dir, common.debug)
     sys.stderr.write(f"no server has {common.data_dir}; one is started for this command\n")
     try:
         running = embedded.start(common.data_dir)
@@ -115,24 +115,29 @@ def services() -> Any:
     return modelyard.embedded
 
 
-def _quiet(common: Common) -> None:
-    """The log of a server inside a command goes to a file in the data folder; with --debug to stderr."""
+def log_into(data_dir: Path, debug: bool) -> None:
+    """The log of a server inside a command goes to a file in the data folder; with `debug` to stderr."""
     try:
         import structlog
 
         from modelyard.core.rpc.logs import configure_logs
     except ImportError:
         return
-    if common.debug:
+    if debug:
         configure_logs("console" if sys.stderr.isatty() else "json", "info")
         return
     configure_logs("json", "info")
-    (common.data_dir / "logs").mkdir(parents=True, exist_ok=True)
-    path = common.data_dir / "logs" / LOG_FILE
+    path = log_file(data_dir)
+    path.parent.mkdir(parents=True, exist_ok=True)
     full = path.exists() and path.stat().st_size > LOG_BYTES
     handler = logging.FileHandler(path, mode="w" if full else "a", encoding="utf-8")
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(handler.stream))
+
+
+def log_file(data_dir: Path) -> Path:
+    """Where the log of a server that a command started is."""
+    return data_dir / "logs" / LOG_FILE
 
 
 def _stop(running: Any) -> None:

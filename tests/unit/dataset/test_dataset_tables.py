@@ -129,6 +129,8 @@ def test_a_missing_target_column_lists_the_columns(tmp_path: Path) -> None:
     assert error.violations[0].field == "dataset_import.label_column"
     assert "'price'" in error.message
     assert "x, y" in error.message
+    near = reason_of(tmp_path, "survived,age\n1,3\n0,4\n", label="surived")
+    assert "did you mean 'survived'? It has: survived, age" in near.message
 
 
 def test_regression_of_text_is_refused(tmp_path: Path) -> None:

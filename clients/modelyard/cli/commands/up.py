@@ -25,23 +25,26 @@ def up(
 ) -> None:
     """Keep a server running until Ctrl-C: all services on one port, with their data in one folder.
 
-    Other commands with the same --data-dir find it. Jobs that had not ended go on. The console is for a browser: open the link
-    that is printed; it lets in once, and `modelyard console` makes another one.
+    Other commands with the same --data-dir find it. Jobs that had not ended go on. On a terminal its log goes to a file in that
+    folder. The console is for a browser: open the link that is printed; it lets in once, and `modelyard console` makes another.
 
     \b
     Example: modelyard up --port 8970
     """
-    from modelyard.cli.session import services, usable
+    from modelyard.cli.session import log_file, log_into, services, usable
 
     started = time.monotonic()
     folder = data_dir.expanduser()
     embedded = services()
     usable(folder)
-    _logs(debug)
+    apart = sys.stderr.isatty() and not debug  # the link to the console would be gone among the lines of the first calls
+    log_into(folder, debug=False) if apart else _logs(debug)
     opened: list[Any] = []
 
     def ready(address: str) -> None:
         print(f"ready at {address} after {time.monotonic() - started:.1f} s; data in {folder}; Ctrl-C stops", flush=True)
+        if apart:
+            print(f"log: {log_file(folder)}", flush=True)
         if not no_console:
             opened.extend(_open_console(Path(folder), console_port))
 

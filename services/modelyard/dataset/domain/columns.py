@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -110,7 +111,9 @@ def choose_target(names: Sequence[str], wanted: str) -> tuple[str, str]:
     if wanted:
         if wanted not in names:
             listed = ", ".join(names[:100])
-            message = f"the data have no column {wanted!r} to predict; label_column is one of: {listed}"
+            near = difflib.get_close_matches(wanted, names, 1)
+            meant = f"did you mean {near[0]!r}? It has" if near else "it has"
+            message = f"the data have no column {wanted!r} to predict; {meant}: {listed}"
             raise InvalidArgument("TARGET_COLUMN_MISSING", message, field=LABEL_COLUMN, column=wanted, columns=listed)
         return wanted, ""
     for candidate in _TARGET_NAMES:
