@@ -349,11 +349,13 @@ def show_version(common: Common, version: dataset_pb2.DatasetVersion) -> None:
     for text in version.notes:
         print(f"- {text}")
     print()
-    rows = [
-        (usage(count.usage), count.example_count, *count.class_counts)
-        for count in sorted(version.counts, key=lambda one: one.usage)
+    counts = sorted(version.counts, key=lambda one: one.usage)
+    rows = [("all", *(count.example_count for count in counts))]
+    rows += [
+        (label, *(count.class_counts[at] if at < len(count.class_counts) else "" for count in counts))
+        for at, label in enumerate(version.classes)
     ]
-    print_table(("usage", "examples", *version.classes), rows)
+    print_table(("examples", *(usage(count.usage) for count in counts)), rows)
     if version.columns:
         role = dataset_pb2.Column.Role.DESCRIPTOR
         kind = dataset_pb2.Column.Type.DESCRIPTOR
