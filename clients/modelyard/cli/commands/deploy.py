@@ -148,5 +148,4 @@ def _deploy(
     if percent is not None:
         print()
         print_table(("version", "share", "", "state", "labels"), share_rows(here.client.endpoints.get_endpoint(endpoint)))
-    trained_on = here.client.models.get_model_version(export.model_version).dataset_version
-    print(f"\nAsk it: {asking(here, endpoint, trained_on)}")
+    print(f"\nAsk it: {asking(here, endpoint, export.dataset_version)}")
