@@ -67,6 +67,7 @@ HINTS: Final = {
     "NOT_ALLOWED": "ask an admin of the project for the role that the message names",
     "TOKEN_IN_CLEAR": "name the authority of the server's certificate with --ca",
     "NO_CONNECTION": "start a server with `modelyard up`, or leave out --server and one is started for the command",
+    "SERVER_ENDED": "another command's server ends with it: run this again, or keep one running with `modelyard up`",
     "PORT_TAKEN": "give another --port, or use the server that has it with --server",
     "NO_SERVICES": "install it with `pip install 'modelyard[all]'`, or name a running server with --server HOST:PORT",
     "WAIT_TIMEOUT": "see `modelyard runs list`",

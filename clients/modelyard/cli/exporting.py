@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
@@ -107,7 +108,8 @@ def is_float(export: exporter_pb2.Export) -> bool:
 def evaluated(here: Session, export: exporter_pb2.Export) -> evaluator_pb2.Evaluation:
     """The scores of an export on the version its model was trained on."""
     started = here.client.evaluations.create_evaluation(export.name)
-    with job_bar("evaluate", "evaluation") as show:
+    cancel = partial(here.client.evaluations.cancel_evaluation, started.name)
+    with job_bar("evaluate", "evaluation", cancel) as show:
         done: evaluator_pb2.Evaluation = here.client.evaluations.wait_evaluation(started.name, on_change=show)
     return done
 
@@ -138,12 +140,8 @@ def _known_parent(here: Session, model_version: str) -> exporter_pb2.Export | No
 
 def _waited(here: Session, name: str, title: str) -> exporter_pb2.Export:
     """The export once it succeeded; cancelled when the command is interrupted, as nothing waits for it any more."""
-    with job_bar(title, "export") as show:
-        try:
-            done: exporter_pb2.Export = here.client.exports.wait_export(name, on_change=show)
-        except KeyboardInterrupt:
-            here.client.exports.cancel_export(name)
-            raise
+    with job_bar(title, "export", partial(here.client.exports.cancel_export, name)) as show:
+        done: exporter_pb2.Export = here.client.exports.wait_export(name, on_change=show)
     return done
 
 

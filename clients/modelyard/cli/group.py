@@ -93,7 +93,7 @@ def _wrong_usage(error: Any, arguments: Sequence[str]) -> InvalidArgument:
     """What is wrong with the words of a command line: the option, its value, and what would be right."""
     param = getattr(error, "param", None)
     field = param.opts[0] if param is not None and param.param_type_name == "option" else getattr(param, "metavar", "") or ""
-    value = _given(param.opts, arguments) if field.startswith("-") else ""
+    value = _given(param.opts, arguments) if param is not None and field.startswith("-") else ""
     if value:
         message = f"{field} is {value!r}: {re.sub('^Input', 'it', error.message).partition(', unable')[0]}"
     else:

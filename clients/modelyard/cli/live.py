@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from modelyard.cli.durations import spoken
@@ -53,8 +53,22 @@ def _byte_lines(title: str) -> Callable[[int, int], None]:
 
 
 @contextmanager
-def job_bar(title: str, field: str) -> Iterator[Callable[[Any], None]]:
-    """A bar over a job: give it the messages of its Watch call. `field` is where the job is in them."""
+def job_bar(title: str, field: str, cancel: Callable[[], object] | None = None) -> Iterator[Callable[[Any], None]]:
+    """A bar over a job: give it the messages of its Watch call. `field` is where the job is in them. `cancel`: called at Ctrl-C,
+    for jobs that nothing waits for but this command."""
+    try:
+        with _job_shown(title, field) as tell:
+            yield tell
+    except KeyboardInterrupt:
+        if cancel is not None:
+            with suppress(Exception):  # the server may be gone; whoever interrupts wants to leave
+                cancel()
+            sys.stderr.write(f"\n{title} is cancelled; nothing of it is kept\n")
+        raise
+
+
+@contextmanager
+def _job_shown(title: str, field: str) -> Iterator[Callable[[Any], None]]:
     if not sys.stderr.isatty():
         yield _JobLines(title, field).tell
         return

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,11 +14,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from modelyard.cli.options import Common
-from modelyard.client import Access, Client, FailedPrecondition, InvalidArgument, Violation
+from modelyard.client import Access, Client, FailedPrecondition, InvalidArgument, Unavailable, Violation
 from modelyard.client.access import token_in
 
 # A server that is there answers at once; one that restarts gets this long.
 PATIENCE_S: Final = 5.0
+# A server that begins says where it listens within this.
+STARTING_S: Final = 30.0
 # Log of the servers that commands start, under logs/ in the data folder.
 LOG_FILE: Final = "commands.log"
 # Once it is longer, the next command begins it anew.
@@ -50,9 +53,15 @@ def session(common: Common) -> Iterator[Session]:
         address = checked_address(common.server)
     else:
         address, running = _own_server(common)
+    borrowed = running is None and not common.server
     try:
         with Client(address, project=common.project, patience_s=PATIENCE_S, access=access_of(common, address)) as client:
             yield Session(client, common, embedded=running is not None)
+    except Unavailable as error:
+        if not borrowed or error.reason != "NO_CONNECTION":
+            raise
+        message = f"the server that had {common.data_dir} has ended; what it was doing goes on when there is one again"
+        raise Unavailable(message, reason="SERVER_ENDED", values=error.values) from error
     finally:
         if running is not None:
             _stop(running)
@@ -73,13 +82,19 @@ def _own_server(common: Common) -> tuple[str, Any]:
         return found, None
     log_into(common.data_dir, common.debug)
     sys.stderr.write(f"no server has {common.data_dir}; one is started for this command\n")
-    try:
-        running = embedded.start(common.data_dir)
-    except Exception as error:
-        if getattr(error, "reason", "") == "DATA_DIR_IN_USE" and (found := embedded.find(common.data_dir)):
-            return found, None
-        raise
-    return running.address, running
+    ends = time.monotonic() + STARTING_S
+    while True:
+        try:
+            running = embedded.start(common.data_dir)
+            return running.address, running
+        except Exception as error:
+            if getattr(error, "reason", "") != "DATA_DIR_IN_USE":
+                raise
+            if (found := embedded.find(common.data_dir)) is not None:
+                return found, None
+            if time.monotonic() > ends:  # another command began at the same moment, and does not say where it listens
+                raise
+        time.sleep(0.1)
 
 
 def usable(data_dir: Path) -> None:

@@ -29,7 +29,8 @@ from modelyard.serving.adapters.device_following import DeviceFollowing
 from modelyard.serving.adapters.fleet_link import FleetLink, open_channel
 from modelyard.serving.adapters.followed_passports import FollowedPassports
 from modelyard.serving.adapters.follower_report import FollowerReport
-from modelyard.serving.adapters.following import Following, pause_s
+from modelyard.serving.adapters.follower_threads import pause_s
+from modelyard.serving.adapters.following import Following
 from modelyard.serving.adapters.inventory import inventory, memory_bytes
 from modelyard.serving.adapters.state_trust import StateTrust
 from modelyard.serving.data_plane import data_plane

@@ -167,7 +167,7 @@ def test_lists_of_commands_are_whole_sentences_and_values_have_words(capsys: pyt
         with pytest.raises(SystemExit):
             main(arguments)
     shown = capsys.readouterr().out
-    assert "..." not in shown
+    assert "or a version with its counts, columns and notes." in " ".join(shown.split())
     assert "<" not in shown
     assert "--max-epochs NUMBER" in shown
 

@@ -219,7 +219,7 @@ def _checked(here: Any, dataset: str) -> str:
     from modelyard.cli.live import job_bar
 
     started = here.client.datasets.create_quality_report(dataset)
-    with job_bar("check", "quality_report") as show:
+    with job_bar("check", "quality_report", lambda: here.client.datasets.cancel_quality_report(started.name)) as show:
         return str(here.client.datasets.wait_quality_report(started.name, on_change=show).name)
 
 

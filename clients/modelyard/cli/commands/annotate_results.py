@@ -275,7 +275,7 @@ def publish(
             split=split,
             dataset_version_id=version_name,
         )
-        with job_bar("publish", "dataset_version") as show_:
+        with job_bar("publish", "dataset_version", lambda: here.client.datasets.cancel_dataset_version(started.name)) as show_:
             done = here.client.datasets.wait_dataset_version(started.name, on_change=show_)
     show_version(common, done)
     if done.findings and not common.json:

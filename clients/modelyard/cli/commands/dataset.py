@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +9,7 @@ import typer
 
 from modelyard.cli.commands.dataset_edits import add_to as add_edits
 from modelyard.cli.commands.dataset_quality import add_to as add_quality
-from modelyard.cli.commands.dataset_quality import print_findings
+from modelyard.cli.commands.dataset_quality import print_findings, throw_away
 from modelyard.cli.commands.dataset_versions import add_to as add_versions
 from modelyard.cli.options import Common, new_app, with_common
 
@@ -86,12 +85,11 @@ def import_(
                 classes=class_name,
                 unlabelled=unlabelled,
             )
-            with job_bar("import", "dataset_import") as show:
+            with job_bar("import", "dataset_import", lambda: datasets.cancel_import(started.name)) as show:
                 done = datasets.wait_import(started.name, on_change=show)
-        except ModelyardClientError:
+        except (ModelyardClientError, KeyboardInterrupt):
             if made:  # nothing is in it: a name that was tried is free again
-                with contextlib.suppress(ModelyardClientError):
-                    datasets.delete_dataset(name)
+                throw_away(here, name)
             raise
     print_json(plain(done)) if common.json else _print_import(name, done)
 
@@ -172,7 +170,7 @@ def publish(
             test_policy="replace" if new_test else "freeze" if freeze_test else "",
             description=note,
         )
-        with job_bar("publish", "dataset_version") as show:
+        with job_bar("publish", "dataset_version", lambda: here.client.datasets.cancel_dataset_version(started.name)) as show:
             done = here.client.datasets.wait_dataset_version(started.name, on_change=show)
     show_version(common, done)
 
@@ -203,7 +201,7 @@ def export(
     _check_place(place)
     with session(common) as here:
         started = here.client.datasets.create_dataset_export(version, format, lossy=lossy)
-        with job_bar("export", "dataset_export") as show:
+        with job_bar("export", "dataset_export", lambda: here.client.datasets.cancel_dataset_export(started.name)) as show:
             done = here.client.datasets.wait_dataset_export(started.name, on_change=show)
         with bar("download") as told:
             files = _fetched(here, done, place, told)

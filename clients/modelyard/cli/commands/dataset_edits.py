@@ -147,7 +147,7 @@ def _drift_report(here: Session, found: dataset_pb2.DatasetVersionDiff) -> datas
     datasets = here.client.datasets
     dataset = found.dataset_version.partition("/versions/")[0]
     started = datasets.create_quality_report(dataset, dataset_version=found.dataset_version, base_version=found.base_version)
-    with job_bar("compare", "quality_report") as show:
+    with job_bar("compare", "quality_report", lambda: datasets.cancel_quality_report(started.name)) as show:
         return datasets.wait_quality_report(started.name, on_change=show)
 
 
@@ -197,6 +197,6 @@ def publish_edits(common: Common, dataset: str, base: str, edits: list[Any]) -> 
 
     with session(common) as here:
         started = here.client.datasets.create_dataset_version(dataset, base_version=base, edits=edits)
-        with job_bar("publish", "dataset_version") as show:
+        with job_bar("publish", "dataset_version", lambda: here.client.datasets.cancel_dataset_version(started.name)) as show:
             done = here.client.datasets.wait_dataset_version(started.name, on_change=show)
     show_version(common, done)

@@ -228,13 +228,8 @@ def _checked(here: Session, dataset: str, quick: bool) -> dataset_pb2.QualityRep
 
     name, version = _split(dataset)
     started = here.client.datasets.create_quality_report(name, dataset_version=version, depth="quick" if quick else "full")
-    try:
-        with job_bar("check", "quality_report") as show:
-            return here.client.datasets.wait_quality_report(started.name, on_change=show)
-    except KeyboardInterrupt:
-        with contextlib.suppress(Exception):
-            here.client.datasets.cancel_quality_report(started.name)
-        raise
+    with job_bar("check", "quality_report", lambda: here.client.datasets.cancel_quality_report(started.name)) as show:
+        return here.client.datasets.wait_quality_report(started.name, on_change=show)
 
 
 def _earlier(here: Session, dataset: str) -> dataset_pb2.QualityReport | None:
@@ -271,15 +266,15 @@ def _imported(here: Session, source: str, name: str, options: dict[str, Any]) ->
         datasets.create_dataset(dataset)
     try:
         started = datasets.create_import(dataset, blob, file_name=file_name, **options)
-        with job_bar("import", "dataset_import") as show:
+        with job_bar("import", "dataset_import", lambda: datasets.cancel_import(started.name)) as show:
             datasets.wait_import(started.name, on_change=show)
         yield dataset
     finally:
         if not name:
-            _throw_away(here, dataset)
+            throw_away(here, dataset)
 
 
-def _throw_away(here: Session, dataset: str) -> None:
+def throw_away(here: Session, dataset: str) -> None:
     """Deletes a dataset; what still runs in it is cancelled first."""
     import time
 

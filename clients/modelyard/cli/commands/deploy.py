@@ -97,7 +97,7 @@ def _decide(
     if done is None:
         note("the export has no evaluation; it is evaluated first")
         started = evaluations.create_evaluation(export.name)
-        with job_bar("evaluate", "evaluation") as show:
+        with job_bar("evaluate", "evaluation", lambda: evaluations.cancel_evaluation(started.name)) as show:
             done = evaluations.wait_evaluation(started.name, on_change=show)
     latency = export.latency if export.HasField("latency") else None
     parent = float_evaluation(here, export)

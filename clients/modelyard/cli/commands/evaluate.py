@@ -43,7 +43,7 @@ def evaluate(
         started = here.client.evaluations.create_evaluation(
             export, dataset_version=version, usages=usage, slice_columns=slice_column, instance_flavor=instance_flavor
         )
-        with job_bar("evaluate", "evaluation") as show:
+        with job_bar("evaluate", "evaluation", lambda: here.client.evaluations.cancel_evaluation(started.name)) as show:
             done = here.client.evaluations.wait_evaluation(started.name, on_change=show)
     if common.json:
         print_json({**plain(done), "metrics": metrics(done.scores), "intervals": intervals(done.scores)})

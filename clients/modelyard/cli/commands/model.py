@@ -131,7 +131,7 @@ def import_(
             licence=licence,
             target=target,
         )
-        with job_bar("import", "export") as show:
+        with job_bar("import", "export", lambda: here.client.exports.cancel_export(started.name)) as show:
             done = here.client.exports.wait_export(started.name, on_change=show)
     if common.json:
         print_json(export_document(Exported(done)))

@@ -89,12 +89,8 @@ def preview(
         version = here.client.datasets.get_dataset_version(dataset_version).name
         training = here.client.training
         job = training.create_recipe_preview(version, wanted, example_count=examples, variant_count=variants)
-        try:
-            with job_bar("preview", "recipe_preview") as show:
-                done = training.wait_recipe_preview(job.name, on_change=show)
-        except KeyboardInterrupt:
-            training.cancel_recipe_preview(job.name)
-            raise
+        with job_bar("preview", "recipe_preview", lambda: training.cancel_recipe_preview(job.name)) as show:
+            done = training.wait_recipe_preview(job.name, on_change=show)
         place = out or ("" if done.rows else f"{'-'.join(version.split('/')[3::2])}-preview.html")
         if place:
             file = Path(place).expanduser()
