@@ -38,14 +38,6 @@ class Here:
         self.client.datasets.create_dataset(name)
         return self.client.datasets.create_import(name, self.blob, file_name=self.source.name)
 
-    def wait_for_decoding(self, started: dataset_pb2.Import) -> None:
-        deadline = time.monotonic() + WAIT_S
-        while (found := self.client.datasets.get_import(started.name).status).progress.stage != "decode":
-            if found.state not in (job_pb2.JOB_STATE_QUEUED, job_pb2.JOB_STATE_RUNNING):
-                return  # it was quicker
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-
     def uris(self) -> set[str]:
         return {blob.uri for blob in self.platform.for_service("dataset").artifacts.list()}
 
@@ -81,36 +73,38 @@ def workers() -> list[int]:
     return found
 
 
-def _killed(here: Here, name: str, after_s: float) -> dataset_pb2.Import:
-    """An import whose worker was killed so long after it began; how it ended."""
+def _in_the_middle(here: Here, name: str, part: float, undisturbed: dataset_pb2.Import) -> tuple[dataset_pb2.Import, int]:
+    """An import that has run for a part of what it takes undisturbed, and the process that does it."""
+    began, ended = undisturbed.status.start_time, undisturbed.status.end_time
     started = here.start(name)
     deadline = time.monotonic() + WAIT_S
     while not (found := workers()):
         assert time.monotonic() < deadline
         time.sleep(0.005)
-    time.sleep(after_s)
-    with contextlib.suppress(ProcessLookupError):  # it was quicker
-        os.kill(found[0], signal.SIGKILL)
-    return here.client.datasets.wait_import(started.name, WAIT_S)
+    time.sleep(part * (ended.ToNanoseconds() - began.ToNanoseconds()) / 1e9)
+    return started, found[0]
 
 
 def test_a_killed_import_goes_on_and_doubles_nothing(here: Here, undisturbed: dataset_pb2.Import) -> None:
     before = here.uris()
-    began, ended = undisturbed.status.start_time, undisturbed.status.end_time
-    took = ended.ToNanoseconds() / 1e9 - began.ToNanoseconds() / 1e9
-    ends = [_killed(here, f"killed-{part}", took * part / 10) for part in (2, 4, 6, 8)]
-    for done in ends:
+    attempts = []
+    for part in (0.2, 0.4, 0.6, 0.8):
+        started, worker = _in_the_middle(here, f"killed-{10 * part:.0f}", part, undisturbed)
+        with contextlib.suppress(ProcessLookupError):  # it was quicker
+            os.kill(worker, signal.SIGKILL)
+        done = here.client.datasets.wait_import(started.name, WAIT_S)
         assert done.summary == undisturbed.summary
         assert done.summary.example_count + done.summary.rejected_count == 3500
-    assert any(done.status.attempt == 2 for done in ends), "every import was done before it was killed"
+        attempts.append(done.status.attempt)
+    assert 2 in attempts
     assert here.uris() == before  # the same content is the same blobs
     assert not workers()
 
 
-def _cancelled(here: Here, name: str) -> bool:
-    """Whether an import was cancelled while it decoded; False when it was quicker."""
-    started = here.start(name)
-    here.wait_for_decoding(started)
+def _cancelled(here: Here, part: float, undisturbed: dataset_pb2.Import) -> str:
+    """The data set whose import was cancelled on its way; empty when it was quicker."""
+    name = f"cancelled-{10 * part:.0f}"
+    started, _ = _in_the_middle(here, name, part, undisturbed)
     here.client.datasets.cancel_import(started.name)
     deadline = time.monotonic() + WAIT_S
     while (state := here.client.datasets.get_import(started.name).status.state) in (
@@ -118,12 +112,12 @@ def _cancelled(here: Here, name: str) -> bool:
     ):  # fmt: skip
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    return state == job_pb2.JOB_STATE_CANCELLED
+    return name if state == job_pb2.JOB_STATE_CANCELLED else ""
 
 
 def test_a_cancelled_import_leaves_nothing_and_starts_again(here: Here, undisturbed: dataset_pb2.Import) -> None:
     before = here.uris()
-    name = next(name for name in map("cancelled-{}".format, range(10)) if _cancelled(here, name))
+    name = next(filter(None, (_cancelled(here, part, undisturbed) for part in (0.7, 0.5, 0.3, 0.1))))
     assert here.uris() == before
     again = here.client.datasets.create_import(name, here.blob, file_name=here.source.name)
     done = here.client.datasets.wait_import(again.name, WAIT_S)
