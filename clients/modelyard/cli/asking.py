@@ -113,6 +113,17 @@ def whole_number(value: int, least: int, most: int, field: str, unit: str) -> in
     return value
 
 
+def written_to(field: str, place: Path) -> Path:
+    """Makes the folder of a file that is to be written: InvalidArgument before the work whose result it holds, not after."""
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=place.parent):
+            return place
+    except OSError as error:
+        why = "a file is where a folder is to be" if isinstance(error, FileExistsError | NotADirectoryError) else error.strerror
+        raise wrong(field, place, f"{field} is {str(place)!r}, which cannot be written: {why}") from None
+
+
 def wrong(field: str, value: object, message: str) -> InvalidArgument:
     """An InvalidArgument about a field."""
     values = {"field": field, "value": str(value)}

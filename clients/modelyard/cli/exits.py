@@ -59,6 +59,14 @@ OPTIONS: Final = {
     "deployment_id": "--as",
     "reason": "--reason",
     "at": "--at",
+    "checkpoint": "--from",
+    "test_where": "--test-where",
+    "validation_where": "--validation-where",
+    "group_by": "--group-by",
+    "time_by": "--time-by",
+    "name_pattern": "--name-pattern",
+    "time_column": "--time-column",
+    "usages": "--usage",
 }
 HINTS: Final = {
     "NO_TOKEN": "say who you are with --token, or MODELYARD_TOKEN; for your own server with its --data-dir",
@@ -96,6 +104,7 @@ LISTS: Final = {
     "pipelineRuns": "`modelyard runs list` lists the runs",
     "exports": "`modelyard model lineage MODEL_VERSION` names the exports of a model version",
     "evaluations": "`modelyard model lineage MODEL_VERSION` names the evaluations of a model version",
+    "gateDecisions": "`modelyard runs show RUN --json` names the gate decision of a run",
     "endpoints": "`modelyard endpoint list` lists the endpoints",
     "deployments": "`modelyard endpoint show {}` lists the versions that it serves",
     "devices": "`modelyard device list` lists the devices",
@@ -207,15 +216,13 @@ def _listed(values: Mapping[str, str]) -> str:
 
 
 def _option(field: str) -> str:
-    """The option that sets a field, or what it is part of; "" for an element of a list: `dataset_version.edits[0]` is no version
-    that --dataset-version would name."""
-    for part in reversed(field.split(".")):
-        name = part.partition("[")[0]
-        if name in OPTIONS:
-            return OPTIONS[name]
-        if part.endswith("]") or part == "edits":
-            break
-    return ""
+    """The option that sets a field, or the list that it is an element's part of; "" for another part of something:
+    `dataset_version.split.test_where` is no version that --dataset-version would name."""
+    *before, last = field.split(".")
+    if (name := last.partition("[")[0]) in OPTIONS:
+        return OPTIONS[name]
+    parent, element, _ = before[-1].partition("[") if before else ("", "", "")
+    return OPTIONS.get(parent, "") if element or parent == "resume_from" else ""
 
 
 def _details(error: Exception, known: Any) -> str:

@@ -36,6 +36,10 @@ def test_dataset_import(run: Any, yard: Yard, tmp_path: Path) -> None:
         ("training_job.dataset_version", "set it with --dataset-version"),
         ("training_job.hyperparameters.seed", "set it with --seed"),
         ("gate.floors[2].value", "set it with --floor"),
+        ("dataset_version.split.test_where", "set it with --test-where"),
+        ("dataset_version.split.source", ""),
+        ("training_job.resume_from.checkpoint", "set it with --from"),
+        ("training_job.resume_from.training_job", "set it with --resume"),
         ("dataset_import.label_column", "set it with --label"),
     ],
 )
@@ -49,6 +53,26 @@ def test_dataset_import_with_a_wrong_column(run: Any, yard: Yard, tmp_path: Path
     assert ended.status == 2
     assert ended.err.splitlines()[-2:] == ["error: label_column is 'missing'; the table has a, b", "hint: set it with --label"]
     assert yard.datasets.deleted == [f"{P}/datasets/t"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("dataset", "export", "flowers/V001", "{}", "--format", "coco"),
+        ("dataset", "report", "flowers", "-o", "{}"),
+        ("export", "flowers", "-o", "{}"),
+    ],
+    ids=" ".join,
+)
+def test_a_place_that_cannot_be_written_is_told_before_the_work(
+    arguments: tuple[str, ...], run: Any, yard: Yard, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    place = tmp_path / "file" / "out"
+    ended = run(*(word.format(place) for word in arguments))
+    assert ended.status == 2
+    assert f"is {str(place)!r}, which cannot be written: a file is where a folder is to be" in ended.err.replace("/bundle.zip", "")
+    assert yard.datasets.requests == []
 
 
 def test_dataset_check_publish_list_show_examples(run: Any, yard: Yard) -> None:

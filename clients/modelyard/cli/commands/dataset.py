@@ -215,12 +215,13 @@ def export(
 
 def _check_place(place: Path) -> None:
     """Nothing of the user's is written over."""
-    from modelyard.cli.asking import wrong
+    from modelyard.cli.asking import written_to, wrong
 
     if place.is_file() or (place.is_dir() and (place.suffix.lower() == ".zip" or any(place.iterdir()))):
         raise wrong(
             "OUT", str(place), f"OUT is {str(place)!r}, which is there already; give an empty or a new folder, or a new file"
         )
+    written_to("OUT", place)
 
 
 def _fetched(here: Session, done: dataset_pb2.DatasetExport, place: Path, told: Any) -> int:

@@ -279,7 +279,7 @@ def throw_away(here: Session, dataset: str) -> None:
     import time
 
     from modelyard.cli.output import note
-    from modelyard.client import ModelyardClientError
+    from modelyard.client import ModelyardClientError, Unavailable
 
     datasets, end = here.client.datasets, time.monotonic() + PATIENCE_S
     while True:
@@ -290,6 +290,8 @@ def throw_away(here: Session, dataset: str) -> None:
                 datasets.cancel_quality_report(checking.name)
             datasets.delete_dataset(dataset)
             return
+        except Unavailable:
+            return  # the server has ended; what it was doing goes on
         except ModelyardClientError as error:
             if time.monotonic() > end:
                 note(f"the dataset {dataset} could not be thrown away: {error}")
@@ -301,19 +303,18 @@ def _place(file: str) -> Path:
     """Where the page goes. Another report is written over, nothing else is."""
     from pathlib import Path
 
-    from modelyard.cli.asking import wrong
+    from modelyard.cli.asking import written_to, wrong
 
     place = Path(file).expanduser()
     if place.is_dir():
         raise wrong("--out", file, f"--out is {file!r}, a folder; give the name of a file, such as report.html")
     if place.exists() and not place.read_bytes()[:15].lower().startswith(b"<!doctype html>"):
         raise wrong("--out", file, f"--out is {file!r}, which is there already and is no page; give another name")
-    return place
+    return written_to("--out", place)
 
 
 def _write_page(here: Session, done: dataset_pb2.QualityReport, place: Path | None) -> None:
     if place is not None:
-        place.parent.mkdir(parents=True, exist_ok=True)
         here.client.artifacts.download(done.page, place)
 
 

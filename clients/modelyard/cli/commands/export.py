@@ -78,7 +78,7 @@ def export(
     \b
     Example: modelyard export flowers/V001 --target mcu -o flowers-mcu
     """
-    from modelyard.cli.asking import floors_of
+    from modelyard.cli.asking import floors_of, written_to
     from modelyard.cli.durations import seconds_of
     from modelyard.cli.exporting import Asked, made
     from modelyard.cli.session import session
@@ -100,6 +100,8 @@ def export(
         instance_flavor=instance_flavor,
         evaluate=not no_evaluate,
     )
+    if output is not None:
+        written_to("out", output if output.suffix.lower() == ".zip" else output / "bundle.zip")
     with session(common) as here:
         done = made(here, asked)
         if output is not None:
@@ -117,7 +119,6 @@ def fetch(here: Session, done: exporter_pb2.Export, place: Path) -> None:
 
     whole = place.suffix.lower() == ".zip"
     folder = place.parent if whole else place
-    folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".bundle-", dir=folder) as temporary:
         with bar("download") as show:
             archive = here.client.artifacts.download(done.artifact, Path(temporary) / "bundle.zip", show)

@@ -28,7 +28,7 @@ def flavors(
 
     known = ("dataset", "trainer", "exporter", "evaluator")
     if service not in known:
-        raise wrong("service", service, f"give one of {', '.join(known)}")
+        raise wrong("service", service, f"service is {service!r}; give one of {', '.join(known)}")
     with session(common) as here:
         found = here.client.jobs.list_instance_flavors(service)
     if common.json:

@@ -30,7 +30,7 @@ def logs(
     \b
     Example: modelyard logs JOB --follow
     """
-    from modelyard.cli.output import print_json
+    from modelyard.cli.output import note, print_json
     from modelyard.cli.session import session
 
     with session(common) as here:
@@ -42,9 +42,17 @@ def logs(
             listed = [{"attempt": one.attempt, "node": one.node, "text": one.data.decode(errors="replace")} for one in wanted]
             print_json({"name": name, "pieces": listed})
             return
+        shown = False
         for piece in wanted:
+            shown = True
             sys.stdout.buffer.write(piece.data)
             sys.stdout.buffer.flush()
+        if not shown:
+            note(
+                f"attempt {attempt} of {job} wrote nothing, or was never made"
+                if attempt
+                else f"the workers of {job} wrote nothing"
+            )
 
 
 def _found(here: Session, job: str) -> str:

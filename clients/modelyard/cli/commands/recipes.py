@@ -93,9 +93,7 @@ def preview(
             done = training.wait_recipe_preview(job.name, on_change=show)
         place = out or ("" if done.rows else f"{'-'.join(version.split('/')[3::2])}-preview.html")
         if place:
-            file = Path(place).expanduser()
-            file.parent.mkdir(parents=True, exist_ok=True)
-            here.client.artifacts.download(done.page, file)
+            here.client.artifacts.download(done.page, Path(place).expanduser())
     if common.json:
         print_json({**plain(done), "file": place})
         return
