@@ -84,6 +84,7 @@ HINTS: Final = {
     "NOTHING_TO_ROLL_BACK": "`modelyard endpoint history ENDPOINT` lists what changed; `modelyard endpoint traffic` sets shares",
     "VERSION_NOT_READY": "`modelyard endpoint show ENDPOINT` says how each version fares",
     "NO_DATASET_VERSION": "`modelyard dataset publish DATASET` makes one",
+    "NO_LABEL_SCHEMA": "`modelyard annotate schema DATASET --class NAME --class NAME` makes one",
     "NO_MODEL_VERSION": "`modelyard train DATASET` makes one",
     "UNKNOWN_RECIPE": "`modelyard train --recipes` lists them",
     "TARGET_COLUMN_MISSING": "name the column to predict with --label",
