@@ -19,6 +19,8 @@ from modelyard.client.access import token_in
 
 # A server that is there answers at once; one that restarts gets this long.
 PATIENCE_S: Final = 5.0
+# What is watched is waited for so long when its server goes: `modelyard up` may be started again.
+WATCH_PATIENCE_S: Final = 30.0
 # A server that begins says where it listens within this.
 STARTING_S: Final = 30.0
 # Log of the servers that commands start, under logs/ in the data folder.
@@ -55,7 +57,13 @@ def session(common: Common) -> Iterator[Session]:
         address, running = _own_server(common)
     borrowed = running is None and not common.server
     try:
-        with Client(address, project=common.project, patience_s=PATIENCE_S, access=access_of(common, address)) as client:
+        with Client(
+            address,
+            project=common.project,
+            patience_s=PATIENCE_S,
+            watch_patience_s=WATCH_PATIENCE_S,
+            access=access_of(common, address),
+        ) as client:
             yield Session(client, common, embedded=running is not None)
     except Unavailable as error:
         if not borrowed or error.reason != "NO_CONNECTION":
@@ -147,6 +155,8 @@ def log_into(data_dir: Path, debug: bool) -> None:
     full = path.exists() and path.stat().st_size > LOG_BYTES
     handler = logging.FileHandler(path, mode="w" if full else "a", encoding="utf-8")
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    durable = logging.getLogger("dbos")  # it writes to the terminal unless it has a handler when it is first imported
+    durable.handlers[:], durable.propagate = [handler], False
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(handler.stream))
 
 

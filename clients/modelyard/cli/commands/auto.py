@@ -215,15 +215,23 @@ def _start(here: Session, run: pipeline_pb2.PipelineRun, detach: bool) -> None:
 
 def follow(here: Session, name: str) -> None:
     """Watches a run to its end, prints its result, and ends the command with the status that says how it went."""
+    import time
+
     from modelyard.cli.live import run_picture
     from modelyard.cli.output import note, print_json
     from modelyard.cli.results import asking, example_paths, print_run, run_document, run_exit
-    from modelyard.client import last_part
+    from modelyard.client import Unavailable, last_part
+    from modelyard.type.v1 import job_pb2
 
     try:
         with run_picture() as show:
-            for change in here.client.pipelines.watch_pipeline_run(name):
-                show(change)
+            while True:
+                for change in here.client.pipelines.watch_pipeline_run(name):
+                    show(change)
+                run = here.client.pipelines.get_pipeline_run(name)
+                if run.status.state > job_pb2.JOB_STATE_RUNNING:
+                    break
+                time.sleep(1.0)  # the server stops, and may be started again
     except KeyboardInterrupt:
         again = here.watch_command(last_part(name))
         if here.embedded:
@@ -231,7 +239,9 @@ def follow(here: Session, name: str) -> None:
         else:
             note(f"\nthe run goes on; watch it with: {again}")
         raise
-    run = here.client.pipelines.get_pipeline_run(name)
+    except Unavailable:
+        note(f"the run goes on when the server is there again; watch it with: {here.watch_command(last_part(name))}")
+        raise
     paths = example_paths(here, run)
     if here.common.json:
         print_json(run_document(run, paths))
