@@ -67,7 +67,8 @@ def _root(
 
 def root_command() -> Any:
     """The command that holds all others."""
-    app = typer.Typer(cls=LazyGroup, rich_markup_mode=None, add_completion=False, no_args_is_help=True)
+    names = {"help_option_names": ["-h", "--help"]}
+    app = typer.Typer(cls=LazyGroup, rich_markup_mode=None, add_completion=False, no_args_is_help=True, context_settings=names)
     app.callback()(_root)
     return typer.main.get_command(app)
 

@@ -59,7 +59,7 @@ Exit codes: 0 done; 1 a job failed, or something is missing or in the way; 2 wro
 4 no server answers; 130 interrupted."""
 
 
-OPTIONS: Final = {"--version": "Print the version and exit.", "--help": "Show this message and exit."}
+OPTIONS: Final = {"--version": "Print the version and exit.", "-h, --help": "Show this message and exit."}
 
 
 def help_text() -> str:
@@ -99,7 +99,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _status(given: list[str]) -> int:
-    if given == ["--help"]:
+    if given in (["--help"], ["-h"], ["help"]):
         print(help_text())
         return 0
     if "--debug" not in given:
