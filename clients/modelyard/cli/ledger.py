@@ -55,7 +55,7 @@ def print_comparison(found: trainer_service_pb2.CompareTrainingJobsResponse) -> 
     rows.append(("trained", *(spoken(side.train_duration.ToNanoseconds() / 1e9) for side in found.jobs)))
     rows.append(("parameters", *(side.parameter_count for side in found.jobs)))
     rows.append(("state", *(f"{state_name(side.job.status.state)} {side.job.status.reason}".strip() for side in found.jobs)))
-    print_table(("", *ids), rows)
+    print_table(("",), rows, ids)
     for title, values in _curves(found):
         print(f"\n{title}")
         for id_, curve in zip(ids, values, strict=True):

@@ -85,11 +85,13 @@ def note(text: str) -> None:
     sys.stderr.flush()
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Columns of text, as wide as what they hold; a dash where there is nothing."""
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], named: Sequence[str] = ()) -> None:
+    """Columns of text, as wide as what they hold; a dash where there is nothing. `named`: columns behind the others, called
+    by names of the user's or by ids, which stay as they are."""
     cells = [[str(cell) if cell not in (None, "") else "-" for cell in row] for row in rows]
-    widths = [max([len(name), *(len(row[at]) for row in cells)]) for at, name in enumerate(columns)]
-    for row in [[name.upper() for name in columns], *cells]:
+    head = [*(name.upper() for name in columns), *named]
+    widths = [max([len(name), *(len(row[at]) for row in cells)]) for at, name in enumerate(head)]
+    for row in [head, *cells]:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 

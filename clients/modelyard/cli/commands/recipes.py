@@ -144,11 +144,11 @@ def _print_preview(done: recipe_preview_pb2.RecipePreview) -> None:
     if not done.rows:
         return
     before, after = list(done.columns_before)[:_SHOWN], list(done.columns_after)[:_SHOWN]
-    print_table(("row", *before), [(row.example_id, *row.before[:_SHOWN]) for row in done.rows])
+    print_table(("row",), [(row.example_id, *row.before[:_SHOWN]) for row in done.rows], before)
     numbers = [
         (row.example_id, *("" if math.isnan(value) else f"{value:.4g}" for value in row.after[:_SHOWN])) for row in done.rows
     ]
-    print_table(("row", *after), numbers)
+    print_table(("row",), numbers, after)
     print(f"{done.width} numbers a row" + (f", the first {_SHOWN} shown; -o FILE.html has more" if done.width > _SHOWN else ""))
     for each in done.learned[:_SHOWN]:
         print(f"- {each}")
