@@ -561,7 +561,7 @@ def test_a_disk_without_room_costs_checkpoints_but_not_the_run(tmp_path: Path, m
 
     monkeypatch.setattr(resume, "write_checkpoint", filling)
     hooks = KeptHooks()
-    outcome = train(small_setup(tmp_path, checkpoint_every_s=0.0), hooks)
+    outcome = train(small_setup(tmp_path, checkpoint_every_s=0.0, clock=lambda: 0.0), hooks)
     assert outcome.reason == "COMPLETED"
     assert outcome.weights
     assert "CHECKPOINT_NOT_SAVED" in hooks.notes
