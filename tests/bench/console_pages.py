@@ -1,93 +1,151 @@
-"""What pages of the console cost: with a data set of 70,000 pictures, 1,000 runs, and a training of 100,000 points.
+"""What pages of the console cost: with a data set of 70,000 pictures, 1,000 runs, and a live curve of 100,000 points.
 
-    PYTHONPATH=. .venv/bin/python tests/bench/console_pages.py [--pictures 70000] [--runs 1000] [--points 100000] [--rounds 5]
+    PYTHONPATH=. .venv/bin/python tests/bench/console_pages.py [--pictures 70000] [--runs 1000] [--points 100000] [--rounds 3]
 
-One server, one browser, one run: every page is loaded in turn with an empty page (one without data) beside. Prints of each page
-the browser's own timing in ms (median and largest over the rounds, first load apart), its ratio to the empty page, and processor
-seconds of the console's and the server's processes for one load. Needs Playwright and the system's Chromium.
+One server, one browser. What the pages show is made through the services once (a data set, a journey from data to an endpoint);
+that journey is then written to the database as often as is asked for, under other names: lists read rows, and do not ask how they
+came to be. Prints of each page, in the browser's own clock, ms until it is seen whole (nothing waits any more, the pictures in
+the window are there): the first time, with an empty cache, and with a warm one (median, largest); its ratio to an empty page's
+in the same rounds; and processor seconds of the console's and of the server's processes for one warm load.
+
+Then a training's page while points come in far faster than any training sends them: the time between frames, and what kept the
+page from drawing for longer than 50 ms. Needs Playwright and the system's Chromium; the pictures are Fashion-MNIST's where
+MODELYARD_DATA has them, else noise.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import signal
 import sqlite3
 import statistics
 import struct
 import tempfile
 import time
-from datetime import datetime, timedelta
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from modelyard.client import Client
 from modelyard.client.drawing.curves import training_charts
 from modelyard.console.parts.live import Curves
 from modelyard.pipeline.v1 import pipeline_pb2
 from modelyard.trainer.v1 import trainer_pb2
 from tests.e2e.console.browsing import Console, Visitor, console, visitor
+from tests.support.sources import digits_folder
 
 TICK = os.sysconf("SC_CLK_TCK")
-READY = "(() => { const t = performance.getEntriesByType('navigation')[0]; return t.loadEventEnd - t.startTime; })()"
-SEEN = "[...document.images].every((one) => one.complete || one.getBoundingClientRect().top > innerHeight)"
+ID_DIGITS = 6
+WHOLE = """() => document.querySelector('.frame-body') && !document.querySelector('.skeleton')
+  && [...document.images].every((one) => one.complete || one.getBoundingClientRect().top > innerHeight) && performance.now()"""
+FRAMES = """() => {
+  globalThis.seen = { frames: [], long: [] };
+  const note = (list) => globalThis.seen.long.push(...list.getEntries().map((one) => one.duration));
+  new PerformanceObserver(note).observe({ type: 'longtask' });
+  let before = performance.now();
+  const look = (now) => { globalThis.seen.frames.push(now - before); before = now; requestAnimationFrame(look); };
+  requestAnimationFrame(look);
+}"""
 
 
-def idx(folder: Path, count: int) -> Path:
-    """Pictures of 28 by 28 as MNIST has them: noise over one of ten patterns."""
+class Journey(NamedTuple):
+    """The names of what one run made."""
+
+    run: str
+    training: str
+    version: str
+    export: str
+    evaluation: str
+    decision: str
+
+
+def source(folder: Path, count: int) -> Path:
+    """A folder with pictures as MNIST has them."""
+    real = Path(os.environ.get("MODELYARD_DATA", "../shared/data")) / "fashion_mnist"
+    if count == 70_000 and real.is_dir():
+        return real
     draw = np.random.default_rng(0)
     labels = (np.arange(count) % 10).astype(np.uint8)
-    pixels = (draw.integers(0, 256, (10, 28, 28))[labels] // 2 + draw.integers(0, 128, (count, 28, 28))).astype(np.uint8)
+    pixels = draw.integers(0, 256, (count, 28, 28), dtype=np.uint8)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "train-images-idx3-ubyte").write_bytes(struct.pack(">IIII", 2051, count, 28, 28) + pixels.tobytes())
     (folder / "train-labels-idx1-ubyte").write_bytes(struct.pack(">II", 2049, count) + labels.tobytes())
     return folder
 
 
-def many_runs(of: Console, count: int) -> None:
-    """A short training and a run that is cancelled, each as many times in the database as are wanted: lists read rows, and do not
-    ask how they came to be."""
+def prepare(of: Console, folder: Path, pictures: int, runs: int) -> None:
+    """What the pages show."""
+    began = time.monotonic()
+
+    def say(what: str) -> None:
+        print(f"{time.monotonic() - began:6.0f} s  {what}", flush=True)
+
     with of.client() as client:
-        wanted = trainer_pb2.TrainingJob(dataset_version=client.names.dataset_version("many/V001"), display_name="run")
-        wanted.model = client.names.parent + "/models/many"
+        client.datasets.create_dataset("many")
+        blob = client.artifacts.upload(source(folder / "many", pictures))
+        client.datasets.wait_import(client.datasets.create_import("many", blob).name, 600)
+        client.datasets.wait_dataset_version(client.datasets.create_dataset_version("many").name, 600)
+        say(f"a data set of {pictures:,} pictures")
+        report = client.datasets.create_quality_report("many", depth="quick")
+        client.datasets.wait_quality_report(report.name, 600)
+        say("its quality report")
+        client.datasets.create_dataset("few")
+        blob = client.artifacts.upload(digits_folder(folder / "few", per_class=40))
+        client.datasets.wait_import(client.datasets.create_import("few", blob).name, 600)
+        names = {kind: f"{client.names.parent}/{kind}s/few" for kind in ("dataset", "model", "endpoint")}
+        wanted = pipeline_pb2.PipelineRun(**names)
         wanted.recipe.recipe_id = "tinynet"
-        wanted.recipe.hyperparameters.max_steps = 10
-        job = client.training.create_training_job(wanted)
-        client.training.wait_training_job(job.name, 400)
-        run = client.pipelines.create_pipeline_run(
-            pipeline_pb2.PipelineRun(dataset_version=wanted.dataset_version, model=wanted.model, endpoint="")
-        )
-        client.pipelines.cancel_pipeline_run(run.name)
-        time.sleep(2)
-    for name in (job.name, run.name):
-        copy_row(of.data_dir, name, count)
+        wanted.recipe.hyperparameters.max_epochs = 5
+        made = client.pipelines.wait_pipeline_run(client.pipelines.create_pipeline_run(wanted).name, 900)
+        say("a journey from data to an endpoint")
+        multiply(of.data_dir / "modelyard.db", journey_of(client), runs)
+        say(f"{runs:,} of it")
+    assert made.result.evaluation, made
 
 
-def copy_row(data_dir: Path, name: str, count: int) -> None:
-    """The row of a job, again under other names, a second earlier each."""
-    for path in data_dir.rglob("*.db"):
-        with sqlite3.connect(path, timeout=60) as database:
-            database.row_factory = sqlite3.Row
-            try:
-                row = database.execute("SELECT * FROM job WHERE name = ?", (name,)).fetchone()
-            except sqlite3.OperationalError:
-                continue
-            if row is None:
-                continue
-            columns, first = row.keys(), datetime.fromisoformat(row["create_time"])
-            marks = ", ".join("?" * len(columns))
-            rows = [
-                [
-                    f"{name[:-6]}{at:06}"
-                    if column == "name"
-                    else (first - timedelta(seconds=at + 1)).isoformat()
-                    if column == "create_time"
-                    else row[column]
-                    for column in columns
-                ]
-                for at in range(count - 1)
-            ]
-            database.executemany(f"INSERT INTO job ({', '.join(columns)}) VALUES ({marks})", rows)
+def journey_of(client: Client) -> Journey:
+    """The newest run that came to its end."""
+    for run in client.pipelines.list_pipeline_runs():
+        one = run.result
+        if one.evaluation:
+            return Journey(run.name, one.training_job, one.model_version, one.export, one.evaluation, one.gate_decision.name)
+    raise AssertionError("no run came to its end")
+
+
+def multiply(path: Path, one: Journey, count: int) -> None:
+    """The rows of a journey `count` - 1 times more, each a second earlier than the one before."""
+    with sqlite3.connect(path, timeout=60) as database:
+        database.row_factory = sqlite3.Row
+        for table in ("job", "resource"):
+            marks = ", ".join("?" * len(one))
+            for row in database.execute(f"SELECT * FROM {table} WHERE name IN ({marks})", one).fetchall():
+                columns = ", ".join(row.keys())
+                rows = [_again(dict(row), one, at) for at in range(1, count)]
+                database.executemany(f"INSERT INTO {table} ({columns}) VALUES ({', '.join('?' * len(row))})", rows)
+
+
+def _again(row: dict[str, Any], one: Journey, at: int) -> list[Any]:
+    row["create_time"] = _time(datetime.fromisoformat(row["create_time"]) - timedelta(seconds=at))
+    new = [
+        f"{each.rpartition('/')[0]}/V{at + 1:03}" if each == one.version else f"{each[:-ID_DIGITS]}{at:0{ID_DIGITS}}"
+        for each in one
+    ]
+    for column, value in row.items():
+        if isinstance(value, str):
+            for before, after in zip(one, new, strict=True):
+                value = value.replace(before, after)
+            row[column] = value
+    return list(row.values())
+
+
+def _time(when: datetime) -> str:
+    return when.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 def processes(root: int) -> dict[int, str]:
@@ -122,41 +180,204 @@ def used(pids: list[int]) -> float:
     return total / TICK
 
 
-def load(guest: Visitor, path: str, own: list[int], rest: list[int]) -> tuple[float, float, float, float]:
-    """Milliseconds to the load event, to what is seen; processor seconds of console and server."""
-    before = used(own), used(rest)
-    began = time.perf_counter()
-    guest.page.goto(guest.console.root + path, wait_until="load")
-    loaded = float(guest.page.evaluate(READY))
-    guest.settled()
-    guest.page.wait_for_function(SEEN)
-    seen = (time.perf_counter() - began) * 1000
-    time.sleep(0.2)
-    return loaded, seen, used(own) - before[0], used(rest) - before[1]
+def load(page: Any, address: str) -> float:
+    """Milliseconds until a page is seen whole."""
+    page.goto(address, wait_until="commit")
+    return float(page.wait_for_function(WHOLE, timeout=120_000).json_value())
+
+
+def cold(guest: Visitor, path: str) -> float:
+    """The same in a browser that has kept nothing but who it is."""
+    kept = guest.page.context.storage_state()
+    context = guest.page.context.browser.new_context(viewport=guest.page.viewport_size, storage_state=kept)
+    try:
+        return load(context.new_page(), guest.console.root + path)
+    finally:
+        context.close()
+
+
+class Warm(NamedTuple):
+    """A load with a warm cache: milliseconds, processor seconds of console and server."""
+
+    ms: float
+    console: float
+    server: float
 
 
 def measure(guest: Visitor, pages: dict[str, str], rounds: int) -> None:
+    """Every page in turn, round by round."""
     every = processes(guest.console.process.pid)
     own = [pid for pid, command in every.items() if "modelyard.console" in command]
     rest = [pid for pid in every if pid not in own]
-    taken: dict[str, list[tuple[float, float, float, float]]] = {name: [] for name in pages}
+    first = {name: cold(guest, path) for name, path in pages.items()}
+    taken: dict[str, list[Warm]] = {name: [] for name in pages}
     for _ in range(rounds + 1):
         for name, path in pages.items():
-            taken[name].append(load(guest, path, own, rest))
-    empty = statistics.median(one[1] for one in taken["empty"][1:])
-    print(f"{'page':24} {'first':>7} {'load':>7} {'seen':>7} {'most':>7} {'of empty':>9} {'console s':>10} {'server s':>9}")
+            before = used(own), used(rest)
+            seen = load(guest.page, guest.console.root + path)
+            time.sleep(0.3)
+            taken[name].append(Warm(seen, used(own) - before[0], used(rest) - before[1]))
+    empty = statistics.median(one.ms for one in taken["empty"][1:])
+    print(f"{'page':28} {'cold ms':>8} {'warm ms':>8} {'most':>6} {'of empty':>9} {'console s':>10} {'server s':>9}")
     for name, found in taken.items():
-        later = found[1:]
-        loaded, seen, mine, theirs = (statistics.median(one[at] for one in later) for at in range(4))
-        most = max(one[1] for one in later)
-        print(
-            f"{name:24} {found[0][1]:7.0f} {loaded:7.0f} {seen:7.0f} {most:7.0f} {seen / empty:9.2f} {mine:10.3f} {theirs:9.3f}",
-            flush=True,
-        )
+        found = found[1:]
+        ms, mine, theirs = (statistics.median(each) for each in zip(*found, strict=True))
+        most = max(one.ms for one in found)
+        print(f"{name:28} {first[name]:8.0f} {ms:8.0f} {most:6.0f} {ms / empty:9.2f} {mine:10.3f} {theirs:9.3f}", flush=True)
+
+
+def pages_of(client: Client) -> dict[str, str]:
+    """Addresses by what they are."""
+    journey = journey_of(client)
+    run, training, _, export, evaluation, _ = (name.rpartition("/")[2] for name in journey)
+    versions = sorted(one.name.rpartition("/")[2] for one in client.models.list_model_versions("few", page_size=1000))
+    picture = client.examples.page("many/V001", page_size=1, skip=40_000).examples[0].example_id
+    trainings = [one.name.rpartition("/")[2] for one in client.training.list_training_jobs(page_size=8)][:8]
+    return {
+        "empty": "/p/empty/models",
+        "overview": "/p/default",
+        "datasets": "/p/default/datasets",
+        "pictures": "/p/default/datasets/many",
+        "pictures, one class": "/p/default/datasets/many?label=3&usage=train",
+        "pictures, page 1000": "/p/default/datasets/many?skip=60000",
+        "one picture": f"/p/default/datasets/many?example={picture}",
+        "dataset versions": "/p/default/datasets/many?tab=versions",
+        "quality": "/p/default/datasets/many?tab=quality",
+        "annotation": "/p/default/annotation",
+        "training dialog": "/p/default/train?dataset=many",
+        "runs": "/p/default/runs",
+        "runs, page 19": "/p/default/runs?skip=900",
+        "run": f"/p/default/runs/{run}",
+        "trainings": "/p/default/runs?tab=jobs",
+        "trainings, page 19": "/p/default/runs?tab=jobs&skip=900",
+        "training": f"/p/default/jobs/{training}",
+        "eight trainings compared": f"/p/default/compare?jobs={','.join(trainings)}",
+        "models": "/p/default/models",
+        "model": "/p/default/models/few",
+        "model version, the newest": f"/p/default/models/few/{versions[0]}",
+        "model version, the oldest": f"/p/default/models/few/{versions[-1]}",
+        "export": f"/p/default/exports/{export}",
+        "evaluation": f"/p/default/evaluations/{evaluation}",
+        "its examples": f"/p/default/evaluations/{evaluation}?tab=examples",
+        "endpoints": "/p/default/endpoints",
+        "endpoint": "/p/default/endpoints/few",
+        "devices": "/p/default/devices",
+        "audit": "/p/default/audit",
+        "settings": "/p/default/settings",
+    }
+
+
+@contextmanager
+def live_training(of: Console, client: Client) -> Iterator[str]:
+    """A training whose worker is held, so that it stays as it is until the end."""
+    wanted = trainer_pb2.TrainingJob(dataset_version=client.names.dataset_version("few/V001"), display_name="live")
+    wanted.model = f"{client.names.parent}/models/few"
+    wanted.recipe.recipe_id = "tinynet"
+    wanted.recipe.hyperparameters.max_epochs = 10_000
+    job = client.training.create_training_job(wanted, repeat_reason="a live curve").name
+    workers: list[int] = []
+    while not workers or not client.training.get_training_job(job).HasField("latest_point"):
+        time.sleep(0.2)
+        workers = [pid for pid, command in processes(of.process.pid).items() if "modelyard.trainer.worker" in command]
+    for pid in workers:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield job
+    finally:
+        client.training.cancel_training_job(job)
+        for pid in workers:
+            os.kill(pid, signal.SIGCONT)
+        client.training.wait_training_job(job, 120, raise_on_failure=False)
+
+
+class Writer:
+    """Writes points of a training into the database, as its worker would."""
+
+    def __init__(self, path: Path, job: str) -> None:
+        self._path, self._job, self._step = path, job, 10_000_000
+        self._wave = np.random.default_rng(1)
+
+    def write(self, count: int) -> None:
+        """So many points more, in one transaction."""
+        now = _time(datetime.now(UTC))
+        with sqlite3.connect(self._path, timeout=60) as database:
+            (sequence,) = database.execute("SELECT sequence FROM job WHERE name = ?", (self._job,)).fetchone()
+            rows = [(self._job, sequence + at + 1, now, json.dumps(self._point())) for at in range(count)]
+            database.executemany("INSERT INTO job_event (job, sequence, time, document) VALUES (?, ?, ?, ?)", rows)
+            changed = (sequence + count, now, self._job)
+            database.execute("UPDATE job SET sequence = ?, heartbeat_time = ? WHERE name = ?", changed)
+
+    def _point(self) -> dict[str, Any]:
+        self._step += 1
+        at = self._step - 10_000_000
+        loss = 2.3 * float(np.exp(-at / 30_000)) + 0.2 * float(self._wave.random())
+        metrics = {"val_accuracy": 1 - loss / 3, "val_loss": loss * 1.1} if at % 100 == 0 else {}
+        return {
+            "step": self._step,
+            "epoch": at / 100,
+            "loss": loss,
+            "learning_rate": 1e-3,
+            "metrics": metrics,
+            "time": time.time(),
+        }
+
+
+def live(guest: Visitor, of: Console, points: int) -> None:
+    """The page of a training with nine tenths of the points, then the rest while it is looked at; an idle page beside it."""
+    with of.client() as client, live_training(of, client) as job:
+        writer = Writer(of.data_dir / "modelyard.db", job)
+        for _ in range(9):
+            writer.write(points // 10)
+        page = guest.page
+        titles = ("frames/s", "p50 ms", "p95", "p99", "most", "over 50 ms", "longest")
+        print(f"{'live curve':28} {'s':>6} " + " ".join(f"{each:>10}" for each in titles))
+        load(page, f"{of.root}/p/empty/models")
+        _frames(page, "an idle page, beside", lambda: time.sleep(8))
+        seen = load(page, f"{of.root}/p/default/jobs/{job.rpartition('/')[2]}")
+        print(f"its page is there after {seen:.0f} ms; then its {9 * (points // 10):,} points come", flush=True)
+        _frames(page, "catching up", lambda: _until_step(page, writer))
+
+        def rest() -> None:
+            for _ in range(80):
+                began = time.monotonic()
+                writer.write(points // 800)
+                time.sleep(max(0.25 - (time.monotonic() - began), 0))
+            _until_step(page, writer)
+
+        every = processes(of.process.pid)
+        own = [pid for pid, command in every.items() if "modelyard.console" in command]
+        before = used(own)
+        _frames(page, f"{points // 10:,} points more", rest)
+        print(f"the console's process meanwhile: {used(own) - before:.1f} s of processor time")
+        page.hover("svg[data-lines] >> nth=0")
+        assert page.locator(".chart.read .reading").count() == 1
+
+
+def _until_step(page: Any, writer: Writer) -> None:
+    """Until the newest point is drawn."""
+    look = "(step) => [...document.querySelectorAll('svg[data-lines] title')].some((one) => one.textContent.includes(step))"
+    newest = f"{writer._step:,}"
+    page.wait_for_function(look, arg=newest, timeout=300_000)
+
+
+def _frames(page: Any, what: str, during: Any) -> None:
+    page.evaluate(FRAMES)
+    began = time.monotonic()
+    during()
+    took = time.monotonic() - began
+    seen = page.evaluate("() => globalThis.seen")
+    frames = np.array(seen["frames"][2:])
+    p50, p95, p99 = np.percentile(frames, (50, 95, 99))
+    long = seen["long"]
+    print(
+        f"{what:28} {took:6.1f} {len(frames) / took:10.1f} {p50:10.1f} {p95:10.1f} {p99:10.1f} {frames.max():10.0f}"
+        f" {len(long):10} {max(long, default=0):10.0f}",
+        flush=True,
+    )
 
 
 def curves(count: int) -> None:
-    """A live curve of so many points: what a point costs at the beginning and at the end, and what one drawing weighs."""
+    """What a point costs at the beginning and at the end, and what one drawing weighs."""
 
     def points(start: int, size: int) -> list[Any]:
         made = [
@@ -183,7 +404,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=70_000)
     parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--points", type=int, default=100_000)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path, default=None, help="a data folder to keep and use again")
     asked = parser.parse_args()
     curves(asked.points)
@@ -193,24 +414,11 @@ def main() -> None:
         with console(folder) as opened:
             with opened.client() as client:
                 if not any(True for _ in client.datasets.list_datasets()):
-                    client.datasets.create_dataset("many")
-                    blob = client.artifacts.upload(idx(folder / "source", asked.pictures))
-                    client.datasets.wait_import(client.datasets.create_import("many", blob).name, 600)
-                    client.datasets.wait_dataset_version(client.datasets.create_dataset_version("many").name, 600)
-                    many_runs(opened, asked.runs)
-            pages = {
-                "empty": "/p/empty/models",
-                "home": "/p/default",
-                "datasets": "/p/default/datasets",
-                "pictures": "/p/default/datasets/many",
-                "pictures, one class": "/p/default/datasets/many?label=3&usage=train",
-                "pictures, page 1000": "/p/default/datasets/many?skip=60000",
-                "runs": "/p/default/runs",
-                "trainings": "/p/default/runs?tab=jobs",
-                "trainings, page 19": "/p/default/runs?tab=jobs&skip=900",
-            }
+                    prepare(opened, folder, asked.pictures, asked.runs)
+                pages = pages_of(client)
             with visitor(opened, folder / "shots") as guest:
                 measure(guest, pages, asked.rounds)
+                live(guest, opened, asked.points)
 
 
 if __name__ == "__main__":

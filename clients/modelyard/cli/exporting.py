@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from modelyard.cli.live import job_bar
@@ -19,8 +18,6 @@ from modelyard.type.v1 import job_pb2, learning_pb2
 if TYPE_CHECKING:
     from modelyard.cli.session import Session
 
-LOOK_BACK: Final = 500
-"""How many of the newest exports and evaluations are looked through for one that can be used again."""
 QUANTIZED: Final = (exporter_pb2.PRECISION_INT8, exporter_pb2.PRECISION_DYNAMIC_INT8)
 
 
@@ -131,7 +128,7 @@ def _float_parent(here: Session, model_version: str) -> exporter_pb2.Export:
 
 
 def _known_parent(here: Session, model_version: str) -> exporter_pb2.Export | None:
-    for one in islice(here.client.exports.list_exports(page_size=100), LOOK_BACK):
+    for one in here.client.exports.list_exports(model_version=model_version, page_size=100):
         succeeded = one.status.state == job_pb2.JOB_STATE_SUCCEEDED
         if one.model_version == model_version and succeeded and is_float(one):
             return one
@@ -147,7 +144,7 @@ def _waited(here: Session, name: str, title: str) -> exporter_pb2.Export:
 
 def _known_evaluation(here: Session, export: exporter_pb2.Export) -> evaluator_pb2.Evaluation | None:
     """A complete evaluation of the export on its own dataset version, if there is one."""
-    for one in islice(here.client.evaluations.list_evaluations(page_size=100), LOOK_BACK):
+    for one in here.client.evaluations.list_evaluations(exports=[export.name], page_size=100):
         complete = one.status.state == job_pb2.JOB_STATE_SUCCEEDED and learning_pb2.USAGE_TEST in one.usages
         if complete and one.export == export.name and one.dataset_version == export.dataset_version:
             found: evaluator_pb2.Evaluation = here.client.evaluations.get_evaluation(one.name)  # lists leave out what is long

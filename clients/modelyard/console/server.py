@@ -29,6 +29,7 @@ from modelyard.console.gate import Gate
 from modelyard.console.launch import Behind
 from modelyard.console.pages import add_pages
 from modelyard.console.parts.page import not_found_page
+from modelyard.console.reports import add_reports
 from modelyard.console.uploads import add_uploads
 
 STATIC = Path(__file__).parent / "static"
@@ -70,6 +71,7 @@ def application() -> FastAPI:
     add_content(outer)
     add_uploads(outer)
     add_annotating(outer)
+    add_reports(outer)
     add_pages()
     pages_app.config.quasar_config["loadingBar"] = {"skipHijack": True}  # it has no name that could be read out
     pages_app.on_exception(lambda error: logging.getLogger("modelyard.console").error("page", exc_info=error))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from modelyard.core.jobs.job import Document, Job, JobChange, JobPage
 
 if TYPE_CHECKING:
-    from modelyard.core.resources import Page, Resource
+    from modelyard.core.resources import Naming, Page, Resource
 
 
 class Jobs(Protocol):
@@ -38,8 +38,8 @@ class Jobs(Protocol):
     def get(self, name: str) -> Job:
         """Reads a job. Raises NotFound."""
 
-    def list(self, kind: str, parent: str, page_size: int = 0, page_token: str = "") -> JobPage:
-        """A page of jobs, the newest first."""
+    def list(self, kind: str, parent: str, page_size: int = 0, page_token: str = "", *, naming: Naming | None = None) -> JobPage:
+        """A page of jobs, the newest first; all, or those whose spec names others."""
 
     def cancel(self, name: str) -> Job:
         """Asks a job to end without a result."""
@@ -65,8 +65,16 @@ class Readings(Protocol):
     def get(self, name: str) -> Resource:
         """Raises NotFound."""
 
-    def list(self, collection: str, parent: str | None = None, page_size: int = 0, page_token: str = "") -> Page:
-        """A page of a collection, the newest first."""
+    def list(
+        self,
+        collection: str,
+        parent: str | None = None,
+        page_size: int = 0,
+        page_token: str = "",
+        *,
+        naming: Naming | None = None,
+    ) -> Page:
+        """A page of a collection, the newest first; all of it, or what names others."""
 
 
 class Resources(Readings, Protocol):

@@ -12,7 +12,22 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Engine, Row, Table, Text, and_, delete, or_, select, type_coerce, update
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Engine,
+    Row,
+    Table,
+    Text,
+    and_,
+    delete,
+    func,
+    or_,
+    select,
+    type_coerce,
+    update,
+)
 
 from modelyard.core import database
 from modelyard.core.artifacts import find_uris
@@ -43,6 +58,34 @@ class Resource:
     def etag(self) -> str:
         """Changes with every revision, and when the resource is deleted and made again."""
         return hashlib.sha256(f"{self.name} {self.create_time.isoformat()} {self.revision}".encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Naming:
+    """Those of a list whose document says one of `values` in `field`: the exports of a model version, say."""
+
+    field: str
+    values: Sequence[str]
+
+    @property
+    def digest(self) -> str:
+        """Tells page tokens of one such list from those of another."""
+        return _digest(json.dumps([self.field, *self.values]))
+
+    def condition(self, column: Column[Any]) -> ColumnElement[bool]:
+        """True of the rows. Documents are kept as `to_json` writes them, so a field and its value stand there in one form only;
+        and taking it out of the text is exact on every database, where LIKE is blind to case on one of them."""
+        document = type_coerce(column, Text)
+        said = (f"{database.to_json(self.field)}:{database.to_json(value)}" for value in self.values)
+        return or_(*(func.replace(document, each, "") != document for each in said))
+
+
+def naming(field: str, values: Sequence[str], argument: str) -> Naming | None:
+    """What a request's filter says; None where it says nothing. Raises InvalidArgument TOO_MANY_NAMES."""
+    if len(values) > LARGEST_PAGE:
+        message = f"{argument} has {len(values)} names; at most {LARGEST_PAGE} are allowed"
+        raise InvalidArgument("TOO_MANY_NAMES", message, field=argument, value=len(values))
+    return Naming(field, tuple(values)) if values else None
 
 
 @dataclass(frozen=True)
@@ -99,16 +142,25 @@ class ResourceStore:
             return _get(connection, name)
 
     def list(
-        self, collection: str, parent: str | None = None, page_size: int = 0, page_token: str = "", *, newest_first: bool = True
+        self,
+        collection: str,
+        parent: str | None = None,
+        page_size: int = 0,
+        page_token: str = "",
+        *,
+        newest_first: bool = True,
+        naming: Naming | None = None,
     ) -> Page:
-        """A page of a collection, by time of creation; below one parent, or with None below any.
+        """A page of a collection, by time of creation; below one parent, or with None below any; all, or what names others.
 
         Raises InvalidArgument BAD_PAGE_SIZE, BAD_PAGE_TOKEN.
         """
         size = check_page_size(page_size)
-        query = json.dumps(["resource", collection, parent, newest_first])
+        query = json.dumps(["resource", collection, parent, newest_first, *([] if naming is None else [naming.digest])])
         table = database.resource
         conditions = [table.c.collection == collection, *([] if parent is None else [table.c.parent == parent])]
+        if naming is not None:
+            conditions.append(naming.condition(table.c.document))
         statement = select(table).where(*conditions, *after_token(table, page_token, query, newest_first=newest_first))
         with reading(self._engine) as connection:
             rows = connection.execute(statement.order_by(*page_order(table, newest_first)).limit(size + 1)).all()

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from modelyard.core import ports
 from modelyard.core.artifacts import Blob
-from modelyard.core.resources import Page
+from modelyard.core.resources import Naming, Page
 from modelyard.exporter.domain.export import DatasetVersionRef, ModelVersionRef
 from modelyard.exporter.domain.targets import Target
 
@@ -33,7 +33,14 @@ class Resources(ports.Resources, Protocol):
     """Targets as documents."""
 
     def list(
-        self, collection: str, parent: str | None = None, page_size: int = 0, page_token: str = "", *, newest_first: bool = True
+        self,
+        collection: str,
+        parent: str | None = None,
+        page_size: int = 0,
+        page_token: str = "",
+        *,
+        newest_first: bool = True,
+        naming: Naming | None = None,
     ) -> Page: ...
 
     def delete(self, name: str, etag: str = "") -> None: ...

@@ -24,6 +24,7 @@ from modelyard.core.artifacts import build_uri
 from modelyard.core.database import migrate, open_database, reading, writing
 from modelyard.core.errors import Aborted, AlreadyExists, InvalidArgument, NotFound, ResourceExhausted, Unavailable
 from modelyard.core.resources import (
+    Naming,
     Page,
     Resource,
     ResourceStore,
@@ -222,6 +223,22 @@ def test_without_a_parent_all_are_listed(store: ResourceStore) -> None:
     assert len(store.list("datasets").items) == 2
     assert len(store.list("datasets", "projects/q").items) == 1
     assert store.list("nothing") == Page((), "")
+
+
+def test_a_list_of_those_that_name_others_is_exact_and_has_pages_of_its_own(store: ResourceStore) -> None:
+    wanted, others = "projects/p/exports/a_b%", ("projects/p/exports/A_b%", "projects/p/exports/a_b%c", "projects/p/exports/axb")
+    for number in range(3):
+        create(store, f"d{number}", {"export": wanted, "at": number})
+    for number, other in enumerate(others):
+        create(store, f"e{number}", {"export": other, "parent": wanted})
+    create(store, "f", {"note": f'"export":"{wanted}"'})
+    naming = Naming("export", (wanted, "projects/p/exports/none"))
+    first = store.list("datasets", PARENT, 2, naming=naming)
+    rest = store.list("datasets", PARENT, 2, first.next_page_token, naming=naming)
+    assert [item.name for item in (*first.items, *rest.items)] == [named("d2"), named("d1"), named("d0")]
+    assert rest.next_page_token == ""
+    with pytest.raises(InvalidArgument, match="page_token is"):
+        store.list("datasets", PARENT, 2, first.next_page_token)
 
 
 def test_page_sizes(store: ResourceStore, engine: Engine) -> None:

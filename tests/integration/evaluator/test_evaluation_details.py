@@ -96,6 +96,8 @@ def test_lists_leave_out_what_is_long(client: Client, evaluation: pb.Evaluation)
     assert not listed.worst_examples
     assert not listed.label_suspects
     assert listed.scores == evaluation.scores
+    assert listed in list(client.evaluations.list_evaluations(exports=["other", evaluation.export]))
+    assert not list(client.evaluations.list_evaluations(exports=["other"]))
     assert listed.train_gaps == evaluation.train_gaps
 
 

@@ -136,6 +136,8 @@ def test_the_gate_lets_a_good_artifact_through(client: Client, evaluation: pb.Ev
     assert decision.latency.p95_ms == 1.5
     assert client.gate.get_gate_decision(decision.name) == decision
     assert decision.name in [listed.name for listed in client.gate.list_gate_decisions()]
+    assert decision.name in [listed.name for listed in client.gate.list_gate_decisions(evaluations=[evaluation.name])]
+    assert not list(client.gate.list_gate_decisions(evaluations=["other"]))
 
 
 def test_the_gate_says_why_not(client: Client, evaluation: pb.Evaluation) -> None:

@@ -96,6 +96,8 @@ def test_export(client: Client, tmp_path: Path) -> None:
     answers = load_model(bundle).run(bundle.test_vectors().inputs)
     assert set(answers["label"].tolist()) <= {"yes", "no"}
     assert export.name in [item.name for item in client.exports.list_exports()]
+    assert export.name in [item.name for item in client.exports.list_exports(model_version=export.model_version)]
+    assert not list(client.exports.list_exports(model_version="other/V001"))
 
 
 def test_the_same_model_exports_to_the_same_bytes(client: Client) -> None:

@@ -89,7 +89,7 @@ def _decide(
     done = next(
         (
             one
-            for one in evaluations.list_evaluations()
+            for one in evaluations.list_evaluations(exports=[export.name])
             if one.export == export.name and one.status.state == job_pb2.JOB_STATE_SUCCEEDED
         ),
         None,

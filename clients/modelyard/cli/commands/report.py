@@ -32,8 +32,8 @@ def report(
     from modelyard.cli.asking import wrong
     from modelyard.cli.commands.runs import find
     from modelyard.cli.output import note, print_json
-    from modelyard.cli.report_facts import Gatherer
     from modelyard.cli.session import session
+    from modelyard.client._sync.report_facts import Gatherer
     from modelyard.client.drawing.report import report_page
 
     if out.is_dir() or not out.parent.is_dir():
@@ -45,7 +45,7 @@ def report(
             raise wrong(
                 "name", name, f"{name} is of the kind {kind}; give one of its training jobs, see `modelyard runs list --parts`"
             )
-        gatherer = Gatherer(here, examples=not no_examples)
+        gatherer = Gatherer(here.client, examples=not no_examples)
         facts = gatherer.of_run(found) if kind == "pipeline run" else gatherer.of_job(found)
     page = report_page(facts, f"Written by modelyard report on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC.")
     try:

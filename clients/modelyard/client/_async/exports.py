@@ -88,9 +88,13 @@ class AsyncExports(AsyncResource):
         request = exporter_service_pb2.GetExportRequest(name=self.names.export(export))
         return await self._call("GetExport", request, exporter_pb2.Export)
 
-    def list_exports(self, *, page_size: int = 0) -> AsyncIterator[exporter_pb2.Export]:
-        """All exports of the project, newest first."""
-        request = exporter_service_pb2.ListExportsRequest(parent=self.names.parent, page_size=page_size)
+    def list_exports(self, *, model_version: str = "", page_size: int = 0) -> AsyncIterator[exporter_pb2.Export]:
+        """The exports of the project, newest first; all of them, or those of a model version."""
+        request = exporter_service_pb2.ListExportsRequest(
+            parent=self.names.parent,
+            page_size=page_size,
+            model_version=self.names.model_version(model_version) if model_version else "",
+        )
         return self._items("ListExports", request, exporter_service_pb2.ListExportsResponse, "exports")
 
     def watch_export(self, export: str, *, after_sequence: int = 0) -> AsyncIterator[exporter_service_pb2.WatchExportResponse]:

@@ -48,9 +48,11 @@ class Evaluations(Resource):
         request = evaluator_service_pb2.GetEvaluationRequest(name=self.names.evaluation(evaluation))
         return self._call("GetEvaluation", request, evaluator_pb2.Evaluation)
 
-    def list_evaluations(self, *, page_size: int = 0) -> Iterator[evaluator_pb2.Evaluation]:
-        """All evaluations of the project, newest first."""
-        request = evaluator_service_pb2.ListEvaluationsRequest(parent=self.names.parent, page_size=page_size)
+    def list_evaluations(self, *, exports: Sequence[str] = (), page_size: int = 0) -> Iterator[evaluator_pb2.Evaluation]:
+        """The evaluations of the project, newest first; all of them, or those of some exports (at most 1000)."""
+        request = evaluator_service_pb2.ListEvaluationsRequest(
+            parent=self.names.parent, page_size=page_size, exports=[self.names.export(each) for each in exports]
+        )
         return self._items("ListEvaluations", request, evaluator_service_pb2.ListEvaluationsResponse, "evaluations")
 
     def list_predictions(
@@ -166,7 +168,9 @@ class Gate(Resource):
         request = evaluator_service_pb2.GetGateDecisionRequest(name=self.names.gate_decision(gate_decision))
         return self._call("GetGateDecision", request, evaluator_pb2.GateDecision)
 
-    def list_gate_decisions(self, *, page_size: int = 0) -> Iterator[evaluator_pb2.GateDecision]:
-        """All decisions of the project, newest first."""
-        request = evaluator_service_pb2.ListGateDecisionsRequest(parent=self.names.parent, page_size=page_size)
+    def list_gate_decisions(self, *, evaluations: Sequence[str] = (), page_size: int = 0) -> Iterator[evaluator_pb2.GateDecision]:
+        """The decisions of the project, newest first; all of them, or those about some evaluations (at most 1000)."""
+        request = evaluator_service_pb2.ListGateDecisionsRequest(
+            parent=self.names.parent, page_size=page_size, evaluations=[self.names.evaluation(each) for each in evaluations]
+        )
         return self._items("ListGateDecisions", request, evaluator_service_pb2.ListGateDecisionsResponse, "gate_decisions")

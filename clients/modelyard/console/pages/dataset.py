@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +18,10 @@ from modelyard.console.parts.badges import state_badge
 from modelyard.console.parts.examples import gallery, look
 from modelyard.console.parts.forms import choice
 from modelyard.console.parts.fragment import Act, Fragment
-from modelyard.console.parts.layout import card, empty, figure, figures, link, tabs
+from modelyard.console.parts.layout import card, empty, figure, figures, link, new_tab, tabs
 from modelyard.console.parts.lists import first, pager
 from modelyard.console.parts.page import Here, frame, route, stretch
+from modelyard.console.reports import report_address
 from modelyard.dataset.v1 import dataset_pb2
 from modelyard.type.v1 import job_pb2
 
@@ -88,26 +90,42 @@ async def _versions(here: Here, dataset: str) -> list[dataset_pb2.DatasetVersion
     return (await first(here.client.datasets.list_dataset_versions(dataset, page_size=200), 200))[0]
 
 
-async def _versions_and_tags(here: Here, dataset: str) -> tuple[list[dataset_pb2.DatasetVersion], list[dataset_pb2.Tag]]:
+async def _versions_and_tags(here: Here, dataset: str) -> tuple[Any, ...]:
     tags = first(here.client.datasets.list_tags(dataset, page_size=200), 200)
-    versions, (named, _) = await asyncio.gather(_versions(here, dataset), tags)
-    return versions, named
+    versions, (named, _), checks = await asyncio.gather(_versions(here, dataset), tags, _checks(here, dataset))
+    return versions, named, {one.name: check_of(one, checks) for one in versions}
+
+
+async def _checks(here: Here, dataset: str) -> list[dataset_pb2.QualityReport]:
+    """The newest checks that came to their end; comparisons of versions are listed among them."""
+    listed, _ = await first(here.client.datasets.list_quality_reports(dataset, page_size=50), 50)
+    return [one for one in listed if not one.base_version and one.page.uri]
+
+
+def check_of(version: dataset_pb2.DatasetVersion, checks: Sequence[dataset_pb2.QualityReport]) -> str:
+    """The newest check of a version, or of the very content that it was published from; empty where there is none."""
+    for one in checks:
+        same = not version.base_version and not one.dataset_version and one.dataset_import == version.dataset_import
+        if one.dataset_version == version.name or same:
+            return one.name
+    return ""
 
 
 async def _reports(here: Here, dataset: str) -> tuple[Any, ...]:
-    checked, versions, found = await asyncio.gather(
+    newest, versions, found = await asyncio.gather(
         _newest_check(here, dataset),
         _versions(here, dataset),
         here.client.datasets.get_dataset(dataset),
     )
-    newest = await here.client.datasets.get_quality_report(checked.name) if checked else None
     return found, newest, versions
 
 
 async def _newest_check(here: Here, dataset: str) -> dataset_pb2.QualityReport | None:
     """The newest report that is a check; comparisons of versions are listed among them."""
-    listed, _ = await first(here.client.datasets.list_quality_reports(dataset, page_size=50), 50)
-    return next((one for one in listed if not one.base_version), None)
+    async for one in here.client.datasets.list_quality_reports(dataset, page_size=5):  # each comes with all it found
+        if not one.base_version:
+            return one
+    return None
 
 
 async def _fetch(here: Here, dataset: str, chosen: Chosen) -> dict[str, Any]:
@@ -124,10 +142,14 @@ async def _fetch(here: Here, dataset: str, chosen: Chosen) -> dict[str, Any]:
     if not content:
         running, _ = await first(client.datasets.list_imports(dataset, page_size=1), 1)
         return {**said, "import": running[0] if running else None}
-    shown, imported, looked = await asyncio.gather(
-        _shown(here, dataset, chosen, content), _import_of(here, found, version), _looked(here, chosen, content)
+    shown, imported, looked, checks = await asyncio.gather(
+        _shown(here, dataset, chosen, content),
+        _import_of(here, found, version),
+        _looked(here, chosen, content),
+        _checks(here, dataset),
     )
-    return {**said, **shown, "imported": imported, "look": looked}
+    check = check_of(version, checks) if version is not None else ""
+    return {**said, **shown, "imported": imported, "look": looked, "check": check}
 
 
 async def _shown(here: Here, dataset: str, chosen: Chosen, content: str) -> dict[str, Any]:
@@ -159,8 +181,7 @@ async def _ids_of_finding(here: Here, dataset: str, kind: str) -> tuple[str, ...
     newest = await _newest_check(here, dataset)
     if newest is None:
         return ()
-    report = await here.client.datasets.get_quality_report(newest.name)
-    ids = [each for one in report.findings if one.kind == kind for each in ids_of(one)]
+    ids = [each for one in newest.findings if one.kind == kind for each in ids_of(one)]
     return tuple(dict.fromkeys(ids))[:1000]
 
 
@@ -180,7 +201,7 @@ def _build(here: Here, dataset: str, chosen: Chosen, found: dict[str, Any]) -> N
     )
     Fragment(_filters(chosen, found, classes)).does(filter=lambda act: _go(here, dataset, chosen, act))
     if version is not None:
-        Fragment(_counts(version))
+        Fragment(_counts(version, here.path("datasets", dataset, tab="quality"), found["check"]))
 
     def address(example_id: str) -> str:
         return here.path("datasets", dataset, **chosen.query(example=example_id))
@@ -233,10 +254,11 @@ def _go(here: Here, dataset: str, chosen: Chosen, act: Act) -> None:
     ui.navigate.to(here.path("datasets", dataset, **said))
 
 
-def _counts(version: dataset_pb2.DatasetVersion) -> Markup:
+def _counts(version: dataset_pb2.DatasetVersion, quality: str, check: str) -> Markup:
     names = {1: "Train", 2: "Validation", 3: "Test"}
     each = [figure(names.get(one.usage, "?"), count(one.example_count)) for one in version.counts]
-    return figures(figure("Task", task_word(version.task)), *each)
+    report = new_tab("Report", report_address(check), "") if check else link("Check", quality)
+    return figures(figure("Task", task_word(version.task)), *each, figure("Quality", report))
 
 
 def _nothing(here: Here, dataset: str, running: Any) -> Markup:

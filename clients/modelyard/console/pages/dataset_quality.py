@@ -10,12 +10,13 @@ from nicegui import background_tasks, ui
 from modelyard.client import last_part
 from modelyard.client.drawing.markup import Markup, h
 from modelyard.client.drawing.words import ago, count, percent, reason_word
-from modelyard.console.content import download_address, picture_address
+from modelyard.console.content import picture_address
 from modelyard.console.parts.badges import progress_bar, severity_badge
 from modelyard.console.parts.fragment import Act, Fragment
-from modelyard.console.parts.layout import button, card, empty, figure, figures, link
+from modelyard.console.parts.layout import button, card, empty, figure, figures, link, new_tab
 from modelyard.console.parts.page import Here
 from modelyard.console.parts.trouble import toast, trouble_card
+from modelyard.console.reports import report_address
 from modelyard.dataset.v1 import dataset_pb2
 from modelyard.type.v1 import job_pb2, learning_pb2
 
@@ -108,11 +109,7 @@ class Quality:
         where = (
             None if self._base or not fixes else h("p", "Publish a version first: a fix makes the next one from it.", cls="muted")
         )
-        page = (
-            link("As a page", download_address(report.page, f"{self._dataset}-quality.html"), "button")
-            if report.page.uri
-            else None
-        )
+        page = new_tab("Report", report_address(report.name)) if report.page.uri else None
         notes = h("ul", [h("li", note) for note in report.notes], cls="small muted") if report.notes else None
         return h(
             "div",

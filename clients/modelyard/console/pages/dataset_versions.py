@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 from nicegui import background_tasks, ui
@@ -13,10 +14,11 @@ from modelyard.client.drawing.words import ago, count, usage_word
 from modelyard.console.parts.badges import badge, progress_bar, state_badge
 from modelyard.console.parts.forms import choice, number, text
 from modelyard.console.parts.fragment import Act, Fragment
-from modelyard.console.parts.layout import card, empty, figure, figures, link, table
+from modelyard.console.parts.layout import card, empty, figure, figures, link, new_tab, table
 from modelyard.console.parts.lists import first
 from modelyard.console.parts.page import Here, stretch
 from modelyard.console.parts.trouble import trouble_card
+from modelyard.console.reports import report_address
 from modelyard.dataset.v1 import dataset_pb2
 from modelyard.type.v1 import job_pb2
 
@@ -32,10 +34,11 @@ class Versions:
         dataset: str,
         found: list[dataset_pb2.DatasetVersion],
         tags: list[dataset_pb2.Tag],
+        checks: Mapping[str, str],
         version: str,
         base: str,
     ) -> None:
-        self._here, self._dataset, self._tags = here, dataset, tags
+        self._here, self._dataset, self._tags, self._checks = here, dataset, tags, checks
         if not found:
             Fragment(
                 empty(
@@ -67,11 +70,15 @@ class Versions:
                     counts.get("validation", ""),
                     counts.get("test", ""),
                     f"{made}: {reasons}" if reasons else made,
+                    new_tab("Report", report_address(self._checks[one.name]), "") if self._checks[one.name] else "",
                     ago(one.status.create_time),
                 ]
             )
         return table(
-            ["Version", "State", "Train", "Validation", "Test", "Made", "When"], rows, caption="Versions", numeric=(2, 3, 4)
+            ["Version", "State", "Train", "Validation", "Test", "Made", "Quality", "When"],
+            rows,
+            caption="Versions",
+            numeric=(2, 3, 4),
         )
 
     def _tags_of(self, version: str) -> list[Markup]:

@@ -16,10 +16,11 @@ from modelyard.console.pages.run import ENDED
 from modelyard.console.parts.advice import Advisor, CrossValidating, Remarks
 from modelyard.console.parts.badges import progress_bar, state_badge
 from modelyard.console.parts.fragment import Act, Fragment
-from modelyard.console.parts.layout import button, card, facts, name_link
+from modelyard.console.parts.layout import button, card, facts, name_link, new_tab
 from modelyard.console.parts.live import Curves, follow
 from modelyard.console.parts.page import QUICK_S, Here, frame, route, stretch
 from modelyard.console.parts.trouble import toast
+from modelyard.console.reports import report_address
 from modelyard.jobs.v1 import jobs_service_pb2
 from modelyard.trainer.v1 import trainer_pb2
 from modelyard.type.v1 import job_pb2
@@ -113,7 +114,7 @@ class JobView:
         head = h(
             "div",
             h("div", state_badge(one.status.state), " ", reason),
-            h("div", *(actions if running else []), cls="actions"),
+            h("div", *(actions if running else [new_tab("Report", report_address(one.name))]), cls="actions"),
             cls="card-head",
         )
         state = h(

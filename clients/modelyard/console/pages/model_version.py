@@ -24,7 +24,7 @@ from modelyard.console.parts.trouble import toast, trouble_card
 from modelyard.exporter.v1 import exporter_pb2
 from modelyard.type.v1 import job_pb2, learning_pb2
 
-MOST = 300
+MOST = 200
 
 
 @route("/p/{project}/models/{model}/{version}")
@@ -37,17 +37,16 @@ async def model_version(project: str, model: str, version: str) -> None:
 
 async def _fetch(here: Here, name: str) -> tuple[Any, ...]:
     client = here.client
-    version = await client.models.get_model_version(name)
-    exports, evaluations, decisions, targets = await asyncio.gather(
-        first(client.exports.list_exports(page_size=MOST), MOST),
-        first(client.evaluations.list_evaluations(page_size=MOST), MOST),
-        first(client.gate.list_gate_decisions(page_size=MOST), MOST),
+    version, (exports, _), (targets, _) = await asyncio.gather(
+        client.models.get_model_version(name),
+        first(client.exports.list_exports(model_version=name, page_size=MOST), MOST),
         first(client.targets.list_targets(page_size=100), 100),
     )
-    own = [one for one in exports[0] if one.model_version == version.name]
-    scored = [one for one in evaluations[0] if one.export in {each.name for each in own}]
-    decided = [one for one in decisions[0] if one.evaluation in {each.name for each in scored}]
-    return version, own, scored, decided, targets[0]
+    own = [one.name for one in exports]
+    scored, _ = await first(client.evaluations.list_evaluations(exports=own, page_size=MOST), MOST) if own else ([], False)
+    about = [one.name for one in scored]
+    decided, _ = await first(client.gate.list_gate_decisions(evaluations=about, page_size=MOST), MOST) if about else ([], False)
+    return version, exports, scored, decided, targets
 
 
 def _build(

@@ -16,10 +16,11 @@ from modelyard.console.parts.badges import progress_bar, severity_badge, state_b
 from modelyard.console.parts.fragment import Act, Fragment
 from modelyard.console.parts.gate import verdict_card
 from modelyard.console.parts.icons import icon
-from modelyard.console.parts.layout import button, card, facts, figure, figures, link, name_link, table
+from modelyard.console.parts.layout import button, card, facts, figure, figures, link, name_link, new_tab, table
 from modelyard.console.parts.live import Curves, follow
 from modelyard.console.parts.page import QUICK_S, Here, frame, route, stretch
 from modelyard.console.parts.trouble import toast
+from modelyard.console.reports import report_address
 from modelyard.pipeline.v1 import pipeline_pb2
 from modelyard.trainer.v1 import selection_pb2
 from modelyard.type.v1 import job_pb2, learning_pb2
@@ -126,6 +127,8 @@ class RunView:
             )
         if running:
             actions.append(button("Cancel the run", "cancel", danger=True, confirm="Cancel this run and what it waits for?"))
+        if not running and one.result.training_job:
+            actions.append(new_tab("Report", report_address(one.name)))
         if one.result.endpoint:
             actions.append(link("Ask it", self._here.path("endpoints", last_part(one.result.endpoint)), "button primary"))
         words = h("p", "It goes on when this page is closed.", cls="small muted") if running else None

@@ -20,6 +20,7 @@ __all__ = [
     "figures",
     "link",
     "name_link",
+    "new_tab",
     "path",
     "place_of",
     "shown_once",
@@ -42,6 +43,11 @@ def skeleton(lines: int = 4) -> Markup:
 
 def link(text: object, href: str, cls: str = "") -> Markup:
     return h("a", text, href=href, cls=cls or None)
+
+
+def new_tab(text: object, href: str, cls: str = "button") -> Markup:
+    """A page that is none of the console's, beside it."""
+    return h("a", text, h("span", " (opens in a new tab)", cls="unseen"), href=href, target="_blank", rel="noopener", cls=cls)
 
 
 def button(

@@ -22,6 +22,7 @@ from modelyard.core.jobs.logs import JobLogs
 from modelyard.core.jobs.runner import Runner
 from modelyard.core.jobs.store import JobStore
 from modelyard.core.jobs.turn import Turn
+from modelyard.core.resources import Naming
 from modelyard.core.rpc import tracing
 from modelyard.core.rpc.status import error_of, exception_of
 
@@ -124,9 +125,9 @@ class JobEngine:
         """Read a job. Raises NotFound."""
         return self._store.get(name)
 
-    def list(self, kind: str, parent: str, page_size: int = 0, page_token: str = "") -> JobPage:
-        """A page of jobs, the newest first."""
-        return self._store.list(kind, parent, page_size, page_token)
+    def list(self, kind: str, parent: str, page_size: int = 0, page_token: str = "", *, naming: Naming | None = None) -> JobPage:
+        """A page of jobs, the newest first; all, or those whose spec names others."""
+        return self._store.list(kind, parent, page_size, page_token, naming=naming)
 
     def find(self, kind: str, *, parent: str | None = None, states: Iterable[JobState] | None = None) -> Sequence[Job]:
         """All jobs of a kind, the oldest first."""

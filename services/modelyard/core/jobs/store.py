@@ -12,7 +12,7 @@ from modelyard.core.database import job as job_table
 from modelyard.core.database import job_event, job_log, now, reading, writing
 from modelyard.core.errors import AlreadyExists, FailedPrecondition, NotFound
 from modelyard.core.jobs.job import Document, Instruction, Job, JobPage, JobState
-from modelyard.core.resources import after_token, check_page_size, claim_request, next_token, page_order
+from modelyard.core.resources import Naming, after_token, check_page_size, claim_request, next_token, page_order
 
 EVENTS_AT_ONCE = 2000
 
@@ -63,12 +63,14 @@ class JobStore:
         with reading(self._engine) as connection:
             return [*connection.scalars(query.order_by(job_table.c.create_time, job_table.c.name))]
 
-    def list(self, kind: str, parent: str, page_size: int = 0, page_token: str = "") -> JobPage:
-        """A page of jobs, the newest first. Raises InvalidArgument BAD_PAGE_SIZE, BAD_PAGE_TOKEN."""
-        size, binding = check_page_size(page_size), f"job {kind} {parent}"
+    def list(self, kind: str, parent: str, page_size: int = 0, page_token: str = "", *, naming: Naming | None = None) -> JobPage:
+        """A page of jobs, the newest first; all, or those whose spec names others. Raises InvalidArgument BAD_PAGE_SIZE,
+        BAD_PAGE_TOKEN."""
+        size, binding = check_page_size(page_size), f"job {kind} {parent}" + (f" {naming.digest}" if naming is not None else "")
         query = (
             select(job_table)
             .where(job_table.c.kind == kind, job_table.c.parent == parent)
+            .where(*([] if naming is None else [naming.condition(job_table.c.spec)]))
             .where(*after_token(job_table, page_token, binding, newest_first=True))
             .order_by(*page_order(job_table, newest_first=True))
             .limit(size + 1)

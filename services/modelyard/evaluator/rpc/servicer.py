@@ -7,6 +7,7 @@ from typing import Any
 
 from modelyard.core import names
 from modelyard.core.requests import Request
+from modelyard.core.resources import naming
 from modelyard.core.rpc.requests import fingerprint
 from modelyard.evaluator.handlers.answers import list_predictions, read_curves, read_residuals
 from modelyard.evaluator.handlers.decisions import COLLECTION, Deciding, create_decision
@@ -51,7 +52,10 @@ class EvaluatorServicer(EvaluatorServiceServicer):
     def ListEvaluations(self, request: messages.ListEvaluationsRequest, context: Any) -> messages.ListEvaluationsResponse:
         """Lists the evaluations of a project, newest first."""
         names.PROJECT.parse(request.parent, "parent")
-        page = self._jobs.list(KIND, request.parent, request.page_size, request.page_token)
+        for at, export in enumerate(request.exports):
+            names.EXPORT.parse(export, f"exports[{at}]")
+        of = naming("export", request.exports, "exports")
+        page = self._jobs.list(KIND, request.parent, request.page_size, request.page_token, naming=of)
         return messages.ListEvaluationsResponse(
             evaluations=[convert.evaluation_summary(job) for job in page.items], next_page_token=page.next_page_token
         )
@@ -112,7 +116,10 @@ class EvaluatorServicer(EvaluatorServiceServicer):
     def ListGateDecisions(self, request: messages.ListGateDecisionsRequest, context: Any) -> messages.ListGateDecisionsResponse:
         """Lists the decisions of a project, newest first."""
         names.PROJECT.parse(request.parent, "parent")
-        page = self._resources.list(COLLECTION, request.parent, request.page_size, request.page_token)
+        for at, evaluation in enumerate(request.evaluations):
+            names.EVALUATION.parse(evaluation, f"evaluations[{at}]")
+        of = naming("evaluation", request.evaluations, "evaluations")
+        page = self._resources.list(COLLECTION, request.parent, request.page_size, request.page_token, naming=of)
         return messages.ListGateDecisionsResponse(
             gate_decisions=[convert.decision_message(resource) for resource in page.items], next_page_token=page.next_page_token
         )

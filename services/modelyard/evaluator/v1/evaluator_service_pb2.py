@@ -27,7 +27,7 @@ from modelyard.evaluator.v1 import evaluator_pb2 as modelyard_dot_evaluator_dot_
 from modelyard.type.v1 import learning_pb2 as modelyard_dot_type_dot_v1_dot_learning__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.modelyard/evaluator/v1/evaluator_service.proto\x12\x16modelyard.evaluator.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a&modelyard/evaluator/v1/evaluator.proto\x1a modelyard/type/v1/learning.proto\"\x81\x01\n\x17\x43reateEvaluationRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12<\n\nevaluation\x18\x02 \x01(\x0b\x32\".modelyard.evaluator.v1.EvaluationB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"*\n\x14GetEvaluationRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"U\n\x16ListEvaluationsRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"k\n\x17ListEvaluationsResponse\x12\x37\n\x0b\x65valuations\x18\x01 \x03(\x0b\x32\".modelyard.evaluator.v1.Evaluation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"D\n\x16WatchEvaluationRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\"c\n\x17WatchEvaluationResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x36\n\nevaluation\x18\x02 \x01(\x0b\x32\".modelyard.evaluator.v1.Evaluation\"-\n\x17\x43\x61ncelEvaluationRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\x88\x01\n\x19\x43reateGateDecisionRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x41\n\rgate_decision\x18\x02 \x01(\x0b\x32$.modelyard.evaluator.v1.GateDecisionB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x03 \x01(\t\",\n\x16GetGateDecisionRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"W\n\x18ListGateDecisionsRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"r\n\x19ListGateDecisionsResponse\x12<\n\x0egate_decisions\x18\x01 \x03(\x0b\x32$.modelyard.evaluator.v1.GateDecision\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xb6\x01\n\x16ListPredictionsRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\'\n\x05usage\x18\x02 \x01(\x0e\x32\x18.modelyard.type.v1.Usage\x12\r\n\x05label\x18\x03 \x01(\t\x12\x12\n\nprediction\x18\x04 \x01(\t\x12\x11\n\tpage_size\x18\x05 \x01(\x05\x12\x12\n\npage_token\x18\x06 \x01(\t\x12\x13\n\x0b\x65xample_ids\x18\x07 \x03(\t\"\x81\x01\n\x17ListPredictionsResponse\x12\x39\n\x0bpredictions\x18\x01 \x03(\x0b\x32$.modelyard.evaluator.v1.ExampleScore\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x03\"Y\n\x1aGetEvaluationCurvesRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\'\n\x05usage\x18\x02 \x01(\x0e\x32\x18.modelyard.type.v1.Usage\"\xcd\x01\n\x10\x45valuationCurves\x12\x46\n\x10precision_recall\x18\x01 \x03(\x0b\x32,.modelyard.evaluator.v1.PrecisionRecallCurve\x12;\n\x0b\x63\x61libration\x18\x02 \x03(\x0b\x32&.modelyard.evaluator.v1.CalibrationBin\x12\x34\n\tresiduals\x18\x03 \x01(\x0b\x32!.modelyard.evaluator.v1.Residuals\"\xb2\x01\n\tResiduals\x12\x15\n\rexample_count\x18\x01 \x01(\x03\x12\x0c\n\x04mean\x18\x02 \x01(\x01\x12\x11\n\tdeviation\x18\x03 \x01(\x01\x12\x17\n\x0fmedian_absolute\x18\x04 \x01(\x01\x12\r\n\x05\x65\x64ges\x18\x05 \x03(\x01\x12\x0e\n\x06\x63ounts\x18\x06 \x03(\x03\x12\x35\n\x06points\x18\x07 \x03(\x0b\x32%.modelyard.evaluator.v1.ResidualPoint\"F\n\rResidualPoint\x12\x12\n\nexample_id\x18\x01 \x01(\t\x12\r\n\x05label\x18\x02 \x01(\x01\x12\x12\n\nprediction\x18\x03 \x01(\x01\"c\n\x14PrecisionRecallCurve\x12\r\n\x05label\x18\x01 \x01(\t\x12\x0e\n\x06recall\x18\x02 \x03(\x01\x12\x11\n\tprecision\x18\x03 \x03(\x01\x12\x19\n\x11\x61verage_precision\x18\x04 \x01(\x01\"M\n\x0e\x43\x61librationBin\x12\x12\n\nconfidence\x18\x01 \x01(\x01\x12\x10\n\x08\x61\x63\x63uracy\x18\x02 \x01(\x01\x12\x15\n\rexample_count\x18\x03 \x01(\x03\x32\xec\x08\n\x10\x45valuatorService\x12g\n\x10\x43reateEvaluation\x12/.modelyard.evaluator.v1.CreateEvaluationRequest\x1a\".modelyard.evaluator.v1.Evaluation\x12\x61\n\rGetEvaluation\x12,.modelyard.evaluator.v1.GetEvaluationRequest\x1a\".modelyard.evaluator.v1.Evaluation\x12r\n\x0fListEvaluations\x12..modelyard.evaluator.v1.ListEvaluationsRequest\x1a/.modelyard.evaluator.v1.ListEvaluationsResponse\x12t\n\x0fWatchEvaluation\x12..modelyard.evaluator.v1.WatchEvaluationRequest\x1a/.modelyard.evaluator.v1.WatchEvaluationResponse0\x01\x12g\n\x10\x43\x61ncelEvaluation\x12/.modelyard.evaluator.v1.CancelEvaluationRequest\x1a\".modelyard.evaluator.v1.Evaluation\x12r\n\x0fListPredictions\x12..modelyard.evaluator.v1.ListPredictionsRequest\x1a/.modelyard.evaluator.v1.ListPredictionsResponse\x12s\n\x13GetEvaluationCurves\x12\x32.modelyard.evaluator.v1.GetEvaluationCurvesRequest\x1a(.modelyard.evaluator.v1.EvaluationCurves\x12m\n\x12\x43reateGateDecision\x12\x31.modelyard.evaluator.v1.CreateGateDecisionRequest\x1a$.modelyard.evaluator.v1.GateDecision\x12g\n\x0fGetGateDecision\x12..modelyard.evaluator.v1.GetGateDecisionRequest\x1a$.modelyard.evaluator.v1.GateDecision\x12x\n\x11ListGateDecisions\x12\x30.modelyard.evaluator.v1.ListGateDecisionsRequest\x1a\x31.modelyard.evaluator.v1.ListGateDecisionsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.modelyard/evaluator/v1/evaluator_service.proto\x12\x16modelyard.evaluator.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a&modelyard/evaluator/v1/evaluator.proto\x1a modelyard/type/v1/learning.proto\"\x81\x01\n\x17\x43reateEvaluationRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12<\n\nevaluation\x18\x02 \x01(\x0b\x32\".modelyard.evaluator.v1.EvaluationB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"*\n\x14GetEvaluationRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"f\n\x16ListEvaluationsRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x0f\n\x07\x65xports\x18\x04 \x03(\t\"k\n\x17ListEvaluationsResponse\x12\x37\n\x0b\x65valuations\x18\x01 \x03(\x0b\x32\".modelyard.evaluator.v1.Evaluation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"D\n\x16WatchEvaluationRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\"c\n\x17WatchEvaluationResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x36\n\nevaluation\x18\x02 \x01(\x0b\x32\".modelyard.evaluator.v1.Evaluation\"-\n\x17\x43\x61ncelEvaluationRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\x88\x01\n\x19\x43reateGateDecisionRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x41\n\rgate_decision\x18\x02 \x01(\x0b\x32$.modelyard.evaluator.v1.GateDecisionB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x03 \x01(\t\",\n\x16GetGateDecisionRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"l\n\x18ListGateDecisionsRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x13\n\x0b\x65valuations\x18\x04 \x03(\t\"r\n\x19ListGateDecisionsResponse\x12<\n\x0egate_decisions\x18\x01 \x03(\x0b\x32$.modelyard.evaluator.v1.GateDecision\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xb6\x01\n\x16ListPredictionsRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\'\n\x05usage\x18\x02 \x01(\x0e\x32\x18.modelyard.type.v1.Usage\x12\r\n\x05label\x18\x03 \x01(\t\x12\x12\n\nprediction\x18\x04 \x01(\t\x12\x11\n\tpage_size\x18\x05 \x01(\x05\x12\x12\n\npage_token\x18\x06 \x01(\t\x12\x13\n\x0b\x65xample_ids\x18\x07 \x03(\t\"\x81\x01\n\x17ListPredictionsResponse\x12\x39\n\x0bpredictions\x18\x01 \x03(\x0b\x32$.modelyard.evaluator.v1.ExampleScore\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x03\"Y\n\x1aGetEvaluationCurvesRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\'\n\x05usage\x18\x02 \x01(\x0e\x32\x18.modelyard.type.v1.Usage\"\xcd\x01\n\x10\x45valuationCurves\x12\x46\n\x10precision_recall\x18\x01 \x03(\x0b\x32,.modelyard.evaluator.v1.PrecisionRecallCurve\x12;\n\x0b\x63\x61libration\x18\x02 \x03(\x0b\x32&.modelyard.evaluator.v1.CalibrationBin\x12\x34\n\tresiduals\x18\x03 \x01(\x0b\x32!.modelyard.evaluator.v1.Residuals\"\xb2\x01\n\tResiduals\x12\x15\n\rexample_count\x18\x01 \x01(\x03\x12\x0c\n\x04mean\x18\x02 \x01(\x01\x12\x11\n\tdeviation\x18\x03 \x01(\x01\x12\x17\n\x0fmedian_absolute\x18\x04 \x01(\x01\x12\r\n\x05\x65\x64ges\x18\x05 \x03(\x01\x12\x0e\n\x06\x63ounts\x18\x06 \x03(\x03\x12\x35\n\x06points\x18\x07 \x03(\x0b\x32%.modelyard.evaluator.v1.ResidualPoint\"F\n\rResidualPoint\x12\x12\n\nexample_id\x18\x01 \x01(\t\x12\r\n\x05label\x18\x02 \x01(\x01\x12\x12\n\nprediction\x18\x03 \x01(\x01\"c\n\x14PrecisionRecallCurve\x12\r\n\x05label\x18\x01 \x01(\t\x12\x0e\n\x06recall\x18\x02 \x03(\x01\x12\x11\n\tprecision\x18\x03 \x03(\x01\x12\x19\n\x11\x61verage_precision\x18\x04 \x01(\x01\"M\n\x0e\x43\x61librationBin\x12\x12\n\nconfidence\x18\x01 \x01(\x01\x12\x10\n\x08\x61\x63\x63uracy\x18\x02 \x01(\x01\x12\x15\n\rexample_count\x18\x03 \x01(\x03\x32\xec\x08\n\x10\x45valuatorService\x12g\n\x10\x43reateEvaluation\x12/.modelyard.evaluator.v1.CreateEvaluationRequest\x1a\".modelyard.evaluator.v1.Evaluation\x12\x61\n\rGetEvaluation\x12,.modelyard.evaluator.v1.GetEvaluationRequest\x1a\".modelyard.evaluator.v1.Evaluation\x12r\n\x0fListEvaluations\x12..modelyard.evaluator.v1.ListEvaluationsRequest\x1a/.modelyard.evaluator.v1.ListEvaluationsResponse\x12t\n\x0fWatchEvaluation\x12..modelyard.evaluator.v1.WatchEvaluationRequest\x1a/.modelyard.evaluator.v1.WatchEvaluationResponse0\x01\x12g\n\x10\x43\x61ncelEvaluation\x12/.modelyard.evaluator.v1.CancelEvaluationRequest\x1a\".modelyard.evaluator.v1.Evaluation\x12r\n\x0fListPredictions\x12..modelyard.evaluator.v1.ListPredictionsRequest\x1a/.modelyard.evaluator.v1.ListPredictionsResponse\x12s\n\x13GetEvaluationCurves\x12\x32.modelyard.evaluator.v1.GetEvaluationCurvesRequest\x1a(.modelyard.evaluator.v1.EvaluationCurves\x12m\n\x12\x43reateGateDecision\x12\x31.modelyard.evaluator.v1.CreateGateDecisionRequest\x1a$.modelyard.evaluator.v1.GateDecision\x12g\n\x0fGetGateDecision\x12..modelyard.evaluator.v1.GetGateDecisionRequest\x1a$.modelyard.evaluator.v1.GateDecision\x12x\n\x11ListGateDecisions\x12\x30.modelyard.evaluator.v1.ListGateDecisionsRequest\x1a\x31.modelyard.evaluator.v1.ListGateDecisionsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -63,39 +63,39 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETEVALUATIONREQUEST']._serialized_start=313
   _globals['_GETEVALUATIONREQUEST']._serialized_end=355
   _globals['_LISTEVALUATIONSREQUEST']._serialized_start=357
-  _globals['_LISTEVALUATIONSREQUEST']._serialized_end=442
-  _globals['_LISTEVALUATIONSRESPONSE']._serialized_start=444
-  _globals['_LISTEVALUATIONSRESPONSE']._serialized_end=551
-  _globals['_WATCHEVALUATIONREQUEST']._serialized_start=553
-  _globals['_WATCHEVALUATIONREQUEST']._serialized_end=621
-  _globals['_WATCHEVALUATIONRESPONSE']._serialized_start=623
-  _globals['_WATCHEVALUATIONRESPONSE']._serialized_end=722
-  _globals['_CANCELEVALUATIONREQUEST']._serialized_start=724
-  _globals['_CANCELEVALUATIONREQUEST']._serialized_end=769
-  _globals['_CREATEGATEDECISIONREQUEST']._serialized_start=772
-  _globals['_CREATEGATEDECISIONREQUEST']._serialized_end=908
-  _globals['_GETGATEDECISIONREQUEST']._serialized_start=910
-  _globals['_GETGATEDECISIONREQUEST']._serialized_end=954
-  _globals['_LISTGATEDECISIONSREQUEST']._serialized_start=956
-  _globals['_LISTGATEDECISIONSREQUEST']._serialized_end=1043
-  _globals['_LISTGATEDECISIONSRESPONSE']._serialized_start=1045
-  _globals['_LISTGATEDECISIONSRESPONSE']._serialized_end=1159
-  _globals['_LISTPREDICTIONSREQUEST']._serialized_start=1162
-  _globals['_LISTPREDICTIONSREQUEST']._serialized_end=1344
-  _globals['_LISTPREDICTIONSRESPONSE']._serialized_start=1347
-  _globals['_LISTPREDICTIONSRESPONSE']._serialized_end=1476
-  _globals['_GETEVALUATIONCURVESREQUEST']._serialized_start=1478
-  _globals['_GETEVALUATIONCURVESREQUEST']._serialized_end=1567
-  _globals['_EVALUATIONCURVES']._serialized_start=1570
-  _globals['_EVALUATIONCURVES']._serialized_end=1775
-  _globals['_RESIDUALS']._serialized_start=1778
-  _globals['_RESIDUALS']._serialized_end=1956
-  _globals['_RESIDUALPOINT']._serialized_start=1958
-  _globals['_RESIDUALPOINT']._serialized_end=2028
-  _globals['_PRECISIONRECALLCURVE']._serialized_start=2030
-  _globals['_PRECISIONRECALLCURVE']._serialized_end=2129
-  _globals['_CALIBRATIONBIN']._serialized_start=2131
-  _globals['_CALIBRATIONBIN']._serialized_end=2208
-  _globals['_EVALUATORSERVICE']._serialized_start=2211
-  _globals['_EVALUATORSERVICE']._serialized_end=3343
+  _globals['_LISTEVALUATIONSREQUEST']._serialized_end=459
+  _globals['_LISTEVALUATIONSRESPONSE']._serialized_start=461
+  _globals['_LISTEVALUATIONSRESPONSE']._serialized_end=568
+  _globals['_WATCHEVALUATIONREQUEST']._serialized_start=570
+  _globals['_WATCHEVALUATIONREQUEST']._serialized_end=638
+  _globals['_WATCHEVALUATIONRESPONSE']._serialized_start=640
+  _globals['_WATCHEVALUATIONRESPONSE']._serialized_end=739
+  _globals['_CANCELEVALUATIONREQUEST']._serialized_start=741
+  _globals['_CANCELEVALUATIONREQUEST']._serialized_end=786
+  _globals['_CREATEGATEDECISIONREQUEST']._serialized_start=789
+  _globals['_CREATEGATEDECISIONREQUEST']._serialized_end=925
+  _globals['_GETGATEDECISIONREQUEST']._serialized_start=927
+  _globals['_GETGATEDECISIONREQUEST']._serialized_end=971
+  _globals['_LISTGATEDECISIONSREQUEST']._serialized_start=973
+  _globals['_LISTGATEDECISIONSREQUEST']._serialized_end=1081
+  _globals['_LISTGATEDECISIONSRESPONSE']._serialized_start=1083
+  _globals['_LISTGATEDECISIONSRESPONSE']._serialized_end=1197
+  _globals['_LISTPREDICTIONSREQUEST']._serialized_start=1200
+  _globals['_LISTPREDICTIONSREQUEST']._serialized_end=1382
+  _globals['_LISTPREDICTIONSRESPONSE']._serialized_start=1385
+  _globals['_LISTPREDICTIONSRESPONSE']._serialized_end=1514
+  _globals['_GETEVALUATIONCURVESREQUEST']._serialized_start=1516
+  _globals['_GETEVALUATIONCURVESREQUEST']._serialized_end=1605
+  _globals['_EVALUATIONCURVES']._serialized_start=1608
+  _globals['_EVALUATIONCURVES']._serialized_end=1813
+  _globals['_RESIDUALS']._serialized_start=1816
+  _globals['_RESIDUALS']._serialized_end=1994
+  _globals['_RESIDUALPOINT']._serialized_start=1996
+  _globals['_RESIDUALPOINT']._serialized_end=2066
+  _globals['_PRECISIONRECALLCURVE']._serialized_start=2068
+  _globals['_PRECISIONRECALLCURVE']._serialized_end=2167
+  _globals['_CALIBRATIONBIN']._serialized_start=2169
+  _globals['_CALIBRATIONBIN']._serialized_end=2246
+  _globals['_EVALUATORSERVICE']._serialized_start=2249
+  _globals['_EVALUATORSERVICE']._serialized_end=3381
 # @@protoc_insertion_point(module_scope)

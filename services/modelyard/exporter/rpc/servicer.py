@@ -10,6 +10,7 @@ from google.protobuf import empty_pb2
 from modelyard.core import names
 from modelyard.core.jobs.convert import blob_from
 from modelyard.core.requests import Request
+from modelyard.core.resources import naming
 from modelyard.core.rpc.requests import fingerprint
 from modelyard.exporter.handlers import exports, profiles, targets
 from modelyard.exporter.handlers.exports import Ports
@@ -48,7 +49,10 @@ class ExporterServicer(ExporterServiceServicer):
     def ListExports(self, request: messages.ListExportsRequest, context: Any) -> messages.ListExportsResponse:
         """Lists the exports of a project, newest first."""
         names.PROJECT.parse(request.parent, "parent")
-        page = self._jobs.list(exports.KIND, request.parent, request.page_size, request.page_token)
+        if request.model_version:
+            names.MODEL_VERSION.parse(request.model_version, "model_version")
+        of = naming("model_version", [request.model_version] if request.model_version else [], "model_version")
+        page = self._jobs.list(exports.KIND, request.parent, request.page_size, request.page_token, naming=of)
         found = [convert.export_message(job) for job in page.items]
         return messages.ListExportsResponse(exports=found, next_page_token=page.next_page_token)
 
