@@ -11,12 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from modelyard.dataset.domain import coco
-from modelyard.formats.annotations import Mark
 from tests.support.machines import CHANNELS, WRONG, demand, machine
-from tests.support.shapes import NAMES, SIDE, shapes
+from tests.support.shapes import NAMES, SIDE, write_shapes
 from tests.support.waves import RANDOM_SEED, series, sound
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -34,36 +31,8 @@ def run(folder: Path, *arguments: object) -> Any:
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def write_shapes(folder: Path, masks: bool = False) -> None:
-    """COCO files, or folders of pictures and masks."""
-    pictures, boxes, classes = shapes(sum(COUNTS.values()))
-    usages = [usage for usage, count in COUNTS.items() for _ in range(count)]
-    index = {name: number for number, name in enumerate(NAMES, start=1)}
-    for usage in COUNTS:
-        document: dict[str, Any] = {"categories": coco.categories(NAMES, (), ()), "images": [], "annotations": []}
-        (folder / usage).mkdir(parents=True)
-        if masks:
-            (folder / f"{usage}annot").mkdir()
-        for place in [each for each, name in enumerate(usages) if name == usage]:
-            name = f"p{place:03d}.png"
-            Image.fromarray(pictures[place]).save(folder / usage / name)
-            if masks:
-                Image.fromarray(classes[place]).save(folder / f"{usage}annot" / name)
-                continue
-            document["images"].append({"id": place, "file_name": name, "width": SIDE, "height": SIDE})
-            for kind, *edges in boxes[place]:
-                mark = Mark(NAMES[kind], (edges[0], edges[1], edges[2], edges[3]))
-                number = len(document["annotations"]) + 1000 * place
-                document["annotations"].append(coco.annotation(mark, number, place, index[mark.label], (SIDE, SIDE)))
-        if not masks:
-            (folder / "annotations").mkdir(exist_ok=True)
-            (folder / "annotations" / f"instances_{usage}.json").write_text(json.dumps(document))
-    if masks:
-        (folder / "classes.txt").write_text("ground\ndisc\nsquare\n")
-
-
 def test_objects_are_found_and_drawn(tmp_path: Path) -> None:
-    write_shapes(tmp_path / "shapes")
+    write_shapes(tmp_path / "shapes", COUNTS)
     options = ("--recipe", "detector-micro", "--max-train-time", "45s", "--precision", "int8", "--max-loss", "0.2")
     made = run(tmp_path, "auto", tmp_path / "shapes", "--name", "shapes", "--floor", "map_50=0.3", *options)
     assert made["state"] == "SUCCEEDED"
@@ -84,7 +53,7 @@ def test_objects_are_found_and_drawn(tmp_path: Path) -> None:
 
 
 def test_every_pixel_gets_its_class(tmp_path: Path) -> None:
-    write_shapes(tmp_path / "shapes", masks=True)
+    write_shapes(tmp_path / "shapes", COUNTS, masks=True)
     options = ("--recipe", "segmenter-micro", "--max-train-time", "30s", "--floor", "mean_iou=0.4")
     made = run(tmp_path, "auto", tmp_path / "shapes", "--name", "shapes", *options)
     assert made["gate"]["verdict"] == "DEPLOY"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from modelyard.core.artifacts import ArtifactStore, Blob
 from modelyard.formats import dataset as formats
@@ -45,6 +47,36 @@ def shapes(count: int, *, most: int = 2, seed: int = 0, side: int = SIDE) -> tup
             found.append(box)
         boxes.append(found)
     return pictures.clip(0, 255).astype(np.uint8), boxes, masks
+
+
+def write_shapes(folder: Path, counts: dict[str, int], masks: bool = False) -> None:
+    """COCO files, or folders of pictures and masks, with so many pictures of each usage."""
+    from modelyard.dataset.domain import coco
+
+    pictures, boxes, classes = shapes(sum(counts.values()))
+    usages = [usage for usage, count in counts.items() for _ in range(count)]
+    index = {name: number for number, name in enumerate(NAMES, start=1)}
+    for usage in counts:
+        document: dict[str, Any] = {"categories": coco.categories(NAMES, (), ()), "images": [], "annotations": []}
+        (folder / usage).mkdir(parents=True)
+        if masks:
+            (folder / f"{usage}annot").mkdir()
+        for place in [each for each, name in enumerate(usages) if name == usage]:
+            name = f"p{place:03d}.png"
+            Image.fromarray(pictures[place]).save(folder / usage / name)
+            if masks:
+                Image.fromarray(classes[place]).save(folder / f"{usage}annot" / name)
+                continue
+            document["images"].append({"id": place, "file_name": name, "width": SIDE, "height": SIDE})
+            for kind, *edges in boxes[place]:
+                mark = Mark(NAMES[kind], (edges[0], edges[1], edges[2], edges[3]))
+                number = len(document["annotations"]) + 1000 * place
+                document["annotations"].append(coco.annotation(mark, number, place, index[mark.label], (SIDE, SIDE)))
+        if not masks:
+            (folder / "annotations").mkdir(exist_ok=True)
+            (folder / "annotations" / f"instances_{usage}.json").write_text(json.dumps(document))
+    if masks:
+        (folder / "classes.txt").write_text("ground\ndisc\nsquare\n")
 
 
 def publish_shapes(store: ArtifactStore, task: str, counts: dict[str, int], **options: Any) -> Blob:

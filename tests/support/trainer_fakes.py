@@ -87,6 +87,9 @@ class FakeJobs:
     def find(self, kind: str, *, parent: str | None = None) -> list[Job]:
         return [job for job in self.known.values() if job.kind == kind and parent in (None, job.parent)]
 
+    def specs(self, kind: str, parent: str) -> list[tuple[str, dict[str, Any]]]:
+        return [(job.name, job.spec) for job in reversed(self.find(kind, parent=parent))]
+
     def events(self, name: str) -> list[dict[str, Any]]:
         self.get(name)
         return self.curves.get(name, [])

@@ -38,8 +38,17 @@ class Jobs(Protocol):
     def get(self, name: str) -> Job:
         """Reads a job. Raises NotFound."""
 
-    def list(self, kind: str, parent: str, page_size: int = 0, page_token: str = "", *, naming: Naming | None = None) -> JobPage:
-        """A page of jobs, the newest first; all, or those whose spec names others."""
+    def list(
+        self,
+        kind: str,
+        parent: str,
+        page_size: int = 0,
+        page_token: str = "",
+        *,
+        skip: int = 0,
+        naming: Naming | None = None,
+    ) -> JobPage:
+        """A page of jobs, the newest first, the first page after `skip` of them; all, or those whose spec names others."""
 
     def cancel(self, name: str) -> Job:
         """Asks a job to end without a result."""

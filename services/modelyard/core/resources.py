@@ -240,6 +240,13 @@ def check_page_size(page_size: int) -> int:
     return min(page_size or DEFAULT_PAGE, LARGEST_PAGE)
 
 
+def check_skip(skip: int) -> int:
+    """Items to leave out before the first page. Raises InvalidArgument BAD_SKIP when negative."""
+    if skip < 0:
+        raise InvalidArgument("BAD_SKIP", f"skip is {skip}; it is 0 or more", field="skip", value=skip)
+    return skip
+
+
 def page_order(table: Table, newest_first: bool) -> list[ColumnElement[Any]]:
     """The order of pages, for tables with `create_time` and `name`."""
     columns = (table.c.create_time, table.c.name)

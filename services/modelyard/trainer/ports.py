@@ -108,6 +108,9 @@ class Jobs(ports.RemovableJobs, Protocol):
     def find(self, kind: str, *, parent: str | None = None) -> Sequence[Job]:
         """All jobs of a kind, the oldest first."""
 
+    def specs(self, kind: str, parent: str) -> Sequence[tuple[str, Document]]:
+        """Names and specs of all jobs of a kind, the newest first."""
+
     def events(self, name: str) -> Sequence[Document]:
         """All events of a job, the oldest first. Raises NotFound."""
 

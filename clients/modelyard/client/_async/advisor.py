@@ -120,9 +120,9 @@ class AsyncAdvisor(AsyncResource):
         request = advice_service_pb2.GetCrossValidationRequest(name=self.names.cross_validation(cross_validation))
         return await self._call("GetCrossValidation", request, advice_pb2.CrossValidation)
 
-    def list_cross_validations(self, *, page_size: int = 0) -> AsyncIterator[advice_pb2.CrossValidation]:
-        """Those of the project, newest first."""
-        request = advice_service_pb2.ListCrossValidationsRequest(parent=self.names.parent, page_size=page_size)
+    def list_cross_validations(self, *, skip: int = 0, page_size: int = 0) -> AsyncIterator[advice_pb2.CrossValidation]:
+        """Those of the project, newest first, but for the first `skip`."""
+        request = advice_service_pb2.ListCrossValidationsRequest(parent=self.names.parent, skip=skip, page_size=page_size)
         answer = advice_service_pb2.ListCrossValidationsResponse
         return self._items("ListCrossValidations", request, answer, "cross_validations")
 

@@ -30,9 +30,9 @@ class AsyncPipelines(AsyncResource):
         request = pipeline_service_pb2.GetPipelineRunRequest(name=self.names.pipeline_run(pipeline_run))
         return await self._call("GetPipelineRun", request, pipeline_pb2.PipelineRun)
 
-    def list_pipeline_runs(self, *, page_size: int = 0) -> AsyncIterator[pipeline_pb2.PipelineRun]:
-        """All runs of the project, newest first."""
-        request = pipeline_service_pb2.ListPipelineRunsRequest(parent=self.names.parent, page_size=page_size)
+    def list_pipeline_runs(self, *, skip: int = 0, page_size: int = 0) -> AsyncIterator[pipeline_pb2.PipelineRun]:
+        """All runs of the project, newest first, but for the first `skip`; their scores without classes and confusion."""
+        request = pipeline_service_pb2.ListPipelineRunsRequest(parent=self.names.parent, skip=skip, page_size=page_size)
         return self._items("ListPipelineRuns", request, pipeline_service_pb2.ListPipelineRunsResponse, "pipeline_runs")
 
     def watch_pipeline_run(

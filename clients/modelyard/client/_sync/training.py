@@ -104,9 +104,10 @@ class Training(Resource):
         experiment: str = "",
         order_by: str = "",
         show_parts: bool = False,
+        skip: int = 0,
         page_size: int = 0,
     ) -> Iterator[trainer_pb2.TrainingJob]:
-        """The training jobs of the project, newest first; those that every given word lets through.
+        """The training jobs of the project, newest first; those that every given word lets through, but for the first `skip`.
 
         dataset: `flowers`, or one of its versions, `flowers/V002`. text: stands in id, name, recipe, tags, notes or remarks.
         order_by: a validation metric; the best come first. show_parts: also steps of advised trainings and cross-validations.
@@ -125,6 +126,7 @@ class Training(Resource):
             experiment=experiment,
             order_by=order_by,
             show_parts=show_parts,
+            skip=skip,
         )
         return self._items("ListTrainingJobs", request, trainer_service_pb2.ListTrainingJobsResponse, "training_jobs")
 

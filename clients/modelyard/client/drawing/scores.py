@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from modelyard.client.drawing.layout import badge, card, facts, figure, figures, table
@@ -18,7 +18,6 @@ _FIRST: Final = (
     *(
         "accuracy",
         "map_50",
-        "map50",
         "forecast_skill",
         "balanced_accuracy",
         "mean_iou",
@@ -50,6 +49,18 @@ def main_metrics(metrics: Sequence[learning_pb2.Metric]) -> list[learning_pb2.Me
     return best + [metric for metric in metrics if metric not in best]
 
 
+def main_name(names: Iterable[str]) -> str:
+    """Of the names of metrics, as training (val_accuracy) or an evaluation (accuracy) gives them, the one that says most."""
+    known = sorted(names)
+    best = (each for first in _FIRST for each in known if each.removeprefix("val_") == first)
+    return next(best, known[0] if known else "")
+
+
+def tells_better(metric: learning_pb2.Metric) -> str:
+    """Which way is better, where that is not as usual; nothing of what only describes (where residuals lie)."""
+    return "" if metric.higher_is_better or metric.name.startswith("residual_") else "less is better"
+
+
 def interval(metric: learning_pb2.Metric) -> str:
     """0.84 to 0.91; empty where there is none."""
     return f"{number(metric.lower)} to {number(metric.upper)}" if metric.lower != metric.upper else ""
@@ -77,6 +88,7 @@ def scores_card(one: evaluator_pb2.Evaluation, title: str = "Scores of the expor
         h("h3", f"{usage_word(chosen.usage).capitalize()}: {count(chosen.example_count)} examples"),
         _figures(one, chosen),
         metrics_table(one, chosen),
+        h("h3", "Classes") if chosen.classes else None,
         classes_table(chosen),
         confusion(chosen),
         slices(one),
@@ -101,7 +113,7 @@ def metrics_table(one: evaluator_pb2.Evaluation, chosen: evaluator_pb2.UsageScor
     values = {(score.usage, metric.name): metric.value for score in others for metric in score.metrics}
     rows = [
         [
-            h("span", metric_word(metric.name), "" if metric.higher_is_better else h("span", " (less is better)", cls="muted")),
+            h("span", metric_word(metric.name), h("span", f" ({way})", cls="muted") if (way := tells_better(metric)) else ""),
             number(metric.value),
             interval(metric),
             *(number(values[each.usage, metric.name]) if (each.usage, metric.name) in values else "" for each in others),
@@ -117,8 +129,8 @@ def metrics_table(one: evaluator_pb2.Evaluation, chosen: evaluator_pb2.UsageScor
     return table(columns, rows, caption="Metrics", numeric=(1, 2, *range(3, 3 + len(others))))
 
 
-def classes_table(score: evaluator_pb2.UsageScore) -> Markup | None:
-    """Statistics of each class; what a task does not have is left out."""
+def classes_table(score: evaluator_pb2.UsageScore, *, intervals: bool = True) -> Markup | None:
+    """Statistics of each class; what a task does not have is left out. intervals: beside the figures, else under the pointer."""
     if not score.classes:
         return None
     shown_classes: Sequence[Any] = score.classes
@@ -128,15 +140,17 @@ def classes_table(score: evaluator_pb2.UsageScore) -> Markup | None:
     for each in shown_classes:
         extra = {metric.name: metric for metric in each.metrics}
         found = [getattr(each, name) if each.HasField(name) else None for name in usual] + [extra.get(name) for name in more]
-        rows.append([each.label, count(each.support), *(_class_figure(metric) for metric in found)])
+        rows.append([each.label, count(each.support), *(_class_figure(metric, intervals) for metric in found)])
     columns = ["Class", "Examples", *map(metric_word, [*usual, *more])]
-    shown = table(columns, rows, caption="Classification statistics", numeric=range(1, len(columns)))
-    return h("div", h("h3", "Classes"), shown)
+    return table(columns, rows, caption="Classification statistics by class", numeric=range(1, len(columns)))
 
 
-def _class_figure(metric: learning_pb2.Metric | None) -> Markup | str:
+def _class_figure(metric: learning_pb2.Metric | None, intervals: bool) -> Markup | str:
     if metric is None:
         return ""
+    if not intervals:
+        said = interval(metric)
+        return h("span", f"{metric.value:.3f}", title=f"95 % interval: {said}" if said else None)
     return h("span", f"{metric.value:.3f}", h("span", f" {interval(metric)}" if interval(metric) else "", cls="muted small"))
 
 

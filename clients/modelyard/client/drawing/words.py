@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -105,13 +106,21 @@ def metric_word(name: str) -> str:
         "rmse": "RMSE",
         "r2": "R²",
         "pr_auc": "PR AUC",
-        "map50": "mAP50",
-        "map": "mAP",
+        "mape": "MAPE",
+        "map_50": "mAP at 0.5",
+        "map_50_95": "mAP at 0.5 to 0.95",
+        "picture_ap50": "AP at 0.5, by picture",
+        "iou": "IoU",
+        "mean_iou": "Mean IoU",
     }
     if name in special:
         return special[name]
     if name.startswith("val_"):
         return f"{metric_word(name.removeprefix('val_'))}, validation"
+    if name.startswith("map_"):
+        return f"mAP, {name.removeprefix('map_')} objects"
+    if match := re.fullmatch(r"residual_p(\d+)", name):
+        return f"Residual, {int(match[1])}th percentile"
     for ending in ("_macro", "_micro", "_weighted"):
         if name.endswith(ending):
             return f"{metric_word(name.removesuffix(ending))} ({ending[1:]})"

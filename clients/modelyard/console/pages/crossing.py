@@ -120,7 +120,7 @@ class Crossing:
         shown = table(
             ["Metric", "Mean", "Spread", "95 % interval of the mean", "Runs"], rows, caption="Metrics", numeric=(1, 2, 4)
         )
-        return card("Metrics", shown, about, h("div", charts, cls="halves") if charts else None)
+        return card("Metrics", shown, about, h("div", charts, cls="halves below") if charts else None)
 
     def _folds(self) -> Markup | None:
         if not self._found.runs:
@@ -138,7 +138,7 @@ class Crossing:
             for run in self._found.runs
         ]
         first = "Repeat.fold" if self._found.folds else "Run"
-        columns = [first, "State", "Trained on", "Validated on", *(metric_word(name) for name in names), "Seed"]
+        columns = [first, "State", "Train", "Validation", *(metric_word(name) for name in names), "Seed"]
         return card("Runs", table(columns, rows, caption="Runs", numeric=tuple(range(2, 4 + len(names)))))
 
     def _job(self, run: advice_pb2.FoldRun) -> str:

@@ -10,6 +10,7 @@ from nicegui import ui
 from modelyard.client import ModelyardClientError, last_part
 from modelyard.client.drawing.charts import Line, line_chart
 from modelyard.client.drawing.markup import Markup, h
+from modelyard.client.drawing.scores import classes_table, main_metrics, tells_better
 from modelyard.client.drawing.words import count, metric_word, number, percent, usage_word
 from modelyard.console.content import picture_address
 from modelyard.console.pages.run import ENDED
@@ -34,6 +35,7 @@ _PICTURES: Final = (
 )
 MOST_CLASSES: Final = 40
 CELL: Final = 120
+FOUND_SHOWN: Final = 24
 
 
 @route("/p/{project}/evaluations/{evaluation}")
@@ -70,11 +72,16 @@ async def _fetch(here: Here, evaluation: str, usage: str, tab: str, label: str, 
 
 
 async def _detections(here: Here, one: evaluator_pb2.Evaluation, export: Any, usage: str) -> tuple[Any, Any] | None:
-    """The worst pictures of a detector, with what is in them and what was found; None for other tasks."""
-    ids = [each.example_id for each in one.worst_examples if each.usage == _USAGES.get(usage)]
-    if export is None or export.task != learning_pb2.TASK_OBJECT_DETECTION or not ids:
+    """Pictures with what is in them and what a detector found, the worst first; None for other tasks."""
+    if export is None or export.task != learning_pb2.TASK_OBJECT_DETECTION:
         return None
     version = one.dataset_version or export.dataset_version
+    ids = [each.example_id for each in one.worst_examples if each.usage == _USAGES.get(usage)]
+    if len(ids) < FOUND_SHOWN:  # what was found right is worth a look too
+        others = await here.client.examples.page(version, usage=usage, page_size=FOUND_SHOWN)
+        ids = list(dict.fromkeys([*ids, *(each.example_id for each in others.examples)]))[:FOUND_SHOWN]
+    if not ids:
+        return None
     views, listed = await asyncio.gather(
         here.client.examples.view(version, ids, max_size=512),
         here.client.evaluations.list_predictions(one.name, usage=usage, example_ids=ids, page_size=len(ids)),
@@ -168,7 +175,7 @@ class View:
         one = self._one
         baseline = {(score.usage, metric.name): metric for score in one.baseline_scores for metric in score.metrics}
         each = []
-        for metric in self._score.metrics[:5]:
+        for metric in [one for one in main_metrics(self._score.metrics) if not one.name.startswith("residual_")][:5]:
             note = f"{number(metric.lower)} to {number(metric.upper)}"
             base = baseline.get((self._score.usage, metric.name))
             each.append(
@@ -225,32 +232,8 @@ class View:
         )
 
     def _classes(self) -> Markup | None:
-        score = self._score
-        if not score.classes:
-            return None
-        rows = [
-            [
-                one.label,
-                count(one.support),
-                self._figure(one.recall),
-                self._figure(one.precision),
-                self._figure(one.accuracy),
-                self._figure(one.f1),
-            ]
-            for one in score.classes
-        ]
-        return card(
-            "Classification statistics",
-            table(
-                ["Class", "Examples", "Recall", "Precision", "Accuracy", "F1"],
-                rows,
-                caption="Classification statistics by class",
-                numeric=(1, 2, 3, 4, 5),
-            ),
-        )
-
-    def _figure(self, metric: learning_pb2.Metric) -> Markup:
-        return h("span", f"{metric.value:.3f}", title=f"95 % interval: {metric.lower:.3f} to {metric.upper:.3f}")
+        shown = classes_table(self._score, intervals=False)
+        return card("Classification statistics", shown) if shown is not None else None
 
     def _confusion(self, label: str, prediction: str) -> Markup | None:
         names = [one.label for one in self._score.classes]
@@ -281,7 +264,7 @@ class View:
                 h(
                     "span",
                     metric_word(metric.name),
-                    "" if metric.higher_is_better else h("span", " less is better", cls="small muted"),
+                    h("span", f" {way}", cls="small muted") if (way := tells_better(metric)) else "",
                 ),
                 number(metric.value),
                 f"{number(metric.lower)} to {number(metric.upper)}",
@@ -368,19 +351,19 @@ class View:
     def _examples(self) -> Markup:
         worst = [one for one in self._one.worst_examples if one.usage == self._score.usage]
         suspects = list(self._one.label_suspects)
+        if self._found["found"] is not None:
+            views, said = self._found["found"]
+            threshold = self._one.suggested_threshold or 0.5
+            shown = found_tiles(self._version, views, said, threshold, self._example_address)
+            more = card("Labels that are probably wrong", self._example_tiles(suspects)) if suspects else None
+            return h("div", more, card(f"What was found, {self._usage}, the worst first", shown, id="worst"))
         if not worst and not suspects:
             return empty("No examples", "Nothing was answered so badly that it would be kept.", picture="check")
         return h(
             "div",
             card("Labels that are probably wrong", self._example_tiles(suspects)) if suspects else None,
-            card(f"Answered worst, {self._usage}", self._worst(worst), id="worst") if worst else None,
+            card(f"Answered worst, {self._usage}", self._example_tiles(worst), id="worst") if worst else None,
         )
-
-    def _worst(self, worst: list[Any]) -> Markup:
-        if self._found["found"] is not None:
-            views, said = self._found["found"]
-            return found_tiles(self._version, views, said, self._one.suggested_threshold or 0.5, self._example_address)
-        return self._example_tiles(worst)
 
     def _example_tiles(self, found: list[Any]) -> Markup:
         if not self._pictures or not self._version:

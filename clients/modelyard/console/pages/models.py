@@ -7,6 +7,7 @@ from typing import Any
 from modelyard.client import last_part
 from modelyard.client.drawing.charts import Line, line_chart
 from modelyard.client.drawing.markup import Markup, h
+from modelyard.client.drawing.scores import main_name
 from modelyard.client.drawing.words import ago, metric_word, number, task_word
 from modelyard.console.parts.badges import badge
 from modelyard.console.parts.fragment import Fragment
@@ -74,10 +75,7 @@ def _versions(here: Here, model: str, found: list[trainer_pb2.ModelVersion]) -> 
             )
         )
         return
-    names = sorted({metric for one in found for metric in one.training_metrics})
-    main = next(
-        (name for name in ("accuracy", "map50", "mean_iou", "rmse", "f1_macro") if name in names), names[0] if names else ""
-    )
+    main = main_name({metric for one in found for metric in one.training_metrics})
     rows = [
         [
             link(last_part(one.name), here.path("models", model, last_part(one.name))),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
 from modelyard.client import ModelyardClientError, last_part
 from modelyard.client.drawing.curves import training_charts
 from modelyard.client.drawing.markup import Markup, h
+from modelyard.client.drawing.scores import main_metrics
 from modelyard.client.drawing.words import metric_word, milliseconds, moment, number, reason_word, seconds_of, size, spoken
 from modelyard.console.connection import connection
 from modelyard.console.parts.badges import progress_bar, severity_badge, state_badge
@@ -49,7 +50,6 @@ _STEPS: Final[Mapping[str, str]] = {
     "retry_gate": "Decide again",
     "deploy": "Serve",
 }
-_FIRST: Final = ("accuracy", "f1_macro", "roc_auc", "map50", "map", "mean_iou", "rmse", "r2")
 ENDED: Final = (job_pb2.JOB_STATE_SUCCEEDED, job_pb2.JOB_STATE_FAILED, job_pb2.JOB_STATE_CANCELLED)
 
 
@@ -164,7 +164,7 @@ class RunView:
         score = next((each for each in result.scores if each.usage == learning_pb2.USAGE_TEST), None)
         each = []
         if score is not None:
-            for metric in _main(score.metrics):
+            for metric in main_metrics(score.metrics)[:3]:
                 note = (
                     f"{number(metric.lower)} to {number(metric.upper)}, {score.example_count:,} examples"
                     if metric.lower != metric.upper
@@ -289,12 +289,6 @@ class RunView:
                 ("Started", moment(self._run.status.create_time)),
             )
         )
-
-
-def _main(metrics: Sequence[learning_pb2.Metric]) -> list[learning_pb2.Metric]:
-    """The three figures that say most."""
-    best = [metric for name in _FIRST for metric in metrics if metric.name == name]
-    return (best + [metric for metric in metrics if metric not in best])[:3]
 
 
 def _took(step: pipeline_pb2.PipelineStep) -> str:

@@ -9,7 +9,8 @@ from nicegui import ui
 
 from modelyard.client import last_part, parent_of
 from modelyard.client.drawing.markup import Markup, h, join
-from modelyard.client.drawing.words import ago, number, seconds_of, spoken
+from modelyard.client.drawing.scores import main_metrics, main_name
+from modelyard.client.drawing.words import ago, metric_word, number, seconds_of, spoken
 from modelyard.console.pages.crossing import crossings_table
 from modelyard.console.parts.badges import state_badge, verdict_badge
 from modelyard.console.parts.fragment import Fragment
@@ -49,15 +50,15 @@ async def runs(project: str, tab: str = "runs", skip: int = 0) -> None:
 
 
 async def _runs(here: Here, skip: int) -> tuple[list[pipeline_pb2.PipelineRun], bool]:
-    return await first(here.client.pipelines.list_pipeline_runs(page_size=min(skip + MOST + 1, 1000)), MOST, skip)
+    return await first(here.client.pipelines.list_pipeline_runs(skip=skip, page_size=MOST + 1), MOST)
 
 
 async def _jobs(here: Here, skip: int) -> tuple[list[trainer_pb2.TrainingJob], bool]:
-    return await first(here.client.training.list_training_jobs(page_size=min(skip + MOST + 1, 1000)), MOST, skip)
+    return await first(here.client.training.list_training_jobs(skip=skip, page_size=MOST + 1), MOST)
 
 
 async def _crossings(here: Here, skip: int) -> tuple[list[Any], bool]:
-    return await first(here.client.advisor.list_cross_validations(page_size=min(skip + MOST + 1, 1000)), MOST, skip)
+    return await first(here.client.advisor.list_cross_validations(skip=skip, page_size=MOST + 1), MOST)
 
 
 def _build_crossings(here: Here, found: tuple[list[Any], bool], skip: int) -> None:
@@ -115,7 +116,8 @@ def _model_of(run: pipeline_pb2.PipelineRun) -> Markup | str:
 def _score_of(run: pipeline_pb2.PipelineRun) -> str:
     for score in run.result.scores:
         if score.usage == learning_pb2.USAGE_TEST and score.metrics:
-            return f"{score.metrics[0].name} {number(score.metrics[0].value)}"
+            best = main_metrics(score.metrics)[0]
+            return f"{metric_word(best.name)} {number(best.value)}"
     return ""
 
 
@@ -140,7 +142,7 @@ def _build_jobs(here: Here, found: tuple[list[trainer_pb2.TrainingJob], bool], s
     rows = []
     for job in shown:
         point = job.latest_point
-        metric = next(iter(sorted(point.metrics.items())), None)
+        metric = main_name(point.metrics)
         rows.append(
             [
                 h(
@@ -155,7 +157,7 @@ def _build_jobs(here: Here, found: tuple[list[trainer_pb2.TrainingJob], bool], s
                 state_badge(job.status.state),
                 name_link(parent_of(job.dataset_version)),
                 job.resolved_recipe.recipe_id or job.recipe.recipe_id,
-                f"{metric[0]} {number(metric[1])}" if metric else "",
+                f"{metric_word(metric)} {number(point.metrics[metric])}" if metric else "",
                 spoken(seconds_of(job.train_duration)) if job.HasField("train_duration") else "",
                 h("span", ago(job.status.create_time), cls="small muted"),
             ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from modelyard.client.drawing.markup import Markup, h
@@ -24,7 +25,7 @@ def found_tiles(
     about = h(
         "p", f"Whole lines: what is there. Dashed: what was found, {percent(threshold, 0)} sure or more.", cls="small muted"
     )
-    return h("div", about, h("div", tiles, cls="grid-pictures large"))
+    return h("div", about, h("div", tiles, cls="grid-pictures large below"))
 
 
 def _tile(
@@ -36,7 +37,9 @@ def _tile(
     address: Callable[[str], str],
 ) -> Markup:
     boxes = [box for box in said.boxes if box.score >= threshold] if said is not None else []
-    words = f"there: {said.label or 'nothing'}; found: {said.prediction or 'nothing'}" if said is not None else ""
+    found = Counter(box.label for box in boxes)
+    shown = ", ".join(f"{number} {label}" for label, number in sorted(found.items()))
+    words = f"there: {said.label or 'nothing'}; found: {shown or 'nothing'}" if said is not None else ""
     return h(
         "a",
         h("span", picture(content, one, colours, 512), _over(one, boxes, colours), cls="frame"),

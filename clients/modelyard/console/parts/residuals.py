@@ -14,6 +14,8 @@ from modelyard.evaluator.v1 import evaluator_service_pb2
 MOST_LINKS: Final = 100
 """Points that lead to their examples: those that are furthest off. All of them would be as many stops for the keyboard."""
 SQUARE: Final = 420
+FEW: Final = 200
+"""So many points are drawn large enough to be met by a pointer; more would cover each other."""
 
 
 def residual_figures(found: evaluator_service_pb2.Residuals) -> Markup:
@@ -40,8 +42,9 @@ def predicted_against_true(found: evaluator_service_pb2.Residuals, address: Call
     def dot(one: evaluator_service_pb2.ResidualPoint) -> Markup:
         where = {"cx": f"{x_axis.at(one.label):.1f}", "cy": f"{y_axis.at(one.prediction):.1f}"}
         title = h("title", f"true {number(one.label)}, predicted {number(one.prediction)}")
-        return h("circle", title, **where, r=3, cls="point c1")
+        return h("circle", title, **where, r=3 if len(points) > FEW else 5, cls="point c1")
 
+    few = "scatter few" if len(points) <= FEW else "scatter"
     dots = [
         h("a", dot(one), href=address(one.example_id), tabindex=-1) if one.example_id in furthest else dot(one) for one in points
     ]
@@ -50,7 +53,7 @@ def predicted_against_true(found: evaluator_service_pb2.Residuals, address: Call
     perfect = h("line", **ends, cls="line c8 dashed")
     shown = f"{count(len(points))} of {count(found.example_count)} examples"
     said = f"Predicted against true, {shown}, from {number(low)} to {number(high)}"
-    svg = h("svg", h("title", said), axes(x_axis, y_axis, SQUARE), perfect, dots, viewBox=f"0 0 {WIDTH} {SQUARE}", cls="scatter")
+    svg = h("svg", h("title", said), axes(x_axis, y_axis, SQUARE), perfect, dots, viewBox=f"0 0 {WIDTH} {SQUARE}", cls=few)
     words = h("figcaption", h("span", "Predicted (up) against true (right)"), h("span", "the line is perfect", cls="small muted"))
     return h("figure", words, svg, cls="chart")
 

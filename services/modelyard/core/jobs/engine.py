@@ -125,9 +125,22 @@ class JobEngine:
         """Read a job. Raises NotFound."""
         return self._store.get(name)
 
-    def list(self, kind: str, parent: str, page_size: int = 0, page_token: str = "", *, naming: Naming | None = None) -> JobPage:
-        """A page of jobs, the newest first; all, or those whose spec names others."""
-        return self._store.list(kind, parent, page_size, page_token, naming=naming)
+    def list(
+        self,
+        kind: str,
+        parent: str,
+        page_size: int = 0,
+        page_token: str = "",
+        *,
+        skip: int = 0,
+        naming: Naming | None = None,
+    ) -> JobPage:
+        """A page of jobs, the newest first, the first page after `skip` of them; all, or those whose spec names others."""
+        return self._store.list(kind, parent, page_size, page_token, skip=skip, naming=naming)
+
+    def specs(self, kind: str, parent: str) -> Sequence[tuple[str, Document]]:
+        """Names and specs of all jobs of a kind, the newest first."""
+        return self._store.specs(kind, parent)
 
     def find(self, kind: str, *, parent: str | None = None, states: Iterable[JobState] | None = None) -> Sequence[Job]:
         """All jobs of a kind, the oldest first."""

@@ -12,7 +12,7 @@ from modelyard.core.database import job as job_table
 from modelyard.core.database import job_event, job_log, now, reading, writing
 from modelyard.core.errors import AlreadyExists, FailedPrecondition, NotFound
 from modelyard.core.jobs.job import Document, Instruction, Job, JobPage, JobState
-from modelyard.core.resources import Naming, after_token, check_page_size, claim_request, next_token, page_order
+from modelyard.core.resources import Naming, after_token, check_page_size, check_skip, claim_request, next_token, page_order
 
 EVENTS_AT_ONCE = 2000
 
@@ -56,6 +56,13 @@ class JobStore:
         with reading(self._engine) as connection:
             return [_job(row) for row in connection.execute(query.order_by(job_table.c.create_time, job_table.c.name))]
 
+    def specs(self, kind: str, parent: str) -> Sequence[tuple[str, Document]]:
+        """Names and specs of all jobs of a kind, the newest first: what they are about, without what became of them."""
+        table = job_table
+        query = select(table.c.name, table.c.spec).where(table.c.kind == kind, table.c.parent == parent)
+        with reading(self._engine) as connection:
+            return [(row.name, row.spec) for row in connection.execute(query.order_by(*page_order(table, newest_first=True)))]
+
     def open_names(self, kinds: Iterable[str]) -> Sequence[str]:
         """The names of the jobs of these kinds that have no end yet, the oldest first."""
         states = [state.value for state in JobState if not state.terminal]
@@ -63,9 +70,20 @@ class JobStore:
         with reading(self._engine) as connection:
             return [*connection.scalars(query.order_by(job_table.c.create_time, job_table.c.name))]
 
-    def list(self, kind: str, parent: str, page_size: int = 0, page_token: str = "", *, naming: Naming | None = None) -> JobPage:
-        """A page of jobs, the newest first; all, or those whose spec names others. Raises InvalidArgument BAD_PAGE_SIZE,
-        BAD_PAGE_TOKEN."""
+    def list(
+        self,
+        kind: str,
+        parent: str,
+        page_size: int = 0,
+        page_token: str = "",
+        *,
+        skip: int = 0,
+        naming: Naming | None = None,
+    ) -> JobPage:
+        """A page of jobs, the newest first, the first page after `skip` of them; all, or those whose spec names others.
+
+        Raises InvalidArgument BAD_PAGE_SIZE, BAD_PAGE_TOKEN, BAD_SKIP.
+        """
         size, binding = check_page_size(page_size), f"job {kind} {parent}" + (f" {naming.digest}" if naming is not None else "")
         query = (
             select(job_table)
@@ -74,6 +92,7 @@ class JobStore:
             .where(*after_token(job_table, page_token, binding, newest_first=True))
             .order_by(*page_order(job_table, newest_first=True))
             .limit(size + 1)
+            .offset(0 if page_token else check_skip(skip))
         )
         with reading(self._engine) as connection:
             rows = connection.execute(query).all()

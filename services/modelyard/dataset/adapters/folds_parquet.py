@@ -132,9 +132,9 @@ class ParquetFolding:
         import numpy as np
 
         kept = f'groups by "{group_by}" and duplicates' if group_by else "duplicates"
-        notes = [
-            f"{plan.k} folds, drawn {plan.repeats} times from seed {plan.seed}; classes spread evenly, {kept} kept together."
-        ]
+        times = "once" if plan.repeats == 1 else f"{plan.repeats} times"
+        spread = "classes spread evenly, " if whole.classes else ""
+        notes = [f"{plan.k} folds, drawn {times} from seed {plan.seed}; {spread}{kept} kept together."]
         if not whole.classes:
             return notes
         counts = strata.sum(axis=0) if strata.ndim == 2 else np.bincount(strata, minlength=len(whole.classes))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from modelyard.core.errors import FailedPrecondition, InvalidArgument
 from modelyard.core.jobs.job import JobState
 from modelyard.core.names import IMPORT
-from modelyard.core.resources import check_page_size
+from modelyard.core.resources import check_page_size, check_skip
 from modelyard.dataset.handlers.documents import import_result, read_job
 from modelyard.dataset.handlers.versions import ready_version, start_of, token_after
 from modelyard.dataset.ports import ExampleLook, ExampleRow, Examples, Jobs, Look, Resources, Selection
@@ -35,8 +35,7 @@ def list_examples(
     TOO_MANY_EXAMPLES.
     """
     size = check_page_size(page_size)
-    if skip < 0:
-        raise InvalidArgument("BAD_SKIP", f"skip is {skip}; it is 0 or more", field="skip", value=skip)
+    check_skip(skip)
     _check_count(chosen.example_ids, MOST_CHOSEN)
     name, descriptor = content_of(jobs, resources, parent)
     query = " ".join((name, chosen.usage, chosen.label, *chosen.example_ids)).rstrip()

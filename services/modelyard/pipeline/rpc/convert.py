@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from google.protobuf import json_format
 
@@ -19,6 +20,8 @@ from modelyard.pipeline.handlers.runs import spec_of, step_states
 from modelyard.pipeline.v1 import pipeline_pb2 as pb
 from modelyard.trainer.v1 import trainer_pb2
 from modelyard.type.v1 import job_pb2, learning_pb2
+
+_BY_CLASS: Final = ("classes", "confusion")
 
 
 def spec_from(run: pb.PipelineRun) -> RunSpec:
@@ -58,6 +61,14 @@ def _short(enum: Any, prefix: str, number: int) -> str:
 
 def _limits(limits: exporter_pb2.CompressionLimits) -> Limits:
     return Limits(limits.max_size_bytes, limits.max_latency_ms, limits.max_loss, limits.metric, limits.skip_training)
+
+
+def run_summary(job: Job) -> pb.PipelineRun:
+    """A run without what is long: what it scored by class."""
+    result = dict((job.result or {}).get("result", {}))
+    for name in {"scores", "float_scores"} & set(result):
+        result[name] = [{key: value for key, value in score.items() if key not in _BY_CLASS} for score in result[name]]
+    return run_message(replace(job, result={**(job.result or {}), "result": result}))
 
 
 def run_message(job: Job) -> pb.PipelineRun:

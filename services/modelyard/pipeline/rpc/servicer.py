@@ -43,9 +43,9 @@ class PipelineServicer(PipelineServiceServicer):
     def ListPipelineRuns(self, request: messages.ListPipelineRunsRequest, context: Any) -> messages.ListPipelineRunsResponse:
         """Lists the runs of a project, newest first."""
         names.PROJECT.parse(request.parent, "parent")
-        page = self._jobs.list(KIND, request.parent, request.page_size, request.page_token)
+        page = self._jobs.list(KIND, request.parent, request.page_size, request.page_token, skip=request.skip)
         return messages.ListPipelineRunsResponse(
-            pipeline_runs=[convert.run_message(job) for job in page.items], next_page_token=page.next_page_token
+            pipeline_runs=[convert.run_summary(job) for job in page.items], next_page_token=page.next_page_token
         )
 
     async def WatchPipelineRun(

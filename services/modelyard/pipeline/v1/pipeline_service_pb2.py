@@ -27,7 +27,7 @@ from modelyard.pipeline.v1 import pipeline_pb2 as modelyard_dot_pipeline_dot_v1_
 from modelyard.trainer.v1 import trainer_pb2 as modelyard_dot_trainer_dot_v1_dot_trainer__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,modelyard/pipeline/v1/pipeline_service.proto\x12\x15modelyard.pipeline.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a$modelyard/pipeline/v1/pipeline.proto\x1a\"modelyard/trainer/v1/trainer.proto\"\x9d\x01\n\x18\x43reatePipelineRunRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12>\n\x0cpipeline_run\x18\x02 \x01(\x0b\x32\".modelyard.pipeline.v1.PipelineRunB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x17\n\x0fpipeline_run_id\x18\x04 \x01(\t\"+\n\x15GetPipelineRunRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"V\n\x17ListPipelineRunsRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"n\n\x18ListPipelineRunsResponse\x12\x39\n\rpipeline_runs\x18\x01 \x03(\x0b\x32\".modelyard.pipeline.v1.PipelineRun\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"E\n\x17WatchPipelineRunRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\"\x9b\x01\n\x18WatchPipelineRunResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x38\n\x0cpipeline_run\x18\x02 \x01(\x0b\x32\".modelyard.pipeline.v1.PipelineRun\x12\x33\n\x06points\x18\x03 \x03(\x0b\x32#.modelyard.trainer.v1.TrainingPoint\".\n\x18\x43\x61ncelPipelineRunRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x32\xb5\x04\n\x0fPipelineService\x12h\n\x11\x43reatePipelineRun\x12/.modelyard.pipeline.v1.CreatePipelineRunRequest\x1a\".modelyard.pipeline.v1.PipelineRun\x12\x62\n\x0eGetPipelineRun\x12,.modelyard.pipeline.v1.GetPipelineRunRequest\x1a\".modelyard.pipeline.v1.PipelineRun\x12s\n\x10ListPipelineRuns\x12..modelyard.pipeline.v1.ListPipelineRunsRequest\x1a/.modelyard.pipeline.v1.ListPipelineRunsResponse\x12u\n\x10WatchPipelineRun\x12..modelyard.pipeline.v1.WatchPipelineRunRequest\x1a/.modelyard.pipeline.v1.WatchPipelineRunResponse0\x01\x12h\n\x11\x43\x61ncelPipelineRun\x12/.modelyard.pipeline.v1.CancelPipelineRunRequest\x1a\".modelyard.pipeline.v1.PipelineRunb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,modelyard/pipeline/v1/pipeline_service.proto\x12\x15modelyard.pipeline.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a$modelyard/pipeline/v1/pipeline.proto\x1a\"modelyard/trainer/v1/trainer.proto\"\x9d\x01\n\x18\x43reatePipelineRunRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12>\n\x0cpipeline_run\x18\x02 \x01(\x0b\x32\".modelyard.pipeline.v1.PipelineRunB\x04\xe2\x41\x01\x02\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x17\n\x0fpipeline_run_id\x18\x04 \x01(\t\"+\n\x15GetPipelineRunRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"d\n\x17ListPipelineRunsRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x0c\n\x04skip\x18\x04 \x01(\x05\"n\n\x18ListPipelineRunsResponse\x12\x39\n\rpipeline_runs\x18\x01 \x03(\x0b\x32\".modelyard.pipeline.v1.PipelineRun\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"E\n\x17WatchPipelineRunRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\"\x9b\x01\n\x18WatchPipelineRunResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x38\n\x0cpipeline_run\x18\x02 \x01(\x0b\x32\".modelyard.pipeline.v1.PipelineRun\x12\x33\n\x06points\x18\x03 \x03(\x0b\x32#.modelyard.trainer.v1.TrainingPoint\".\n\x18\x43\x61ncelPipelineRunRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x32\xb5\x04\n\x0fPipelineService\x12h\n\x11\x43reatePipelineRun\x12/.modelyard.pipeline.v1.CreatePipelineRunRequest\x1a\".modelyard.pipeline.v1.PipelineRun\x12\x62\n\x0eGetPipelineRun\x12,.modelyard.pipeline.v1.GetPipelineRunRequest\x1a\".modelyard.pipeline.v1.PipelineRun\x12s\n\x10ListPipelineRuns\x12..modelyard.pipeline.v1.ListPipelineRunsRequest\x1a/.modelyard.pipeline.v1.ListPipelineRunsResponse\x12u\n\x10WatchPipelineRun\x12..modelyard.pipeline.v1.WatchPipelineRunRequest\x1a/.modelyard.pipeline.v1.WatchPipelineRunResponse0\x01\x12h\n\x11\x43\x61ncelPipelineRun\x12/.modelyard.pipeline.v1.CancelPipelineRunRequest\x1a\".modelyard.pipeline.v1.PipelineRunb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,15 +51,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETPIPELINERUNREQUEST']._serialized_start=338
   _globals['_GETPIPELINERUNREQUEST']._serialized_end=381
   _globals['_LISTPIPELINERUNSREQUEST']._serialized_start=383
-  _globals['_LISTPIPELINERUNSREQUEST']._serialized_end=469
-  _globals['_LISTPIPELINERUNSRESPONSE']._serialized_start=471
-  _globals['_LISTPIPELINERUNSRESPONSE']._serialized_end=581
-  _globals['_WATCHPIPELINERUNREQUEST']._serialized_start=583
-  _globals['_WATCHPIPELINERUNREQUEST']._serialized_end=652
-  _globals['_WATCHPIPELINERUNRESPONSE']._serialized_start=655
-  _globals['_WATCHPIPELINERUNRESPONSE']._serialized_end=810
-  _globals['_CANCELPIPELINERUNREQUEST']._serialized_start=812
-  _globals['_CANCELPIPELINERUNREQUEST']._serialized_end=858
-  _globals['_PIPELINESERVICE']._serialized_start=861
-  _globals['_PIPELINESERVICE']._serialized_end=1426
+  _globals['_LISTPIPELINERUNSREQUEST']._serialized_end=483
+  _globals['_LISTPIPELINERUNSRESPONSE']._serialized_start=485
+  _globals['_LISTPIPELINERUNSRESPONSE']._serialized_end=595
+  _globals['_WATCHPIPELINERUNREQUEST']._serialized_start=597
+  _globals['_WATCHPIPELINERUNREQUEST']._serialized_end=666
+  _globals['_WATCHPIPELINERUNRESPONSE']._serialized_start=669
+  _globals['_WATCHPIPELINERUNRESPONSE']._serialized_end=824
+  _globals['_CANCELPIPELINERUNREQUEST']._serialized_start=826
+  _globals['_CANCELPIPELINERUNREQUEST']._serialized_end=872
+  _globals['_PIPELINESERVICE']._serialized_start=875
+  _globals['_PIPELINESERVICE']._serialized_end=1440
 # @@protoc_insertion_point(module_scope)

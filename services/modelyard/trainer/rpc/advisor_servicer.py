@@ -83,7 +83,7 @@ class AdvisorServicer(rpc.AdvisorServiceServicer):
         self, request: service_pb.ListCrossValidationsRequest, context: Any
     ) -> service_pb.ListCrossValidationsResponse:
         names.PROJECT.parse(request.parent, "parent")
-        page = self._jobs.list(cross_validation.KIND, request.parent, request.page_size, request.page_token)
+        page = self._jobs.list(cross_validation.KIND, request.parent, request.page_size, request.page_token, skip=request.skip)
         found = [convert.cross_validation_message(job) for job in page.items]
         return service_pb.ListCrossValidationsResponse(cross_validations=found, next_page_token=page.next_page_token)
 

@@ -50,7 +50,7 @@ class TrainerServicer(rpc.TrainerServiceServicer):
 
     def ListTrainingJobs(self, request: service_pb.ListTrainingJobsRequest, context: Any) -> service_pb.ListTrainingJobsResponse:
         wanted = convert_ledger.filter_from(request)
-        page = search.list_training_jobs(self._jobs, request.parent, wanted, request.page_size, request.page_token)
+        page = search.list_training_jobs(self._jobs, request.parent, wanted, request.page_size, request.page_token, request.skip)
         found = [convert.training_job_message(job) for job in page.items]
         return service_pb.ListTrainingJobsResponse(training_jobs=found, next_page_token=page.next_page_token)
 

@@ -98,6 +98,7 @@ class ListTrainingJobsRequest(_message.Message):
     ORDER_BY_FIELD_NUMBER: _builtins.int
     EXPERIMENT_FIELD_NUMBER: _builtins.int
     SHOW_PARTS_FIELD_NUMBER: _builtins.int
+    SKIP_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """projects/{project}"""
     page_size: _builtins.int
@@ -120,6 +121,8 @@ class ListTrainingJobsRequest(_message.Message):
     """Only jobs of this experiment: 64 hexadecimal digits. Empty: all."""
     show_parts: _builtins.bool
     """Also jobs that are steps of an advised training or of a cross-validation."""
+    skip: _builtins.int
+    """Items to leave out before the first page (the one without a page_token) begins; 0 or more."""
     def __init__(
         self,
         *,
@@ -134,10 +137,11 @@ class ListTrainingJobsRequest(_message.Message):
         order_by: _builtins.str = ...,
         experiment: _builtins.str = ...,
         show_parts: _builtins.bool = ...,
+        skip: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "experiment", b"experiment", "model", b"model", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent", "show_parts", b"show_parts", "tag", b"tag", "task", b"task", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "experiment", b"experiment", "model", b"model", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent", "show_parts", b"show_parts", "skip", b"skip", "tag", b"tag", "task", b"task", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
