@@ -15,7 +15,17 @@ from modelyard.client import Names
 from modelyard.client.drawing.charts import Line, line_chart, trace_chart
 from modelyard.client.drawing.decimate import Curve
 from modelyard.client.drawing.markup import h, join
-from modelyard.console.parts.plan import Plan, next_version, plan_of, problems, run_of
+from modelyard.console.parts.plan import (
+    LEAST_RATIO,
+    TESTS_NEEDED,
+    Plan,
+    next_version,
+    plan_of,
+    problems,
+    ratio_for,
+    run_of,
+    shared_out,
+)
 from modelyard.console.parts.shares import even_out
 from modelyard.console.uploads import safe_path
 from modelyard.dataset.v1 import dataset_pb2
@@ -109,6 +119,19 @@ def test_a_plan_becomes_the_run_of_modelyard_auto() -> None:
     assert [(floor.metric, floor.value) for floor in run.floors] == [("accuracy", 0.9)]
     assert (run.recipe.recipe_id, run.recipe.hyperparameters.max_epochs, run.recipe.hyperparameters.seed) == ("tinynet", 7, 3)
     assert Plan.from_run(run, PLAN) == plan
+
+
+@given(st.integers(0, 2_000_000))
+def test_the_ratio_that_is_proposed_leaves_the_gate_enough_to_tell_by(examples: int) -> None:
+    proposed = ratio_for(examples, "0.8")
+    assert not problems(plan_of({"ratio": proposed}, PLAN))
+    shares = shared_out(examples, float(proposed))
+    assert sum(shares) == examples
+    assert LEAST_RATIO <= float(proposed) <= 0.8
+    if examples >= 4 * TESTS_NEEDED + 20:
+        assert shares[2] >= TESTS_NEEDED
+    if not examples or examples >= 10 * TESTS_NEEDED:
+        assert proposed == "0.8"
 
 
 def test_a_plan_on_an_existing_version_has_no_split() -> None:

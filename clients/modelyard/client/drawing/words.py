@@ -96,6 +96,11 @@ def reason_word(reason: str) -> str:
     return reason.replace("_", " ").capitalize()
 
 
+def plain(sentence: str) -> str:
+    """A sentence of a service without its codes: NOT_A_PICTURE is "not a picture"."""
+    return re.sub(r"\b[A-Z]+(?:_[A-Z]+)+\b", lambda found: found[0].replace("_", " ").lower(), sentence)
+
+
 def metric_word(name: str) -> str:
     """f1_macro: F1 (macro)."""
     special = {

@@ -79,7 +79,10 @@ class Bringing:
         )
         more = h(
             "details",
-            h("summary", "What cannot be found out" if self._shared else "A path on this machine, and what cannot be found out"),
+            h(
+                "summary",
+                "More: the task, labels, columns" if self._shared else "More: a path on this machine, the task, labels, columns",
+            ),
             h(
                 "div",
                 None
@@ -130,7 +133,7 @@ class Bringing:
             self._said = said["failed"]
             return
         self._source = self._basket.source
-        self._said = f"{count(self._basket.files)} files, {size(self._basket.bytes)}, are here."
+        self._said = f"{count(self._basket.files)} files, {size(self._basket.bytes)}, are here. Press Import."
         first = str(said["first"]).split("/")[0]
         self._form.show(self._form_markup(act.text("name") or _id_of(first)))
 
@@ -202,7 +205,10 @@ def _summary(here: Here, name: str, found: dataset_pb2.Import) -> Markup:
         h("span", f"{label} {count(number)}", cls="badge badge-off")
         for label, number in zip(summary.classes, summary.class_counts, strict=False)
     ]
-    left_out = [h("li", h("code", one.path), " ", one.message) for one in summary.rejected[:20]]
+    left_out = [
+        h("li", None if one.message.startswith(one.path) else [h("code", one.path), " "], one.message)
+        for one in summary.rejected[:20]
+    ]
     told = [h("li", h("strong", reason_word(one.kind)), " ", one.message) for one in found.findings[:20]]
     return h(
         "div",

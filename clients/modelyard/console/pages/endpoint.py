@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from typing import Any
 
 from nicegui import ui
 
-from modelyard.client import FailedPrecondition, last_part
+from modelyard.client import DEFAULT_ADDRESS, FailedPrecondition, ModelyardClientError, Unavailable, last_part
 from modelyard.client.drawing.charts import Line, line_chart
 from modelyard.client.drawing.markup import Markup, h
 from modelyard.client.drawing.words import ago, count, milliseconds, moment, number, size
+from modelyard.console.connection import connection
 from modelyard.console.pages.endpoints import state_of
 from modelyard.console.parts.asking import Asking
 from modelyard.console.parts.badges import badge
@@ -20,7 +22,7 @@ from modelyard.console.parts.layout import button, card, facts, figure, figures,
 from modelyard.console.parts.lists import first
 from modelyard.console.parts.page import Here, frame, route, stretch
 from modelyard.console.parts.shares import even_out
-from modelyard.console.parts.trouble import toast
+from modelyard.console.parts.trouble import message_of, toast
 from modelyard.serving.v1 import serving_pb2
 
 EVENTS = 30
@@ -39,7 +41,8 @@ async def _fetch(here: Here, name: str) -> tuple[Any, ...]:
     found = await client.endpoints.get_endpoint(name)
     metadata = None
     if any(one.state == serving_pb2.Deployment.STATE_READY for one in found.deployments):
-        metadata = await client.predictions.metadata(name)
+        with contextlib.suppress(Unavailable):  # its model is being loaded: the rest of the page can be shown
+            metadata = await client.predictions.metadata(name)
     events, statistics = await asyncio.gather(
         first(client.endpoints.list_deployment_events(name, page_size=EVENTS), EVENTS), _statistics(here, found)
     )
@@ -72,7 +75,7 @@ class EndpointView:
         self._shares = {share.deployment: share.percent for share in found.traffic} or _alone(found)
         self._rates: list[tuple[float, float]] = []
         self._latencies: list[tuple[float, float]] = []
-        self._seen = (0.0, self._requests())
+        self._seen, self._away = (0.0, self._requests()), ""
         pictures = metadata is not None and any(one.name == "image" for one in metadata.inputs)
         columns = [one.name for one in metadata.inputs][:2] if metadata is not None else []
         self._asks = (
@@ -81,6 +84,10 @@ class EndpointView:
         if metadata is not None:
             newest = found.deployments[-1].model_version
             Asking(here, name, metadata, [last_part(one.name) for one in found.deployments], newest)
+        elif found.deployments:
+            again = button("Look again", "again")
+            words = h("p", "No version of it can be asked at this moment: it is being loaded, or has failed (see below).")
+            Fragment(card("Try it", words, actions=again)).does(again=lambda act: ui.navigate.reload())
         self._traffic = Fragment(self._traffic_markup()).does(
             share=self._share, set=self._set, rollback=self._rollback, label=self._label, remove=self._remove
         )
@@ -91,7 +98,12 @@ class EndpointView:
 
     async def _look(self) -> None:
         self._clock += LOOK_S
-        self._statistics = await _statistics(self._here, self._found)
+        try:
+            self._statistics, self._away = await _statistics(self._here, self._found), ""
+        except ModelyardClientError as error:
+            self._away = message_of(error)[0]
+            self._figures.show(self._figures_markup())
+            return
         then, before = self._seen
         now = self._requests()
         self._rates.append((self._clock, max(now - before, 0) / max(self._clock - then, 1e-9)))
@@ -122,10 +134,11 @@ class EndpointView:
                 line_chart("Latency, p99", [Line("ms", self._latencies, 2)], x_name="seconds", low=0.0, height=160),
                 cls="halves",
             )
-            if self._rates
+            if len(self._rates) > 1
             else None
         )
-        return h("div", card("How it fares", top, charts), self._drift())
+        away = h("p", f"These are old: {self._away}", cls="field-error", role="alert") if self._away else None
+        return h("div", card("How it fares", away, top, charts), self._drift())
 
     def _drift(self) -> Markup | None:
         level = serving_pb2.Drift
@@ -303,9 +316,11 @@ def _alone(found: serving_pb2.Endpoint) -> dict[str, int]:
 
 
 def _example_call(name: str, project: str, asks: str) -> str:
+    behind = connection()
+    server = DEFAULT_ADDRESS if behind.shared else behind.behind.server  # a pod's way to the services is nobody else's
     of = "" if project == "default" else f", project={json.dumps(project)}"
     return (
         "from modelyard.client import Client\n\n"
-        f'with Client("127.0.0.1:8970"{of}) as client:\n'
+        f"with Client({json.dumps(server)}{of}) as client:\n"
         f"    print(client.predictions.predict({json.dumps(name)}, {asks}).labels)\n"
     )

@@ -61,7 +61,7 @@ def _build(here: Here, found: tuple[Any, ...]) -> None:
     )
     latest = card(
         "Latest runs",
-        runs_table(here, runs) if runs else h("p", "No run yet.", cls="muted"),
+        runs_table(here, runs, short=True) if runs else h("p", "No run yet.", cls="muted"),
         actions=link("All runs", here.path("runs"), "button small") if more_runs else None,
     )
     data = [

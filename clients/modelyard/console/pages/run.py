@@ -11,7 +11,7 @@ from modelyard.client import ModelyardClientError, last_part
 from modelyard.client.drawing.curves import training_charts
 from modelyard.client.drawing.markup import Markup, h
 from modelyard.client.drawing.scores import main_metrics
-from modelyard.client.drawing.words import metric_word, milliseconds, moment, number, reason_word, seconds_of, size, spoken
+from modelyard.client.drawing.words import metric_word, milliseconds, moment, number, plain, reason_word, seconds_of, size, spoken
 from modelyard.console.connection import connection
 from modelyard.console.parts.badges import progress_bar, severity_badge, state_badge
 from modelyard.console.parts.fragment import Act, Fragment
@@ -22,6 +22,7 @@ from modelyard.console.parts.live import Curves, follow
 from modelyard.console.parts.page import QUICK_S, Here, frame, route, stretch
 from modelyard.console.parts.trouble import toast
 from modelyard.console.reports import report_address
+from modelyard.evaluator.v1 import evaluator_pb2
 from modelyard.pipeline.v1 import pipeline_pb2
 from modelyard.trainer.v1 import selection_pb2
 from modelyard.type.v1 import job_pb2, learning_pb2
@@ -100,7 +101,9 @@ class RunView:
 
     def _markup(self) -> Markup:
         one = self._run
-        left = h("div", self._verdict(), self._curve_card(), self._competition(), self._candidates(), self._findings())
+        left = h(
+            "div", self._next(), self._verdict(), self._curve_card(), self._competition(), self._candidates(), self._findings()
+        )
         right = h("div", card("Steps", self._timeline()), card("What it made", self._made()))
         return h(
             "div",
@@ -151,7 +154,7 @@ class RunView:
         return h(
             "section",
             head,
-            progress_bar(one.status, "Run") if running else None,
+            progress_bar(one.status, "Run", _STEPS) if running else None,
             words,
             failed,
             cls="card",
@@ -189,12 +192,36 @@ class RunView:
                     h(
                         "div",
                         h("strong", name_link(step.resource, name) if step.resource else name),
-                        h("p", step.message, cls="small muted") if step.message else None,
+                        h("p", plain(step.message), cls="small muted") if step.message else None,
                     ),
                     h("span", _took(step), cls="small muted"),
                 )
             )
         return h("ol", items, cls="timeline")
+
+    def _next(self) -> Markup | None:
+        """What somebody does whose run did not end in an endpoint."""
+        one, here = self._run, self._here
+        of = one.result.dataset_version or one.dataset_version or one.dataset or one.source.dataset
+        if one.status.state not in ENDED or one.result.endpoint or one.skip_deployment or not of:
+            return None
+        dataset = of.split("/")[3]
+        more = link("Bring more data", here.path("datasets", "new", dataset=dataset), "button")
+        again = link("Train again", here.path("train", dataset=dataset), "button primary")
+        checks = link("Look at the data", here.path("datasets", dataset, tab="quality"), "button")
+        verdict = one.result.gate_decision.verdict
+        if one.status.state != job_pb2.JOB_STATE_SUCCEEDED:
+            return card("What now?", h("p", "Nothing was served. What was made so far stays."), h("p", again, " ", checks))
+        if verdict == evaluator_pb2.VERDICT_NOT_ENOUGH_DATA:
+            words = "Too few examples were kept for the test to tell how good the model is, so it is not served. Bring more, or "
+            words += "train on a smaller share: the dialog proposes one that leaves enough for the test."
+            return card("What now?", h("p", words), h("p", again, " ", more), id="next")
+        wrong = link(
+            "See what it gets wrong", here.path("evaluations", last_part(one.result.evaluation), tab="examples"), "button"
+        )
+        words = "The model did not pass its tests, so it is not served; the reasons are below. What helps, in this order: labels "
+        words += "that are right, more examples of what it gets wrong, more time."
+        return card("What now?", h("p", words), h("p", wrong, " ", checks, " ", again), id="next")
 
     def _verdict(self) -> Markup | None:
         decision = self._run.result.gate_decision
@@ -266,10 +293,12 @@ class RunView:
             return None
         dataset = self._run.result.dataset_version.split("/")[3]
         items = [
-            h("li", severity_badge(one.severity), h("span", h("strong", reason_word(one.kind)), " ", one.message))
+            h("li", severity_badge(one.severity), h("span", h("strong", reason_word(one.kind)), " ", plain(one.message)))
             for one in found[:6]
         ]
-        see = link(f"All {len(found)} findings", self._here.path("datasets", dataset, tab="quality"), "button small")
+        see = link(
+            "All findings" if len(found) > 1 else "See it", self._here.path("datasets", dataset, tab="quality"), "button small"
+        )
         return card("What was found in the data", h("ul", items, cls="reasons"), actions=see)
 
     def _made(self) -> Markup:

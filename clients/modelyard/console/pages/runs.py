@@ -89,20 +89,20 @@ def _build_runs(here: Here, found: tuple[list[pipeline_pb2.PipelineRun], bool], 
     Fragment(card("", runs_table(here, shown), pages))
 
 
-def runs_table(here: Here, shown: Sequence[pipeline_pb2.PipelineRun]) -> Markup:
-    """Pipeline runs, a row each."""
+def runs_table(here: Here, shown: Sequence[pipeline_pb2.PipelineRun], *, short: bool = False) -> Markup:
+    """Pipeline runs, a row each. short: without what they made and scored."""
+    columns = ["Run", "State", *([] if short else ["Made", "Test score"]), "Gate", "Started"]
     rows = [
         [
             link(_name_of(run), here.path("runs", last_part(run.name))),
             state_badge(run.status.state),
-            _model_of(run),
-            _score_of(run),
+            *([] if short else [_model_of(run), _score_of(run)]),
             verdict_badge(run.result.gate_decision.verdict) or h("span", _why(run), cls="small muted"),
             h("span", ago(run.status.create_time), cls="small muted"),
         ]
         for run in shown
     ]
-    return table(["Run", "State", "Made", "Test score", "Gate", "Started"], rows, caption="Runs from data to endpoint")
+    return table(columns, rows, caption="Runs from data to endpoint")
 
 
 def _name_of(run: pipeline_pb2.PipelineRun) -> str:

@@ -27,7 +27,7 @@ from modelyard.console.parts.fragment import Act, Fragment
 from modelyard.console.parts.layout import card, empty, link
 from modelyard.console.parts.lists import first
 from modelyard.console.parts.page import Here, frame, route, stretch
-from modelyard.console.parts.plan import Plan, plan_of, problems, run_of
+from modelyard.console.parts.plan import Plan, plan_of, problems, ratio_for, run_of
 from modelyard.pipeline.v1 import pipeline_pb2
 from modelyard.type.v1 import job_pb2
 
@@ -95,12 +95,17 @@ class Dialog:
 
     async def _open(self) -> None:
         await self._load()
+        self._asked.plan = replace(self._asked.plan, ratio=ratio_for(self._asked.examples, Plan.ratio))
         self._show()
 
     async def _load(self) -> None:
-        """Versions of the dataset and of the model that are chosen."""
+        """Versions of the dataset and of the model that are chosen, and how many examples there are to share out."""
         client, plan = self._here.client, self._asked.plan
-        versions, _ = await first(client.datasets.list_dataset_versions(plan.dataset, page_size=200), 200)
+        imported = next((one.current_import for one in self._asked.datasets if last_part(one.name) == plan.dataset), "")
+        (versions, _), found = await asyncio.gather(
+            first(client.datasets.list_dataset_versions(plan.dataset, page_size=200), 200), client.datasets.get_import(imported)
+        )
+        self._asked.examples = 0 if found.summary.examples_with_usage else found.summary.example_count
         self._asked.versions = [one for one in versions if one.status.state == job_pb2.JOB_STATE_SUCCEEDED]
         known = {last_part(one.name) for one in self._models}
         self._asked.bases = (
@@ -113,6 +118,7 @@ class Dialog:
         plan = plan_of(act.form, self._asked.plan)
         self._asked.plan = replace(plan, model=plan.dataset, endpoint=plan.dataset, version="new", base="")
         await self._load()
+        self._asked.plan = replace(self._asked.plan, ratio=ratio_for(self._asked.examples, Plan.ratio))
         self._show()
 
     async def _choose_model(self, act: Act) -> None:

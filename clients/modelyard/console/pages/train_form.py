@@ -11,7 +11,7 @@ from modelyard.client.drawing.markup import Markup, h
 from modelyard.client.drawing.words import count, size, spoken, task_word
 from modelyard.console.parts.forms import Errors, cards, choice, number, switch, text
 from modelyard.console.parts.layout import button, card, facts
-from modelyard.console.parts.plan import Plan, next_version
+from modelyard.console.parts.plan import TESTS_NEEDED, Plan, next_version, ratio_for, shared_out
 from modelyard.exporter.v1 import exporter_pb2
 
 FORMATS = [("", "the hardware's own")] + [
@@ -36,6 +36,8 @@ class Asked:
     flavors: Sequence[Any]
     versions: Sequence[Any] = ()
     bases: Sequence[Any] = ()
+    examples: int = 0
+    """Of the dataset's present content; 0 where their usage came with them, so that no ratio is drawn."""
     errors: Errors = field(default_factory=dict)
 
 
@@ -53,11 +55,7 @@ def data_card(asked: Asked) -> Markup:
         if new and share
         else None
     )
-    words = (
-        f"{plan.ratio} to train on, {1 - share:.5g} to validate and test; drawn at random by class."
-        if share
-        else "Above 0 and below 1, one to five decimals."
-    )
+    words = _ratio_words(asked, share) if share else "Above 0 and below 1, one to five decimals."
     bases = [
         ("", "none: start fresh"),
         *((one.name, f"{last_part(plan.model)} {last_part(one.name)}") for one in asked.bases),
@@ -111,6 +109,20 @@ def data_card(asked: Asked) -> Markup:
             cls="fields",
         ),
     )
+
+
+def _ratio_words(asked: Asked, share: float) -> Markup | str:
+    """What the ratio comes to; and where it leaves the gate too few to tell by, what would be enough."""
+    if not asked.examples:
+        return f"{asked.plan.ratio} to train on, {1 - share:.5g} to validate and test; drawn at random by class."
+    parts = shared_out(asked.examples, share)
+    said = "{:,} to train on, {:,} to validate and {:,} to test, drawn at random by class.".format(*parts)
+    if parts[2] >= TESTS_NEEDED:
+        return said
+    better = ratio_for(asked.examples, asked.plan.ratio)
+    enough = shared_out(asked.examples, float(better))[2] >= TESTS_NEEDED
+    cure = f"{better} gives them." if enough else "Bring more examples: this is a trial."
+    return h("span", said, " ", h("strong", f"Below {TESTS_NEEDED} test examples nothing can be told, or served. {cure}"))
 
 
 def hardware_card(asked: Asked) -> Markup:

@@ -8,6 +8,7 @@ import logging
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Final
 
 from nicegui import ui
 
@@ -16,13 +17,16 @@ from modelyard.client.drawing.markup import Markup, h
 from modelyard.console.connection import connection
 from modelyard.console.parts.icons import icon
 
+NO_CONNECTION: Final = "NO_CONNECTION"
+
 log = logging.getLogger("modelyard.console")
 
 
 def message_of(error: Exception) -> tuple[str, str]:
     """What to say, and its reason; of a fault of ours a fixed text and the id that the log knows it by."""
     if isinstance(error, ModelyardClientError):
-        return error.message or error.reason, error.reason
+        said, connecting, _ = error.message.partition(": failed to connect")  # and how each of its ways failed
+        return f"{said}." if connecting else error.message or error.reason, error.reason
     fault = secrets.token_hex(4)
     log.error("fault %s", fault, exc_info=error)
     return f"The console could not show this; its log has the rest under {fault}.", "CONSOLE_FAULT"
@@ -45,7 +49,7 @@ def trouble_card(error: Exception, *, again: bool = True) -> Markup:
 
 def _title(error: Exception) -> str:
     if isinstance(error, Unavailable):
-        return "The server does not answer"
+        return "The server does not answer" if error.reason == NO_CONNECTION else "Not ready yet"
     if isinstance(error, NotFound):
         return "There is no such thing here"
     if isinstance(error, PermissionDenied | Unauthenticated):
@@ -58,7 +62,7 @@ def _cure(error: Exception) -> Markup | None:
         return h("p", "Your sign-in is over, or was taken back. ", h("a", "Sign in again", href="/sign-in"))
     if connection().person:
         return None
-    if isinstance(error, Unavailable):
+    if isinstance(error, Unavailable) and error.reason == NO_CONNECTION:
         return h("p", "Is it running? ", h("code", "modelyard up"), " starts one on this machine.")
     if isinstance(error, PermissionDenied | Unauthenticated):
         return h(

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from modelyard.core.access.quotas import Quotas
-from modelyard.core.database import migrate, open_database
+from modelyard.core.database import migrate, open_database, to_json
 from modelyard.core.errors import InvalidArgument, ResourceExhausted
 from modelyard.core.jobs.engine import _new_job
 from modelyard.core.jobs.job import Job, JobKind, JobState
@@ -41,6 +44,24 @@ def test_jobs_wait_for_a_place_and_leave_it(quotas: Quotas) -> None:
     assert quotas.enter(job("c", "weeds"))
     quotas.leave(first.name)
     assert quotas.enter(second)
+
+
+@given(
+    st.recursive(
+        st.text('{}"\\:artifact/', max_size=8)
+        | st.integers()
+        | st.fixed_dictionaries(
+            {"uri": st.sampled_from(["artifact://trainer/a", "artifact://other/b", "a{b}"]), "size_bytes": st.integers(0)}
+        ),
+        lambda inner: (
+            st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["uri", "x", "size_bytes", "}"]), inner, max_size=4)
+        ),
+        max_leaves=12,
+    )
+)
+def test_what_a_document_names_is_found_in_its_text(document: Any) -> None:
+    counting = Quotas(open_database("sqlite:///never-opened.db"), ["trainer"], None)
+    assert sorted(counting._in_text(to_json(document))) == sorted(counting._in_document(document))
 
 
 def test_gpus_count_together(quotas: Quotas, tmp_path: Path) -> None:
