@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.support.cli_fakes import Yard
+from modelyard.evaluator.v1 import evaluator_pb2
+from tests.support.cli_fakes import DONE, Yard
 from tests.unit.cli.conftest import Run
 
 
@@ -25,6 +26,10 @@ def test_what_cannot_be_read_is_named(run: Run, yard: Yard, tmp_path: Path) -> N
     source = tmp_path / "x.csv"
     source.write_text("a,b\n1,2\n")
     run("auto", source, "--name", "flowers")
+    scored = evaluator_pb2.Evaluation(name="projects/default/evaluations/e1", status=DONE)
+    yard.evaluator.evaluations.append(scored)
+    (made,) = yard.pipelines.runs.values()
+    made.result.evaluation = scored.name
     ended = run("report", "run-1", "-o", tmp_path / "page.html")
     assert "not in the report: the decisions" in ended.err
 
