@@ -20,6 +20,7 @@ from modelyard.client._async.report_facts import AsyncGatherer
 from modelyard.client.drawing.report import report_page
 from modelyard.console.connection import connection
 from modelyard.console.content import project_of, status_of
+from modelyard.console.parts.trouble import message_of
 from modelyard.console.replies import plain_page
 
 POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; media-src data:; sandbox"
@@ -38,7 +39,7 @@ def add_reports(app: FastAPI) -> None:
         try:
             text, status = await _report(connection().client(project_of(of)), of), 200
         except ModelyardClientError as error:
-            text, status = plain_page("There is no report", error.message), status_of(error)
+            text, status = plain_page("There is no report", message_of(error)[0]), status_of(error)
         return HTMLResponse(text, status, {"content-security-policy": POLICY, "cache-control": "no-store"})
 
 

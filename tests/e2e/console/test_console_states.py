@@ -20,6 +20,13 @@ from tests.e2e.console.browsing import chromium, console
 pytest.importorskip("playwright", reason="Playwright is not installed")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 NOBODY = "127.0.0.1:1"
+ASKING_PAGES = (
+    *("", "/datasets", "/datasets/d", "/datasets/d?tab=versions", "/datasets/d?tab=quality", "/train", "/annotation"),
+    *("/annotation/new", "/annotation/d/r", "/annotation/d/r/label", "/annotation/d/r/review", "/runs", "/runs?tab=jobs"),
+    *("/runs?tab=crossings", "/runs/r", "/jobs/j", "/crossings/c", "/compare?jobs=a,b", "/models", "/models/m"),
+    *("/models/m/V001", "/evaluations/e", "/exports/x", "/endpoints", "/endpoints/e", "/devices", "/audit", "/settings"),
+)
+"""Every page that asks a service before it can be shown."""
 
 
 @pytest.fixture
@@ -34,19 +41,26 @@ def test_a_server_that_does_not_answer_is_waited_for_and_told(closed: Console) -
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox", "--disable-dev-shm-usage"])
-        page = browser.new_page()
+        page = browser.new_context().new_page()
         page.set_default_timeout(60_000)
         page.goto(closed.link())
         page.wait_for_url(re.compile(r"/p/default"))
-        for path in ("/models", "/runs", "/datasets/flowers", "/evaluations/e", "/endpoints/e", "/train", "/settings"):
-            page.goto(f"{closed.address}/p/default{path}")
-            page.wait_for_selector(".skeleton, .state-error")
-            page.wait_for_selector(".state-error")
-            said = page.inner_text(".state-error")
+        tabs = {path: page.context.new_page() for path in ASKING_PAGES}
+        for path, tab in tabs.items():
+            tab.goto(f"{closed.address}/p/default{path}", wait_until="commit")
+        for path, tab in tabs.items():
+            tab.wait_for_selector(".state-error")
+            said = tab.inner_text(".state-error")
             assert "The server does not answer" in said, path
             assert NOBODY in said, path
             assert "modelyard up" in said, path
-            assert "Traceback" not in page.content()
+            assert "Traceback" not in tab.content(), path
+            tab.close()
+        page.goto(f"{closed.address}/p/default/models")
+        page.wait_for_selector(".skeleton, .state-error")
+        page.wait_for_selector(".state-error")
+        answer = page.request.get(f"{closed.address}/report?of=projects/default/pipelineRuns/r")
+        assert (answer.status, NOBODY in answer.text(), "Traceback" in answer.text()) == (503, True, False)
         page.get_by_role("button", name="Try again").first.click()
         page.wait_for_selector(".skeleton")
         page.wait_for_selector(".state-error")
