@@ -5,8 +5,9 @@
 One server, one browser. What the pages show is made through the services once (a data set, a journey from data to an endpoint);
 that journey is then written to the database as often as is asked for, under other names: lists read rows, and do not ask how they
 came to be. Prints of each page, in the browser's own clock, ms until it is seen whole (nothing waits any more, the pictures in
-the window are there): the first time, with an empty cache, and with a warm one (median, largest); its ratio to an empty page's
-in the same rounds; and processor seconds of the console's and of the server's processes for one warm load.
+the window are there): the first time, with an empty cache, and with a warm one (least, median, largest; on a machine that others
+use the least says most); the median's ratio to an empty page's; and processor seconds of the console's and of the server's
+processes for one warm load.
 
 Then a training's page while points come in far faster than any training sends them: the time between frames, and what kept the
 page from drawing for longer than 50 ms. Needs Playwright and the system's Chromium; the pictures are Fashion-MNIST's where
@@ -218,12 +219,14 @@ def measure(guest: Visitor, pages: dict[str, str], rounds: int) -> None:
             time.sleep(0.3)
             taken[name].append(Warm(seen, used(own) - before[0], used(rest) - before[1]))
     empty = statistics.median(one.ms for one in taken["empty"][1:])
-    print(f"{'page':28} {'cold ms':>8} {'warm ms':>8} {'most':>6} {'of empty':>9} {'console s':>10} {'server s':>9}")
+    titles = f"{'cold ms':>8} {'least':>7} {'median':>7} {'most':>7} {'of empty':>9} {'console s':>10} {'server s':>9}"
+    print(f"{'page':28} {titles}")
     for name, found in taken.items():
         found = found[1:]
         ms, mine, theirs = (statistics.median(each) for each in zip(*found, strict=True))
-        most = max(one.ms for one in found)
-        print(f"{name:28} {first[name]:8.0f} {ms:8.0f} {most:6.0f} {ms / empty:9.2f} {mine:10.3f} {theirs:9.3f}", flush=True)
+        least, most = min(one.ms for one in found), max(one.ms for one in found)
+        times = f"{first[name]:8.0f} {least:7.0f} {ms:7.0f} {most:7.0f} {ms / empty:9.2f} {mine:10.3f} {theirs:9.3f}"
+        print(f"{name:28} {times}", flush=True)
 
 
 def pages_of(client: Client) -> dict[str, str]:
