@@ -26,14 +26,14 @@ import struct
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from modelyard.client import Client
+from modelyard.client import Client, JobCancelled
 from modelyard.client.drawing.curves import training_charts
 from modelyard.console.parts.live import Curves
 from modelyard.pipeline.v1 import pipeline_pb2
@@ -47,8 +47,10 @@ WHOLE = """() => document.querySelector('.frame-body') && !document.querySelecto
   && [...document.images].every((one) => one.complete || one.getBoundingClientRect().top > innerHeight) && performance.now()"""
 FRAMES = """() => {
   globalThis.seen = { frames: [], long: [] };
-  const note = (list) => globalThis.seen.long.push(...list.getEntries().map((one) => one.duration));
-  new PerformanceObserver(note).observe({ type: 'longtask' });
+  if (!globalThis.looking) new PerformanceObserver(note).observe({ type: 'longtask' });
+  function note(list) { globalThis.seen.long.push(...list.getEntries().map((one) => one.duration)); }
+  if (globalThis.looking) return;
+  globalThis.looking = true;
   let before = performance.now();
   const look = (now) => { globalThis.seen.frames.push(now - before); before = now; requestAnimationFrame(look); };
   requestAnimationFrame(look);
@@ -289,8 +291,10 @@ def live_training(of: Console, client: Client) -> Iterator[str]:
     finally:
         client.training.cancel_training_job(job)
         for pid in workers:
-            os.kill(pid, signal.SIGCONT)
-        client.training.wait_training_job(job, 120, raise_on_failure=False)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+        with suppress(JobCancelled):
+            client.training.wait_training_job(job, 120)
 
 
 class Writer:

@@ -136,7 +136,7 @@ def visitor(of: Console, shots: Path, *, width: int = 1280, height: int = 860, d
         browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox", "--disable-dev-shm-usage"])
         context = browser.new_context(viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light")
         page = context.new_page()
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(60_000)
         made = Visitor(page, of, shots)
         page.on("request", lambda request: made.asked.append(request.url))
         page.on("pageerror", lambda error: made.problems.append(str(error)))
