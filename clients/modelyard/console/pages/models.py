@@ -12,20 +12,24 @@ from modelyard.client.drawing.words import ago, metric_word, number, task_word
 from modelyard.console.parts.badges import badge
 from modelyard.console.parts.fragment import Fragment
 from modelyard.console.parts.layout import card, empty, link, name_link, table
-from modelyard.console.parts.lists import first
+from modelyard.console.parts.lists import first, pager
 from modelyard.console.parts.page import Here, frame, route, stretch
 from modelyard.trainer.v1 import trainer_pb2
 
-MOST = 200
+MOST = 100
 
 
 @route("/p/{project}/models")
-async def models(project: str) -> None:
+async def models(project: str, skip: int = 0) -> None:
+    start = max(skip, 0)
     with frame(project, "models", "Models") as here:
-        await stretch(lambda: first(here.client.models.list_models(page_size=MOST), MOST), lambda found: _build(here, found[0]))
+        await stretch(
+            lambda: first(here.client.models.list_models(page_size=MOST + 1), MOST, start),
+            lambda found: _build(here, *found, start),
+        )
 
 
-def _build(here: Here, shown: list[trainer_pb2.Model]) -> None:
+def _build(here: Here, shown: list[trainer_pb2.Model], more: bool, skip: int) -> None:
     if not shown:
         Fragment(
             empty(
@@ -52,19 +56,21 @@ def _build(here: Here, shown: list[trainer_pb2.Model]) -> None:
         )
         for one in shown
     ]
-    Fragment(h("div", *cards, cls="cards"))
+    pages = pager(shown, skip, MOST, more, lambda at: here.path("models", skip=at))
+    Fragment(h("div", h("div", *cards, cls="cards"), pages))
 
 
 @route("/p/{project}/models/{model}")
-async def model(project: str, model: str) -> None:
+async def model(project: str, model: str, skip: int = 0) -> None:
+    start = max(skip, 0)
     with frame(project, "models", model, crumbs=[("Models", f"/p/{project}/models")]) as here:
         await stretch(
-            lambda: first(here.client.models.list_model_versions(model, page_size=MOST), MOST),
-            lambda found: _versions(here, model, found[0]),
+            lambda: first(here.client.models.list_model_versions(model, page_size=MOST + 1), MOST, start),
+            lambda found: _versions(here, model, *found, start),
         )
 
 
-def _versions(here: Here, model: str, found: list[trainer_pb2.ModelVersion]) -> None:
+def _versions(here: Here, model: str, found: list[trainer_pb2.ModelVersion], more: bool, skip: int) -> None:
     if not found:
         Fragment(
             empty(
@@ -93,13 +99,14 @@ def _versions(here: Here, model: str, found: list[trainer_pb2.ModelVersion]) -> 
             "div",
             _progress(found, main),
             card(
-                f"{len(found)} versions of {task_word(found[0].task)}",
+                f"{'Versions' if skip or more else f'{len(found)} versions'} of {task_word(found[0].task)}",
                 table(
                     ["Version", "Recipe", metric_word(main) or "Metric", "Trained on", "From", "Training", "When"],
                     rows,
                     caption="Versions",
                     numeric=(2,),
                 ),
+                pager(found, skip, MOST, more, lambda at: here.path("models", model, skip=at)),
                 h(
                     "p",
                     "These are the training graph's validation metrics. What ships is scored anew, on the exported bytes.",
