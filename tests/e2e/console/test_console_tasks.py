@@ -149,6 +149,7 @@ def test_they_are_read_on_a_phone_in_the_dark(world: World) -> None:
             "residuals": f"/evaluations/{world.regression}",
             "detections": f"/evaluations/{world.detector}?tab=examples",
             "crossings": "/runs?tab=crossings",
+            "versions": "/datasets/diabetes?tab=versions",
         }.items():
             phone.go(f"/p/default{path}")
             fits(phone)

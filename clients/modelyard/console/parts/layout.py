@@ -47,7 +47,7 @@ def link(text: object, href: str, cls: str = "") -> Markup:
 
 def new_tab(text: object, href: str, cls: str = "button") -> Markup:
     """A page that is none of the console's, beside it."""
-    return h("a", text, h("span", " (opens in a new tab)", cls="unseen"), href=href, target="_blank", rel="noopener", cls=cls)
+    return h("a", text, href=href, target="_blank", rel="noopener", cls=cls or None, title="Opens in a new tab")
 
 
 def button(
