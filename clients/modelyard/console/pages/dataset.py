@@ -226,7 +226,8 @@ def _build(here: Here, dataset: str, chosen: Chosen, found: dict[str, Any]) -> N
             lambda at: here.path("datasets", dataset, **chosen.query(skip=at)),
             found["total"],
         )
-        Fragment(card(f"{count(found['total'])} examples", shown, pages))
+        task = f" of {task_word(version.task)}" if version is not None and version.task else ""
+        Fragment(card(f"{count(found['total'])} examples{task}", shown, pages))
     if found.get("look") is not None:
         _lightbox(here, dataset, chosen, found)
 
@@ -258,7 +259,7 @@ def _counts(version: dataset_pb2.DatasetVersion, quality: str, check: str) -> Ma
     names = {1: "Train", 2: "Validation", 3: "Test"}
     each = [figure(names.get(one.usage, "?"), count(one.example_count)) for one in version.counts]
     report = new_tab("Report", report_address(check), "") if check else link("Check", quality)
-    return figures(figure("Task", task_word(version.task)), *each, figure("Quality", report))
+    return figures(*each, figure("Quality", report))
 
 
 def _nothing(here: Here, dataset: str, running: Any) -> Markup:
