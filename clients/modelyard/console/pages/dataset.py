@@ -90,7 +90,10 @@ async def _versions(here: Here, dataset: str) -> list[dataset_pb2.DatasetVersion
     return (await first(here.client.datasets.list_dataset_versions(dataset, page_size=200), 200))[0]
 
 
-async def _versions_and_tags(here: Here, dataset: str) -> tuple[Any, ...]:
+async def _versions_and_tags(
+    here: Here, dataset: str
+) -> tuple[list[dataset_pb2.DatasetVersion], list[dataset_pb2.Tag], dict[str, str]]:
+    """Versions, tags, and the newest check of each version."""
     tags = first(here.client.datasets.list_tags(dataset, page_size=200), 200)
     versions, (named, _), checks = await asyncio.gather(_versions(here, dataset), tags, _checks(here, dataset))
     return versions, named, {one.name: check_of(one, checks) for one in versions}
