@@ -1,10 +1,11 @@
 """python tests/bench/import_speed.py FOLDER [--count 70000]: an import of fashion_mnist as PNG files, beside tar reading and
 hashing the same files.
 
-Everything is real: a server on loopback in a process of its own, the client packing and sending the folder, the import's own
-processes. FOLDER keeps the files
-between runs. Prints one JSON object: seconds and files/s of each, the ratio in this run, the peak of memory (all processes of
-the import together) for a tenth of the files and for all of them, and what a version with ten other labels stores again.
+Everything is real: a server on loopback in a process of its own (all services, as `modelyard up` has them), and the import's own
+processes. Each round imports the folder in both ways: read by the server where it lies, and packed and sent by the client. FOLDER
+keeps the files between runs. Prints one JSON object: seconds, files/s and processor time of each, the ratio in this run, the
+peak of memory (PSS of all processes of the import together; `anonymous`: without mapped files, which are the code of libraries
+and page cache) for a tenth of the files and for all of them, and what a version with ten other labels stores again.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,14 +72,15 @@ def tar_and_hash(files: Path) -> float:
 
 
 @contextmanager
-def memory_watched() -> Iterator[list[int]]:
-    """The peak of the memory (PSS) of the processes that the service has started, together, in bytes; the only element of the
-    list at the end."""
-    peak, stopped = [0], threading.Event()
+def memory_watched() -> Iterator[dict[str, int]]:
+    """The peak of the memory (PSS) of the processes that the service has started, together, in bytes: all, and anonymous."""
+    peak, stopped = {"all": 0, "anonymous": 0}, threading.Event()
 
     def watch() -> None:
         while not stopped.wait(0.1):
-            peak[0] = max(peak[0], sum(_resident(pid) for pid in _descendants(beneath=1)))
+            found = [_resident(pid) for pid in _descendants(beneath=1)]
+            for name in peak:
+                peak[name] = max(peak[name], sum(each.get(name, 0) for each in found))
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
@@ -104,13 +107,14 @@ def _descendants(beneath: int = 0) -> list[int]:
     return below
 
 
-def _resident(pid: int) -> int:
+def _resident(pid: int) -> dict[str, int]:
     """Pages of a process; those that it shares with others (it may be forked) by its share of them."""
     try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024
-    except (OSError, IndexError, StopIteration):
-        return 0
+        lines = [line.split() for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()]
+    except OSError:
+        return {}
+    names = {"Pss:": "all", "Pss_Anon:": "anonymous"}
+    return {names[line[0]]: int(line[1]) * 1024 for line in lines if line[0] in names}
 
 
 def processor_s() -> float:
@@ -130,17 +134,18 @@ def _spent(pid: int) -> float:
 
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
-    """host:port of a dataset service in a process of its own, as users have it."""
+    """host:port of this user's own server, in a process of its own."""
     settings = {"MODELYARD_DATA_DIR": str(folder), "MODELYARD_HOST": "127.0.0.1", "MODELYARD_PORT": "0"}
+    os.environ["MODELYARD_DATA_DIR"] = str(folder)  # where clients find its token
     with (folder / "service.log").open("w+") as log:
-        command = [sys.executable, "-m", "modelyard.dataset"]
+        command = [sys.executable, "-m", "modelyard.embedded"]
         process = subprocess.Popen(command, env={**os.environ, **settings}, stdout=log, stderr=subprocess.STDOUT)
         try:
             address = ""
             while not address:
                 time.sleep(0.1)
                 lines = (folder / "service.log").read_text().splitlines()
-                address = next((json.loads(line)["address"] for line in lines if '"ready"' in line), "")
+                address = next((line.split()[1] for line in lines if line.startswith("ready ")), "")
                 if process.poll() is not None:
                     raise SystemExit("\n".join(lines))
             yield address
@@ -149,17 +154,28 @@ def served(folder: Path) -> Iterator[str]:
             process.wait()
 
 
-def imported(client: Client, files: Path, name: str) -> tuple[float, float, int, dataset_pb2.Import]:
-    """Seconds of the whole and of the job alone, the peak of memory, and the import."""
+@dataclass(frozen=True)
+class Measured:
+    """An import: seconds of the whole and of the job alone, processor seconds of all processes, the peaks of memory."""
+
+    seconds: float
+    job_s: float
+    processor_s: float
+    peak: dict[str, int]
+
+
+def imported(client: Client, files: Path, name: str, *, sent: bool) -> Measured:
+    """Imports a folder: sends it, or has it read where it lies."""
     client.datasets.create_dataset(name)
-    start = time.perf_counter()
-    blob = client.artifacts.upload(files)
-    sent = time.perf_counter()
+    before, start = processor_s(), time.perf_counter()
     with memory_watched() as peak:
-        started = client.datasets.create_import(name, blob, file_name="files.zip")
-        done = client.datasets.wait_import(started.name)
+        source = client.artifacts.upload(files) if sent else client.datasets.local_folder(files)
+        assert source is not None, "the server is this user's own"
+        ready = time.perf_counter()
+        started = client.datasets.create_import(name, source, file_name="files.zip")
+        client.datasets.wait_import(started.name)
     end = time.perf_counter()
-    return end - start, end - sent, peak[0], done
+    return Measured(end - start, end - ready, processor_s() - before, peak)
 
 
 def small_version(client: Client, name: str) -> dict[str, float]:
@@ -184,6 +200,10 @@ def _other(label: str) -> str:
     return CLASSES[(CLASSES.index(label) + 1) % len(CLASSES)]
 
 
+WAYS = {"read": False, "sent": True}
+"""How the server comes to the folder, and whether it is sent."""
+
+
 def main() -> int:
     """Measures."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -197,30 +217,34 @@ def main() -> int:
     told: dict[str, object] = {"files": asked.count}
     temporary = tempfile.TemporaryDirectory(dir=asked.folder)
     with temporary as data, served(Path(data)) as address, Client(Addresses.same(address)) as client:
-        *_, small, _ = imported(client, tenth, "tenth")
-        tars, wholes, jobs, processors = [], [], [], []
+        small = {sent: imported(client, tenth, f"tenth-{sent}".lower(), sent=sent) for sent in WAYS.values()}
+        tars: list[float] = []
+        tar_processor: list[float] = []
+        rounds: dict[str, list[Measured]] = {way: [] for way in WAYS}
         for turn in range(asked.rounds):
-            before = processor_s()
-            tars.append(tar_and_hash(files))
-            between = processor_s()
-            whole, job, large, done = imported(client, files, f"all{turn}")
-            processors.append((between - before, processor_s() - between))
-            wholes.append(whole)
-            jobs.append(job)
+            for way, sent in WAYS.items():
+                before = processor_s()
+                tars.append(tar_and_hash(files))
+                tar_processor.append(processor_s() - before)
+                rounds[way].append(imported(client, files, f"{way}-{turn}", sent=sent))
         tars.append(tar_and_hash(files))
-        size = done.source.size_bytes
-        told["small_version"] = small_version(client, f"all{asked.rounds - 1}")
-        told["small_version"]["share"] = told["small_version"]["stored_bytes"] / size  # type: ignore[index]
-    tar, whole, job = (statistics.median(each) for each in (tars, wholes, jobs))
-    told |= {"tar_s": tars, "import_s": wholes, "job_s": jobs, "source_bytes": size}
-    told |= {"processor_s_of_tar_and_of_import": processors}
-    told |= {
-        "speed_of_tar": asked.count / tar,
-        "speed_of_import": asked.count / whole,
-        "ratio": tar / whole,
-        "ratio_of_job": tar / job,
-    }
-    told |= {"peak_bytes_of_a_tenth": small, "peak_bytes": large}
+        made = small_version(client, f"read-{asked.rounds - 1}")
+        content = sum(path.stat().st_size for path in files.rglob("*.png"))
+        told["small_version"] = made | {"content_bytes": content, "share": made["stored_bytes"] / content}
+    tar = statistics.median(tars)
+    told["tar"] = {"seconds": tars, "processor_us_a_file": [1e6 * each / asked.count for each in tar_processor]}
+    for way, sent in WAYS.items():
+        whole, job = (statistics.median(getattr(each, name) for each in rounds[way]) for name in ("seconds", "job_s"))
+        told[way] = {
+            "seconds": [each.seconds for each in rounds[way]],
+            "job_s": [each.job_s for each in rounds[way]],
+            "processor_us_a_file": [1e6 * each.processor_s / asked.count for each in rounds[way]],
+            "files_a_second": asked.count / whole,
+            "ratio": tar / whole,
+            "ratio_of_job": tar / job,
+            "peak_bytes_of_a_tenth": small[sent].peak,
+            "peak_bytes": rounds[way][-1].peak,
+        }
     print(json.dumps(told, indent=1))
     return 0
 

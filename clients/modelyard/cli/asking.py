@@ -5,11 +5,11 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from modelyard.cli.live import bar
 from modelyard.cli.output import note
-from modelyard.client import InvalidArgument, Violation
+from modelyard.client import FailedPrecondition, InvalidArgument, PermissionDenied, Violation
 from modelyard.client.enums import short_name
 from modelyard.dataset.v1 import dataset_pb2
 from modelyard.evaluator.v1 import evaluator_pb2
@@ -20,6 +20,31 @@ if TYPE_CHECKING:
     from modelyard.cli.session import Session
 
 URI = "artifact://"
+
+
+def source_of(here: Session, source: str) -> tuple[blob_pb2.Blob | dataset_pb2.LocalFolder, str]:
+    """What an import is to read, and its file name: a folder where it lies, if the server is this user's own; else an upload."""
+    from modelyard.cli import huggingface
+
+    path = Path(source).expanduser()
+    if not source.startswith(URI) and not huggingface.is_one(path):
+        folder = here.client.datasets.local_folder(path)
+        if folder is not None:
+            return folder, path.resolve().name
+    return uploaded(here, source)
+
+
+def import_begun(
+    here: Session, dataset: str, source: str, found: blob_pb2.Blob | dataset_pb2.LocalFolder, **options: Any
+) -> dataset_pb2.Import:
+    """An import of what `source_of` found, started. A folder that the server may not, or cannot, read is uploaded after all."""
+    try:
+        return here.client.datasets.create_import(dataset, found, **options)
+    except (FailedPrecondition, PermissionDenied) as error:
+        if error.reason not in ("NOT_THE_SAME_FOLDER", "NOT_THE_OWNER"):
+            raise
+    blob, _ = uploaded(here, source)
+    return here.client.datasets.create_import(dataset, blob, **options)
 
 
 def uploaded(here: Session, source: str) -> tuple[blob_pb2.Blob, str]:

@@ -18,7 +18,7 @@ Floors = Mapping[str, float] | Sequence[learning_pb2.Floor]
 
 
 def import_message(
-    source: blob_pb2.Blob,
+    source: blob_pb2.Blob | dataset_pb2.LocalFolder,
     file_name: str,
     format: int | str,
     task: int | str,
@@ -30,7 +30,8 @@ def import_message(
     unlabelled: bool = False,
 ) -> dataset_pb2.Import:
     return dataset_pb2.Import(
-        source=source,
+        source=source if isinstance(source, blob_pb2.Blob) else None,
+        local_folder=source if isinstance(source, dataset_pb2.LocalFolder) else None,
         file_name=file_name,
         format=enum_number(dataset_pb2.SourceFormat, format, "dataset_import.format"),
         task=enum_number(learning_pb2.Task, task, "dataset_import.task"),

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, cast
 from modelyard.core.errors import DataLoss, InvalidArgument, NotFound, ResourceExhausted
 
 if TYPE_CHECKING:
+    from modelyard.core.jobs.worker_settings import WorkerSettings
     from modelyard.core.settings import CoreSettings
 
 CHUNK_BYTES = 1 << 20
@@ -246,7 +247,12 @@ def collect(store: ArtifactStore, referenced: set[str], grace_s: float) -> list[
 
 
 def open_store(
-    url: str, namespace: str, settings: CoreSettings | None = None, *, cache_dir: Path | None = None, patience_s: float = 0.0
+    url: str,
+    namespace: str,
+    settings: CoreSettings | WorkerSettings | None = None,
+    *,
+    cache_dir: Path | None = None,
+    patience_s: float = 0.0,
 ) -> ArtifactStore:
     """The store at `file:///folder` or `s3://bucket`. For S3 the endpoint and keys come from `settings`, and `path()` downloads
     into `cache_dir` (default: `settings.data_dir`/cache/artifacts); a server that does not answer is asked again for `patience_s`

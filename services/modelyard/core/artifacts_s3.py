@@ -44,6 +44,7 @@ from modelyard.core.cache_folder import CacheFolder
 from modelyard.core.errors import DataLoss, InvalidArgument, NotFound, ResourceExhausted, Unavailable
 
 if TYPE_CHECKING:
+    from modelyard.core.jobs.worker_settings import WorkerSettings
     from modelyard.core.settings import CoreSettings
 
 _CACHE, _PARTS = "cache", "parts"
@@ -55,7 +56,7 @@ _FULL = ("XMinioStorageFull", "XMinioQuotaExceeded", "QuotaExceeded", "EntityToo
 _BUSY = ("SlowDown", "SlowDownRead", "SlowDownWrite", "ServiceUnavailable", "InternalError", "XMinioServerNotInitialized")
 
 
-def connect(settings: CoreSettings) -> Minio:
+def connect(settings: CoreSettings | WorkerSettings) -> Minio:
     """A client for the settings' endpoint (http://host:port or https://host) and keys. Connects on first use.
 
     Raises InvalidArgument BAD_S3_ENDPOINT.

@@ -13,6 +13,7 @@ from modelyard.dataset.adapters.annotations_sql import SqlAnnotations
 from modelyard.dataset.adapters.contents_parquet import StoredContents
 from modelyard.dataset.adapters.examples_parquet import ParquetExamples
 from modelyard.dataset.adapters.folds_parquet import ParquetFolding
+from modelyard.dataset.adapters.local_folders import OwnersFolders
 from modelyard.dataset.adapters.users_client import ClientUsers
 from modelyard.dataset.handlers import kinds
 from modelyard.dataset.handlers.annotation_results import note_publication
@@ -59,6 +60,7 @@ def build(
         examples or ParquetExamples(own.artifacts),
         ParquetFolding(own.artifacts),
         users or ClientUsers(platform.client),
+        OwnersFolders(jobs_run_here=platform.settings.runner == "process"),
         partial(delete_rounds, own.resources, annotations),
     )
     at = Annotating(own.jobs, own.resources, annotations, StoredContents(own.artifacts))

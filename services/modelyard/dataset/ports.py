@@ -14,7 +14,7 @@ from modelyard.core.jobs.job import Document, Job, JobState
 from modelyard.core.requests import Request
 from modelyard.dataset.domain.answers import Answer
 from modelyard.dataset.domain.folds import FoldPlan
-from modelyard.dataset.domain.records import VersionResult
+from modelyard.dataset.domain.records import LocalFolder, VersionResult
 from modelyard.dataset.domain.rounds import Answers, Entry, NewTask, PreLabel, Progress, Review, Task
 from modelyard.formats.annotations import Annotation
 from modelyard.formats.dataset import DatasetDescriptor
@@ -48,6 +48,13 @@ class Sources(Protocol):
 
     def stat(self, blob: Blob | str) -> Blob:
         """Its size. Raises NotFound ARTIFACT_NOT_FOUND."""
+
+
+class LocalFolders(Protocol):
+    """Folders on the machine of the service that a caller may have read."""
+
+    def check(self, folder: LocalFolder) -> None:
+        """Raises PermissionDenied NOT_THE_OWNER, FailedPrecondition NOT_THE_SAME_FOLDER, InvalidArgument BAD_FOLDER."""
 
 
 @dataclass(frozen=True)

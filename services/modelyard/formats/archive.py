@@ -115,7 +115,7 @@ class SafeZip:
     operating system leaves behind (`ignored` counts it) are not among them. Not safe to use from several threads."""
 
     def __init__(self, path: Path, *, name: str = "archive", limits: Limits | None = None) -> None:
-        self.name, self.path = name, path
+        self.name, self.path, self.whereabouts = name, path, str(path)
         self.limits = limits or Limits()
         self.ignored = 0
         self.rejected: list[RejectedEntry] = []
@@ -238,12 +238,12 @@ class SafeZip:
             if name.endswith("/") or is_system_file(name):
                 self.ignored += not name.endswith("/")
                 continue
-            refusal = _refusal(name, encrypted=closed, link=link)
-            path = clean_path(name) if refusal is None else name
-            if refusal is None and path in seen:
-                refusal = ("DUPLICATE_NAME", "the archive holds another file of the same name")
-            if refusal is not None:
-                self.rejected.append(RejectedEntry(name, refusal[0], f"{name}: {refusal[1]}"))
+            refused = refusal(name, encrypted=closed, link=link)
+            path = clean_path(name) if refused is None else name
+            if refused is None and path in seen:
+                refused = ("DUPLICATE_NAME", "the archive holds another file of the same name")
+            if refused is not None:
+                self.rejected.append(RejectedEntry(name, refused[0], f"{name}: {refused[1]}"))
                 continue
             seen.add(path)
             accepted.append(Entry(path, sizes[index], index))
@@ -258,6 +258,11 @@ def is_zip(head: bytes) -> bool:
 def is_gzip(head: bytes) -> bool:
     """Whether a file's first bytes are those of a gzip."""
     return head.startswith(b"\x1f\x8b")
+
+
+def is_plain_name(path: str) -> bool:
+    """Whether nothing can be the matter with a name, and no system leaves it behind: most names are, told at once."""
+    return _PLAIN.fullmatch(path) is not None
 
 
 def is_system_file(path: str) -> bool:
@@ -387,7 +392,8 @@ def _of_the_disk(error: Exception) -> bool:
     return isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
 
 
-def _refusal(name: str, *, encrypted: bool, link: bool) -> tuple[str, str] | None:
+def refusal(name: str, *, encrypted: bool = False, link: bool = False) -> tuple[str, str] | None:
+    """Why a file of such a name is not read, as reason and sentence; None where it may be."""
     if "\\" in name or "\0" in name:
         return "UNSAFE_NAME", "the name holds a backslash or a zero byte"
     if name.startswith("/") or _DRIVE.match(name):

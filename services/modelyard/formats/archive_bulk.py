@@ -4,6 +4,7 @@ what it says of one: nothing is read outside the file, and nothing unpacked beyo
 from __future__ import annotations
 
 import mmap
+import os
 import zlib
 from collections.abc import Sequence
 
@@ -11,15 +12,33 @@ import numpy as np
 import numpy.typing as npt
 
 from modelyard.formats.archive import BARE, Limits, Places
+from modelyard.formats.inflating import inflate
 
 _HEADER = 30
 _DEFLATED = 8
-_RAW_WINDOW = -15
 
 
-def read_all(mapped: mmap.mmap, places: Places, paths: Sequence[str], limits: Limits) -> list[bytes | None]:
-    """The bytes of n entries; None for whatever is not as it should be, or is larger than `limits` allow."""
-    starts, fine = _starts(mapped, places, paths)
+def read_all(descriptor: int, places: Places, paths: Sequence[str], limits: Limits) -> list[bytes | None]:
+    """The bytes of n entries of the archive that a file descriptor has open; None for whatever is not as it should be, or is
+    larger than `limits` allow.
+
+    The archive is mapped from the first of them on, and for this call alone: pages stay in a process's memory as long as they
+    are mapped.
+    """
+    size = os.fstat(descriptor).st_size
+    inside = places.offsets[(places.offsets >= 0) & (places.offsets < size)]
+    if not len(inside):
+        return [None] * len(paths)
+    first = int(inside.min()) // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
+    with mmap.mmap(descriptor, size - first, access=mmap.ACCESS_READ, offset=first) as mapped:
+        return _read(mapped, places, places.offsets - first, paths, limits)
+
+
+def _read(
+    mapped: mmap.mmap, places: Places, offsets: npt.NDArray[np.int64], paths: Sequence[str], limits: Limits
+) -> list[bytes | None]:
+    """`offsets`: where the entries lie in what is mapped."""
+    starts, fine = _starts(mapped, places, offsets, paths)
     fine &= (places.sizes >= 0) & (places.packed >= 0)
     fine &= (places.sizes <= limits.entry_bytes) & (places.packed <= limits.entry_bytes)
     fine &= (starts >= 0) & (starts <= len(mapped) - places.packed)
@@ -29,7 +48,7 @@ def read_all(mapped: mmap.mmap, places: Places, paths: Sequence[str], limits: Li
     spans = zip(starts.tolist(), (starts + places.packed).tolist(), fine.tolist(), strict=True)
     datas: list[bytes | None] = [mapped[start:end] if good else None for start, end, good in spans]
     for number in np.flatnonzero(fine & deflated).tolist():
-        datas[number] = _unpacked(datas[number] or b"", int(places.sizes[number]))
+        datas[number] = inflate(datas[number] or b"", int(places.sizes[number]))
     if np.all(places.methods == BARE):
         return datas
     summed = [zlib.crc32(data) if data is not None else -1 for data in datas]
@@ -38,13 +57,15 @@ def read_all(mapped: mmap.mmap, places: Places, paths: Sequence[str], limits: Li
     return datas
 
 
-def _starts(mapped: mmap.mmap, places: Places, paths: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+def _starts(
+    mapped: mmap.mmap, places: Places, offsets: npt.NDArray[np.int64], paths: Sequence[str]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
     """Where the data of each entry begin, and whether a local header of its name stands before them."""
     bare = places.methods == BARE
-    fine = (places.methods >= BARE) & (places.offsets >= 0)
-    zipped = np.flatnonzero(fine & ~bare & (places.offsets <= len(mapped) - _HEADER))
-    starts = np.where(bare, places.offsets, -1)
-    at = places.offsets[zipped]
+    fine = (places.methods >= BARE) & (offsets >= 0)
+    zipped = np.flatnonzero(fine & ~bare & (offsets <= len(mapped) - _HEADER))
+    starts = np.where(bare, offsets, -1)
+    at = offsets[zipped]
     heads = np.frombuffer(mapped, np.uint8)[at[:, None] + np.arange(_HEADER)].astype(np.int64)
     name_bytes, more = heads[:, 26] + 256 * heads[:, 27], heads[:, 28] + 256 * heads[:, 29]
     marked = (heads[:, 0] == 0x50) & (heads[:, 1] == 0x4B) & (heads[:, 2] == 3) & (heads[:, 3] == 4)
@@ -55,11 +76,3 @@ def _starts(mapped: mmap.mmap, places: Places, paths: Sequence[str]) -> tuple[np
     marked &= np.array([mapped[start:end] == name for start, end, name in spans], np.bool_)
     starts[zipped] = np.where(marked, names_at + name_bytes + more, -1)
     return starts, fine
-
-
-def _unpacked(packed: bytes, size: int) -> bytes | None:
-    try:
-        data = zlib.decompressobj(_RAW_WINDOW).decompress(packed, size + 1)
-    except zlib.error:
-        return None
-    return data if len(data) == size else None

@@ -126,7 +126,7 @@ def digest(
     if "annotation" not in manifest.column_names:
         manifest = manifest.append_column("annotation", pa.nulls(manifest.num_rows, pa.string()))
     ordered = manifest.select(list(DIGESTED)).sort_by([(name, "ascending") for name in DIGESTED])
-    for batch in ordered.to_batches(max_chunksize=65536):
+    for batch in ordered.to_batches(max_chunksize=_LINES_AT_ONCE):
         state.update(_rows_as_json(batch))
     return state.hexdigest()
 
@@ -152,6 +152,7 @@ def _rows_as_json(batch: pa.RecordBatch) -> bytes:
     return text[:size].to_pybytes() if text is not None else b""
 
 
+_LINES_AT_ONCE = 8192
 _ESCAPED = r'["\\\x00-\x1f]'
 """Characters that JSON does not write as they are."""
 

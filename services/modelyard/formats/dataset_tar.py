@@ -45,7 +45,7 @@ class SafeTar:
     """A plain tar file opened for reading; see SafeZip. Not safe to use from several threads."""
 
     def __init__(self, path: Path, *, name: str = "archive", limits: Limits | None = None) -> None:
-        self.name, self.path = name, path
+        self.name, self.path, self.whereabouts = name, path, str(path)
         self.limits = limits or Limits()
         self.ignored = 0
         self.rejected: list[RejectedEntry] = []

@@ -19,6 +19,8 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from modelyard.formats.inflating import unzlib
+
 Pixels = npt.NDArray[np.uint8]
 
 LARGEST_SIDE = 128
@@ -92,12 +94,7 @@ def _rows(data: bytes, wanted: int) -> bytes:
     """The filtered rows of a plain file; b"" where they are not as they should be."""
     if zlib.crc32(data[37:-16]) != int.from_bytes(data[-16:-12], "big"):
         return b""
-    inflate = zlib.decompressobj()
-    try:
-        pixels = inflate.decompress(data[41:-16], wanted + 1)
-    except zlib.error:
-        return b""
-    return pixels if len(pixels) == wanted and inflate.eof and not inflate.unused_data else b""
+    return unzlib(data[41:-16], wanted) or b""
 
 
 def _unfiltered(lines: Pixels, channels: int) -> tuple[Pixels, npt.NDArray[np.bool_]]:

@@ -8,9 +8,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from modelyard.core.artifacts import Blob
-from modelyard.core.errors import Aborted, AlreadyExists, FailedPrecondition, NotFound
+from modelyard.core.errors import Aborted, AlreadyExists, FailedPrecondition, NotFound, PermissionDenied
 from modelyard.core.jobs.job import Document, Instruction, Job, JobChange, JobPage, JobState
 from modelyard.core.resources import Page, Resource
+from modelyard.dataset.domain.records import LocalFolder
 from modelyard.dataset.ports import ExampleLook, ExampleRow, Look, Selection, Use
 from modelyard.formats.dataset import DatasetDescriptor
 
@@ -132,6 +133,14 @@ class FakeSources:
         if uri.rsplit("/", 1)[-1].startswith("f"):
             raise NotFound("ARTIFACT_NOT_FOUND", f"{uri} is not in the artifact store.", uri=uri)
         return Blob(uri, uri.rsplit("/", 1)[-1], 5)
+
+
+class FakeFolders:
+    """Folders that the caller may have read, but what is below /secret."""
+
+    def check(self, folder: LocalFolder) -> None:
+        if folder.path.startswith("/secret"):
+            raise PermissionDenied("NOT_THE_OWNER", f"{folder.path} is not yours")
 
 
 class FakeExamples:

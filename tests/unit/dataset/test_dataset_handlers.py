@@ -9,7 +9,7 @@ import pytest
 
 from modelyard.core.artifacts import Blob
 from modelyard.core.documents import from_document, to_document
-from modelyard.core.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
+from modelyard.core.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
 from modelyard.core.jobs.job import Job, JobState
 from modelyard.core.requests import Request
 from modelyard.dataset.domain.dataset import Dataset
@@ -19,6 +19,7 @@ from modelyard.dataset.domain.records import (
     ImportResult,
     ImportSpec,
     ImportSummary,
+    LocalFolder,
     SplitPolicy,
     VersionResult,
     VersionSpec,
@@ -28,7 +29,7 @@ from modelyard.dataset.handlers.documents import export_result, read_dataset
 from modelyard.dataset.handlers.versions import NewVersion
 from modelyard.dataset.ports import Selection
 from modelyard.formats import dataset as files
-from tests.unit.dataset.fakes import FakeExamples, FakeJobs, FakeResources, FakeSources, FakeUsers
+from tests.unit.dataset.fakes import FakeExamples, FakeFolders, FakeJobs, FakeResources, FakeSources, FakeUsers
 
 SHA = "0" * 64
 BLOB = Blob(f"artifact://dataset/{SHA}", SHA, 5)
@@ -44,7 +45,7 @@ class World:
     """The service's ports and a dataset called flowers."""
 
     def __init__(self) -> None:
-        self.jobs, self.resources = FakeJobs(), FakeResources()
+        self.jobs, self.resources, self.folders = FakeJobs(), FakeResources(), FakeFolders()
         datasets.create_dataset(self.resources, "projects/p", "flowers", Dataset(display_name="Flowers"), Request())
 
     @property
@@ -53,7 +54,9 @@ class World:
 
     def start_import(self, request: str = "", **more: str) -> Job:
         spec = replace(ImportSpec(DATASET, BLOB), **more)  # type: ignore[arg-type]
-        return imports.create_import(self.jobs, self.resources, FakeSources(), DATASET, spec, Request(request, "CreateImport"))
+        return imports.create_import(
+            self.jobs, self.resources, FakeSources(), self.folders, DATASET, spec, Request(request, "CreateImport")
+        )
 
     def fill(self) -> Job:
         job = self.jobs.end(self.start_import().name, JobState.SUCCEEDED, to_document(IMPORTED))
@@ -139,6 +142,20 @@ def test_the_source_is_what_the_store_says(world: World) -> None:
     lied = replace(BLOB, size_bytes=10**12)
     job = world.start_import(source=lied)  # type: ignore[arg-type]
     assert from_document(job.spec, ImportSpec).source.size_bytes == 5
+
+
+def test_a_folder_stands_in_place_of_a_source(world: World) -> None:
+    folder = LocalFolder("/home/anna/flowers", "boot", 1, 2)
+    nothing = Blob("", "", 0)
+    spec = from_document(world.start_import(source=nothing, local_folder=folder).spec, ImportSpec)  # type: ignore[arg-type]
+    assert (spec.local_folder, spec.source) == (folder, nothing)
+    for given, more, reason in (
+        (BLOB, folder, "SEVERAL_SOURCES"),
+        (nothing, replace(folder, path="/secret/flowers"), "NOT_THE_OWNER"),
+    ):
+        with pytest.raises((InvalidArgument, PermissionDenied)) as caught:
+            world.start_import(source=given, local_folder=more)  # type: ignore[arg-type]
+        assert caught.value.reason == reason
 
 
 @pytest.mark.parametrize(

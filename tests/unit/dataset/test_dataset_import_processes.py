@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import mmap
 import os
 import subprocess
 import tarfile
@@ -15,9 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from modelyard.core.artifacts import Blob
 from modelyard.core.errors import DataLoss, InvalidArgument
-from modelyard.dataset.domain.records import ImportResult
-from modelyard.dataset.worker import picture_process, picture_processes, read_pictures
+from modelyard.dataset.domain.records import ImportResult, ImportSpec, LocalFolder
+from modelyard.dataset.domain.work import Work
+from modelyard.dataset.worker import import_job, picture_process, picture_processes, read_pictures
 from modelyard.dataset.worker.picture_process import Part
 from modelyard.dataset.worker.picture_processes import PictureProcesses
 from modelyard.formats import dataset as files
@@ -101,6 +102,24 @@ def test_processes_give_what_threads_give(tmp_path: Path, monkeypatch: pytest.Mo
     assert tables[0]["thumbnail"].null_count == 0
 
 
+def test_a_folder_gives_what_its_zip_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = dict(sorted(sources().items()))
+    for name, data in pictures.items():
+        place = tmp_path / "pictures" / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(data)
+    one, zipped = imported(_made(tmp_path / "one"), monkeypatch, as_zip(pictures, zipfile.ZIP_STORED), "p.zip", 2)
+    found = (tmp_path / "pictures").stat()
+    local = LocalFolder(str(tmp_path / "pictures"), "", found.st_dev, found.st_ino)
+    spec = ImportSpec("d", Blob("", "", 0), "p.zip", local_folder=local)
+    for processes in (2, 1):
+        monkeypatch.setattr(read_pictures, "usable_cores", lambda count=processes: count)
+        here = import_job.run(spec, one.store, one.folder(), Work())
+        assert here.summary == zipped.summary
+        assert replace(here.content, manifest=files.NO_BLOB) == replace(zipped.content, manifest=files.NO_BLOB)
+        assert files.load_manifest(one.store, here.content).equals(files.load_manifest(one.store, zipped.content))
+
+
 def _made(folder: Path) -> Path:
     folder.mkdir()
     return folder
@@ -148,10 +167,10 @@ def test_a_process_that_ends_is_started_again_once(tmp_path: Path, monkeypatch: 
 def test_a_part_is_read_within_the_limits(tmp_path: Path) -> None:
     place = tmp_path / "a.zip"
     place.write_bytes(as_zip({"a/1.png": encode_png(np.zeros((9, 9), np.uint8))}, zipfile.ZIP_STORED))
-    with SafeZip(place) as archive, place.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+    with SafeZip(place) as archive, place.open("rb") as file:
         part = Part(["a/1.png"], archive.locate_all(archive.entries))
-        assert picture_process.read_part(mapped, part, Limits()).lengths[0] > 0
-        assert picture_process.read_part(mapped, part, Limits(entry_bytes=10)).refused == {0: ("", "")}
+        assert picture_process.read_part(file.fileno(), part, Limits()).lengths[0] > 0
+        assert picture_process.read_part(file.fileno(), part, Limits(entry_bytes=10)).refused == {0: ("", "")}
 
 
 def test_a_process_forked_ahead_reads_like_any_other_and_ends_with_its_link(
@@ -165,8 +184,8 @@ def test_a_process_forked_ahead_reads_like_any_other_and_ends_with_its_link(
     with SafeZip(place) as archive, PictureProcesses(archive, 1) as processes:
         part = Part([entry.path for entry in archive.entries], archive.locate_all(archive.entries))
         read = processes.read(part)
-        with place.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-            assert read.hashes == picture_process.read_part(mapped, part, archive.limits).hashes
+        with place.open("rb") as file:
+            assert read.hashes == picture_process.read_part(file.fileno(), part, archive.limits).hashes
     assert [each for each in forked if each in picture_processes._ahead] == forked[:1]
     with pytest.raises(ChildProcessError):
         os.waitpid(int(forked[1].process), 0)  # it was waited for

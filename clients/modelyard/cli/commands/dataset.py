@@ -56,7 +56,7 @@ def import_(
     \b
     Example: modelyard dataset import houses.csv --name houses --label price
     """
-    from modelyard.cli.asking import uploaded
+    from modelyard.cli.asking import import_begun, source_of
     from modelyard.cli.commands.auto import checked_name
     from modelyard.cli.live import job_bar
     from modelyard.cli.output import plain, print_json
@@ -65,16 +65,18 @@ def import_(
 
     checked_name(name)
     with session(common) as here:
-        blob, file_name = uploaded(here, source)
+        found, file_name = source_of(here, source)
         datasets = here.client.datasets
         try:
             made = bool(datasets.create_dataset(name).name)
         except AlreadyExists:
             made = False
         try:
-            started = datasets.create_import(
+            started = import_begun(
+                here,
                 name,
-                blob,
+                source,
+                found,
                 file_name=file_name,
                 format=format,
                 task=task,

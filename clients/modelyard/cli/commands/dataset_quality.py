@@ -252,7 +252,7 @@ def _earlier(here: Session, dataset: str) -> dataset_pb2.QualityReport | None:
 @contextlib.contextmanager
 def _imported(here: Session, source: str, name: str, options: dict[str, Any]) -> Iterator[str]:
     """A dataset with what is in a source: under a name of the user's, or one that is gone afterwards."""
-    from modelyard.cli.asking import uploaded
+    from modelyard.cli.asking import import_begun, source_of
     from modelyard.cli.commands.auto import checked_name
     from modelyard.cli.live import job_bar
     from modelyard.client import AlreadyExists
@@ -260,12 +260,12 @@ def _imported(here: Session, source: str, name: str, options: dict[str, Any]) ->
     if name:
         checked_name(name)
     datasets = here.client.datasets
-    blob, file_name = uploaded(here, source)
+    found, file_name = source_of(here, source)
     dataset = name or f"check-{uuid.uuid4().hex[:12]}"
     with contextlib.suppress(AlreadyExists):
         datasets.create_dataset(dataset)
     try:
-        started = datasets.create_import(dataset, blob, file_name=file_name, **options)
+        started = import_begun(here, dataset, source, found, file_name=file_name, **options)
         with job_bar("import", "dataset_import", lambda: datasets.cancel_import(started.name)) as show:
             datasets.wait_import(started.name, on_change=show)
         yield dataset

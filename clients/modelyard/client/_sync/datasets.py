@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
+from modelyard.client._local_folder import local_folder
 from modelyard.client._messages import EMPTY, import_message, split_policy
 from modelyard.client._sync.resource import OnChange, Resource
 from modelyard.client.enums import enum_number
@@ -56,10 +58,18 @@ class Datasets(Resource):
         request = dataset_service_pb2.DeleteDatasetRequest(name=self.names.dataset(dataset), etag=etag)
         self._call("DeleteDataset", request, EMPTY)
 
+    def local_folder(self, path: str | Path) -> dataset_pb2.LocalFolder | None:
+        """A folder as a source that is not sent: the server of the same user on the same machine (`modelyard up`) reads it where
+        it lies. None where the server is another, or the path no folder; then `client.artifacts.upload` it.
+
+        `create_import` raises FailedPrecondition NOT_THE_SAME_FOLDER where the server turns out to see other files.
+        """
+        return local_folder(Path(path), self._transport.addresses.of(self.service))
+
     def create_import(
         self,
         dataset: str,
-        source: blob_pb2.Blob,
+        source: blob_pb2.Blob | dataset_pb2.LocalFolder,
         *,
         file_name: str = "",
         format: dataset_pb2.SourceFormat.ValueType | str = "",
@@ -72,7 +82,8 @@ class Datasets(Resource):
         unlabelled: bool = False,
         request_id: str = "",
     ) -> dataset_pb2.Import:
-        """Starts reading a source (see `client.artifacts.upload`) into a dataset; the parameters are those of Import."""
+        """Starts reading a source (see `client.artifacts.upload`, `local_folder`) into a dataset; the parameters are those of
+        Import."""
         request = dataset_service_pb2.CreateImportRequest(
             parent=self.names.dataset(dataset),
             dataset_import=import_message(

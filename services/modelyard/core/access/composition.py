@@ -30,7 +30,7 @@ def build_guard(
         return None
     authenticator = Authenticator(settings, verifiers)
     if user_token:
-        authenticator.know(user_token, Principal(Kind.USER, "user:owner", {EVERY_PROJECT: Role.ADMIN}))
+        authenticator.know(user_token, Principal(Kind.USER, "user:owner", {EVERY_PROJECT: Role.ADMIN}, owner=True))
     if own_token:
         authenticator.know(own_token, Principal(Kind.SERVICE, "service:self", {EVERY_PROJECT: Role.DEPLOYER}))
     known = settings.service_token.get_secret_value() or settings.tls_ca is not None or authenticator.has_users

@@ -44,7 +44,8 @@ class Principal:
     """Somebody whom a token, a certificate or the lack of any question has named.
 
     `name` is for people and the audit log: "user:anna", "service:trainer". `roles` by project or "*". `scope`: the one resource
-    that a job, inference or device token is for. `until`: when it must be asked again, as time.monotonic().
+    that a job, inference or device token is for. `until`: when it must be asked again, as time.monotonic(). `owner`: the
+    user whose own server it is (embedded), and who can read by other means whatever it can.
     """
 
     kind: Kind
@@ -52,6 +53,7 @@ class Principal:
     roles: Mapping[str, Role] = field(default_factory=dict)
     scope: str = ""
     until: float = math.inf
+    owner: bool = False
 
     def role_in(self, project: str) -> Role:
         """Its role in a project; with "*": in every project."""

@@ -28,7 +28,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
@@ -38,11 +38,14 @@ from modelyard.core.artifacts import ArtifactStore, open_store
 from modelyard.core.errors import ModelyardError
 from modelyard.core.jobs import convert
 from modelyard.core.jobs.process_runner import LIFELINE, WORK_FOLDER
+from modelyard.core.jobs.worker_settings import WorkerSettings, worker_settings
 from modelyard.core.rpc import tracing
 from modelyard.core.rpc.status import error_of
-from modelyard.core.settings import CoreSettings
 from modelyard.worker.v1 import worker_service_pb2 as pb
 from modelyard.worker.v1 import worker_service_pb2_grpc as rpc
+
+if TYPE_CHECKING:
+    from modelyard.core.settings import CoreSettings
 
 REPORT_EVERY_S = 0.25
 HEARTBEAT_EVERY_S = 5.0
@@ -89,7 +92,9 @@ class Completion:
 class WorkerLink:
     """The connection to the service that started this worker."""
 
-    def __init__(self, identity: dict[str, Any], settings: CoreSettings, over: Callable[[], int] = lambda: EXIT_STALE) -> None:
+    def __init__(
+        self, identity: dict[str, Any], settings: WorkerSettings | CoreSettings, over: Callable[[], int] = lambda: EXIT_STALE
+    ) -> None:
         """over: called when the service says that this attempt is over; gives the status to exit with, at once."""
         self._over = over
         self._identity = pb.WorkerIdentity(job=identity["job"], attempt=identity["attempt"], token=identity["token"])
@@ -248,7 +253,7 @@ def _work_folder() -> Path:
 def run_worker(work: Callable[[Assignment, WorkerLink], Completion], over: Callable[[], int] = lambda: EXIT_STALE) -> int:
     """The whole life of a worker process. Gives the exit status. over: as for WorkerLink."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    identity, settings = json.loads(os.environ["MODELYARD_JOB"]), CoreSettings()
+    identity, settings = json.loads(os.environ["MODELYARD_JOB"]), worker_settings()
     link = WorkerLink(identity, settings, over)
     _hold_lifeline(link)
     signal.signal(signal.SIGTERM, lambda *_: link.cancel())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from modelyard.formats.dataset import TEST, TRAIN, VALIDATION
@@ -30,11 +30,22 @@ class Place:
 
 @dataclass(frozen=True)
 class Layout:
-    """What the paths of a folder of pictures say; `unlabelled` lie in no class folder."""
+    """What the paths of a folder of pictures say; `unlabelled` lie in no class folder. It is kept by folder: there are few of
+    those, however many files lie in them."""
 
-    places: dict[str, Place]
+    paths: Sequence[str]
+    by_folder: Mapping[str, Place]
     unlabelled: tuple[str, ...]
     assumptions: tuple[str, ...]
+
+    def place_of(self, path: str) -> Place | None:
+        """What a path says; None where it lies in no class folder."""
+        return self.by_folder.get(path.rpartition("/")[0])
+
+    @property
+    def places(self) -> dict[str, Place]:
+        """The same for all paths."""
+        return {path: place for path in self.paths if (place := self.place_of(path)) is not None}
 
 
 def find_layout(paths: Sequence[str]) -> Layout:
@@ -43,9 +54,8 @@ def find_layout(paths: Sequence[str]) -> Layout:
     Folders below a class folder belong to the class. A top folder named like a usage is one only when it holds class folders:
     pictures that lie straight in "train" are of a class called train.
     """
-    folder_of = {path: path.rpartition("/")[0] for path in paths}
-    # What a path says is in its folders: there are few of those, however many files lie in them.
-    parts = {folder: (*folder.split("/"), "") if folder else ("",) for folder in dict.fromkeys(folder_of.values())}
+    folders = dict.fromkeys(path.rpartition("/")[0] for path in paths)
+    parts = {folder: (*folder.split("/"), "") if folder else ("",) for folder in folders}
     wrapper = _wrapper(list(parts.values()))
     assumptions = [f'The outer folder "{"/".join(wrapper)}" was taken as a wrapping, not as a class.'] if wrapper else []
     inner = {folder: each[len(wrapper) :] for folder, each in parts.items()}
@@ -57,8 +67,8 @@ def find_layout(paths: Sequence[str]) -> Layout:
     if any(len(each) > 2 + with_usage for each in inner.values()):
         assumptions.append("Pictures in deeper folders were given the class of the class folder above them.")
     placed = {folder: place for folder, each in inner.items() if (place := _place(each, with_usage)) is not None}
-    places = {path: placed[folder] for path, folder in folder_of.items() if folder in placed}
-    return Layout(places, tuple(path for path in paths if path not in places), tuple(assumptions))
+    unlabelled = tuple(path for path in paths if path.rpartition("/")[0] not in placed) if len(placed) < len(inner) else ()
+    return Layout(paths, placed, unlabelled, tuple(assumptions))
 
 
 def _wrapper(parts: Sequence[tuple[str, ...]]) -> tuple[str, ...]:

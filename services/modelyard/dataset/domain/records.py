@@ -41,6 +41,16 @@ LISTED_EXAMPLES = 100
 
 
 @dataclass(frozen=True)
+class LocalFolder:
+    """A folder on the machine of the service, and how to know that it is the one meant: the machine's start, device and inode."""
+
+    path: str
+    boot_id: str
+    device: int
+    inode: int
+
+
+@dataclass(frozen=True)
 class ImportSpec:
     """What to import, as the request said."""
 
@@ -55,6 +65,7 @@ class ImportSpec:
     name_pattern: str = ""  # what the names of sounds say: "{label}_{speaker}_{number}"
     classes: tuple[str, ...] = ()  # names of the values of masks or IDX labels, in their order
     unlabelled: bool = False  # people are to label them
+    local_folder: LocalFolder | None = None  # instead of a source: read where it lies
 
 
 @dataclass(frozen=True)

@@ -12,19 +12,29 @@ from modelyard.core.jobs.job import Job, JobPage
 from modelyard.core.names import DATASET, IMPORT, new_id
 from modelyard.core.requests import Request
 from modelyard.dataset.domain.dataset import Dataset, clean_file_name
-from modelyard.dataset.domain.records import ImportSpec
+from modelyard.dataset.domain.records import ImportSpec, LocalFolder
 from modelyard.dataset.handlers import kinds
 from modelyard.dataset.handlers.documents import import_result, read_dataset, read_job
-from modelyard.dataset.ports import Jobs, Resources, Sources
+from modelyard.dataset.ports import Jobs, LocalFolders, Resources, Sources
 
 _claiming = threading.Lock()
 
 
-def create_import(jobs: Jobs, resources: Resources, sources: Sources, parent: str, spec: ImportSpec, request: Request) -> Job:
-    """Starts an import. Raises InvalidArgument, NotFound, FailedPrecondition IMPORT_RUNNING while another one runs."""
+def create_import(
+    jobs: Jobs,
+    resources: Resources,
+    sources: Sources,
+    folders: LocalFolders,
+    parent: str,
+    spec: ImportSpec,
+    request: Request,
+) -> Job:
+    """Starts an import. Raises InvalidArgument, NotFound, FailedPrecondition IMPORT_RUNNING while another one runs, and what
+    LocalFolders does."""
     ids = DATASET.parse(parent, "parent")
     read_dataset(resources, parent)
-    checked = replace(spec, dataset=parent, source=_source(sources, spec.source), file_name=clean_file_name(spec.file_name))
+    source = _source(sources, spec.source) if spec.local_folder is None else _no_source(folders, spec.local_folder, spec.source)
+    checked = replace(spec, dataset=parent, source=source, file_name=clean_file_name(spec.file_name))
     with _claiming:
         name = earlier_name(jobs, kinds.IMPORT, parent, request)
         if not name:
@@ -100,6 +110,14 @@ def _runs(jobs: Jobs, name: str) -> bool:
         return not jobs.get(name).state.terminal
     except NotFound:
         return False
+
+
+def _no_source(folders: LocalFolders, folder: LocalFolder, source: Blob) -> Blob:
+    if source.uri:
+        message = "dataset_import has a source and a local_folder; give one of them"
+        raise InvalidArgument("SEVERAL_SOURCES", message, field="dataset_import.local_folder")
+    folders.check(folder)
+    return source
 
 
 def _source(sources: Sources, source: Blob) -> Blob:

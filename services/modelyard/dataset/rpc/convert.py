@@ -118,7 +118,12 @@ def import_spec(request: service_pb.CreateImportRequest) -> records.ImportSpec:
         name_pattern=wanted.name_pattern,
         classes=tuple(wanted.classes),
         unlabelled=wanted.unlabelled,
+        local_folder=_local_folder(wanted.local_folder) if wanted.HasField("local_folder") else None,
     )
+
+
+def _local_folder(wanted: pb.LocalFolder) -> records.LocalFolder:
+    return records.LocalFolder(wanted.path, wanted.boot_id, wanted.device, wanted.inode)
 
 
 def new_version(request: service_pb.CreateDatasetVersionRequest) -> NewVersion:
@@ -222,6 +227,10 @@ def import_message(job: Job) -> pb.Import:
         unlabelled=spec.unlabelled,
         status=status_message(job),
     )
+    if (folder := spec.local_folder) is not None:
+        message.local_folder.CopyFrom(
+            pb.LocalFolder(path=folder.path, boot_id=folder.boot_id, device=folder.device, inode=folder.inode)
+        )
     result = import_result(job)
     if result is not None:
         message.format = _FORMATS[result.format]

@@ -28,7 +28,7 @@ from modelyard.dataset.handlers import (
     version_facts,
     versions,
 )
-from modelyard.dataset.ports import Examples, Folding, Jobs, Resources, Selection, Sources, Use, Users
+from modelyard.dataset.ports import Examples, Folding, Jobs, LocalFolders, Resources, Selection, Sources, Use, Users
 from modelyard.dataset.rpc import convert
 from modelyard.dataset.rpc.convert_views import look_of, view_message
 from modelyard.dataset.v1 import dataset_pb2 as pb
@@ -49,6 +49,7 @@ class DatasetServicer(rpc.DatasetServiceServicer):
         kept: Examples,
         folding: Folding,
         users: Users,
+        folders: LocalFolders,
         forget: Callable[[str], None] = lambda dataset: None,
     ) -> None:
         """`forget` deletes what else there is of a dataset that is deleted."""
@@ -58,6 +59,7 @@ class DatasetServicer(rpc.DatasetServiceServicer):
         self._examples = kept
         self._folding = folding
         self._users = users
+        self._folders = folders
         self._forget = forget
 
     def CreateDataset(self, request: messages.CreateDatasetRequest, context: Any) -> pb.Dataset:
@@ -91,6 +93,7 @@ class DatasetServicer(rpc.DatasetServiceServicer):
             self._jobs,
             self._resources,
             self._sources,
+            self._folders,
             request.parent,
             spec,
             _request(request, request.dataset_import.instance_flavor),

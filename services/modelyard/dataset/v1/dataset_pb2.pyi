@@ -187,6 +187,7 @@ class Import(_message.Message):
     FINDINGS_FIELD_NUMBER: _builtins.int
     INSTANCE_FLAVOR_FIELD_NUMBER: _builtins.int
     UNLABELLED_FIELD_NUMBER: _builtins.int
+    LOCAL_FOLDER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """projects/{project}/datasets/{dataset}/imports/{import}"""
     file_name: _builtins.str
@@ -215,7 +216,7 @@ class Import(_message.Message):
     """
     @_builtins.property
     def source(self) -> _blob_pb2.Blob:
-        """The source: a file, or a zip of a folder, that was uploaded or already lies in the artifact store."""
+        """The source: a file, or a zip of a folder, that was uploaded or already lies in the artifact store. Required unless `local_folder` is set."""
 
     @_builtins.property
     def status(self) -> _job_pb2.JobStatus:
@@ -232,6 +233,12 @@ class Import(_message.Message):
     @_builtins.property
     def findings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Finding]:
         """What was wrong in the source and did not stop the import; set when it succeeded."""
+
+    @_builtins.property
+    def local_folder(self) -> Global___LocalFolder:
+        """Instead of `source`: a folder that the service reads where it lies. Only the user whose own server it is (`modelyard up`) may name one,
+        on the machine on which it runs. Nothing of the folder is kept but what the dataset holds.
+        """
 
     def __init__(
         self,
@@ -251,14 +258,49 @@ class Import(_message.Message):
         findings: _abc.Iterable[Global___Finding] | None = ...,
         instance_flavor: _builtins.str = ...,
         unlabelled: _builtins.bool = ...,
+        local_folder: Global___LocalFolder | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["source", b"source", "status", b"status", "summary", b"summary"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["local_folder", b"local_folder", "source", b"source", "status", b"status", "summary", b"summary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "file_name", b"file_name", "findings", b"findings", "format", b"format", "instance_flavor", b"instance_flavor", "label_column", b"label_column", "name", b"name", "name_pattern", b"name_pattern", "source", b"source", "status", b"status", "summary", b"summary", "task", b"task", "time_column", b"time_column", "unlabelled", b"unlabelled", "usage_column", b"usage_column"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "file_name", b"file_name", "findings", b"findings", "format", b"format", "instance_flavor", b"instance_flavor", "label_column", b"label_column", "local_folder", b"local_folder", "name", b"name", "name_pattern", b"name_pattern", "source", b"source", "status", b"status", "summary", b"summary", "task", b"task", "time_column", b"time_column", "unlabelled", b"unlabelled", "usage_column", b"usage_column"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Import: _TypeAlias = Import  # noqa: Y015
+
+@_typing.final
+class LocalFolder(_message.Message):
+    """A folder on the machine of the service, with what shows that the caller sees the same one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    BOOT_ID_FIELD_NUMBER: _builtins.int
+    DEVICE_FIELD_NUMBER: _builtins.int
+    INODE_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """Its absolute path."""
+    boot_id: _builtins.str
+    """What the machine's kernel calls its present run (Linux: /proc/sys/kernel/random/boot_id)."""
+    device: _builtins.int
+    """Number of the device that the folder is on, as stat has it."""
+    inode: _builtins.int
+    """Its inode."""
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        boot_id: _builtins.str = ...,
+        device: _builtins.int = ...,
+        inode: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boot_id", b"boot_id", "device", b"device", "inode", b"inode", "path", b"path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LocalFolder: _TypeAlias = LocalFolder  # noqa: Y015
 
 @_typing.final
 class ImportSummary(_message.Message):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import importlib
+import json
 import logging
 import os
 import sys
@@ -13,8 +15,11 @@ from modelyard.core import errors
 from modelyard.core.artifacts import disk_full
 from modelyard.core.documents import from_document, to_document
 from modelyard.core.jobs.worker_link import Assignment, Cancelled, Completion, WorkerLink, run_worker
+from modelyard.core.names import IMPORT
 from modelyard.dataset.domain.work import Work
 from modelyard.dataset.handlers import kinds
+
+_READY = "modelyard.dataset.worker.ready"
 
 
 def work(assignment: Assignment, link: WorkerLink) -> Completion:
@@ -76,7 +81,15 @@ def _wires(link: WorkerLink) -> Work:
     return Work(report, lambda: link.instruction() == "cancel")
 
 
+def _make_ready() -> None:
+    """An import that no upload went before has had no process waiting for it (worker/ready.py): it forks those that read pictures
+    here, while this one has no thread and no connection."""
+    if IMPORT.matches(json.loads(os.environ["MODELYARD_JOB"])["job"]) and _READY not in sys.modules:
+        importlib.import_module(_READY).prepare(sys.maxsize)
+
+
 if __name__ == "__main__":
+    _make_ready()
     status = run_worker(work)
     logging.shutdown()
     sys.stdout.flush()

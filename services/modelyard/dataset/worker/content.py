@@ -115,7 +115,7 @@ class Content:
         self._packs = PackWriter(folder)
         self._manifest_path = folder / "manifest.parquet"
         self._manifest = pq.ParquetWriter(self._manifest_path, self._schema, compression="zstd", use_dictionary=list(_REPEATED))
-        self._digested: list[pa.RecordBatch] = []
+        self._digested: list[pa.Table] = []
         self._rows: list[tuple[Any, ...]] = []
         self._blocks: list[pa.RecordBatch] = []
         self._digested_names = [name for name in DIGESTED if name in self._schema.names]
@@ -163,7 +163,7 @@ class Content:
         ]
         batch = pa.record_batch(columns, schema=self._schema)
         self._blocks.append(batch)
-        self._digested.append(batch.select(self._digested_names))
+        self._digest_later(batch)
         self.class_counts.update(block.labels)
         self.count += count
         self.with_usage += count - block.usages.count(None)
@@ -192,7 +192,16 @@ class Content:
         """What the digest of the content is made of: the rows so far, in these columns."""
         self._flush()
         schema = pa.schema([self._schema.field(name) for name in self._digested_names])
-        return pa.Table.from_batches(self._digested, schema=schema)
+        kept = pa.concat_tables(self._digested).unify_dictionaries() if self._digested else schema.empty_table()
+        return kept.cast(schema)
+
+    def _digest_later(self, batch: pa.RecordBatch) -> None:
+        """Keeps what the digest is made of, names that come again as numbers: there is a row for each example."""
+        kept = pa.Table.from_batches([batch]).select(self._digested_names)
+        for name in _REPEATED:
+            if name in self._digested_names and pa.types.is_string(kept.schema.field(name).type):
+                kept = kept.set_column(kept.schema.get_field_index(name), name, kept[name].dictionary_encode())
+        self._digested.append(kept)
 
     def _said(self, example: Example) -> tuple[Any, ...]:
         """The columns of the annotation, as the schema of the task has them."""
@@ -228,7 +237,7 @@ class Content:
             arrays = [pa.array(list(values), kind.type) for values, kind in zip(columns, self._schema, strict=True)]
             batch = pa.record_batch(arrays, schema=self._schema)
             self._manifest.write_batch(batch)
-            self._digested.append(batch.select(self._digested_names))
+            self._digest_later(batch)
             self._rows = []
 
 

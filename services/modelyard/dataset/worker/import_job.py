@@ -48,14 +48,19 @@ from modelyard.dataset.worker.sources import SOURCE, one_file, open_archive
 from modelyard.formats import dataset as files
 from modelyard.formats.archive import Entry
 from modelyard.formats.dataset_tar import Archive
+from modelyard.formats.folder import FolderPlace, SafeFolder
 from modelyard.formats.pictures import is_picture_name
 
 
 def run(spec: ImportSpec, store: ArtifactStore, folder: Path, work: Work) -> ImportResult:
     """Reads the source and stores its content; `folder` is empty and for this import alone. Raises InvalidArgument, Cancelled."""
     work.stage("read", 0, 0, "bytes", 0.0, 0.0)
-    source = store.path(spec.source)
     name = spec.file_name or "the source"
+    if spec.local_folder is not None:
+        place = FolderPlace(spec.local_folder.path, spec.local_folder.device, spec.local_folder.inode)
+        with SafeFolder(place, name=spec.file_name or Path(place.path).name) as here:
+            return _run_opened(spec, here, store, folder, work)
+    source = store.path(spec.source)
     with source.open("rb") as file:
         head = file.read(4096)
     if not head:
@@ -63,9 +68,7 @@ def run(spec: ImportSpec, store: ArtifactStore, folder: Path, work: Work) -> Imp
     opened = open_archive(source, head, name, folder)
     if opened is not None:
         with opened as archive:
-            if spec.unlabelled:
-                return import_unlabelled.run(spec, archive, store, folder, work)
-            return _run_archive(spec, archive, store, folder, work)
+            return _run_opened(spec, archive, store, folder, work)
     if spec.unlabelled:
         message = f"{name} is one file; pictures or sounds that people are to label come as a folder, a zip or a tar of them"
         raise InvalidArgument("NO_EXAMPLES", message, field=SOURCE, file=name)
@@ -80,7 +83,13 @@ def run(spec: ImportSpec, store: ArtifactStore, folder: Path, work: Work) -> Imp
     return _run_table(spec, source, name, store, folder, work)
 
 
-# Archives
+# Archives and folders
+
+
+def _run_opened(spec: ImportSpec, archive: Archive, store: ArtifactStore, folder: Path, work: Work) -> ImportResult:
+    if spec.unlabelled:
+        return import_unlabelled.run(spec, archive, store, folder, work)
+    return _run_archive(spec, archive, store, folder, work)
 
 
 def _run_archive(spec: ImportSpec, archive: Archive, store: ArtifactStore, folder: Path, work: Work) -> ImportResult:
@@ -136,7 +145,7 @@ def _read_folders(found: Contents, content: Content, work: Work) -> Sequence[str
     for path in found.others(candidates):
         found.rejected.add(path, "NOT_A_PICTURE", f"{path} is not a picture file")
     read_pictures.read_folders(found.archive, layout, content, found.rejected, work)
-    empty = sorted({place.label for place in layout.places.values()} - set(content.class_counts))
+    empty = sorted({place.label for place in layout.by_folder.values()} - set(content.class_counts))
     lost = f"Without any readable picture, these classes were left out: {', '.join(empty[:20])}." if empty else ""
     return (*layout.assumptions, *((lost,) if lost else ()))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import hashlib
-import mmap
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +24,7 @@ from modelyard.dataset.domain.near import THUMBNAIL
 from modelyard.formats import pictures, png_batch
 from modelyard.formats.archive import Limits, Places
 from modelyard.formats.archive_bulk import read_all
+from modelyard.formats.folder import FolderPlace, OpenFolder
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _KEPT_BYTES = -1, -3, 128 * 1024**2
 ID_BYTES, HASH_BYTES = 20, 64
@@ -32,10 +33,10 @@ ID_BYTES, HASH_BYTES = 20, 64
 
 @dataclass(frozen=True)
 class Part:
-    """Pictures to read, by their paths and places."""
+    """Pictures to read, by their paths, and their places in an archive or the files of a folder that hold them."""
 
     paths: Sequence[str]
-    places: Places
+    places: Places | Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,14 @@ class Read:
     read_bytes: int
 
 
-def read_part(archive: mmap.mmap, part: Part, limits: Limits) -> Read:
-    """Reads pictures to their last pixel."""
-    datas = read_all(archive, part.places, part.paths, limits)
+def read_part(source: int | OpenFolder, part: Part, limits: Limits) -> Read:
+    """Reads pictures of the archive that a file descriptor has open, or of a folder, to their last pixel."""
+    if isinstance(source, OpenFolder):
+        assert not isinstance(part.places, Places)
+        datas = source.read_all(part.places, limits.entry_bytes)
+    else:
+        assert isinstance(part.places, Places)
+        datas = read_all(source, part.places, part.paths, limits)
     sizes, thumbnails, known = png_batch.probe([data or b"" for data in datas], THUMBNAIL)
     refused = {number: ("", "") for number, data in enumerate(datas) if data is None}
     for number in np.flatnonzero(~known).tolist():
@@ -88,10 +94,10 @@ def wait(link: Connection) -> None:
     """Is told its archive, and serves that; ends with the other side."""
     _keep_memory()
     try:
-        archive, limits = link.recv()
+        source, limits = link.recv()
     except (EOFError, OSError):
         return
-    serve(link, archive, limits)
+    serve(link, source, limits)
 
 
 def _keep_memory() -> None:
@@ -102,14 +108,12 @@ def _keep_memory() -> None:
         change(_MMAP_THRESHOLD, 32 * 1024**2)
 
 
-def serve(link: Connection, archive: str, limits: Limits) -> None:
-    """Answers until the other side is gone."""
-    with open(archive, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-        try:
-            while True:
-                link.send(read_part(mapped, link.recv(), limits))
-        except (EOFError, OSError):
-            return
+def serve(link: Connection, source: str | FolderPlace, limits: Limits) -> None:
+    """Answers until the other side is gone. `source`: an archive's path, or a folder."""
+    opened = os.open(source, os.O_RDONLY | os.O_CLOEXEC) if isinstance(source, str) else OpenFolder(source)
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            link.send(read_part(opened, link.recv(), limits))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
 from operator import attrgetter
-from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
@@ -22,6 +21,7 @@ from modelyard.dataset.worker import picture_process
 from modelyard.dataset.worker.picture_process import Part, Read
 from modelyard.formats.archive import Entry, Limits, Places
 from modelyard.formats.dataset_tar import Archive
+from modelyard.formats.folder import FolderPlace
 
 LEAST_PICTURES = 2_000
 """From so many pictures on the start of processes pays."""
@@ -34,13 +34,16 @@ _PART_BYTES = 8 * 1024**2
 
 
 class LocatedArchive(Archive, Protocol):
-    """An archive whose entries other processes can read."""
+    """An archive whose entries other processes can read. `whereabouts`: its path, or a folder."""
 
-    path: Path
     limits: Limits
 
-    def locate_all(self, entries: Sequence[Entry]) -> Places:
-        """Where entries lie."""
+    @property
+    def whereabouts(self) -> str | FolderPlace:
+        """Its path, or the folder that it is."""
+
+    def locate_all(self, entries: Sequence[Entry]) -> Places | list[str]:
+        """Where entries lie: in the archive, or in which files of the folder."""
 
     def passed(self, size: int) -> None:
         """Counts what was read elsewhere."""
@@ -60,13 +63,14 @@ def parts(archive: LocatedArchive, entries: Sequence[Entry]) -> Iterator[tuple[S
     """The entries in parts of some thousand, and what to ask for."""
     places = archive.locate_all(entries)
     paths = [entry[0] for entry in entries]
-    ends = np.cumsum(np.maximum(places.sizes, 0))
+    ends = np.cumsum(np.maximum(np.fromiter(map(_CLAIMED, entries), np.int64, len(entries)), 0))
     start = 0
     while start < len(entries):
         before = int(ends[start - 1]) if start else 0
         end = int(np.searchsorted(ends, before + _PART_BYTES, side="right"))
         end = min(max(end, start + 1), start + _PART_PICTURES, len(entries))
-        yield entries[start:end], Part(paths[start:end], places.part(start, end))
+        here = places.part(start, end) if isinstance(places, Places) else places[start:end]
+        yield entries[start:end], Part(paths[start:end], here)
         start = end
 
 
@@ -159,7 +163,7 @@ class PictureProcesses:
     def _start(self) -> _Child:
         with contextlib.suppress(IndexError, OSError):
             child = _ahead.pop()
-            child.link.send((str(self._archive.path), self._archive.limits))
+            child.link.send((self._archive.whereabouts, self._archive.limits))
             return child
         ours, theirs = Pipe()
         with theirs:
@@ -168,5 +172,5 @@ class PictureProcesses:
             alone = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
             process = subprocess.Popen(command, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL, env=alone)
         with contextlib.suppress(OSError):  # it has ended already: the first question finds that out
-            ours.send((str(self._archive.path), self._archive.limits))
+            ours.send((self._archive.whereabouts, self._archive.limits))
         return _Child(process, ours)

@@ -21,11 +21,12 @@ from modelyard.dataset.domain.problems import Problems
 from modelyard.dataset.domain.work import Work
 from modelyard.dataset.worker.content import Block, Content, Example, Rejections
 from modelyard.dataset.worker.picture_process import HASH_BYTES, ID_BYTES, Read
-from modelyard.dataset.worker.picture_processes import PictureProcesses, parts, pays
+from modelyard.dataset.worker.picture_processes import LocatedArchive, PictureProcesses, parts, pays
 from modelyard.formats import pictures
 from modelyard.formats.archive import Entry, SafeZip, gunzip, is_gzip
 from modelyard.formats.dataset import available_cpus
 from modelyard.formats.dataset_tar import Archive, SafeTar
+from modelyard.formats.folder import SafeFolder
 from modelyard.runtime.latency import usable_cores
 
 _AT_ONCE = 128  # pictures of an IDX file in one task
@@ -34,7 +35,7 @@ _WAITING_BYTES = 128 * 1024**2
 _IDX_HEADER = 20
 _IDX_BYTES = 8 * 1024**3
 _SHARE = 0.9  # of the job; the rest is storing
-_PARTS_WAITING = 3  # for each process
+_PARTS_WAITING = 2  # for each process
 
 Answer = Example | tuple[str, InvalidArgument]
 Task = tuple[int, Callable[[], list[Answer]]]
@@ -42,18 +43,31 @@ Task = tuple[int, Callable[[], list[Answer]]]
 
 def read_folders(archive: Archive, layout: Layout, content: Content, rejected: Rejections, work: Work) -> None:
     """Takes in the pictures of class folders; what cannot be read is listed. ARCHIVE_BOMB ends it all."""
-    entries = [entry for entry in archive.entries if entry.path in layout.places]
+    listed = archive.entries if len(layout.paths) == len(archive.entries) else _of_paths(archive.entries, layout.paths)
+    entries = [entry for entry in listed if layout.place_of(entry[0])] if layout.unlabelled else listed
     for path in layout.unlabelled:
         rejected.add(path, "NO_LABEL", f"{path} lies in no class folder")
-    if isinstance(archive, SafeZip | SafeTar) and pays(entries, usable_cores()):
+    if isinstance(archive, SafeZip | SafeTar | SafeFolder) and pays(entries, usable_cores()):
         _read_in_processes(archive, entries, layout, content, rejected, work)
         return
 
     def tasks() -> Iterator[Task]:
         for entry in entries:
-            yield entry_task(archive, entry, partial(_picture, entry.path, layout.places[entry.path]))
+            yield entry_task(archive, entry, partial(_picture, entry.path, _place_of(layout, entry.path)))
 
     take_all(tasks(), len(entries), content, rejected, work)
+
+
+def _of_paths(entries: Sequence[Entry], paths: Sequence[str]) -> list[Entry]:
+    wanted = set(paths)
+    return [entry for entry in entries if entry[0] in wanted]
+
+
+def _place_of(layout: Layout, path: str) -> Place:
+    place = layout.place_of(path)
+    if place is None:
+        raise AssertionError(f"{path} lies in a class folder")
+    return place
 
 
 def read_idx(archive: Archive, pairs: Sequence[IdxPair], content: Content, rejected: Rejections, work: Work) -> None:
@@ -155,7 +169,7 @@ def _idx_picture(opened: _OpenPair, number: int, pixels: npt.NDArray[np.uint8]) 
 
 
 def _read_in_processes(
-    archive: SafeZip | SafeTar, entries: Sequence[Entry], layout: Layout, content: Content, rejected: Rejections, work: Work
+    archive: LocatedArchive, entries: Sequence[Entry], layout: Layout, content: Content, rejected: Rejections, work: Work
 ) -> None:
     """As `read_folders`, for many small pictures: processes read them, and this one puts their answers down in order."""
     count = usable_cores()
@@ -183,12 +197,12 @@ def _read_in_processes(
 
 
 def _take_part(
-    archive: SafeZip | SafeTar, some: Sequence[Entry], read: Read, layout: Layout, content: Content, rejected: Rejections
+    archive: LocatedArchive, some: Sequence[Entry], read: Read, layout: Layout, content: Content, rejected: Rejections
 ) -> None:
     """Puts down what a process read, in the archive's order; asks the archive itself about what that could not."""
     archive.passed(read.read_bytes)
     paths = [entry.path for entry in some]
-    places = [layout.places[path] for path in paths]
+    places = [_place_of(layout, path) for path in paths]
     block = Block(
         paths=paths,
         labels=[place.label for place in places],
@@ -232,13 +246,13 @@ def _cut(block: Block, rows: npt.NDArray[np.int64], start: int, stop: int, ends:
 
 
 def _take_refused(
-    archive: SafeZip | SafeTar, entry: Entry, why: tuple[str, str], layout: Layout, content: Content, rejected: Rejections
+    archive: LocatedArchive, entry: Entry, why: tuple[str, str], layout: Layout, content: Content, rejected: Rejections
 ) -> None:
     reason, message = why
     if reason:
         rejected.add(entry.path, reason, message)
         return
-    _, task = entry_task(archive, entry, partial(_picture, entry.path, layout.places[entry.path]))
+    _, task = entry_task(archive, entry, partial(_picture, entry.path, _place_of(layout, entry.path)))
     for answer in task():
         _take(answer, content, rejected, None)
 
