@@ -1,13 +1,10 @@
 """Many small PNG files at once: checked to their last pixel, and made into thumbnails, as `pictures.probe_with_thumbnail` does.
 
-One by one, a library's calls cost ten times what the pixels of a small picture do. Here files of one size are decoded side by
-side, row by
-row, over all of them. Only the plainest files are taken (square, 8-bit grey or RGB, not interlaced, one IDAT, nothing that says
-more of the picture, all
+One by one, a library's calls cost ten times what the pixels of a small picture do. Here files of one size are decoded together.
+Only the plainest are taken (square, 8-bit grey or RGB, not interlaced, one IDAT, nothing that says more of the picture, all
 checksums right); of any other nothing is said, and `probe_with_thumbnail` must be asked. What is said is what that says, to the
-last bit
-(tests/unit/formats/test_png_batch.py): filters as ISO/IEC 15948 has them, grey as ITU-R 601 in 16-bit fixed point, and the
-antialiased bilinear of Pillow's resize in 22-bit fixed point, across first, then down.
+last bit (tests/unit/formats/test_png_batch.py): grey as ITU-R 601 in 16-bit fixed point, and the antialiased bilinear of
+Pillow's resize in 22-bit fixed point, across first, then down.
 """
 
 from __future__ import annotations
@@ -18,6 +15,7 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from modelyard.formats.inflating import unzlib
 
@@ -99,64 +97,18 @@ def _rows(data: bytes, wanted: int) -> bytes:
 
 def _unfiltered(lines: Pixels, channels: int) -> tuple[Pixels, npt.NDArray[np.bool_]]:
     """Pixels uint8 [n, height, width, channels] of filtered rows uint8 [n, height, 1 + width * channels], and whose filters are
-    right."""
+    right.
+
+    Pillow's decoder undoes the filters of all of them as if they were one tall picture, a row of zeros before each: what is above
+    a first row counts as zeros.
+    """
     count, height, wide = lines.shape
-    kinds = np.ascontiguousarray(lines[:, :, 0].T)
-    good: npt.NDArray[np.bool_] = np.all(kinds <= 4, axis=0)
-    out = np.ascontiguousarray(lines[:, :, 1:].transpose(1, 0, 2))
-    above = np.zeros(out.shape[1:], np.uint8)
-    for row in range(height):
-        now, kind = out[row], kinds[row]
-        now += above * (kind == 2)[:, None]
-        for number, function in ((1, _summed), (3, _averaged), (4, _paeth)):
-            chosen = np.flatnonzero(kind == number)
-            if len(chosen):
-                now[chosen] = function(now.take(chosen, 0), above.take(chosen, 0), channels)
-        above = now
-    return out.transpose(1, 0, 2).reshape(count, height, (wide - 1) // channels, channels), good
-
-
-def _summed(raw: Pixels, over: Pixels, channels: int) -> Pixels:
-    return np.cumsum(raw.reshape(len(raw), -1, channels), axis=1, dtype=np.uint8).reshape(raw.shape)
-
-
-def _averaged(raw: Pixels, over: Pixels, channels: int) -> Pixels:
-    columns, up = _by_column(raw, channels), _by_column(over, channels).astype(np.uint16)
-    left = np.zeros(columns.shape[1], np.uint16)
-    for column, above in zip(columns, up, strict=True):
-        column += ((left + above) >> 1).astype(np.uint8)
-        left = column.astype(np.uint16)
-    return _by_row(columns, raw)
-
-
-def _paeth(raw: Pixels, over: Pixels, channels: int) -> Pixels:
-    """Each pixel is told by which of left, above and above left is nearest to left + above - above left; in this order where
-    equal."""
-    columns, up = _by_column(raw, channels), _by_column(over, channels).astype(np.int16)
-    left = corner = np.zeros(columns.shape[1], np.int16)
-    far_left, far_top, far_corner, guess = (np.empty_like(left) for _ in range(4))
-    for column, top in zip(columns, up, strict=True):
-        np.subtract(top, corner, out=far_left)  # the distances are of left + top - corner
-        np.subtract(left, corner, out=far_top)
-        np.add(far_left, far_top, out=far_corner)
-        for far in (far_left, far_top, far_corner):
-            np.abs(far, out=far)
-        np.copyto(guess, corner)
-        np.copyto(guess, top, where=far_top <= far_corner)
-        np.copyto(guess, left, where=far_left <= np.minimum(far_top, far_corner, out=far_corner))
-        column += guess.astype(np.uint8)
-        left, corner = column.astype(np.int16), top
-    return _by_row(columns, raw)
-
-
-def _by_column(values: Pixels, channels: int) -> Pixels:
-    """[n, width * channels] as [width, channels * n], in memory of its own."""
-    return np.ascontiguousarray(values.T).reshape(values.shape[1] // channels, -1)
-
-
-def _by_row(columns: Pixels, like: Pixels) -> Pixels:
-    """[width, channels * n] as [n, width * channels]."""
-    return columns.reshape(like.shape[1], like.shape[0]).T
+    good: npt.NDArray[np.bool_] = np.all(lines[:, :, 0] <= 4, axis=1)
+    rows = np.zeros((count, height + 1, wide), np.uint8)
+    rows[good, 1:] = lines[good]
+    mode, width = "L" if channels == 1 else "RGB", (wide - 1) // channels
+    tall = Image.frombytes(mode, (width, count * (height + 1)), zlib.compress(rows, 0), "zip", mode)
+    return np.asarray(tall).reshape(count, height + 1, width, channels)[:, 1:], good
 
 
 def _grey(pixels: Pixels) -> Pixels:

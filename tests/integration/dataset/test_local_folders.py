@@ -18,13 +18,10 @@ from modelyard.cli.options import Common
 from modelyard.cli.session import session
 from modelyard.client import Access, Addresses, Client, FailedPrecondition, InvalidArgument, PermissionDenied
 from modelyard.core.access.principal import EVERY_PROJECT, Kind, Principal, Role
-from modelyard.core.platform import open_platform
-from modelyard.dataset import bootstrap
-from modelyard.dataset.settings import DatasetSettings
 from modelyard.dataset.v1 import dataset_pb2
 from modelyard.formats.pictures import encode_png
 from modelyard.type.v1 import blob_pb2
-from tests.support.hosted import hosted
+from tests.support.servers import Process, free_port
 
 WAIT_S = 120.0
 COUNT = 2400  # so many that processes read them
@@ -128,12 +125,17 @@ def test_another_folder_is_not_taken_for_it(client: Client, folder: Path, tmp_pa
 
 
 def test_a_server_that_is_nobodys_own_reads_no_folder(tmp_path: Path, folder: Path, client: Client) -> None:
-    platform = open_platform(DatasetSettings(data_dir=tmp_path / "data"), "dataset")
-    with hosted(platform, [bootstrap.build(platform)]) as address, Client(Addresses.same(address)) as other:
-        assert other.datasets.local_folder(folder) is None
-        other.datasets.create_dataset("d")
-        with pytest.raises(PermissionDenied) as caught:
-            other.datasets.create_import("d", found(client, folder))
+    environment = {"MODELYARD_DATA_DIR": str(tmp_path / "data")}
+    server = Process("modelyard.dataset", free_port(), environment, tmp_path / "log")
+    try:
+        server.wait_ready()
+        with Client(Addresses.same(server.address)) as other:
+            assert other.datasets.local_folder(folder) is None
+            other.datasets.create_dataset("d")
+            with pytest.raises(PermissionDenied) as caught:
+                other.datasets.create_import("d", found(client, folder))
+    finally:
+        server.stop()
     assert caught.value.reason == "NOT_THE_OWNER"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Final
 
@@ -19,17 +20,19 @@ from modelyard.formats.dataset_tar import Archive
 def keep(unfinished: files.DatasetDescriptor, content: Content, store: ArtifactStore, work: Work) -> files.DatasetDescriptor:
     """Stores manifest and packs; the descriptor with their names and the digest of the content."""
     manifest, packs = content.finish()
-    digest = files.digest(
-        content.digested(),
-        task=unfinished.task,
-        classes=unfinished.classes,
-        columns=(),
-        target="",
-        names=files.digest_names(unfinished),
-    )
     work.stage("store", 0, len(packs), "packs", 0.92, 1.0)
-    with all_or_none(store) as put:
-        manifest_blob, *pack_blobs = [put(path) for path in (manifest, *packs)]
+    with ThreadPoolExecutor(1) as beside, all_or_none(store) as put:
+        digested = beside.submit(
+            files.digest,
+            content.digested(),
+            task=unfinished.task,
+            classes=unfinished.classes,
+            columns=(),
+            target="",
+            names=files.digest_names(unfinished),
+        )
+        manifest_blob, *pack_blobs = [put(path) for path in (manifest, *packs)]  # the disk is what takes long here
+        digest = digested.result()
     return replace(unfinished, manifest=manifest_blob, packs=tuple(pack_blobs), digest=digest)
 
 
