@@ -29,7 +29,7 @@ LEAST_PICTURES = 2_000
 LARGEST_MEAN = 256 * 1024
 """Bytes of a picture up to which processes pay: of larger ones decoders do the work, which threads share as well."""
 
-_PART_PICTURES = 4096
+_PART_PICTURES = 2048
 _PART_BYTES = 8 * 1024**2
 
 
