@@ -1,6 +1,7 @@
 """Settings that all services share. A service's own settings extend them; both come from MODELYARD_* environment variables.
 
-MODELYARD_DATA_DIR=/var/lib/modelyard, MODELYARD_PORT=8970, and with `__` for what is nested. Nothing else reads the environment.
+MODELYARD_DATA_DIR=/var/lib/modelyard, MODELYARD_PORT=8970, and with `__` for what is nested. Nothing else reads the environment,
+but for workers, which read a few of these without pydantic (jobs/worker_settings.py).
 """
 
 from __future__ import annotations
