@@ -167,7 +167,7 @@ def test_the_very_bytes_that_serve_are_no_worse_than_themselves_however_few_the_
 
 
 def test_back_to_data_names_the_labels_to_look_at_first_then_the_worst(world: GateWorld) -> None:
-    world.add("noisy", range(150), suspects=7)
+    world.add("noisy", range(80), suspects=7)
     made = decide(world, "noisy", Demands((Floor("accuracy", 0.9),)))
     assert made.decision.verdict is Verdict.BACK_TO_DATA
     assert len(made.examples) == 50
@@ -175,6 +175,15 @@ def test_back_to_data_names_the_labels_to_look_at_first_then_the_worst(world: Ga
     said = next(reason for reason in made.decision.reasons if reason.startswith("Look first"))
     assert "7 labels that are probably wrong: e00000 (train, labelled 'good', answered 'bad')" in said
     assert made.decision.reasons[0].startswith("accuracy is")
+
+
+def test_a_model_that_learned_nothing_says_nothing_about_labels(world: GateWorld) -> None:
+    world.add("untrained", range(150), suspects=7)
+    made = decide(world, "untrained")
+    assert made.decision.verdict is Verdict.BACK_TO_DATA
+    assert made.examples
+    said = next(reason for reason in made.decision.reasons if reason.startswith("Look first"))
+    assert said.startswith("Look first at the examples that are answered worst")
 
 
 def test_no_other_verdict_names_examples(world: GateWorld) -> None:
