@@ -53,7 +53,7 @@ class OpenFolder:
     def folder(self, path: str) -> int:
         """A descriptor of a folder in it, for as long as no other is asked for. Raises OSError."""
         if path != self._at:
-            descriptor = self._walk(path)
+            descriptor = self._walk(path) if path else self._root
             self._leave()
             self._at, self._descriptor = path, descriptor
         return self._descriptor

@@ -39,9 +39,16 @@ def inside(tmp_path: Path) -> Path:
 def test_it_is_read_like_an_archive_in_the_order_of_names(inside: Path) -> None:
     (inside / "a" / ".DS_Store").write_bytes(b"x")
     (inside / "a" / "zoë.png").write_bytes(b"three")
+    (inside / "classes.txt").write_bytes(b"above all folders")
     with SafeFolder(place_of(inside)) as folder:
-        assert [entry.path for entry in folder.entries] == ["a/1.png", "a/zoë.png", "b/deep/2.png"]
-        assert [folder.read(entry) for entry in folder.entries] == [b"one", b"three", b"two"]
+        assert [entry.path for entry in folder.entries] == ["a/1.png", "a/zoë.png", "b/deep/2.png", "classes.txt"]
+        expected = [b"one", b"three", b"two", b"above all folders"]
+        assert [folder.read(entry) for entry in folder.entries] == expected
+        assert [folder.read(entry) for entry in folder.entries[::-1]] == expected[::-1]
+        opened = OpenFolder(folder.whereabouts)
+        paths = [entry.path for entry in folder.entries]
+        assert opened.read_all([*paths, *paths[::-1]], 100) == [*expected, *expected[::-1]]
+        opened.close()
         assert (folder.ignored, folder.rejected) == (1, [])
         assert folder.copy(folder.entries[0], inside / "copy").read_bytes() == b"one"
 
