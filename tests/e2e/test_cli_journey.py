@@ -129,6 +129,27 @@ def test_step_by_step_on_a_server_that_stays(cancer: Any, laptop: Laptop) -> Non
         assert [one["name"].rpartition("/")[2] for one in found["deployments"]] == ["V001", "V002"]
 
 
+def test_a_served_model_speaks_first_about_new_rows(cancer: Any, laptop: Laptop) -> None:
+    """Rows without a class, labelled by people who see what the deployed model says of them; the model learns from both next."""
+    header, *rows = (laptop.folder / "cancer.csv").read_text().splitlines()
+    truth = {f"row {number}": row.rpartition(",")[2] for number, row in enumerate(rows[:60], start=1)}
+    (laptop.folder / "new.csv").write_text("\n".join(line.rpartition(",")[0] for line in (header, *rows[:60])))
+    with server_of(laptop):
+        options = ["--name", "new", "--unlabelled", "--label", "target"]
+        assert laptop.run("dataset", "import", laptop.folder / "new.csv", *options).status == 0
+        assert laptop.run("annotate", "schema", "new", "--class", "benign", "--class", "malignant").status == 0
+        assert laptop.run("annotate", "create", "new", "first").status == 0
+        said = laptop.run("annotate", "prelabel", "new/first", "--endpoint", "cancer", "--json").document
+        assert said == {"asked": 60, "pre_labels": 60, "unknown_classes": []}
+        tasks = laptop.run("annotate", "tasks", "new/first", "--limit", "100", "--json").document["tasks"]
+        right = [task["pre_label"]["answer"]["classes"] == [truth[task["example"]["path"]]] for task in tasks]
+        assert sum(right) >= 0.85 * len(truth) == 51
+        assert all(0.5 <= task["pre_label"]["confidence"] <= 1 for task in tasks)
+        assert {task["pre_label"]["model"] for task in tasks} <= {"cancer/V001", "cancer/V002"}
+        unsure = laptop.run("annotate", "propose", "new", "--count", "5", "--endpoint", "cancer", "--json")
+        assert (unsure.status, "NOTHING_UNLABELLED" in unsure.err) == (1, True)  # all are in the round
+
+
 def test_a_gate_that_says_no_deploys_nothing(cancer: Any, laptop: Laptop) -> None:
     with server_of(laptop):
         options = ["--name", "strict", "--recipe", "linear", "--floor", "accuracy=1.01", "--json"]

@@ -29,6 +29,7 @@ EVERYTHING = (
     Step("scale", {"by": "quantile", "bins": 4}, ("age",)),
     Step("date", {"parts": ["year", "month", "weekday", "elapsed_days"], "cyclic": True, "indicator": True}, ("when",)),
     Step("text", {"buckets": 16, "longest": 2}, ("note",)),
+    Step("cross", {"rare": 8}, ("class", "deck")),
     Step("encode", {"rare": 20}, ("deck",)),
     Step("encode", {"by": "target"}, ("class",)),
 )

@@ -25,6 +25,7 @@ BLOCK: Final = "block"
 """Several numbers under one name, which no later step takes apart."""
 STATISTICS: Final = ("mean", "deviation", "smallest", "largest", "median", "count")
 INTERACTIONS: Final = {"product": " x ", "ratio": " / ", "difference": " - ", "sum": " + "}
+CROSSED: Final = " & "
 IDENTIFIER: Final = "IDENTIFIER"
 
 _NAME: Final = Text(500, 1)
@@ -66,13 +67,18 @@ FEATURE_FORMS: Final[Forms] = {
         "values": Setting(Several(OneOf(STATISTICS), len(STATISTICS), 1), ("mean",)),
     },
     "interact": {"by": Setting(OneOf(tuple(INTERACTIONS)), "product")},
+    "cross": {
+        "by": Setting(OneOf(("one_hot", "frequency")), "one_hot"),
+        "rare": Setting(Whole(0, 1_000_000), 0),
+        "most": Setting(Whole(1, 1024), 256),
+    },
     "drop": {},
     "keep": {},
 }
 """The steps of a feature pipeline (protos/modelyard/trainer/v1/transform.proto)."""
 
 _TAKES: Final = {"scale": NUMERIC, "encode": CATEGORICAL, "date": CATEGORICAL, "text": CATEGORICAL, "aggregate": NUMERIC}
-_TAKES_ALSO: Final = {"interact": NUMERIC}
+_TAKES_ALSO: Final = {"interact": NUMERIC, "cross": CATEGORICAL}
 _WORDS: Final = {NUMERIC: "numbers", CATEGORICAL: "text", BLOCK: "several numbers"}
 _KINDS: Final = OneOf(("", NUMERIC, CATEGORICAL))
 _LIMIT: Final = Real(-3e38, 3e38)
@@ -130,6 +136,8 @@ def made_by(step: Step, names: Sequence[str]) -> dict[str, str]:
         return {f"{name} {value} by {settings['group_by']}": NUMERIC for name in names for value in settings["values"]}
     if step.do == "interact":
         return {INTERACTIONS[settings["by"]].join(names): NUMERIC}
+    if step.do == "cross":
+        return {CROSSED.join(names): BLOCK if settings["by"] == "one_hot" else NUMERIC}
     return {}
 
 
@@ -180,8 +188,9 @@ def _check_choice(step: Step, where: str) -> None:
         raise wrong(REASON, f"{where}.columns", list(step.columns), what, "give either columns, or a kind (numeric, categorical)")
     if len(set(step.columns)) != len(step.columns):
         raise wrong(REASON, f"{where}.columns", list(step.columns), "names a column twice", "name each once")
-    if step.do == "interact" and len(step.columns) != 2:
-        raise wrong(REASON, f"{where}.columns", list(step.columns), f"names {len(step.columns)} columns", "interact takes two")
+    if step.do in ("interact", "cross") and len(step.columns) != 2:
+        what = f"names {len(step.columns)} columns"
+        raise wrong(REASON, f"{where}.columns", list(step.columns), what, f"{step.do} takes two")
     if step.do in ("date", "text", "keep") and step.kind:
         raise wrong(REASON, f"{where}.kind", step.kind, f"is {step.kind!r}", f"{step.do} takes columns by name")
 

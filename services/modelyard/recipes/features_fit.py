@@ -16,8 +16,18 @@ from numpy.typing import NDArray
 from modelyard.core.errors import InvalidArgument
 from modelyard.formats.dataset_descriptor import CATEGORICAL, NUMERIC, Column
 from modelyard.formats.text_numbers import DateNumbers, HashedText, earliest
-from modelyard.recipes.features import BLOCK, FEATURES, MOST_NUMBERS, Namespace, applied, date_parts, made_by, namespace_of
-from modelyard.recipes.features_ops import Bin, Fill, Interact, Log, LookUp, Op, Read, Scale, reading_key
+from modelyard.recipes.features import (
+    BLOCK,
+    CROSSED,
+    FEATURES,
+    MOST_NUMBERS,
+    Namespace,
+    applied,
+    date_parts,
+    made_by,
+    namespace_of,
+)
+from modelyard.recipes.features_ops import Bin, Cross, Fill, Interact, Log, LookUp, Op, Read, Scale, reading_key
 from modelyard.recipes.steps import Step
 
 Values = NDArray[Any]
@@ -26,7 +36,7 @@ Floats = NDArray[np.float64]
 
 RARE: Final = "\x00rare"
 """The category that stands for all rare ones."""
-_AS_THEY_ARE: Final = ("scale", "encode", "text")
+_AS_THEY_ARE: Final = ("scale", "encode", "text", "cross")
 """Steps whose numbers a linear model takes as they are."""
 
 
@@ -339,6 +349,32 @@ def _interact(fit: Fit, step: Step, names: Sequence[str], where: str) -> None:
     fit.add(Interact(names[0], names[1], step.settings["by"], made))
 
 
+def _cross(fit: Fit, step: Step, names: Sequence[str], where: str) -> None:
+    """The most frequent pairs that are not rare, told apart; if any is rare, those and unknown ones get one number more."""
+    by, made = step.settings["by"], next(iter(made_by(step, names)))
+    firsts, seconds = (fit.words(name, where)[0] for name in names)
+    places = [np.searchsorted(texts, fit.env[name].astype(str)) for texts, name in zip((firsts, seconds), names, strict=True)]
+    pairs, counts = np.unique(np.stack(places, axis=1), axis=0, return_counts=True)
+    order = np.lexsort((pairs[:, 1], pairs[:, 0], -counts))
+    frequent = order[counts[order] >= step.settings["rare"]][: step.settings["most"]]
+    kept, pooled = np.sort(frequent), len(frequent) < len(pairs)
+    chosen, shares = pairs[kept], counts[kept] / counts.sum()
+    if by == "one_hot":
+        eye = np.eye(len(kept) + pooled)
+        rows, default = eye[: len(kept)].tolist(), eye[-1].tolist() if pooled else [0.0] * len(kept)
+    else:
+        rows, default = [[_f32(share)] for share in shares.tolist()], [0.0]
+    used = [np.unique(chosen[:, side]) for side in (0, 1)]
+    texts = [tuple(words[place] for place in side.tolist()) for words, side in zip((firsts, seconds), used, strict=True)]
+    at = [np.searchsorted(side, chosen[:, number]).tolist() for number, side in enumerate(used)]
+    told = tuple(zip(*at, strict=True))
+    rows_, default_ = tuple(tuple(row) for row in rows), tuple(default)
+    fit.add(Cross(names[0], names[1], texts[0], texts[1], told, rows_, default_, made, block=by == "one_hot"))
+    if by == "one_hot":
+        labels = [f"{texts[0][one] or '(missing)'}{CROSSED}{texts[1][other] or '(missing)'}" for one, other in told]
+        fit.labels[made] = (*labels, *(("(rare)",) if pooled else ()))
+
+
 def _nothing(fit: Fit, step: Step, names: Sequence[str], where: str) -> None:
     """Columns come and go in the namespace alone."""
 
@@ -351,6 +387,7 @@ _FITS: Final = {
     "text": _read,
     "aggregate": _aggregate,
     "interact": _interact,
+    "cross": _cross,
     "drop": _nothing,
     "keep": _nothing,
 }

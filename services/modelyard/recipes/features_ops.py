@@ -185,6 +185,54 @@ class Interact:
 
 
 @dataclass(frozen=True)
+class Cross:
+    """A row of numbers for each pair of categories of two texts, `default` for any other pair. pairs: places among `firsts` and
+    `seconds`, one for each of the rows. One column, or (block) several numbers under one name."""
+
+    first: str
+    second: str
+    firsts: tuple[str, ...]
+    seconds: tuple[str, ...]
+    pairs: tuple[tuple[int, int], ...]
+    rows: tuple[tuple[float, ...], ...]
+    default: tuple[float, ...]
+    out: str
+    block: bool = False
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Columns that are read."""
+        return (self.first, self.second)
+
+    @property
+    def made(self) -> tuple[str, ...]:
+        """Columns that are made or replaced."""
+        return (self.out,)
+
+    @property
+    def table(self) -> NDArray[np.float32]:
+        """[pairs + 1, width], the default last."""
+        return np.array([*self.rows, self.default], np.float32)
+
+    @property
+    def cells(self) -> NDArray[np.int64]:
+        """The row of the table of each pair of places, [firsts + 1, seconds + 1]; the last place of each is any other text."""
+        cells = np.full((len(self.firsts) + 1, len(self.seconds) + 1), len(self.pairs), np.int64)
+        for number, (first, second) in enumerate(self.pairs):
+            cells[first, second] = number
+        return cells
+
+    def apply(self, env: Env) -> dict[str, Values]:
+        """What is made, by name."""
+        places = []
+        for name, categories in ((self.first, self.firsts), (self.second, self.seconds)):
+            known = {text: place for place, text in enumerate(categories)}
+            places.append(np.array([known.get(text, len(known)) for text in env[name].tolist()], np.int64))
+        found = self.table[self.cells[places[0], places[1]]]
+        return {self.out: found if self.block else found[:, 0]}
+
+
+@dataclass(frozen=True)
 class Read:
     """A text as numbers (formats.text_numbers): a date, one column each, or hashed, all under one name."""
 
@@ -218,7 +266,7 @@ class Read:
         return {self.out[0]: numbers} if self.hashed else {name: numbers[:, at] for at, name in enumerate(self.out)}
 
 
-Op = Fill | Scale | Log | Bin | LookUp | Interact | Read
+Op = Fill | Scale | Log | Bin | LookUp | Interact | Cross | Read
 OPS: Final[Mapping[str, type[Any]]] = {
     "fill": Fill,
     "scale": Scale,
@@ -226,6 +274,7 @@ OPS: Final[Mapping[str, type[Any]]] = {
     "bin": Bin,
     "look_up": LookUp,
     "interact": Interact,
+    "cross": Cross,
     "read": Read,
 }
 _NAMES: Final = {kind: name for name, kind in OPS.items()}

@@ -101,6 +101,50 @@ def test_interactions() -> None:
     assert made(Step("interact", {"by": "difference"}, ("fare", "age")), columns)["fare - age"][:2].tolist() == [4, 5]
 
 
+def test_crosses_tell_pairs_apart_and_pool_the_rare_and_the_unknown() -> None:
+    columns = {
+        **voyage(6),
+        "class": np.array(["a", "a", "b", "b", "a", "c"], object),
+        "deck": np.array(["x", "x", "x", "y", "", "y"], object),
+    }
+    features = fitted([Step("cross", {"rare": 2}, ("class", "deck"))], columns)
+    assert features.output("class & deck").labels == ("a & x", "(rare)")
+    assert {"class", "deck"} <= {output.name for output in features.outputs}  # they stay, too
+    later = {**columns, "class": np.array(["a", "a", "z", "", "x", "b"], object)}
+    assert features.apply(later)["class & deck"].tolist() == [[1, 0], [1, 0], [0, 1], [0, 1], [0, 1], [0, 1]]
+    features = fitted([Step("cross", {}, ("class", "deck"))], columns)
+    labels = ("a & (missing)", "a & x", "b & x", "b & y", "c & y")
+    assert features.output("class & deck").labels == labels
+    out = features.apply({**columns, "deck": np.array(["y", "x", "q", "y", "", "x"], object)})["class & deck"]
+    assert [labels[row.argmax()] if row.any() else "" for row in out] == ["", "a & x", "", "b & y", "a & (missing)", ""]
+    shares = made(Step("cross", {"by": "frequency"}, ("class", "deck")), columns)["class & deck"]
+    assert shares.tolist() == pytest.approx([1 / 3, 1 / 3, 1 / 6, 1 / 6, 1 / 6, 1 / 6])
+    few = fitted([Step("cross", {"most": 1}, ("class", "deck"))], columns)
+    assert few.output("class & deck").labels == ("a & x", "(rare)")
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.tuples(st.text(max_size=2), st.text(max_size=2)), min_size=1, max_size=30),
+    st.lists(st.tuples(st.text(max_size=2), st.text(max_size=2)), min_size=1, max_size=30),
+    st.sampled_from(["one_hot", "frequency"]),
+    st.integers(0, 3),
+)
+def test_a_cross_is_the_encoding_of_the_two_texts_as_one(train: Any, later: Any, by: str, rare: int) -> None:
+    def columns(rows: Any) -> dict[str, Any]:
+        both = {name: np.array([row[at] for row in rows], object) for at, name in enumerate(("a", "b"))}
+        return {**both, "ab": np.array([f"{one}\x01{other}" for one, other in rows], object)}
+
+    train, later = ([(one.replace("\x00", "").replace("\x01", ""), two.replace("\x00", "").replace("\x01", ""))
+                     for one, two in rows] for rows in (train, later))  # fmt: skip
+    table = tuple(Column(name, "categorical", "feature") for name in ("a", "b", "ab"))
+    asked = {"by": by, "rare": rare if by == "one_hot" else 0}  # frequencies of single texts pool nothing
+    steps = [Step("cross", asked, ("a", "b")), Step("encode", asked, ("ab",))]
+    features = fitted(steps, columns(train), table, strict=False)
+    out = features.apply(columns(later))
+    assert np.array_equal(out["a & b"], out["ab"])
+
+
 def test_columns_that_nothing_needs_are_no_inputs() -> None:
     features = fitted([Step("drop", {}, ("deck", "when", "fare")), Step("text", {"buckets": 4}, ("note",))], voyage())
     assert features.inputs == (("age", "numeric"), ("class", "categorical"), ("note", "categorical"))

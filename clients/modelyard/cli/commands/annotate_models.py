@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from modelyard.dataset.v1 import annotation_pb2
 
 AT_ONCE: Final = 32
-"""Pictures in one request."""
+"""Pictures, or rows of a table, in one request."""
 BOX_SCORE: Final = 0.3
 """From this score on a box is shown to people, unless --min-confidence says otherwise."""
 STRATEGIES: Final = "least_confidence, margin, entropy, diversity, mixed or random"
@@ -121,12 +121,17 @@ def propose(
     print(f"{len(found.examples)} of {found.candidate_count} unlabelled examples" + (f", in {dataset}/{round_}" if made else ""))
 
 
-def _content(content: annotation_pb2.TaskContent, path: str) -> bytes:
+def _content(content: annotation_pb2.TaskContent, path: str) -> bytes | dict[str, Any]:
+    """A picture's bytes, or a table's row by column."""
     from modelyard.cli.asking import wrong
+    from modelyard.cli.commands.annotate_tasks import row_of
 
+    row = row_of(content)
+    if row is not None:
+        return row
     if not content.media_type.startswith("image/"):
-        message = f"{path} is {content.media_type}; a served model is asked about pictures here (for others: import pre-labels)"
-        raise wrong("--endpoint", path, message)
+        message = f"{path} is {content.media_type}; a served model is asked about pictures and rows of tables here "
+        raise wrong("--endpoint", path, message + "(for others: import pre-labels)")
     return bytes(content.data)
 
 
@@ -134,12 +139,12 @@ def _predicted(
     here: Session,
     endpoint: str,
     version: str,
-    pictures: Iterator[bytes],
+    examples: Iterator[bytes | dict[str, Any]],
     total: int,
     schema: annotation_pb2.LabelSchema,
     least: float,
 ) -> Iterator[tuple[annotation_pb2.Answer, float, str]]:
-    """For each picture what a model says (boxes as shares of the picture), how sure it is, and which model it was."""
+    """For each example what a model says (boxes as shares of the picture), how sure it is, and which model it was."""
     from modelyard.cli.marked_answers import finds_boxes
     from modelyard.dataset.v1 import annotation_pb2
 
@@ -153,7 +158,7 @@ def _predicted(
         row = _row(prediction, at)
         return annotation_pb2.Answer(classes=[prediction.labels[at]]), max(row), model
 
-    return _asked(here, endpoint, version, pictures, total, read)
+    return _asked(here, endpoint, version, examples, total, read)
 
 
 def _boxes(prediction: Any, at: int, least: float) -> tuple[annotation_pb2.Answer, float]:
@@ -170,9 +175,11 @@ def _boxes(prediction: Any, at: int, least: float) -> tuple[annotation_pb2.Answe
     return annotation_pb2.Answer(objects=made), sure
 
 
-def _shares(here: Session, endpoint: str, version: str, pictures: Iterator[bytes], total: int) -> Iterator[list[float]]:
-    """For each picture the probability of each class."""
-    return _asked(here, endpoint, version, pictures, total, _row)
+def _shares(
+    here: Session, endpoint: str, version: str, examples: Iterator[bytes | dict[str, Any]], total: int
+) -> Iterator[list[float]]:
+    """For each example the probability of each class."""
+    return _asked(here, endpoint, version, examples, total, _row)
 
 
 def _row(prediction: Any, at: int) -> list[float]:
@@ -188,7 +195,7 @@ def _asked(
     here: Session,
     endpoint: str,
     version: str,
-    pictures: Iterator[bytes],
+    examples: Iterator[bytes | dict[str, Any]],
     total: int,
     read: Callable[[Any, int], Any],
 ) -> Iterator[Any]:
@@ -197,8 +204,10 @@ def _asked(
     from modelyard.cli.output import note
 
     done = 0
-    while part := list(islice(pictures, AT_ONCE)):
-        prediction = here.client.predictions.predict(endpoint, image=part, version=version)
+    while part := list(islice(examples, AT_ONCE)):
+        rows = isinstance(part[0], dict)
+        given: dict[str, Any] = {"rows" if rows else "image": part}
+        prediction = here.client.predictions.predict(endpoint, **given, version=version)
         yield from (read(prediction, at) for at in range(len(part)))
         done += len(part)
         if done % (AT_ONCE * 20) == 0:

@@ -225,9 +225,11 @@ def agreement(common: Common, round_: Round, method: Method = "") -> None:
     if rows:
         print_table(("figure", "of", "value", "lower", "upper", "tasks"), rows)
         print()
-        print_table(
-            ("who", "with the consensus", "tasks"), [(e.annotator, number(e.agreement), e.compared) for e in found.annotators]
-        )
+        people = [
+            (e.annotator, number(e.agreement), e.compared, e.answers, number(e.median_seconds) if e.median_seconds else "")
+            for e in found.annotators
+        ]
+        print_table(("who", "with the consensus", "tasks", "answers", "median s"), people)
     for text in found.notes:
         print(f"- {text}")
     if found.disagreement_count:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -102,11 +103,34 @@ def said(answer: annotation_pb2.Answer) -> str:
 
 
 def _saved(here: Session, task: annotation_pb2.AnnotationTask, folder: Path) -> Path:
-    content = here.client.annotations.task_content(task.name)
+    return _written(here.client.annotations.task_content(task.name), task, folder)
+
+
+def _written(content: annotation_pb2.TaskContent, task: annotation_pb2.AnnotationTask, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / (task.name.rpartition("/")[2] + ENDINGS.get(content.media_type, ".bin"))
     path.write_bytes(content.data)
     return path
+
+
+def row_of(content: annotation_pb2.TaskContent) -> dict[str, Any] | None:
+    """A row of a table, by column; None for what is none (a series is JSON too, of lists)."""
+    if content.media_type != "application/json":
+        return None
+    said = json.loads(content.data)
+    if not isinstance(said, dict) or any(isinstance(value, list | dict) for value in said.values()):
+        return None
+    return said
+
+
+def _shown(here: Session, task: annotation_pb2.AnnotationTask, folder: Path) -> str:
+    """What is to be labelled: a row as its columns and values, anything else as the file that it was saved to."""
+    content = here.client.annotations.task_content(task.name)
+    row = row_of(content)
+    if row is None:
+        return str(_written(content, task, folder))
+    cells = [f"  {name}: {value}" for name, value in row.items() if value is not None]
+    return "\n".join([task.example.path, *cells])
 
 
 def label(
@@ -115,7 +139,7 @@ def label(
     out: Annotated[str, typer.Option(metavar="FOLDER", help="Where each picture is saved to be looked at.")] = "to-label",
     who: As = "",
 ) -> None:
-    """Label classes here in the terminal: each picture is saved to a folder, and one key answers it.
+    """Label classes here in the terminal: each row is shown, each picture saved to a folder, and one key answers it.
 
     \b
     Example: modelyard annotate label flowers/first
@@ -140,7 +164,7 @@ def label(
                 print("nothing is left for you in this round now")
                 break
             task = found.tasks[0]
-            print(f"{_saved(here, task, Path(out))}{_hint(task)}")
+            print(f"{_shown(here, task, Path(out))}{_hint(task)}")
             start = time.monotonic()
             pressed = _asked(task, keys)
             if pressed == ".":

@@ -48,7 +48,7 @@ def import_(
     name_pattern: Annotated[str, typer.Option(help="Sounds: what names say, such as {label}_{speaker}_{number}.")] = "",
     class_name: Annotated[list[str], typer.Option(help="Masks: name of value 0, then given again of 1....")] = [],  # noqa: B006
     unlabelled: Annotated[
-        bool, typer.Option("--unlabelled", help="Pictures or sounds that people are to label; folders are no classes.")
+        bool, typer.Option("--unlabelled", help="People are to label these pictures, sounds or rows; folders are no classes.")
     ] = False,
 ) -> None:
     """Read data into a dataset.

@@ -19,6 +19,7 @@ from modelyard.formats.dataset import (
     IMAGE,
     SERIES,
     TABLE,
+    TABULAR_REGRESSION,
     DatasetDescriptor,
     load_manifest,
     manifest_schema,
@@ -49,6 +50,7 @@ class StoredContents:
         self._store = store
         self._tables = lru_cache(maxsize=_KEPT)(self._read_manifest)
         self._examples = lru_cache(maxsize=_KEPT)(self._list)
+        self._columns = lru_cache(maxsize=1)(lambda table: read_parquet(store.path(table)))
 
     def listed(self, content: DatasetDescriptor) -> Sequence[Listed]:
         """All examples, in the order of the manifest."""
@@ -59,8 +61,8 @@ class StoredContents:
         columns = {name: table[name].to_pylist() for name in _LISTED if name in table.column_names}
         count, several = table.num_rows, "annotation" in columns and not any(columns["label"])
         said = columns["annotation"] if several else columns["label"]
-        if place.kind == TABLE and not place.with_classes:
-            said = ["target"] * count  # of a regression: it is in the table
+        if place.task == TABULAR_REGRESSION:
+            said = ["target"] * count  # it is in the table
         empty: list[Any] = [0] * count
         steps = columns.get("steps") or columns.get("frames") or empty
         rest = zip(columns.get("width", empty), columns.get("height", empty), steps, said, strict=True)
@@ -117,9 +119,11 @@ class StoredContents:
         return data if hashlib.sha256(shape + data).hexdigest() == found["sha256"] else None
 
     def _row(self, content: DatasetDescriptor, row: int) -> bytes:
+        """A row without its target: that is what people, or a model, are to say."""
         if content.table is None:
             return b"{}"
-        values = read_parquet(self._store.path(content.table)).slice(row, 1).to_pylist()[0]
+        values = self._columns(content.table).slice(row, 1).to_pylist()[0]
+        values.pop(content.target, None)
         shown = {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()}
         return json.dumps(shown, ensure_ascii=False, default=str).encode()
 
@@ -141,11 +145,10 @@ class _Place:
     identity: Blob | None
     kind: str
     task: str
-    with_classes: bool
 
 
 def _place(content: DatasetDescriptor) -> _Place:
-    return _Place(content.manifest, content.identity, content.kind, content.task, bool(content.classes))
+    return _Place(content.manifest, content.identity, content.kind, content.task)
 
 
 def _series(content: DatasetDescriptor, data: bytes, steps: int) -> bytes:

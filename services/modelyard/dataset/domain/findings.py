@@ -21,6 +21,10 @@ class Names:
     paths: Sequence[str]
     ids: Sequence[str] = ()
 
+    def taken(self, members: Ints) -> Names:
+        """Those at some positions."""
+        return Names(_of(self.paths, members), _of(self.ids, members) if self.ids else ())
+
 
 def about(
     kind: str,

@@ -66,8 +66,14 @@ class TableContent:
     findings: tuple[Finding, ...]
 
 
-def build(raw: RawTable, *, task: str, label_column: str, usage_column: str) -> TableContent:
+TO_BE_LABELLED = "label"
+"""The target of rows that people are to label, where no column is named."""
+
+
+def build(raw: RawTable, *, task: str, label_column: str, usage_column: str, unlabelled: bool = False) -> TableContent:
     """Types the columns, finds target, task and usage, leaves out rows without a target, and gives each column its role.
+
+    unlabelled: people are to say the class of each row; rows without one stay, and the target's column need not be there.
 
     Raises InvalidArgument NO_EXAMPLES, TARGET_COLUMN_MISSING, TARGET_ALL_MISSING, TARGET_NOT_NUMERIC, ONE_CLASS,
     TOO_MANY_CLASSES, USAGE_COLUMN_MISSING, USAGE_VALUE_UNKNOWN, NO_FEATURES, BAD_TASK.
@@ -76,20 +82,27 @@ def build(raw: RawTable, *, task: str, label_column: str, usage_column: str) -> 
         raise InvalidArgument(
             "NO_EXAMPLES", "the table has a header but no rows that could be read; at least two rows are needed"
         )
+    if unlabelled:
+        raw, label_column = _with_target(raw, task, label_column)
     target_name, target_note = typing_.choose_target(list(raw.columns), label_column)
     typed, nested = _type_all(raw)
     target = _target_of(typed, target_name)
-    chosen, task_note = typing_.choose_task(target, _table_task(task))
+    if unlabelled:
+        count = len(target.values) - target.missing_count
+        chosen = TABULAR_CLASSIFICATION
+        task_note = f'People are to label the rows: "{target_name}" says the class of {count} of {len(target.values)} so far.'
+    else:
+        chosen, task_note = typing_.choose_task(target, _table_task(task))
     usage_name, usages, usage_note = _usages(typed, usage_column, target_name)
-    kept = pc.is_valid(target.values)
+    kept = pc.or_(pc.is_valid(target.values), pa.scalar(unlabelled))
     labels = typing_.class_labels(target, raw.columns[target_name]).filter(kept)
-    classes = typing_.sort_classes(labels) if chosen == TABULAR_CLASSIFICATION else ()
+    classes = _classes(labels, unlabelled=unlabelled) if chosen == TABULAR_CLASSIFICATION else ()
     typed = {name: replace(column, values=column.values.filter(kept)) for name, column in typed.items()}
     if chosen == TABULAR_CLASSIFICATION:
         typed[target_name] = TypedColumn(target_name, CATEGORICAL, labels)
     roles, leaks = _roles(typed, target_name, usage_name, classes)
     table = pa.table({name: column.values for name, column in typed.items()})
-    unlabelled = raw.row_numbers[~_mask(kept)]
+    without = raw.row_numbers[~_mask(kept)]
     notes = (
         *raw.assumptions,
         target_note,
@@ -104,12 +117,12 @@ def build(raw: RawTable, *, task: str, label_column: str, usage_column: str) -> 
         task=chosen,
         target=target_name,
         classes=classes,
-        labels=_one_chunk(labels) if classes else pa.nulls(table.num_rows, pa.string()),
+        labels=_one_chunk(labels) if chosen == TABULAR_CLASSIFICATION else pa.nulls(table.num_rows, pa.string()),
         usages=_one_chunk(usages.filter(kept)),
         row_numbers=raw.row_numbers[_mask(kept)],
         sha256=row_hashes(table.drop_columns([usage_name]) if usage_name else table),
-        rejected=(*raw.rejected, *(_unlabelled(int(number), target_name) for number in unlabelled[:1000])),
-        rejected_count=raw.rejected_count + len(unlabelled),
+        rejected=(*raw.rejected, *(_unlabelled(int(number), target_name) for number in without[:1000])),
+        rejected_count=raw.rejected_count + len(without),
         assumptions=tuple(note for note in notes if note),
         findings=(*_mixed_findings(typed), *leak_findings(leaks, chosen)),
     )
@@ -183,6 +196,27 @@ def _leak_finding(leak: Leak, measure: str) -> Finding:
     return Finding("LEAKING_COLUMN", severity, message, column=leak.column, action=action, cost=cost)
 
 
+def _with_target(raw: RawTable, task: str, label_column: str) -> tuple[RawTable, str]:
+    """A table of which people are to label the rows, with a column for what they say; and the column's name."""
+    if task not in ("", TABULAR_CLASSIFICATION):
+        message = f"task is {task!r}; people label the rows of a table for {TABULAR_CLASSIFICATION}: they say one class of each"
+        raise InvalidArgument("BAD_TASK", message, field="dataset_import.task", task=task)
+    name = label_column or TO_BE_LABELLED
+    if name in raw.columns:
+        return raw, name
+    empty = pa.chunked_array([pa.nulls(len(raw.row_numbers), pa.string())])
+    return replace(raw, columns={**raw.columns, name: empty}), name
+
+
+def _classes(labels: pa.ChunkedArray, *, unlabelled: bool) -> tuple[str, ...]:
+    if not unlabelled:
+        return typing_.sort_classes(labels)
+    names = [name for name in pc.unique(labels).to_pylist() if name is not None]
+    if len(names) > 1:  # with fewer, people have only begun
+        typing_.check_classes(names)
+    return typing_.sorted_classes(names)
+
+
 def _table_task(task: str) -> str:
     if task and task not in (TABULAR_CLASSIFICATION, TABULAR_REGRESSION):
         message = f"the source is a table; task is {task!r}, but {TABULAR_CLASSIFICATION} or {TABULAR_REGRESSION} fits a table"
@@ -243,7 +277,12 @@ def _roles(
     reasons = {name: _reason(column) for name, column in typed.items() if name not in (target, usage)}
     candidates = [name for name, reason in reasons.items() if not reason]
     table = pa.table({name: typed[name].values for name in (*candidates, target)})
-    leaks = find_leaks(feature_arrays(table, candidates), target_array(table, target, classes), classification=bool(classes))
+    table = table.filter(pc.is_valid(table[target]))  # of rows that people are to label, those that have one
+    leaks = (
+        find_leaks(feature_arrays(table, candidates), target_array(table, target, classes), classification=bool(classes))
+        if len(table)
+        else []
+    )
     reasons |= {leak.column: "LEAKS_TARGET" for leak in leaks if leak.set_aside}
     if not reasons:
         raise InvalidArgument(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from modelyard.core.documents import from_document
@@ -382,16 +383,19 @@ def figure_message(figure: Figure) -> record_pb.AgreementFigure:
     )
 
 
-def agreement_message(name: str, result: RoundResult) -> pb.AnnotationAgreement:
-    """How far people agree."""
+def agreement_message(name: str, result: RoundResult, people: Sequence[Person]) -> pb.AnnotationAgreement:
+    """How far people agree; of those who do, what else they did."""
+    known = {person.annotator: person for person in people}
+    annotators = []
+    for name_, (share, count) in result.agreements.items():
+        message = person_message(known.get(name_, Person(name_)))
+        message.agreement, message.compared = share, count
+        annotators.append(message)
     return pb.AnnotationAgreement(
         name=name,
         compared_tasks=result.compared,
         figures=[figure_message(figure) for figure in result.figures],
-        annotators=[
-            pb.AnnotatorStatistics(annotator=person, agreement=share, compared=count)
-            for person, (share, count) in result.agreements.items()
-        ],
+        annotators=annotators,
         disagreements=[f"{name}/tasks/{task}" for task in result.disagreements[:1000]],
         disagreement_count=len(result.disagreements),
         confusions=[

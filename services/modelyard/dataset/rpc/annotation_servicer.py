@@ -148,7 +148,7 @@ class AnnotationServicer(rpc.AnnotationServiceServicer):
 
     def GetAnnotationAgreement(self, request: messages.GetAnnotationAgreementRequest, context: Any) -> pb.AnnotationAgreement:
         found = annotation_results.agreement_of(self._at, request.name, convert.method_from(request.method))
-        return convert.agreement_message(request.name, found)
+        return convert.agreement_message(request.name, found, annotation_results.people_of(self._at, request.name))
 
     def ImportPreLabels(self, request: messages.ImportPreLabelsRequest, context: Any) -> messages.ImportPreLabelsResponse:
         given = [convert.pre_label_from(each) for each in request.pre_labels]

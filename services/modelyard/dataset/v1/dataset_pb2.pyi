@@ -212,7 +212,8 @@ class Import(_message.Message):
     """The size of machine it runs on, one of ListInstanceFlavors of this service; empty: the default one. In the answer: which it was."""
     unlabelled: _builtins.bool
     """Pictures and sounds are taken without labels, whatever folders they lie in: people are to label them (AnnotationService). `task` says
-    what for; unset: image_classification, or audio_classification.
+    what for; unset: image_classification, or audio_classification. Tables: rows without a class stay, for people to say it; label_column
+    names the column for it, which need not be there; empty: "label".
     """
     @_builtins.property
     def source(self) -> _blob_pb2.Blob:

@@ -24,24 +24,31 @@ from modelyard.dataset.domain.label_schema import LabelSchema
 from modelyard.dataset.domain.records import LISTED_EXAMPLES, AnnotationRecord, AnnotationSource, Finding, VersionSpec
 from modelyard.dataset.domain.round_result import RoundResult, Said, round_result
 from modelyard.dataset.domain.work import Work
+from modelyard.dataset.worker.edited import table_of, with_targets
 from modelyard.dataset.worker.stored import Stored, read_near, read_usages, thumbnails_of
 from modelyard.formats import dataset as files
 from modelyard.formats.annotations import Annotation, attributes_json, content_hash, mark_row, mask_hash
 
-_LABELLED = (files.IMAGE_CLASSIFICATION, files.AUDIO_CLASSIFICATION, files.SERIES_CLASSIFICATION)
+_LABELLED = (
+    files.IMAGE_CLASSIFICATION,
+    files.AUDIO_CLASSIFICATION,
+    files.SERIES_CLASSIFICATION,
+    files.TABULAR_CLASSIFICATION,
+)
 """Tasks whose examples have one class each, in the column `label`."""
 
 
 @dataclass(frozen=True)
 class Labelled:
     """Content of which every example is labelled, what was decided (in sentences), and of a publication of a round the record of
-    it and what stayed open."""
+    it and what stayed open. `table`: the columns, where a round's answers changed a table."""
 
     stored: Stored
     content: files.DatasetDescriptor
     notes: tuple[str, ...] = ()
     record: AnnotationRecord | None = None
     findings: tuple[Finding, ...] = ()
+    table: pa.Table | None = None
 
 
 def annotate(spec: VersionSpec, store: ArtifactStore, folder: Path, work: Work) -> Labelled:
@@ -66,6 +73,10 @@ def annotate(spec: VersionSpec, store: ArtifactStore, folder: Path, work: Work) 
     rows = _rows(base, pool, store, agreed)
     content = _with_classes(rows.content, source.schema, agreed)
     manifest, packs, same_identity = _written(rows.manifest, content, agreed, folder, store)
+    table = None
+    if content.kind == files.TABLE:
+        manifest, table = with_targets(rows.table, content, manifest, manifest["label"].combine_chunks())
+        content = _with_target_column(content)
     if rows.new.any() or not same_identity:
         content = replace(content, identity=None)
     content = replace(content, packs=(*content.packs, *packs))
@@ -79,7 +90,7 @@ def annotate(spec: VersionSpec, store: ArtifactStore, folder: Path, work: Work) 
     record = _record(source, said, result, len(agreed), int(rows.new.sum()) if base is not None else 0)
     left = _left_open(pool, store, set(manifest["example_id"].to_pylist()))
     stored = Stored(manifest, groups, near_groups, usages, thumbnails, rows.identity)
-    return Labelled(stored, content, _notes(record, left), record, _findings(lines, result, left))
+    return Labelled(stored, content, _notes(record, left), record, _findings(lines, result, left), table)
 
 
 def without_unlabelled(stored: Stored, content: files.DatasetDescriptor) -> Labelled:
@@ -96,13 +107,13 @@ def without_unlabelled(stored: Stored, content: files.DatasetDescriptor) -> Labe
         )
         raise FailedPrecondition("NO_LABELS", message, examples=missing)
     note = f"{missing} examples without a label were left out; annotate them to have them in the next version."
-    return Labelled(stored.taken(kept), replace(content, identity=None), (note,))
+    return Labelled(stored.taken(kept), _with_target_column(replace(content, identity=None)), (note,))
 
 
 def _label_column(content: files.DatasetDescriptor) -> str | None:
     """The column that is empty where nothing was said of an example; None where every example has a label."""
-    if content.kind == files.TABLE or content.task == files.FORECASTING:
-        return None  # what comes next is in the series themselves
+    if content.task in (files.TABULAR_REGRESSION, files.FORECASTING):
+        return None  # the number is in the table, what comes next in the series themselves
     return "label" if content.task in _LABELLED else "annotation"
 
 
@@ -123,12 +134,13 @@ def _final(line: Mapping[str, Any]) -> Answer | None:
 @dataclass(frozen=True)
 class _Rows:
     """Rows of the next version before anything is written into them: which of them the base does not have, bool [N], and where
-    those that it has are in its identity, int64 [N]."""
+    those that it has are in its identity, int64 [N]. `table`: the columns that rows of a table are in."""
 
     content: files.DatasetDescriptor
     manifest: pa.Table
     new: npt.NDArray[np.bool_]
     identity: npt.NDArray[np.int64]
+    table: pa.Table
 
 
 def _rows(
@@ -141,7 +153,8 @@ def _rows(
         column = _label_column(pool)
         labelled = offered[column].is_valid().to_pylist() if column else [True] * len(ids)
         rows = [place for place, id_ in enumerate(ids) if labelled[place] or id_ in agreed]
-        return _Rows(pool, offered.take(pa.array(rows, pa.int64())), np.ones(len(rows), np.bool_), np.arange(len(rows)))
+        manifest = offered.take(pa.array(rows, pa.int64()))
+        return _Rows(pool, manifest, np.ones(len(rows), np.bool_), np.arange(len(rows)), _columns(pool, store))
     if base.task != pool.task:
         message = f"the base version is for {base.task}, the round's examples for {pool.task}; name another base_version"
         raise FailedPrecondition("OTHER_TASK", message, base=base.task, round=pool.task)
@@ -149,15 +162,76 @@ def _rows(
     known = set(before["example_id"].to_pylist())
     rows = [place for place, id_ in enumerate(ids) if id_ in agreed and id_ not in known]
     joining = offered.take(pa.array(rows, pa.int64()))
-    content = base
-    if rows and base.packs[: len(pool.packs)] != pool.packs:
+    content, table = base, _columns(base, store)
+    if rows and base.kind == files.TABLE:
+        before, joining, table = _joined_rows(before, table, joining, _columns(pool, store))
+        content = replace(base, columns=_joined_columns(base, pool))
+    elif rows and base.packs[: len(pool.packs)] != pool.packs:
         content = replace(base, packs=(*base.packs, *pool.packs))
         for name in ("pack", "mask_pack"):
             joining = _shifted(joining, name, len(base.packs))
     new = np.concatenate([np.zeros(before.num_rows, np.bool_), np.ones(len(rows), np.bool_)])
     identity = files.identity_rows(store, base, before.num_rows)
     identity = np.concatenate([identity, np.full(len(rows), -1, np.int64)])
-    return _Rows(content, pa.concat_tables([before, joining]).combine_chunks(), new, identity)
+    return _Rows(content, pa.concat_tables([before, joining]).combine_chunks(), new, identity, table)
+
+
+def _columns(content: files.DatasetDescriptor, store: ArtifactStore) -> pa.Table:
+    """The columns of a table; none of other content."""
+    return table_of(store, content) if content.kind == files.TABLE else pa.table({})
+
+
+def _joined_rows(before: pa.Table, table: pa.Table, joining: pa.Table, offered: pa.Table) -> tuple[pa.Table, pa.Table, pa.Table]:
+    """The rows of a base version and those that join it, and one table of both. Raises FailedPrecondition OTHER_COLUMNS."""
+    if table.column_names != offered.column_names:
+        other = sorted(set(table.column_names) ^ set(offered.column_names)) or ["their order"]
+        message = f"the base version's columns are not those of the round's rows (they differ in {', '.join(other[:20])}); "
+        message += "publish the round with another base_version, or import the rows with the same columns"
+        raise FailedPrecondition("OTHER_COLUMNS", message, columns=", ".join(other[:20]))
+    rows = offered.take(joining["row"])
+    try:
+        rows = rows.cast(table.schema)
+    except pa.ArrowInvalid as error:
+        message = f"the round's rows have columns of other types than the base version's: {error}; name another base_version"
+        raise FailedPrecondition("OTHER_COLUMNS", message) from error
+    start = before.num_rows
+    return _numbered(before, 0), _numbered(joining, start), pa.concat_tables([table.take(before["row"]), rows]).combine_chunks()
+
+
+def _joined_columns(base: files.DatasetDescriptor, pool: files.DatasetDescriptor) -> tuple[files.Column, ...]:
+    """The base version's columns, with the categories that only rows that join it have."""
+    offered = {column.name: column for column in pool.columns}
+    joined = []
+    for column in base.columns:
+        other = offered[column.name]
+        new = [name for name in other.categories if name not in column.categories]
+        known = bool(column.categories) and bool(other.categories)
+        joined.append(
+            replace(
+                column,
+                categories=(*column.categories, *new) if known else column.categories,
+                distinct_count=max(column.distinct_count + len(new) if known else column.distinct_count, other.distinct_count),
+                missing_count=max(column.missing_count, other.missing_count),
+            )
+        )
+    return tuple(joined)
+
+
+def _numbered(manifest: pa.Table, start: int) -> pa.Table:
+    place = manifest.column_names.index("row")
+    numbers = pa.array(np.arange(start, start + manifest.num_rows, dtype=np.int64))
+    return manifest.set_column(place, manifest.schema.field(place), numbers)
+
+
+def _with_target_column(content: files.DatasetDescriptor) -> files.DatasetDescriptor:
+    """What is said of a table's target, now that every row has a class."""
+    columns = tuple(
+        replace(each, missing_count=0, distinct_count=len(content.classes), categories=tuple(sorted(content.classes)))
+        if each.name == content.target
+        else each
+        for each in content.columns
+    )
+    return replace(content, columns=columns)
 
 
 def _shifted(table: pa.Table, name: str, by: int) -> pa.Table:

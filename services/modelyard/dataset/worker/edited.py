@@ -58,10 +58,10 @@ def edit(
     if single:
         labels = pa.array(made.labels, pa.string())
         if content.kind == files.TABLE and made.labels != tuple(manifest["label"].to_pylist()):
-            manifest, table = _with_targets(store, content, manifest, labels)
+            manifest, table = with_targets(table_of(store, content), content, manifest, labels)
         manifest = _with(manifest, "label", labels)
     if made.values is not None and content.kind == files.TABLE and _changed(store, content, manifest, made):
-        manifest, table = _with_targets(store, content, manifest, pa.array(made.values))
+        manifest, table = with_targets(table_of(store, content), content, manifest, pa.array(made.values))
     if made.marks is not None and (made.remarked.any() or made.classes != content.classes):
         manifest = _remarked(manifest, made, made.marks)
     columns = tuple(_column(column, made) if column.name == content.target else column for column in content.columns)
@@ -75,7 +75,7 @@ def has_one_class_each(content: files.DatasetDescriptor, manifest: pa.Table) -> 
 
 
 def _values(store: ArtifactStore, content: files.DatasetDescriptor, manifest: pa.Table) -> npt.NDArray[np.float64] | None:
-    if content.classes or content.table is None:
+    if content.task != files.TABULAR_REGRESSION or content.table is None:
         return None
     values = files.read_parquet(store.path(content.table), [content.target])[content.target].take(manifest["row"])
     return np.array(values.to_numpy(), dtype=np.float64)
@@ -86,13 +86,17 @@ def _changed(store: ArtifactStore, content: files.DatasetDescriptor, manifest: p
     return before is not None and made.values is not None and not np.array_equal(before, made.values, equal_nan=True)
 
 
-def _with_targets(
-    store: ArtifactStore, content: files.DatasetDescriptor, manifest: pa.Table, targets: pa.Array
-) -> tuple[pa.Table, pa.Table]:
-    """The manifest with new hashes of contents, and the table with new targets. The target is part of a row's content."""
+def table_of(store: ArtifactStore, content: files.DatasetDescriptor) -> pa.Table:
+    """A table's columns. Raises InvalidArgument NOT_A_TABLE."""
     if content.table is None:
         raise InvalidArgument("NOT_A_TABLE", "the dataset has no table", task=content.task)
-    table = files.read_parquet(store.path(content.table))
+    return files.read_parquet(store.path(content.table))
+
+
+def with_targets(
+    table: pa.Table, content: files.DatasetDescriptor, manifest: pa.Table, targets: pa.Array
+) -> tuple[pa.Table, pa.Table]:
+    """The manifest with new hashes of contents, and the table with new targets. The target is part of a row's content."""
     column = table[content.target].to_numpy(zero_copy_only=False).copy()
     rows = manifest["row"].to_numpy()
     column[rows] = targets.to_numpy(zero_copy_only=False)

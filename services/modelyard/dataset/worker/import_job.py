@@ -69,16 +69,13 @@ def run(spec: ImportSpec, store: ArtifactStore, folder: Path, work: Work) -> Imp
     if opened is not None:
         with opened as archive:
             return _run_opened(spec, archive, store, folder, work)
-    if spec.unlabelled:
-        message = f"{name} is one file; pictures or sounds that people are to label come as a folder, a zip or a tar of them"
-        raise InvalidArgument("NO_EXAMPLES", message, field=SOURCE, file=name)
     source, name = one_file(source, head, name, folder)
     with source.open("rb") as file:
         head = file.read(4096)
     if idx.is_idx(head):
         message = f"{name} is one IDX file; pictures and labels come in two, so send a zip of the folder that holds both"
         raise InvalidArgument("IDX_LABELS_MISSING", message, field=SOURCE, file=name)
-    if import_series.is_one(spec, head, name):
+    if import_series.is_one(spec, head, name) and not spec.unlabelled:
         return import_series.run_one(spec, source, name, store, folder, work)
     return _run_table(spec, source, name, store, folder, work)
 
@@ -87,7 +84,7 @@ def run(spec: ImportSpec, store: ArtifactStore, folder: Path, work: Work) -> Imp
 
 
 def _run_opened(spec: ImportSpec, archive: Archive, store: ArtifactStore, folder: Path, work: Work) -> ImportResult:
-    if spec.unlabelled:
+    if spec.unlabelled and not import_unlabelled.is_table(archive):
         return import_unlabelled.run(spec, archive, store, folder, work)
     return _run_archive(spec, archive, store, folder, work)
 
@@ -104,7 +101,7 @@ def _run_archive(spec: ImportSpec, archive: Archive, store: ArtifactStore, folde
         return import_annotated.run(spec, found, store, folder, work)
     if found.format == AUDIO_FOLDERS:
         return import_sounds.run(spec, found, store, folder, work)
-    if found.format in (TS, SENSOR_CSV):
+    if found.format in (TS, SENSOR_CSV) and not spec.unlabelled:
         return import_series.run(spec, found, store, folder, work)
     return _run_packed_table(spec, found, store, folder, work)
 
@@ -199,7 +196,13 @@ def _run_table(
     raw = read(source, name=name)
     used = TSV if raw.delimiter == "\t" else used
     work.stage("check", 0, len(raw.row_numbers), "rows", 0.3, 0.6)
-    content = tables.build(raw, task=spec.task, label_column=spec.label_column, usage_column=spec.usage_column)
+    content = tables.build(
+        raw,
+        task=spec.task,
+        label_column=spec.label_column,
+        usage_column=spec.usage_column,
+        unlabelled=spec.unlabelled,
+    )
     work.stage("store", 0, 2, "files", 0.6, 1.0)
     manifest = _table_manifest(content)
     paths = [files.write_parquet(manifest, folder / "manifest"), files.write_parquet(content.table, folder / "columns")]

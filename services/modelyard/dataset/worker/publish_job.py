@@ -48,11 +48,12 @@ def run(spec: VersionSpec, store: ArtifactStore, folder: Path, work: Work) -> Ve
     in_force = frozen_test.in_force(spec, store)
     edited = edit(store, loaded, content, spec.edits, in_force.held(loaded) if in_force else None)
     stored, content, bound = edited.stored, edited.content, None
+    table = edited.table if edited.table is not None else said.table
     together = _together(spec, store, content, stored)
     if in_force:
         bound = in_force.bind(stored, together)
         stored, bound = frozen_test.kept(stored, bound)
-    strata, small_notes = _strata(store, edited.table, content, stored)
+    strata, small_notes = _strata(store, table, content, stored)
     if based and (stored.usages == splitting.NONE).any():
         drawn = place_new(strata, stored.near_groups, stored.usages, ratio, seed=seed, with_test=bound is None)
     elif based:
@@ -69,7 +70,7 @@ def run(spec: VersionSpec, store: ArtifactStore, folder: Path, work: Work) -> Ve
         message = "no example is left to train on; edits moved or left out all of them, or all are like frozen test examples"
         raise FailedPrecondition("NO_TRAIN_EXAMPLES", message, field="dataset_version.edits")
     held = bound.test if bound is not None and in_force else None
-    changed = edit_columns(store, content, stored.manifest, edited.table, spec.edits, drawn.usage.astype(np.int64), held)
+    changed = edit_columns(store, content, stored.manifest, table, spec.edits, drawn.usage.astype(np.int64), held)
     stored = replace(stored, manifest=changed.manifest)
     columns, column_notes = choose_columns(changed.columns, spec.excluded_columns, spec.keep_leaking_columns)
     manifest = _manifest(stored.manifest, drawn.usage, content)

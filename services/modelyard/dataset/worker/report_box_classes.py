@@ -1,10 +1,11 @@
 """Classes of marked objects that are probably wrong: what lies in each box is compared with what lies in the others', by models
-that did not learn from its picture. Boxes that are missing are not looked for: that takes a detector.
+that did not learn from its picture.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from modelyard.core.artifacts import ArtifactStore
 from modelyard.dataset.domain import label_checks
 from modelyard.dataset.domain.box_checks import Objects
 from modelyard.dataset.domain.findings import Names
-from modelyard.dataset.domain.out_of_sample import out_of_sample
+from modelyard.dataset.domain.out_of_sample import OutOfSample, out_of_sample
 from modelyard.dataset.domain.picture_features import LENGTH, SIDE, picture_features
 from modelyard.dataset.domain.records import Finding
 from modelyard.dataset.domain.work import Work
@@ -39,31 +40,55 @@ Ints = npt.NDArray[np.int64]
 Crops = npt.NDArray[np.float16]
 
 
+@dataclass(frozen=True)
+class JudgedClasses:
+    """What models say of the classes of marked objects: members int64 [M], which of the objects, rising."""
+
+    members: Ints
+    found: OutOfSample
+
+
 def check_box_classes(
     store: ArtifactStore, content: DatasetDescriptor, manifest: pa.Table, names: Names, work: Work, span: tuple[float, float]
 ) -> tuple[list[Finding], list[str]]:
     """Findings, and a sentence on what was looked at. span: the share of the job that this is. Raises Cancelled."""
     objects = objects_of(manifest, len(content.keypoints))
+    made = judge_box_classes(store, content, manifest, objects, work, span)
+    if made is None:
+        return [], []
+    labels, found = objects.labels[made.members], made.found
+    note = f"The classes of {len(labels)} boxes were compared with models trained on the boxes of four fifths of the pictures, "
+    note += f"which agree with {found.accuracy:.1%}"
+    if label_checks.skill(found.balanced, len(np.unique(labels))) < label_checks.LEAST_SKILL:
+        return [], [f"{note}: too few to accuse a class, so none was."]
+    pictures = objects.of[made.members]
+    return label_checks.object_findings(labels, found.noise, pictures, content.classes, names), [f"{note}."]
+
+
+def judge_box_classes(
+    store: ArtifactStore,
+    content: DatasetDescriptor,
+    manifest: pa.Table,
+    objects: Objects,
+    work: Work,
+    span: tuple[float, float],
+) -> JudgedClasses | None:
+    """What models say of the objects that can be judged; None where they are too few, or of one class. Raises Cancelled."""
     members = _members(objects, len(content.classes))
     labels = objects.labels[members]
     if len(np.unique(labels)) < 2 or len(members) < label_checks.LEAST_JUDGED:
-        return [], []
+        return None
     middle = (span[0] + span[1]) / 2
     vectors = _vectors(store, content, manifest, objects, members, work, (span[0], middle))
-    pictures = objects.of[members]
     found = out_of_sample(
         lambda start, stop: vectors[start:stop].astype(np.float32),
         labels,
-        pictures,
+        objects.of[members],
         len(content.classes),
         work,
         (middle, span[1]),
     )
-    note = f"The classes of {len(members)} boxes were compared with models trained on the boxes of four fifths of the pictures, "
-    note += f"which agree with {found.accuracy:.1%}"
-    if label_checks.skill(found.balanced, len(np.unique(labels))) < label_checks.LEAST_SKILL:
-        return [], [f"{note}: too few to accuse a class, so none was."]
-    return label_checks.object_findings(labels, found.noise, pictures, content.classes, names), [f"{note}."]
+    return JudgedClasses(members, found)
 
 
 def _members(objects: Objects, classes: int) -> Ints:

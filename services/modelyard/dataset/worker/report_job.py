@@ -20,7 +20,15 @@ from modelyard.dataset.domain.out_of_sample import OutOfSample
 from modelyard.dataset.domain.picture_facts import FACTS
 from modelyard.dataset.domain.records import QUICK, Finding, ReportResult, ReportSpec
 from modelyard.dataset.domain.work import Work
-from modelyard.dataset.worker import kind_checks, label_models, picture_pass, report_box_classes, report_marks, report_page
+from modelyard.dataset.worker import (
+    kind_checks,
+    label_models,
+    picture_pass,
+    report_box_classes,
+    report_marks,
+    report_missing_boxes,
+    report_page,
+)
 from modelyard.dataset.worker.picture_pass import Looks
 from modelyard.dataset.worker.report_drift import check_drift
 from modelyard.dataset.worker.stored import Stored, load, near_groups_of
@@ -85,7 +93,7 @@ def _run(spec: ReportSpec, store: ArtifactStore, folder: Path, work: Work) -> Re
     )
     notes: list[str] = []
     if full:
-        found, notes = _of_models(store, content, stored, looks, names, work)
+        found, notes = _of_models(store, content, stored, looks, names, folder, work)
         findings += found
     ranked = checks.ranked(findings)
     page = report_page.write(spec, ranked, notes, classes, stored, store, folder, work, (COMPARED, DRAWN))
@@ -137,11 +145,17 @@ def _of_pictures(stored: Stored, looks: Looks | None, names: Names) -> list[Find
 
 
 def _of_models(
-    store: ArtifactStore, content: DatasetDescriptor, stored: Stored, looks: Looks | None, names: Names, work: Work
+    store: ArtifactStore,
+    content: DatasetDescriptor,
+    stored: Stored,
+    looks: Looks | None,
+    names: Names,
+    folder: Path,
+    work: Work,
 ) -> tuple[list[Finding], list[str]]:
     """What models and neighbours say of the examples, and sentences about what was looked at."""
     span = (LOOKED, LABELLED) if looks else (KIND_CHECKED, COMPARED)
-    findings, notes = _of_labels(store, content, stored, looks, names, work, span)
+    findings, notes = _of_labels(store, content, stored, looks, names, folder, work, span)
     if looks is not None and _has_labels(content, stored):
         findings += giveaway_findings(_numbers(stored, looks), _codes(stored, content), content.classes)
     if looks is not None:
@@ -163,11 +177,12 @@ def _of_labels(
     stored: Stored,
     looks: Looks | None,
     names: Names,
+    folder: Path,
     work: Work,
     span: tuple[float, float],
 ) -> tuple[list[Finding], list[str]]:
     if content.task in MARKED_TASKS:
-        return report_box_classes.check_box_classes(store, content, stored.manifest, names, work, span)
+        return _of_boxes(store, content, stored, names, folder, work, span)
     if content.task == TABULAR_REGRESSION:
         return _of_targets(store, content, stored, names, work, span)
     if not _has_labels(content, stored):
@@ -186,6 +201,24 @@ def _of_labels(
     findings = label_checks.label_findings(labels, found.noise, members, content.classes, names)
     left = len(every) - len(members)
     return findings, [f"{note}{f'; {left} examples of small classes were not judged' if left else ''}."]
+
+
+def _of_boxes(
+    store: ArtifactStore,
+    content: DatasetDescriptor,
+    stored: Stored,
+    names: Names,
+    folder: Path,
+    work: Work,
+    span: tuple[float, float],
+) -> tuple[list[Finding], list[str]]:
+    """What models say of the classes of boxes, and of boxes that are not there."""
+    middle = (span[0] + span[1]) / 2
+    findings, notes = report_box_classes.check_box_classes(store, content, stored.manifest, names, work, (span[0], middle))
+    missing, said = report_missing_boxes.check_missing_boxes(
+        store, content, stored.manifest, stored.near_groups, names, folder, work, (middle, span[1])
+    )
+    return findings + missing, notes + said
 
 
 def _of_targets(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pyarrow as pa
 
 from modelyard.core.artifacts import ArtifactStore
@@ -14,9 +15,15 @@ from modelyard.formats import dataset as files
 
 
 def check_table(store: ArtifactStore, content: files.DatasetDescriptor, manifest: pa.Table, names: Names) -> list[Finding]:
-    """Findings of a table's values and columns."""
+    """Findings of a table's values and columns; of rows that people are to label, only what they have labelled is looked at."""
     if content.table is None:
         return []
+    if content.task == files.TABULAR_CLASSIFICATION and manifest["label"].null_count:  # people have not labelled all rows yet
+        labelled = np.flatnonzero(manifest["label"].is_valid().to_numpy())
+        manifest = manifest.take(pa.array(labelled))
+        names = names.taken(labelled)
+        if not len(labelled):
+            return []
     rows = rows_of(store, content, manifest)
     view = view_of(rows, content.columns, content.target, content.classes)
     findings = table_findings(view, names)

@@ -17,7 +17,7 @@ from modelyard.exporter.worker.graph_nodes import ML, Graph
 from modelyard.formats.bundle import TextNumbers
 from modelyard.formats.dataset import CATEGORICAL
 from modelyard.recipes.features_fit import FittedFeatures
-from modelyard.recipes.features_ops import Bin, Fill, Interact, Log, LookUp, Op, Read, Scale
+from modelyard.recipes.features_ops import Bin, Cross, Fill, Interact, Log, LookUp, Op, Read, Scale
 
 READ: Final = "__m/read"
 _OPERATORS: Final = {"product": "Mul", "sum": "Add", "difference": "Sub"}
@@ -69,6 +69,8 @@ class FeatureNodes:
             self._look_up(op)
         elif isinstance(op, Interact):
             self._interact(op)
+        elif isinstance(op, Cross):
+            self._cross(op)
         else:
             self._read(op)
 
@@ -133,6 +135,17 @@ class FeatureNodes:
             return
         zero = graph.add("Equal", [second, self._constant(0.0)])
         self.numbers[op.out] = graph.add("Where", [zero, self._constant(float("nan")), graph.add("Div", [first, second])])
+
+    def _cross(self, op: Cross) -> None:
+        graph = self.graph
+        first, second = (
+            self.position(self.words[name], categories) for name, categories in ((op.first, op.firsts), (op.second, op.seconds))
+        )
+        across = graph.constant(np.array(op.cells.shape[1], np.int64))
+        cell = graph.add("Add", [graph.add("Mul", [first, across]), second])
+        place = graph.add("Gather", [graph.constant(op.cells.ravel()), cell], axis=0)
+        rows = graph.add("Gather", [graph.constant(op.table), place], axis=0)
+        self.numbers[op.out] = graph.add("Squeeze", [rows, graph.constant(np.array([1], np.int64))])
 
     def _read(self, op: Read) -> None:
         width = len(op.reading.names)

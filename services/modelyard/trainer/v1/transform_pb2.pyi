@@ -37,6 +37,7 @@ class FeatureStep(_message.Message):
     INTERACT_FIELD_NUMBER: _builtins.int
     DROP_FIELD_NUMBER: _builtins.int
     KEEP_FIELD_NUMBER: _builtins.int
+    CROSS_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
     """All columns of a kind that no earlier step of the same sort has had: "numeric" or "categorical". Not together with `columns`."""
     @_builtins.property
@@ -79,6 +80,10 @@ class FeatureStep(_message.Message):
     def keep(self) -> Global___KeepFeature:
         """Takes columns that the dataset version set aside as identifiers."""
 
+    @_builtins.property
+    def cross(self) -> Global___CrossFeature:
+        """Two columns of text as one: their pairs."""
+
     def __init__(
         self,
         *,
@@ -93,12 +98,13 @@ class FeatureStep(_message.Message):
         interact: Global___InteractFeature | None = ...,
         drop: Global___DropFeature | None = ...,
         keep: Global___KeepFeature | None = ...,
+        cross: Global___CrossFeature | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["aggregate", b"aggregate", "date", b"date", "drop", b"drop", "encode", b"encode", "impute", b"impute", "interact", b"interact", "keep", b"keep", "scale", b"scale", "step", b"step", "text", b"text"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["aggregate", b"aggregate", "cross", b"cross", "date", b"date", "drop", b"drop", "encode", b"encode", "impute", b"impute", "interact", b"interact", "keep", b"keep", "scale", b"scale", "step", b"step", "text", b"text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aggregate", b"aggregate", "columns", b"columns", "date", b"date", "drop", b"drop", "encode", b"encode", "impute", b"impute", "interact", b"interact", "keep", b"keep", "kind", b"kind", "scale", b"scale", "step", b"step", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aggregate", b"aggregate", "columns", b"columns", "cross", b"cross", "date", b"date", "drop", b"drop", "encode", b"encode", "impute", b"impute", "interact", b"interact", "keep", b"keep", "kind", b"kind", "scale", b"scale", "step", b"step", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_step: _TypeAlias = _typing.Literal["impute", "scale", "encode", "date", "text", "aggregate", "interact", "drop", "keep"]  # noqa: Y015
+    _WhichOneofReturnType_step: _TypeAlias = _typing.Literal["impute", "scale", "encode", "date", "text", "aggregate", "interact", "drop", "keep", "cross"]  # noqa: Y015
     _WhichOneofArgType_step: _TypeAlias = _typing.Literal["step", b"step"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_step) -> _WhichOneofReturnType_step | None: ...
 
@@ -414,6 +420,47 @@ class InteractFeature(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__by) -> _WhichOneofReturnType__by | None: ...
 
 Global___InteractFeature: _TypeAlias = InteractFeature  # noqa: Y015
+
+@_typing.final
+class CrossFeature(_message.Message):
+    """Two columns of text as one, named "A & B": which pair of categories a row has. A linear model takes the result as it is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BY_FIELD_NUMBER: _builtins.int
+    RARE_FIELD_NUMBER: _builtins.int
+    MOST_FIELD_NUMBER: _builtins.int
+    by: _builtins.str
+    """"one_hot" (the default) or "frequency" (the share of the training rows that have the pair; 0 for one that is not told apart)."""
+    rare: _builtins.int
+    """Pairs with fewer training rows count as one, which unknown ones belong to then; 0 to 1,000,000, 0 unless set."""
+    most: _builtins.int
+    """Most pairs that are told apart, the most frequent ones, 1 to 1024; 256 unless set."""
+    def __init__(
+        self,
+        *,
+        by: _builtins.str | None = ...,
+        rare: _builtins.int | None = ...,
+        most: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_by", b"_by", "_most", b"_most", "_rare", b"_rare", "by", b"by", "most", b"most", "rare", b"rare"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_by", b"_by", "_most", b"_most", "_rare", b"_rare", "by", b"by", "most", b"most", "rare", b"rare"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__by: _TypeAlias = _typing.Literal["by"]  # noqa: Y015
+    _WhichOneofArgType__by: _TypeAlias = _typing.Literal["_by", b"_by"]  # noqa: Y015
+    _WhichOneofReturnType__most: _TypeAlias = _typing.Literal["most"]  # noqa: Y015
+    _WhichOneofArgType__most: _TypeAlias = _typing.Literal["_most", b"_most"]  # noqa: Y015
+    _WhichOneofReturnType__rare: _TypeAlias = _typing.Literal["rare"]  # noqa: Y015
+    _WhichOneofArgType__rare: _TypeAlias = _typing.Literal["_rare", b"_rare"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__by) -> _WhichOneofReturnType__by | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__most) -> _WhichOneofReturnType__most | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rare) -> _WhichOneofReturnType__rare | None: ...
+
+Global___CrossFeature: _TypeAlias = CrossFeature  # noqa: Y015
 
 @_typing.final
 class DropFeature(_message.Message):

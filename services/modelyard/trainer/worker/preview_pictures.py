@@ -31,6 +31,7 @@ from modelyard.trainer.worker.tasks.segmentation import Segmentation, resized_ma
 
 JUDGED: Final = 400
 """Training pictures by which it is judged whether they may be mirrored; a training looks at more."""
+_MOSTLY: Final = 0.5
 Pixels = NDArray[np.uint8]
 
 
@@ -112,10 +113,22 @@ def _changed(run: Run, task: str, shown: Shown, step: int, classes: int) -> tupl
         x, targets = cast(Keypoints, run.setup.learning).ready(run, batch, None)
     elif task == "semantic_segmentation":
         x, targets = Segmentation(classes, torch.ones(classes)).ready(run, batch, None)
+    elif task == "image_multilabel":
+        (x, _), targets = Multilabel().ready(run, batch, None), shown.targets
     else:
-        x, _ = (Multilabel() if task == "image_multilabel" else Classification()).ready(run, batch, None)
-        targets = shown.targets
+        (x, said), targets = Classification().ready(run, batch, None), shown.targets
+        x = _beside_its_own(x, said, targets)
     return x.clamp(0, 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy(), targets
+
+
+def _beside_its_own(x: Tensor, said: Tensor, labels: Tensor) -> Tensor:
+    """Pictures that were mixed with each other (the first with the last, and so on) where they are mostly themselves: a training
+    does not mind which of two it calls by which place, but people look at a row for what became of its picture."""
+    if said.dim() == 1:
+        return x
+    differs = labels != labels.flip(0)
+    own = said[torch.arange(len(labels)), labels][differs]
+    return x.flip(0) if len(own) and float(own.mean()) < _MOSTLY else x
 
 
 def _drawn(pixels: Pixels, target: Tensor, task: str) -> Pixels:

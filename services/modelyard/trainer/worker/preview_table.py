@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from modelyard.formats.dataset import TRAIN, VALIDATION, DatasetReader
 from modelyard.recipes.build_tabular import TableEncoding, fit_encoding
 from modelyard.recipes.features_fit import FittedFeatures
-from modelyard.recipes.features_ops import Bin, Fill, LookUp, Scale
+from modelyard.recipes.features_ops import Bin, Cross, Fill, LookUp, Scale
 from modelyard.recipes.recipe import Recipe
 from modelyard.recipes.tabular import LINEAR
 from modelyard.trainer.domain.recipe_preview import (
@@ -92,6 +92,10 @@ def _of_features(features: FittedFeatures) -> list[str]:
             what = " and ".join(op.out)[:LONGEST_CELL]
             some = [f"{text or '(missing)'} {_row(row)}" for text, row in list(zip(op.categories, op.rows, strict=True))[:10]]
             found.append(f"{what}: {len(op.categories)} values of {op.name}: {'; '.join(some)}; any other {_row(op.default)}")
+        elif isinstance(op, Cross):
+            told = [f"{op.firsts[one] or '(missing)'} & {op.seconds[other] or '(missing)'}" for one, other in op.pairs[:10]]
+            some = [f"{pair} {_row(row)}" for pair, row in zip(told, op.rows, strict=False)]
+            found.append(f"{op.out[:LONGEST_CELL]}: {len(op.pairs)} pairs: {'; '.join(some)}; any other {_row(op.default)}")
     return found
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from modelyard.core.artifacts import Blob
 from modelyard.core.errors import FailedPrecondition
@@ -20,6 +22,7 @@ from modelyard.recipes.steps import Step
 from modelyard.trainer.domain.recipe_preview import PreviewSpec
 from modelyard.trainer.worker.preview import previewed, spread_over
 from modelyard.trainer.worker.preview_page import LARGEST_SIDE, Previewed, page_html, side_for
+from modelyard.trainer.worker.preview_pictures import Shown, _changed
 from modelyard.trainer.worker.series import run_series_training
 from tests.support.datasets import file_store, open_reader, publish_table
 from tests.support.shapes import publish_shapes
@@ -57,6 +60,29 @@ def test_sounds(tmp_path: Path) -> None:
     recipe = Recipe("r", "audio_classification", "modelyard:dscnn", PictureInput(40, 48, 1), STRONG)
     made = seen(tmp_path, lambda store: publish_sounds(store, COUNTS), recipe)
     assert len({each for drawing in made.drawings for each in (drawing.before, *drawing.after)}) == 9
+
+
+def test_a_mixed_picture_is_shown_beside_what_it_mostly_is(tmp_path: Path) -> None:
+    """Mixed half and half or otherwise: what comes of a dark picture is never the brighter one of the two."""
+    values = np.array([[[[0]]], [[[100]]], [[[150]]], [[[255]]]], np.uint8)
+    shown = Shown(torch.from_numpy(np.tile(values, (1, 8, 8, 1))), torch.tensor([0, 1, 0, 1]))
+    recipe = Recipe(
+        "r",
+        "image_classification",
+        "modelyard:micronet",
+        PictureInput(8, 8, 1),
+        Hyperparameters(augmentation="none", mixup=0.3),
+    )
+    setup = SimpleNamespace(policy=(), flip=False, classes=2, learning=None)
+    scaling = (torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1))
+    run = SimpleNamespace(setup=setup, settings=recipe.hyperparameters, scaling=scaling, step=0)
+    shares = []
+    for step in range(12):
+        pixels, _ = _changed(run, recipe.task, shown, step, 2)
+        means = pixels.reshape(4, -1).mean(axis=1)
+        assert means[0] <= 128 <= means[3] + 1
+        shares.append(means[0])
+    assert max(shares) > 3  # some were mixed
 
 
 def test_series_are_drawn_and_trained_with_copies(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-// A recording or a sound with ranges of it, by pointer and by keyboard. Places are steps (samples), 0 is the first.
+// A recording or a sound with ranges of it (or the row of a table, to be read), by pointer and by keyboard. Places are steps (samples), 0 is the first.
 import { clamp, el, fill, svg } from "./dom.js";
 
 const WIDTH = 1000, HEIGHT = 110, PIXELS = 1200;
@@ -28,6 +28,12 @@ export class Series {
     const kind = answer.headers.get("content-type") ?? "";
     this.sound = kind.startsWith("audio/");
     const found = this.sound ? await heard(bytes) : JSON.parse(new TextDecoder().decode(bytes));
+    if (!Array.isArray(found.values)) {
+      this.charts = [];
+      this.view.setAttribute("aria-label", "Row of a table: its columns and their values.");
+      fill(this.view, cells(found));
+      return;
+    }
     const length = Math.max(...found.values.map((one) => one.length), 1);
     this.steps = Number(task.steps) || length;
     this.charts = found.values.map((values, at) => this.chart(found.channels[at] || `channel ${at + 1}`, values));
@@ -161,6 +167,11 @@ export class Series {
       }));
     }
   }
+}
+
+function cells(row) {
+  const lines = Object.entries(row).map(([name, value]) => el("tr", {}, el("th", { scope: "row" }, name), el("td", {}, value === null ? "–" : String(value))));
+  return el("table", { class: "cells" }, el("tbody", {}, ...lines));
 }
 
 async function heard(bytes) {
