@@ -37,7 +37,10 @@ _LEAST_NEARNESS = 0.2
 _LEAST_PEAK = 0.05
 _MOST_PEAKS = 200
 _REPEATED = 0.5
-_RIDGES = (1e-4, 1e-3, 1e-3)
+_NEARNESS_RIDGE, _EDGES_RIDGE = 1e-4, 1e-3
+_RIDGES = (1e-3, 1e-2, 1e-1, 1.0)
+"""Of the second regression, that which is nearest to the truth out of sample: few detections want a strong one."""
+
 _SAMPLE = 40
 _LONGEST_LOG = 7.0
 
@@ -98,7 +101,7 @@ def detect(
         nearness.add(int(folds[number]), rows, near[:, None])
         sure = near > _SURE
         edges.add(int(folds[number]), rows[sure], moves[sure])
-    weights = [(nearness.without(fold, _RIDGES[0]), edges.without(fold, _RIDGES[1])) for fold in range(FOLDS)]
+    weights = [(nearness.without(fold, _NEARNESS_RIDGE), edges.without(fold, _EDGES_RIDGE)) for fold in range(FOLDS)]
     found: list[tuple[Floats, Singles]] = []
     for number in range(len(marked)):
         work.stage("look for boxes", number, len(marked), "pictures", first, second)
@@ -136,10 +139,20 @@ def _judged(found: list[tuple[Floats, Singles]], marked: list[Marked], folds: In
     for fold in range(FOLDS):
         known = clear & (of == fold)
         sums.add(fold, rows[known], answers[known])
-    said = np.zeros(answers.shape)
-    for fold in range(FOLDS):
-        said[of == fold] = rows[of == fold] @ sums.without(fold, _RIDGES[2])
+    said = min(
+        (_out_of_fold(rows, of, sums, ridge) for ridge in _RIDGES),
+        key=lambda each: float(np.square(each[clear, 0] - answers[clear, 0]).sum()),
+    )
     return Detections(pictures, boxes, said[:, 0], said[:, 1:].argmax(axis=1).astype(np.int64), matched, free)
+
+
+def _out_of_fold(rows: Singles, folds: Ints, sums: _Sums, ridge: float) -> Floats:
+    """What the models say of the rows that they have not seen: float64 [N, answers]."""
+    parts = [(np.flatnonzero(folds == fold), sums.without(fold, ridge)) for fold in range(FOLDS)]
+    out = np.zeros((len(rows), parts[0][1].shape[1]))
+    for mine, weights in parts:
+        out[mine] = rows[mine] @ weights
+    return out
 
 
 def targets(boxes: Floats, shape: tuple[int, int]) -> tuple[Singles, Singles]:

@@ -26,7 +26,7 @@ from modelyard.formats.pictures import decode
 from modelyard.runtime.latency import usable_cores
 
 MOST_PICTURES = 2_000
-"""Of more pictures, so many drawn at random are looked at: some two minutes of a processor and 1 GiB of disk."""
+"""Of more pictures, so many drawn at random are looked at: some four minutes of a processor and 1 GiB of disk."""
 
 LONGEST = 512
 """Longer side, in pixels, at which pictures are looked at..."""
