@@ -76,6 +76,13 @@ def test_versions_differ_by_what_is_said_and_not_by_what_is_left_to_the_defaults
         ([Step("text", {"shortest": 3, "longest": 2}, ("note",))], "recipe.features[0].text.shortest", "above longest"),
         ([Step("impute", {}, ("note",)), Step("text", {}, ("note",))], "recipe.features[1].columns[0]", "as it came"),
         ([Step("interact", {}, ("age",))], "recipe.features[0].columns", "interact takes two"),
+        ([Step("cross", {}, ("deck",))], "recipe.features[0].columns", "cross takes two"),
+        ([Step("cross", {}, ("deck", "age"))], "recipe.features[0].columns[1]", "cross is for text"),
+        (
+            [Step("encode", {}, ("deck",)), Step("cross", {}, ("class", "deck"))],
+            "recipe.features[1].columns[1]",
+            "several numbers",
+        ),
         ([Step("aggregate", {"group_by": "age"}, ("fare",))], "recipe.features[0].aggregate.group_by", "a column of text"),
         ([Step("aggregate", {}, ("fare",))], "recipe.features[0].aggregate.group_by", "1 to 500 characters"),
         ([Step("encode", {"order": ["A"]}, ("deck",))], "recipe.features[0].encode.order", "goes with by ordinal"),
