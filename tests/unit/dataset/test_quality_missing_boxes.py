@@ -98,9 +98,9 @@ def test_the_probability_of_a_missing_object_is_what_it_says(missing: float, see
     probability = missing_boxes.objects_unmarked(found)
     named = probability >= 0.5
     assert not (named & found.matched).any()
-    assert real[named].mean() >= 0.8
-    assert real[named].mean() >= probability[named].mean() - 0.05  # it never promises more than there is
-    assert (named & real).sum() >= 0.5 * (real & ~found.matched).sum()
+    assert real[named].mean() >= 0.75
+    assert real[named].mean() == pytest.approx(probability[named].mean(), abs=0.1)
+    assert (named & real).sum() >= 0.6 * (real & ~found.matched).sum()
 
 
 def test_a_detector_that_is_never_sure_names_nothing() -> None:

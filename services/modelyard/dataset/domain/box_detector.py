@@ -39,7 +39,10 @@ _MOST_PEAKS = 200
 _REPEATED = 0.5
 _NEARNESS_RIDGE, _EDGES_RIDGE = 1e-4, 1e-3
 _RIDGES = (1e-3, 1e-2, 1e-1, 1.0)
-"""Of the second regression, that which is nearest to the truth out of sample: few detections want a strong one."""
+"""Of the second regression. The first of them, unless detections are few: then that which is nearest to the truth out of sample."""
+
+_MANY = 4
+"""Detections for each number that is known of one, from which they are not few."""
 
 _SAMPLE = 40
 _LONGEST_LOG = 7.0
@@ -139,8 +142,9 @@ def _judged(found: list[tuple[Floats, Singles]], marked: list[Marked], folds: In
     for fold in range(FOLDS):
         known = clear & (of == fold)
         sums.add(fold, rows[known], answers[known])
+    offered = _RIDGES if int(clear.sum()) < _MANY * rows.shape[1] else _RIDGES[:1]
     said = min(
-        (_out_of_fold(rows, of, sums, ridge) for ridge in _RIDGES),
+        (_out_of_fold(rows, of, sums, ridge) for ridge in offered),
         key=lambda each: float(np.square(each[clear, 0] - answers[clear, 0]).sum()),
     )
     return Detections(pictures, boxes, said[:, 0], said[:, 1:].argmax(axis=1).astype(np.int64), matched, free)
