@@ -39,7 +39,7 @@ _MOST_PEAKS = 200
 _REPEATED = 0.5
 _NEARNESS_RIDGE, _EDGES_RIDGE = 1e-4, 1e-3
 _RIDGES = (1e-3, 1e-2, 1e-1, 1.0)
-"""Of the second regression. The first of them, unless detections are few: then that which is nearest to the truth out of sample."""
+"""Of the second regression. The first of them, unless detections are few: then that which is nearest to the truth."""
 
 _MANY = 4
 """Detections for each number that is known of one, from which they are not few."""
