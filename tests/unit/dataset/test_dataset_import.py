@@ -143,7 +143,7 @@ def test_a_class_without_a_readable_picture_is_said(store: ArtifactStore, folder
     ("files", "reason", "words"),
     [
         ({}, "NO_EXAMPLES", "a.zip"),
-        ({"readme.md": b"x"}, "NO_EXAMPLES", "1 files"),
+        ({"readme.md": b"x"}, "NO_EXAMPLES", "1 file without an example that could be read; give a folder of pictures"),
         ({"cat/1.png": b""}, "NO_EXAMPLES", "cat/1.png"),
         ({"cat/1.png": picture(1), "cat/2.png": picture(2)}, "ONE_CLASS", "'cat'"),
         ({"1.png": picture(1)}, "NO_EXAMPLES", "no class folder"),
