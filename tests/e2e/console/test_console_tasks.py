@@ -17,7 +17,7 @@ from tests.support.shapes import write_shapes
 from tests.support.sources import diabetes_csv
 
 pytest.importorskip("playwright", reason="Playwright is not installed")
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 SHOTS = Path(os.environ.get("MODELYARD_SCREENSHOTS", "/tmp/modelyard-screenshots"))
 
@@ -36,13 +36,13 @@ def made(client: Client, name: str, source: Path, recipe: str, **hyperparameters
     """A data set, a model of it, its export, its scores: the ids of training and evaluation."""
     client.datasets.create_dataset(name)
     blob = client.artifacts.upload(source)
-    client.datasets.wait_import(client.datasets.create_import(name, blob, file_name=source.name).name, 120)
-    version = client.datasets.wait_dataset_version(client.datasets.create_dataset_version(name).name, 120)
+    client.datasets.wait_import(client.datasets.create_import(name, blob, file_name=source.name).name, 300)
+    version = client.datasets.wait_dataset_version(client.datasets.create_dataset_version(name).name, 300)
     wanted = trainer_pb2.Recipe(recipe_id=recipe, hyperparameters=trainer_pb2.Hyperparameters(**hyperparameters))
     job = client.training.create_training_job(dataset_version=version.name, model=name, recipe=wanted)
     job = client.training.wait_training_job(job.name, 300)
-    export = client.exports.wait_export(client.exports.create_export(job.model_version).name, 120)
-    found = client.evaluations.wait_evaluation(client.evaluations.create_evaluation(export.name).name, 120)
+    export = client.exports.wait_export(client.exports.create_export(job.model_version).name, 300)
+    found = client.evaluations.wait_evaluation(client.evaluations.create_evaluation(export.name).name, 300)
     return last_part(job.name), last_part(found.name)
 
 
@@ -54,7 +54,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         training, regression = made(client, "diabetes", diabetes_csv(folder / "diabetes.csv"), "linear")
         check = client.datasets.create_quality_report("diabetes", dataset_version="diabetes/V001", depth="quick")
         _, detector = made(client, "shapes", folder / "shapes", "detector-micro", max_steps=12)
-        client.datasets.wait_quality_report(check.name, 120)
+        client.datasets.wait_quality_report(check.name, 300)
         yield World(opened, training, regression, detector, check.name)
 
 
