@@ -107,7 +107,7 @@ def _unfiltered(lines: Pixels, channels: int) -> tuple[Pixels, npt.NDArray[np.bo
     rows = np.zeros((count, height + 1, wide), np.uint8)
     rows[good, 1:] = lines[good]
     mode, width = "L" if channels == 1 else "RGB", (wide - 1) // channels
-    tall = Image.frombytes(mode, (width, count * (height + 1)), zlib.compress(rows, 0), "zip", mode)
+    tall = Image.frombytes(mode, (width, count * (height + 1)), zlib.compress(rows.data, 0), "zip", mode)
     return np.asarray(tall).reshape(count, height + 1, width, channels)[:, 1:], good
 
 
