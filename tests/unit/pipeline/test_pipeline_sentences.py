@@ -29,3 +29,15 @@ def test_scores_and_decisions() -> None:
     assert sentences.scored_sentence([]) == "test: no examples"
     assert sentences.decided_sentence(Decided("n", "DEPLOY", ("fine",), {})) == "DEPLOY"
     assert sentences.decided_sentence(Decided("n", "BACK_TO_DATA", ("bad", "fine"), {})) == "BACK_TO_DATA: bad"
+
+
+def test_an_export_says_the_bytes_that_limits_are_about() -> None:
+    found = {
+        "format": "FORMAT_ONNX",
+        "precision": "PRECISION_INT8",
+        "artifact": {"size_bytes": "162062"},
+        "model_size_bytes": "124033",
+    }
+    assert sentences.exported_sentence(found) == "onnx int8, 124033 bytes"
+    del found["model_size_bytes"]
+    assert sentences.exported_sentence(found) == "onnx int8, 162062 bytes"
