@@ -147,7 +147,7 @@ def test_a_served_model_speaks_first_about_new_rows(cancer: Any, laptop: Laptop)
         assert all(0.5 <= task["pre_label"]["confidence"] <= 1 for task in tasks)
         assert {task["pre_label"]["model"] for task in tasks} <= {"cancer/V001", "cancer/V002"}
         unsure = laptop.run("annotate", "propose", "new", "--count", "5", "--endpoint", "cancer", "--json")
-        assert (unsure.status, "NOTHING_UNLABELLED" in unsure.err) == (1, True)  # all are in the round
+        assert (unsure.status, "NOTHING_UNLABELLED" in unsure.out) == (1, True)  # all are in the round
 
 
 def test_a_gate_that_says_no_deploys_nothing(cancer: Any, laptop: Laptop) -> None:
