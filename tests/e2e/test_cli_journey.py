@@ -90,10 +90,13 @@ def server_of(laptop: Laptop) -> Iterator[str]:
     """`modelyard up` on the data folder; what it says when it is ready."""
     server = laptop.start("up", "--port", "0")
     assert server.stdout is not None
-    yield server.stdout.readline()
-    server.send_signal(signal.SIGINT)
-    _, err = server.communicate(timeout=60)
-    assert server.returncode == 0, err
+    try:
+        yield server.stdout.readline()
+        server.send_signal(signal.SIGINT)
+        _, err = server.communicate(timeout=60)
+        assert server.returncode == 0, err
+    finally:
+        server.kill()
 
 
 def test_another_command_gets_answers(cancer: Any, laptop: Laptop) -> None:
