@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import typer
 
@@ -134,12 +134,17 @@ def _delimiter(sample: str) -> str:
     return max(",;\t", key=header.count)
 
 
+T = TypeVar("T")
 LOADING_S: Final = 120.0
 """How long a model that is being loaded is waited for: a command without a server starts one, which loads it first."""
 
 
 def _asked(here: Session, endpoint: str, **given: Any) -> Prediction:
     """The answer, once the model is loaded. Raises what the client raises."""
+    return _once_loaded(lambda: here.client.predictions.predict(endpoint, **given))
+
+
+def _once_loaded(call: Callable[[], T]) -> T:
     import time
 
     from modelyard.client.errors import Unavailable
@@ -147,7 +152,7 @@ def _asked(here: Session, endpoint: str, **given: Any) -> Prediction:
     ends = time.monotonic() + LOADING_S
     while True:
         try:
-            return here.client.predictions.predict(endpoint, **given)
+            return call()
         except Unavailable as error:
             if error.reason != "MODEL_LOADING" or time.monotonic() > ends:
                 raise
@@ -242,7 +247,7 @@ def _series(here: Session, endpoint: str, paths: Sequence[Path], version: str) -
     from modelyard.cli.asking import wrong
     from modelyard.cli.series_answers import series_answers
 
-    metadata = here.client.predictions.metadata(endpoint, version=version)
+    metadata = _once_loaded(lambda: here.client.predictions.metadata(endpoint, version=version))
     inputs = {each.name: tuple(int(size) for size in each.shape) for each in metadata.inputs}
     outputs = [each.name for each in metadata.outputs]
     if not any(len(shape) == 3 for shape in inputs.values()):
