@@ -33,6 +33,8 @@ ONE_SIDED: Final = 1.645
 """Standard errors that a difference must exceed: 95 percent, one-sided."""
 UNKNOWN_ERROR: Final = 0.02
 """Standard error, as a share of the value, of metrics whose sampling error cannot be told from the number of examples."""
+WARM_UPS: Final = 2
+"""Times its warm-up that a candidate has to have trained for before its metric is taken for what it can do."""
 
 WAITING, TRAINING, ELIMINATED, WON, FAILED, SET_ASIDE = "WAITING", "TRAINING", "ELIMINATED", "WON", "FAILED", "SET_ASIDE"
 
@@ -72,7 +74,8 @@ class Candidate:
     standard error of that; best_job: who made it. train_seconds: what it has cost; full_seconds: what its whole training would
     have, None where it cannot be told. finished: it is not gone on with, since it came to its end or the time did; reason: how
     its last stretch ended. rung: the last one it was trained in, from 0. pauses: its training can be paused; else it has its
-    slice as its limit."""
+    slice as its limit. learned: it starts from weights that were trained elsewhere. early: it has not made WARM_UPS times the
+    steps of its warm-up."""
 
     recipe_id: str
     recipe: Mapping[str, Any]
@@ -91,6 +94,8 @@ class Candidate:
     finished: bool = False
     reason: str = ""
     pauses: bool = True
+    learned: bool = False
+    early: bool = False
 
     @property
     def competes(self) -> bool:
@@ -235,14 +240,32 @@ def standard_error(metric: str, value: float, validation_count: int) -> float:
     return 0.5 * math.sqrt(share * (1 - share) / validation_count)
 
 
-def promoted(merits: Sequence[float], errors: Sequence[float]) -> tuple[int, ...]:
-    """Places of those who go on, the best first: one in REDUCTION, and who is behind the last of these by no more than chance
-    explains, up to half. merits: the metric, more being better."""
+def promoted(
+    merits: Sequence[float], errors: Sequence[float], early: Sequence[bool] = (), learned: Sequence[bool] = ()
+) -> tuple[int, ...]:
+    """Places of those who go on: one in REDUCTION by merit, then, up to half, who is still early, then who is behind by no more
+    than chance explains. merits: the metric, more being better; early, learned: see Candidate, empty for none.
+
+    The last place by merit goes to one that starts from learned weights where chance does not tell it from who has it: such a
+    start ends higher (Yosinski et al. 2014, https://arxiv.org/abs/1411.1792), and a short look shows little of that.
+    """
     order = sorted(range(len(merits)), key=lambda at: (-merits[at], at))
     keep, most = -(-len(order) // REDUCTION), max(1, -(-len(order) // 2))
-    while keep < most and _close(merits, errors, order[keep - 1], order[keep]):
-        keep += 1
-    return tuple(order[:keep])
+    if learned and not learned[last := order[keep - 1]]:
+        behind = (at for at in order[keep:] if learned[at] and _close(merits, errors, last, at))
+        if (better := next(behind, None)) is not None:
+            order.remove(better)
+            order.insert(keep - 1, better)
+    kept, left = order[:keep], order[keep:]
+    kept += [at for at in left if early and early[at]][: most - keep]
+    before = order[keep - 1]
+    for at in left:
+        if at in kept:
+            continue
+        if len(kept) >= most or not _close(merits, errors, before, at):
+            break
+        kept.append(before := at)
+    return tuple(kept)
 
 
 def tied(merits: Sequence[float], errors: Sequence[float], best: int) -> tuple[int, ...]:

@@ -61,6 +61,7 @@ class Ended:
     resumable: bool
     model_version: str = ""
     message: str = ""
+    early: bool = False
 
 
 def run_model_selection(world: World, profiling: Profiling, job: Job, steps: Steps) -> Document:
@@ -112,7 +113,10 @@ class Selection:
                 break
             if len(self.competing) > 1:
                 self.cut()
-            self.put(replace(self.state, rung=self.state.rung + 1))
+            rung = self.state.rung + 1
+            going_on = any(not self.state.candidates[at].finished for at in self.competing)
+            rungs = rung + rules.rungs_of(len(self.competing)) if going_on else self.state.rungs
+            self.put(replace(self.state, rung=rung, rungs=rungs))
         return self.end()
 
     def room_for(self, which: Sequence[int]) -> bool:
@@ -148,7 +152,7 @@ class Selection:
                 size = f"{recipe.input.width}x{recipe.input.height}" if recipe.input else ""
                 pauses = recipe.tabular is None and task_of(recipe.task).pictured
                 count = round(recipe.parameters_m * 1e6)
-                candidate = Candidate(recipe.name, asked(request), size, count, pauses=pauses)
+                candidate = Candidate(recipe.name, asked(request), size, count, pauses=pauses, learned=bool(recipe.weights))
                 found.append(to_document(candidate))
             validation = version.validation_count or round(HELD_OUT * version.facts.examples)
             return {"candidates": found, "validation_count": validation}
@@ -258,16 +262,20 @@ class Selection:
         state, spec = state_from(state_of(job)), spec_from(job.spec)
         good = job.state is JobState.SUCCEEDED
         version = self.world.datasets.get_version(self.spec.dataset_version)
+        step = int(state.latest_point.get("step", 0))
+        planned = planned_steps(spec.recipe, version.facts.examples)
+        warm_up = 0 if spec.recipe.tabular is not None else min(spec.recipe.hyperparameters.warmup_steps, planned // 10)
         return Ended(
             job=job.name,
             reason=str((job.error or {}).get("reason", "")) or job.reason,
             metrics=ledger.metrics_of(job) if good else {},
             seconds=state.train_seconds,
-            step=int(state.latest_point.get("step", 0)),
-            planned=planned_steps(spec.recipe, version.facts.examples),
+            step=step,
+            planned=planned,
             resumable=good and LAST in state.checkpoints,
             model_version=str((job.result or {}).get("model_version", "")),
             message=str((job.error or {}).get("message", ""))[:500],
+            early=step < rules.WARM_UPS * warm_up,
         )
 
     def came_to(self, at: int, ended: Ended, *, last: bool) -> None:
@@ -296,13 +304,15 @@ class Selection:
             full_seconds=full,
             finished=finished,
             reason=ended.reason,
+            early=ended.early and not finished,
         )
 
     def cut(self, *, only_best: bool = False) -> None:
         """The better ones go on."""
         which = self.competing
         merits, errors = self.merits(which)
-        kept = rules.promoted(merits, errors)[: 1 if only_best else None]
+        early, learned = zip(*((self.state.candidates[at].early, self.state.candidates[at].learned) for at in which), strict=True)
+        kept = rules.promoted(merits, errors, early, learned)[: 1 if only_best else None]
         best = self.state.candidates[which[kept[0]]]
         for place, at in enumerate(which):
             if place in kept:
