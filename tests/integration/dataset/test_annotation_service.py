@@ -113,7 +113,7 @@ def with_schema(yard: Yard, name: str, *shapes: int, **more: Any) -> pb.LabelSch
 
 
 def test_a_folder_without_classes_says_what_to_do(yard: Yard) -> None:
-    with pytest.raises(client_errors.JobFailed, match="import them without labels") as caught:
+    with pytest.raises(client_errors.JobFailed, match="say that they have no labels yet") as caught:
         yard.imported("plain", {path.replace("photos/", ""): data for path, data in plain_pictures(2).items()})
     assert caught.value.reason == "NO_EXAMPLES"
 

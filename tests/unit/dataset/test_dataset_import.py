@@ -146,7 +146,7 @@ def test_a_class_without_a_readable_picture_is_said(store: ArtifactStore, folder
         ({"readme.md": b"x"}, "NO_EXAMPLES", "1 file without an example that could be read; give a folder of pictures"),
         ({"cat/1.png": b""}, "NO_EXAMPLES", "cat/1.png"),
         ({"cat/1.png": picture(1), "cat/2.png": picture(2)}, "ONE_CLASS", "'cat'"),
-        ({"1.png": picture(1)}, "NO_EXAMPLES", "no class folder"),
+        ({"1.png": picture(1)}, "NO_EXAMPLES", "no class folder. Put each file into a folder named after its class"),
         ({"a.csv": b"x,y\n1,a\n", "b.csv": b"x,y\n1,b\n"}, "SEVERAL_TABLES", "a.csv, b.csv"),
         ({"train-images-idx3-ubyte": idx(np.zeros((2, 4, 4), np.uint8))}, "NO_EXAMPLES", "train-images"),
     ],
@@ -270,6 +270,25 @@ def test_sources_that_cannot_be_used(
 ) -> None:
     error = refused(store, folder, data, name, **spec)
     assert error.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "right"),
+    [
+        ("t.xlsx", zipped({"xl/workbook.xml": b"<x/>"}), "save the sheet that holds the table as CSV"),
+        ("t.xls", b"\xd0\xcf\x11\xe0" + bytes(600), "save the sheet that holds the table as CSV"),
+        ("t.pdf", b"%PDF-1.4\n\x00\x01", "give a folder of pictures or sounds for each class, a table"),
+        ("t.csv", b"age\n1\n2\n", "give one with a column for each thing that is known"),
+        ("t.jpg", b"no picture", "give a folder, or a zip of one, that holds a folder of pictures for each class"),
+    ],
+    ids=["xlsx", "xls", "pdf", "one column", "one picture"],
+)
+def test_a_refusal_says_what_would_be_right(store: ArtifactStore, folder: Path, name: str, data: bytes, right: str) -> None:
+    assert right in refused(store, folder, data, name).message
+
+
+def test_text_that_is_called_a_spreadsheet_is_read(store: ArtifactStore, folder: Path) -> None:
+    assert run(store, folder, CSV, "t.xls").summary.example_count
 
 
 def test_progress_rises_and_ends_at_one_stage_before_the_end(store: ArtifactStore, folder: Path) -> None:

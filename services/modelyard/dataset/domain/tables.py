@@ -286,7 +286,10 @@ def _roles(
     reasons |= {leak.column: "LEAKS_TARGET" for leak in leaks if leak.set_aside}
     if not reasons:
         raise InvalidArgument(
-            "NO_FEATURES", f"the table has no column beside the target {target!r} to predict it from", column=target
+            "NO_FEATURES",
+            f"the table has no column beside the target {target!r} to predict it from; give one with a column for each thing "
+            "that is known when a prediction is asked for",
+            column=target,
         )
     return tuple(_column(column, target, usage, reasons.get(name, "")) for name, column in typed.items()), leaks
 

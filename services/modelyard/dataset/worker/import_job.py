@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -51,6 +52,10 @@ from modelyard.formats.dataset_tar import Archive
 from modelyard.formats.folder import FolderPlace, SafeFolder
 from modelyard.formats.pictures import is_picture_name
 
+_SPREADSHEETS: Final = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers")
+_SPREADSHEET_HEADS: Final = (b"PK", b"\xd0\xcf\x11\xe0")
+"""A zip, or what Excel wrote before; text under such a name is read as what it is."""
+
 
 def run(spec: ImportSpec, store: ArtifactStore, folder: Path, work: Work) -> ImportResult:
     """Reads the source and stores its content; `folder` is empty and for this import alone. Raises InvalidArgument, Cancelled."""
@@ -65,6 +70,9 @@ def run(spec: ImportSpec, store: ArtifactStore, folder: Path, work: Work) -> Imp
         head = file.read(4096)
     if not head:
         raise InvalidArgument("NO_EXAMPLES", f"{name} is empty (0 bytes)", field=SOURCE, file=name)
+    if Path(name).suffix.lower() in _SPREADSHEETS and head.startswith(_SPREADSHEET_HEADS):
+        message = f"{name} is a spreadsheet, which is not read; save the sheet that holds the table as CSV, and give that"
+        raise InvalidArgument("NOT_A_TABLE", message, field=SOURCE, file=name)
     opened = open_archive(source, head, name, folder)
     if opened is not None:
         with opened as archive:
@@ -236,7 +244,7 @@ def _table_format(wanted: str, source: Path, name: str) -> str:
         message = f"{name} is one file; format {wanted} is a zip of a folder"
         raise InvalidArgument("FORMAT_MISMATCH", message, field="dataset_import.format", file=name, format=wanted)
     if is_picture_name(name):
-        message = f"{name} is one picture; send a zip of a folder that holds one folder of pictures per class"
+        message = f"{name} is one picture; give a folder, or a zip of one, that holds a folder of pictures for each class"
         raise InvalidArgument("NO_EXAMPLES", message, field=SOURCE, file=name)
     if wanted:
         return wanted

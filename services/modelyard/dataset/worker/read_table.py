@@ -17,6 +17,7 @@ import pyarrow as pa
 from modelyard.core.errors import InvalidArgument
 from modelyard.dataset.domain.records import LISTED_REJECTED, RejectedInput
 from modelyard.dataset.domain.tables import RawTable
+from modelyard.dataset.worker.results import RIGHT
 from modelyard.dataset.worker.sources import lines
 from modelyard.formats.archive import file_chunks
 
@@ -57,7 +58,7 @@ def read_csv(path: Path, *, name: str) -> RawTable:
     if not text.strip():
         raise InvalidArgument("NO_EXAMPLES", f"{name} is empty; a header line and rows are needed", file=name)
     if "\x00" in text:
-        raise InvalidArgument("NOT_A_TABLE", f"{name} is neither text nor a format that is known", file=name)
+        raise InvalidArgument("NOT_A_TABLE", f"{name} is neither text nor a format that is known; {RIGHT}", file=name)
     delimiter = sniff_delimiter(text)
     header, header_lines = _header(text, delimiter)
     if len(text) < _HEAD // 4 and not any(line.strip() for line in text.splitlines()[header_lines:]):

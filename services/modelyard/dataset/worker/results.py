@@ -64,7 +64,8 @@ RIGHT: Final = "give a folder of pictures or sounds for each class, a table, or 
 
 def nothing_in(archive: Archive, rejected: Rejections) -> InvalidArgument:
     """The error of an archive in which nothing could be used."""
-    why = f"; {rejected.count} files were left out, the first: {rejected.listed[0].message}" if rejected.count else f"; {RIGHT}"
+    left_out = "1 file was" if rejected.count == 1 else f"{rejected.count} files were"
+    why = f"; {left_out} left out, the first: {rejected.listed[0].message}" if rejected.count else f"; {RIGHT}"
     count = len(archive.entries)
     found = (
         f"{'1 file' if count == 1 else f'{count} files'} without an example that could be read"
@@ -72,5 +73,8 @@ def nothing_in(archive: Archive, rejected: Rejections) -> InvalidArgument:
         else "no file that is read"
     )
     if any(each.reason == "NO_LABEL" for each in rejected.listed):
-        why += ". If people are to label them, import them without labels (--unlabelled)"
+        why += (
+            ". Put each file into a folder named after its class, such as cat/1.jpg; or, if people are to label them here, say "
+        )
+        why += "that they have no labels yet (--unlabelled)"
     return InvalidArgument("NO_EXAMPLES", f"{archive.name} holds {found}{why}", field=SOURCE, file=archive.name)
