@@ -15,6 +15,7 @@ from modelyard.client import Names
 from modelyard.client.drawing.charts import Line, line_chart, trace_chart
 from modelyard.client.drawing.decimate import Curve
 from modelyard.client.drawing.markup import h, join
+from modelyard.client.drawing.words import step_words
 from modelyard.console.parts.plan import (
     LEAST_RATIO,
     TESTS_NEEDED,
@@ -254,3 +255,13 @@ def test_of_fixes_that_may_be_wrong_only_the_surest_are_made() -> None:
     (edit,) = edits_of([dataset_pb2.Finding(kind="LABEL_ERRORS", fix=fix, fix_scores=[0.9, 0.5, 0.85])])
     assert (list(edit.example_ids), list(edit.labels)) == (["1", "3"], ["a", "c"])
     assert edits_of([dataset_pb2.Finding(kind="LABEL_ERRORS", fix=fix, fix_scores=[0.1, 0.1, 0.1])]) == []
+
+
+def test_what_came_of_a_step_is_told_in_words() -> None:
+    tested = "test: accuracy 0.662, precision_macro 0.6664, f1_macro 0.6509, roc_auc 0.8974, log_loss 0.9905"
+    assert step_words(tested) == "test: accuracy 0.662, Precision (macro) 0.6664, F1 (macro) 0.6509"
+    trained = "V002: val_accuracy 0.6404, val_loss 0.9998 on validation (TIME_LIMIT)"
+    assert step_words(trained) == "V002: validation accuracy 0.6404, validation loss 0.9998 on validation (time limit)"
+    assert step_words("onnx fp32, 14363593 bytes, 4.59 ms (p95)") == "onnx fp32, 14.4 MB, 4.59 ms (p95)"
+    assert step_words("1797 examples in 10 classes; 3 left out") == "1797 examples in 10 classes; 3 left out"
+    assert step_words("") == ""

@@ -101,6 +101,16 @@ def plain(sentence: str) -> str:
     return re.sub(r"\b[A-Z]+(?:_[A-Z]+)+\b", lambda found: found[0].replace("_", " ").lower(), sentence)
 
 
+def step_words(sentence: str) -> str:
+    """What came of a step of a run: figures by their names, sizes in their units, the first three of many figures."""
+    first, colon, rest = sentence.partition(": ")
+    if first == "test" and rest.count(", ") > 2:
+        sentence = f"{first}{colon}{', '.join(rest.split(', ')[:3])}"
+    said = re.sub(r"\b(\d+) bytes\b", lambda found: size(int(found[1])), plain(sentence))
+    said = re.sub(r"\bval_([a-z0-9_]+) (?=-?\d)", r"validation \1 ", said)
+    return re.sub(r"\b([a-z0-9]+(?:_[a-z0-9]+)+) (?=-?\d)", lambda found: f"{metric_word(found[1])} ", said)
+
+
 def metric_word(name: str) -> str:
     """f1_macro: F1 (macro)."""
     special = {

@@ -11,7 +11,18 @@ from modelyard.client import ModelyardClientError, last_part
 from modelyard.client.drawing.curves import training_charts
 from modelyard.client.drawing.markup import Markup, h
 from modelyard.client.drawing.scores import main_metrics
-from modelyard.client.drawing.words import metric_word, milliseconds, moment, number, plain, reason_word, seconds_of, size, spoken
+from modelyard.client.drawing.words import (
+    metric_word,
+    milliseconds,
+    moment,
+    number,
+    plain,
+    reason_word,
+    seconds_of,
+    size,
+    spoken,
+    step_words,
+)
 from modelyard.console.connection import connection
 from modelyard.console.parts.badges import progress_bar, severity_badge, state_badge
 from modelyard.console.parts.fragment import Act, Fragment
@@ -192,7 +203,7 @@ class RunView:
                     h(
                         "div",
                         h("strong", name_link(step.resource, name) if step.resource else name),
-                        h("p", plain(step.message), cls="small muted") if step.message else None,
+                        h("p", step_words(step.message), cls="small muted") if step.message else None,
                     ),
                     h("span", _took(step), cls="small muted"),
                 )
