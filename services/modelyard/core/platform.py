@@ -215,7 +215,7 @@ class Host:
         stores = {platform.name: platform.artifacts for platform in self._platforms}
         uploads = stores.get("dataset") or next(iter(stores.values()))
         waiting = Uploads(self._platform.settings.data_dir / "uploads")
-        begins = self._platform.jobs.upload_begins
+        begins = self._platform.jobs.import_is_near
         artifacts = ArtifactServicer(uploads, stores, self._ownership.record, self._quotas, waiting, begins)
         access = AccessServicer(self._audit, self._quotas)
         workers = WorkerServicer(self._platform.job_store)

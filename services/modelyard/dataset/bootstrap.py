@@ -62,6 +62,7 @@ def build(
         users or ClientUsers(platform.client),
         OwnersFolders(jobs_run_here=platform.settings.runner == "process"),
         partial(delete_rounds, own.resources, annotations),
+        platform.jobs.import_is_near,
     )
     at = Annotating(own.jobs, own.resources, annotations, StoredContents(own.artifacts))
     annotation_servicer = AnnotationServicer(at, own.artifacts)
@@ -94,5 +95,5 @@ def _kind(
         max_attempts=settings.dataset_attempts,
         on_success=follow,
         on_failure=given_up,
-        after_upload=kind == kinds.IMPORT,
+        foreseen=kind == kinds.IMPORT,
     )

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,27 @@ def test_it_gives_what_an_upload_gives(client: Client, folder: Path, sent: datas
     assert [(each.path, each.reason) for each in done.summary.rejected] == [("train/class0/passwd.png", "SYMBOLIC_LINK")]
     version = client.datasets.wait_dataset_version(client.datasets.create_dataset_version("read").name, WAIT_S)
     assert sum(count.example_count for count in version.counts) == COUNT
+
+
+def waiting() -> set[int]:
+    """Processes of this one's server that wait for a job of the dataset service."""
+    found = set()
+    for place in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            ours = int((place.parent / "stat").read_text().rpartition(")")[2].split()[1]) == os.getpid()
+            if ours and b"modelyard.core.jobs.ready\0modelyard.dataset.worker" in place.read_bytes():
+                found.add(int(place.parent.name))
+    return found
+
+
+def test_a_new_dataset_has_a_process_at_hand_that_reads_the_folder(client: Client, folder: Path) -> None:
+    client.datasets.create_dataset("near")
+    (one,) = waiting()
+    client.datasets.create_dataset("near-too")
+    assert waiting() == {one}, "one is enough"
+    started = client.datasets.create_import("near", found(client, folder))
+    client.datasets.wait_import(started.name, WAIT_S)
+    assert not waiting(), "it did the import, and is done"
 
 
 def test_one_that_is_killed_begins_anew(

@@ -87,11 +87,12 @@ class JobEngine:
         self._kinds[kind.kind] = kind
         self._slots[kind.kind] = threading.BoundedSemaphore(kind.slots)
 
-    def upload_begins(self, size_bytes: int) -> None:
-        """Bytes come (0: nobody knows how many) for which jobs are likely to follow: what can begin before these do, may."""
+    def import_is_near(self, size_bytes: int) -> None:
+        """An upload has begun, or there is a new dataset: a job that reads so much (0: nobody knows) will likely follow, and what
+        can begin before it does, may."""
         if self._launched.is_set():
             for kind in self._kinds.values():
-                if kind.after_upload:
+                if kind.foreseen:
                     self._attempts.expect(kind.worker_module, size_bytes)
 
     def submit(

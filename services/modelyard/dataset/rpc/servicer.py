@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -51,8 +52,9 @@ class DatasetServicer(rpc.DatasetServiceServicer):
         users: Users,
         folders: LocalFolders,
         forget: Callable[[str], None] = lambda dataset: None,
+        import_is_near: Callable[[int], None] = lambda size_bytes: None,
     ) -> None:
-        """`forget` deletes what else there is of a dataset that is deleted."""
+        """`forget` deletes what else there is of a dataset that is deleted; `import_is_near`: see JobEngine."""
         self._jobs = jobs
         self._resources = resources
         self._sources = sources
@@ -61,10 +63,12 @@ class DatasetServicer(rpc.DatasetServiceServicer):
         self._users = users
         self._folders = folders
         self._forget = forget
+        self._import_is_near = import_is_near
 
     def CreateDataset(self, request: messages.CreateDatasetRequest, context: Any) -> pb.Dataset:
         wanted = Dataset(display_name=request.dataset.display_name, description=request.dataset.description)
         made = datasets.create_dataset(self._resources, request.parent, request.dataset_id, wanted, _request(request))
+        self._import_is_near(sys.maxsize)  # of whatever size: what reads many pictures begins as well
         return convert.dataset_message(made)
 
     def GetDataset(self, request: messages.GetDatasetRequest, context: Any) -> pb.Dataset:
