@@ -79,6 +79,7 @@ def test_clear_figures_cut_to_a_third_and_close_ones_to_a_half() -> None:
     assert promoted([0.7], [0.1]) == (0,)
     assert promoted([0.5, 0.6, 0.1], sure[:3], early=[False, False, True]) == (1, 2), "the warm-up says nothing yet"
     assert promoted([0.5, 0.6], sure[:2], early=[True, False]) == (1,)
+    assert promoted([0.2, 0.5, 0.6], sure[:3], [True] * 3, [True, False, False]) == (2, 0), "a slow start"
     assert promoted([0.50, 0.51], [0.05] * 2, learned=[True, False]) == (0,), "chance does not tell, the start does"
     assert promoted([0.50, 0.51], sure[:2], learned=[True, False]) == (1,)
     assert tied([0.9, 0.895, 0.7], [0.01] * 3, 0) == (1,)

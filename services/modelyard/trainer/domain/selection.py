@@ -243,8 +243,9 @@ def standard_error(metric: str, value: float, validation_count: int) -> float:
 def promoted(
     merits: Sequence[float], errors: Sequence[float], early: Sequence[bool] = (), learned: Sequence[bool] = ()
 ) -> tuple[int, ...]:
-    """Places of those who go on: one in REDUCTION by merit, then, up to half, who is still early, then who is behind by no more
-    than chance explains. merits: the metric, more being better; early, learned: see Candidate, empty for none.
+    """Places of those who go on: one in REDUCTION by merit, then, up to half, who is still early (those with learned weights
+    first), then who is behind by no more than chance explains. merits: the metric, more being better; early, learned: see
+    Candidate, empty for none.
 
     The last place by merit goes to one that starts from learned weights where chance does not tell it from who has it: such a
     start ends higher (Yosinski et al. 2014, https://arxiv.org/abs/1411.1792), and a short look shows little of that.
@@ -257,7 +258,8 @@ def promoted(
             order.remove(better)
             order.insert(keep - 1, better)
     kept, left = order[:keep], order[keep:]
-    kept += [at for at in left if early and early[at]][: most - keep]
+    warming = [at for at in left if early and early[at]]
+    kept += sorted(warming, key=lambda at: not (learned and learned[at]))[: most - keep]
     before = order[keep - 1]
     for at in left:
         if at in kept:
