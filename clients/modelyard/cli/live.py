@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from modelyard.cli.durations import spoken
@@ -61,10 +61,17 @@ def job_bar(title: str, field: str, cancel: Callable[[], object] | None = None) 
             yield tell
     except KeyboardInterrupt:
         if cancel is not None:
-            with suppress(Exception):  # the server may be gone; whoever interrupts wants to leave
-                cancel()
-            sys.stderr.write(f"\n{title} is cancelled; nothing of it is kept\n")
+            sys.stderr.write(f"\n{_cancelled(title, cancel)}\n")
         raise
+
+
+def _cancelled(title: str, cancel: Callable[[], object]) -> str:
+    """Cancels, and says what came of that; whoever interrupts wants to leave, whatever it is."""
+    try:
+        cancel()
+    except Exception as error:  # the server may be gone, or hang
+        return f"{title} could not be cancelled, and may go on: {error}"
+    return f"{title} is cancelled; nothing of it is kept"
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import sys
 import textwrap
 from typing import Final
 
-from modelyard.cli.exits import FAILED, report
+from modelyard.cli.exits import FAILED, INTERRUPTED, report
 
 # What each command is, for `modelyard --help`; modelyard.cli.commands.<name> holds it as `app`.
 COMMANDS: Final = {
@@ -85,8 +85,12 @@ def _listed(title: str, entries: dict[str, str]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs a command line and exits with its status."""
+    """Runs a command line and exits with its status. Without arguments the process is the command's own."""
     given = sys.argv[1:] if arguments is None else arguments
+    if arguments is None:
+        from modelyard.cli.interrupts import interrupts
+
+        interrupts.listen()
     try:
         status = _status(given)
         sys.stdout.flush()
@@ -95,6 +99,8 @@ def main(arguments: list[str] | None = None) -> None:
     except OSError as error:
         sys.stderr.write(f"error: what was to be said could not be written: {error.strerror}\n")
         status = _unheard()
+    if arguments is None:
+        interrupts.at_end(status)
     sys.exit(status)
 
 
@@ -110,6 +116,8 @@ def _status(given: list[str]) -> int:
         return run(given)
     except BrokenPipeError:
         raise
+    except KeyboardInterrupt:  # before the command had begun
+        return INTERRUPTED
     except Exception as error:
         return report(error, debug="--debug" in given, as_json="--json" in given)
 

@@ -10,9 +10,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from modelyard.cli.interrupts import CALL_S, interrupts
 from modelyard.cli.options import Common
 from modelyard.client import Access, Client, FailedPrecondition, InvalidArgument, Unavailable, Violation
 from modelyard.client.access import token_in
@@ -57,13 +59,16 @@ def session(common: Common) -> Iterator[Session]:
         address, running = _own_server(common)
     borrowed = running is None and not common.server
     try:
-        with Client(
-            address,
-            project=common.project,
-            patience_s=PATIENCE_S,
-            watch_patience_s=WATCH_PATIENCE_S,
-            access=access_of(common, address),
-        ) as client:
+        with (
+            Client(
+                address,
+                project=common.project,
+                patience_s=PATIENCE_S,
+                watch_patience_s=WATCH_PATIENCE_S,
+                access=access_of(common, address),
+            ) as client,
+            interrupts.told(partial(client.hurry, CALL_S), running.give_up if running is not None else _nothing),
+        ):
             yield Session(client, common, embedded=running is not None)
     except Unavailable as error:
         if not borrowed or error.reason != "NO_CONNECTION":
@@ -165,8 +170,17 @@ def log_file(data_dir: Path) -> Path:
     return data_dir / "logs" / LOG_FILE
 
 
+def _nothing() -> None:
+    """There is no server of this command's own."""
+
+
 def _stop(running: Any) -> None:
     try:
-        running.stop()
+        with interrupts.told(_nothing, running.give_up):
+            try:
+                running.stop()
+            except KeyboardInterrupt:  # it is on its way; who interrupts again ends it at once
+                running.stop()
+                raise
     except Exception as error:
         sys.stderr.write(f"warning: the server did not stop cleanly: {error}\n")

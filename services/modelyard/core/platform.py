@@ -8,6 +8,7 @@ import secrets
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -37,6 +38,7 @@ from modelyard.core.jobs.runner import Runner
 from modelyard.core.jobs.store import JobStore
 from modelyard.core.jobs.turn import Turn
 from modelyard.core.jobs.worker_servicer import WorkerServicer
+from modelyard.core.leaving import leave, leave_after
 from modelyard.core.resources import ResourceStore, forget_requests, referenced_uris
 from modelyard.core.rpc import tracing
 from modelyard.core.rpc.access_servicer import AccessServicer
@@ -54,6 +56,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 COLLECT_EVERY_S = 3600.0
+STOP_S = 20.0
+"""For workers to save what they have, and for all to be closed; beside what running calls get."""
+LEAST_DRAIN_S = 1.0
 REMEMBER_REQUESTS = timedelta(days=7)
 SERVICES = ("dataset", "trainer", "exporter", "evaluator", "serving", "pipeline")
 EVERY_INTERFACE = ("0.0.0.0", "::", "")  # noqa: S104  compared with, not bound to
@@ -261,15 +266,21 @@ class Host:
         """Where processes of this user call once it has started: the address, or a socket without TLS beside it."""
         return self._platform.own_address["address"]
 
+    @property
+    def stops_within_s(self) -> float:
+        """The most that `stop` takes where nothing hangs."""
+        return self._platform.settings.drain_s + STOP_S
+
     async def stop(self) -> None:
-        """Drain, leave the jobs for the next start, close."""
+        """Drain, leave the jobs for the next start, close. Calls that run have `drain_s` for it all, not for each part of it."""
         self._stopped.set()
+        begin = time.monotonic()
         await self._server.drain()
         for service in self._services:
             if service.stop is not None:
                 await asyncio.to_thread(service.stop)
         await asyncio.to_thread(self._platform.jobs.shut_down)
-        await self._server.stop(self._platform.settings.drain_s)
+        await self._server.stop(max(LEAST_DRAIN_S, self._platform.settings.drain_s - (time.monotonic() - begin)))
         await asyncio.to_thread(self._audit.close)
         for own in (self.local_address, f"http://{self.local_address}"):
             forget_token(own)
@@ -290,17 +301,16 @@ class Host:
 
 
 async def serve_until_signalled(host: Host, on_ready: Callable[[str], None]) -> None:
-    """Start, wait for SIGINT or SIGTERM, stop. A second signal ends the process at once."""
+    """Start, wait for SIGINT or SIGTERM, stop; whatever hangs, the process ends STOP_S after the time that calls have to end.
+    A second signal ends it at once."""
     asked = asyncio.Event()
     loop = asyncio.get_running_loop()
 
     def ask() -> None:
         if asked.is_set():
-            sys.stderr.write("stopped at once\n")
-            import os
-
-            os._exit(130)
+            leave(130, "stopped at once")
         asked.set()
+        leave_after(host.stops_within_s, 1, "did not stop in time, and is ended as it is; jobs go on at the next start")
 
     for number in (signal.SIGINT, signal.SIGTERM):
         with contextlib.suppress(NotImplementedError):

@@ -19,11 +19,12 @@ import stat
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
 from modelyard.client.access import SERVER_FILE, TOKEN_FILE, forget_token, remember_token
-from modelyard.core.errors import FailedPrecondition
+from modelyard.core.errors import DeadlineExceeded, FailedPrecondition
 
 T = TypeVar("T")
 SERVICES = ("dataset", "trainer", "exporter", "evaluator", "serving", "pipeline")
@@ -47,6 +48,8 @@ class Running:
 
     def __init__(self, data_dir: Path, port: int = 0, host: str = "127.0.0.1") -> None:
         self._owned = contextlib.ExitStack()
+        self._data_dir = data_dir
+        self._stopping: Future[None] | None = None
         self._loop = _new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="modelyard-server", daemon=True)
         self._owned.enter_context(own(data_dir))
@@ -63,12 +66,28 @@ class Running:
         remember_token(self.address, self.token)
 
     def stop(self) -> None:
-        """Drain and close. Jobs that run go on at the next start."""
-        self._call(self._host.stop())
+        """Drain and close. Jobs that run go on at the next start. May be called again when it was interrupted.
+
+        Raises DeadlineExceeded NOT_STOPPED, when something hangs.
+        """
+        self._stopping = self._stopping or asyncio.run_coroutine_threadsafe(self._host.stop(), self._loop)
+        within_s = self._host.stops_within_s
+        try:
+            self._stopping.result(within_s)
+        except FutureTimeout:
+            message = f"the server on {self._data_dir} has not stopped within {within_s:g} s; its log says where it hangs"
+            raise DeadlineExceeded("NOT_STOPPED", message, data_dir=self._data_dir, seconds=within_s) from None
         forget_token(self.address)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
+        self._thread.join(within_s)
         self._owned.close()
+
+    @staticmethod
+    def give_up() -> None:
+        """Before this process ends without `stop`: the log says where it hangs, and no worker is left."""
+        from modelyard.core.leaving import give_up
+
+        give_up()
 
     def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         future: Future[T] = asyncio.run_coroutine_threadsafe(coroutine, self._loop)

@@ -278,10 +278,11 @@ def throw_away(here: Session, dataset: str) -> None:
     """Deletes a dataset; what still runs in it is cancelled first."""
     import time
 
+    from modelyard.cli.interrupts import CALL_S, interrupts
     from modelyard.cli.output import note
-    from modelyard.client import ModelyardClientError, Unavailable
+    from modelyard.client import DeadlineExceeded, ModelyardClientError, Unavailable
 
-    datasets, end = here.client.datasets, time.monotonic() + PATIENCE_S
+    datasets, end = here.client.datasets, time.monotonic() + (CALL_S if interrupts.asked else PATIENCE_S)
     while True:
         try:
             for running in datasets.list_imports(dataset):
@@ -290,8 +291,8 @@ def throw_away(here: Session, dataset: str) -> None:
                 datasets.cancel_quality_report(checking.name)
             datasets.delete_dataset(dataset)
             return
-        except Unavailable:
-            return  # the server has ended; what it was doing goes on
+        except (Unavailable, DeadlineExceeded):
+            return  # the server has ended, or hangs; what it was doing goes on
         except ModelyardClientError as error:
             if time.monotonic() > end:
                 note(f"the dataset {dataset} could not be thrown away: {error}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import TracebackType
 
 from modelyard.client._async.access import AsyncAccessOf, AsyncInferenceTokens
@@ -79,6 +80,12 @@ class AsyncClient:
         self.jobs = AsyncJobs(transport, self.names)
         self.artifacts = AsyncArtifacts(transport, self.names)
         self.predictions = AsyncPredictions(transport, self.names)
+
+    def hurry(self, timeout_s: float) -> None:
+        """From now on no call that begins, and no stream that breaks, is waited for any longer: for a program that ends."""
+        self._transport.settings = replace(
+            self._transport.settings, timeout_s=timeout_s, patience_s=timeout_s, watch_patience_s=timeout_s
+        )
 
     async def close(self) -> None:
         """Closes the connections; calls under way are cancelled."""

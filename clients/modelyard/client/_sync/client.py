@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import TracebackType
 
 from modelyard.client._sync.access import AccessOf, InferenceTokens
@@ -80,6 +81,12 @@ class Client:
         self.jobs = Jobs(transport, self.names)
         self.artifacts = Artifacts(transport, self.names)
         self.predictions = Predictions(transport, self.names)
+
+    def hurry(self, timeout_s: float) -> None:
+        """From now on no call that begins, and no stream that breaks, is waited for any longer: for a program that ends."""
+        self._transport.settings = replace(
+            self._transport.settings, timeout_s=timeout_s, patience_s=timeout_s, watch_patience_s=timeout_s
+        )
 
     def close(self) -> None:
         """Closes the connections; calls under way are cancelled."""

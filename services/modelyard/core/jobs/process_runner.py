@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from modelyard.core.jobs import groups
 from modelyard.core.jobs.ready_processes import ReadyProcess, ReadyProcesses
 from modelyard.core.jobs.runner import IDENTITY, RUNNING, Order, Output, RunStatus, Stage
 
@@ -77,6 +78,7 @@ class WorkerProcess:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        groups.ended(self.process.pid)
         if self.lifeline >= 0:
             os.close(self.lifeline)
             self.lifeline = -1
@@ -155,4 +157,5 @@ def start_worker(module: str, environment: Mapping[str, str], log_file: Path, wo
         raise
     finally:
         os.close(read_end)
+    groups.began(process.pid)
     return WorkerProcess(process, write_end, log_file, log_start, work_folder)

@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
+from modelyard.core.jobs import groups
+
 WAITS_S: Final = 300.0
 """How long a process waits for its job before it is let go."""
 
@@ -44,8 +46,9 @@ class ReadyProcess:
         self.control.close()
         os.close(self.lifeline)
         with contextlib.suppress(ProcessLookupError):
-            self.process.terminate()
+            self.process.kill()  # it has nothing to save, and one that is stopped would not see a SIGTERM
         self.process.wait()
+        groups.ended(self.process.pid)
 
 
 class ReadyProcesses:
@@ -122,4 +125,5 @@ class ReadyProcesses:
         finally:
             theirs.close()
             os.close(read_end)
+        groups.began(process.pid)
         return ReadyProcess(process, control, write_end, str(read_end))
