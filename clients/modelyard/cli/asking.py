@@ -138,15 +138,17 @@ def whole_number(value: int, least: int, most: int, field: str, unit: str) -> in
     return value
 
 
-def written_to(field: str, place: Path) -> Path:
-    """Makes the folder of a file that is to be written: InvalidArgument before the work whose result it holds, not after."""
+def written_to(field: str, place: Path, *, is_folder: bool = False) -> Path:
+    """Makes the folder that is to be written into: InvalidArgument before the work whose result it holds, not after."""
+    folder = place if is_folder else place.parent
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=place.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
             return place
     except OSError as error:
         why = "a file is where a folder is to be" if isinstance(error, FileExistsError | NotADirectoryError) else error.strerror
-        raise wrong(field, place, f"{field} is {str(place)!r}, which cannot be written: {why}") from None
+        where = f" (in {str(folder)!r})" if folder != place and folder != Path() else ""
+        raise wrong(field, place, f"{field} is {str(place)!r}, which cannot be written: {why}{where}") from None
 
 
 def wrong(field: str, value: object, message: str) -> InvalidArgument:

@@ -95,7 +95,9 @@ def _wrong_usage(error: Any, arguments: Sequence[str]) -> InvalidArgument:
     param = getattr(error, "param", None)
     field = param.opts[0] if param is not None and param.param_type_name == "option" else getattr(param, "metavar", "") or ""
     value = _given(param.opts, arguments) if param is not None and field.startswith("-") else ""
-    if value:
+    if (wanted := getattr(error, "option_name", "")) and hasattr(error, "possibilities"):
+        message = f"there is no option {wanted!r}{_meant(wanted, error.possibilities or ())}"
+    elif value:
         message = f"{field} is {value!r}: {re.sub('^Input', 'it', error.message).partition(', unable')[0]}"
     else:
         message = error.format_message().rstrip(".")
@@ -105,6 +107,13 @@ def _wrong_usage(error: Any, arguments: Sequence[str]) -> InvalidArgument:
         values["usage"] = f"`{error.ctx.command_path} --help` says what it takes"
     violations = (Violation(field, message),) if field else ()
     return InvalidArgument(message, reason="WRONG_USAGE", values=values, violations=violations)
+
+
+def _meant(option: str, near: Sequence[str]) -> str:
+    """The option that was meant, of those that typer finds near: it compares the dashes too, which makes short ones near."""
+    words = {one.lstrip("-"): one for one in near}
+    found = difflib.get_close_matches(option.lstrip("-"), words, 1)
+    return f"; did you mean {words[found[0]]!r}?" if found else ""
 
 
 def _given(names: Sequence[str], arguments: Sequence[str]) -> str:

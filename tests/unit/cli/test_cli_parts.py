@@ -106,6 +106,16 @@ def test_a_command_that_is_nearly_right_is_suggested(capsys: pytest.CaptureFixtu
     assert "there is no command 'predct'; did you mean 'predict'?" in capsys.readouterr().err
 
 
+def test_an_option_that_is_nearly_right_is_suggested(capsys: pytest.CaptureFixture[str]) -> None:
+    for wrong, meant in (("--labl", "--label"), ("--min-acuracy", "--min-accuracy"), ("--jsn", "--json")):
+        with pytest.raises(SystemExit):
+            main(["auto", "houses.csv", "--name", "houses", wrong, "price"])
+        assert f"there is no option {wrong!r}; did you mean {meant!r}?" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["auto", "houses.csv", "--fly"])
+    assert "there is no option '--fly'\n" in capsys.readouterr().err
+
+
 def test_without_arguments_it_says_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in ([], ["--help"]):
         with pytest.raises(SystemExit):

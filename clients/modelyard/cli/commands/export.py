@@ -101,7 +101,7 @@ def export(
         evaluate=not no_evaluate,
     )
     if output is not None:
-        written_to("out", output if output.suffix.lower() == ".zip" else output / "bundle.zip")
+        written_to("--out", output, is_folder=output.suffix.lower() != ".zip")
     with session(common) as here:
         done = made(here, asked)
         if output is not None:
