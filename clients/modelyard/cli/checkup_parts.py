@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from modelyard.cli.checks import FAIL, OK, WARN, Check
+from modelyard.cli.output import several
 
 PATIENCE_S: Final = 5
 MOST_FILES: Final = 100_000
@@ -137,7 +138,7 @@ def readable(source: Path) -> Check:
         return Check("source", FAIL, words, f"let your user read them: chmod -R u+rX {source}")
     if not count:
         return Check("source", FAIL, f"{source} holds no file", "give the folder that has the data")
-    return Check("source", OK, f"{source}: {count} files" + (" and more" if count == MOST_FILES else ""))
+    return Check("source", OK, f"{source}: {several(count, 'file')}" + (" and more" if count == MOST_FILES else ""))
 
 
 def _files(source: Path) -> Iterator[Path]:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from modelyard.cli.live import job_bar
-from modelyard.cli.output import enum_name, note, number, plain, print_facts, print_table
+from modelyard.cli.output import enum_name, note, number, plain, print_facts, print_table, several
 from modelyard.cli.results import gate_document, intervals, metrics, print_scores, verdict
 from modelyard.cli.sizes import spoken_bytes
 from modelyard.client import last_part, short
@@ -236,7 +236,7 @@ def _facts(done: Exported) -> dict[str, Any]:
         "form": form_text(export),
         "sha256": export.artifact.sha256,
         "size": spoken_bytes(export.model_size_bytes or export.artifact.size_bytes),
-        "calibration": f"{export.calibration.example_count} examples" if export.HasField("calibration") else "",
+        "calibration": several(export.calibration.example_count, "example") if export.HasField("calibration") else "",
         "parity": compared,
         "latency": latency_text(export),
         "hardware": export.latency.hardware,

@@ -116,3 +116,8 @@ def changed(resource: Any) -> str:
 def number(value: float) -> str:
     """Four significant digits."""
     return f"{value:.4g}"
+
+
+def several(count: int, one: str) -> str:
+    """A count with its word: "1 file", "2 files"."""
+    return f"{count} {one}" + ("" if count == 1 else "s")

@@ -392,7 +392,7 @@ def test_a_table_that_is_partly_labelled(yard: Yard) -> None:
     datasets = yard.client.datasets
     version = datasets.wait_dataset_version(datasets.create_dataset_version("half").name, WAIT_S)
     assert sum(count.example_count for count in version.counts) == 20
-    assert any("20 examples without a label were left out" in note for note in version.notes)
+    assert any("Left out: 20 examples without a label" in note for note in version.notes)
     report = datasets.wait_quality_report(datasets.create_quality_report("half").name, WAIT_S)
     assert report.status.reason == "COMPLETED"
     assert len(list(yard.client.annotations.list_unlabelled_examples("half"))) == 20

@@ -89,7 +89,7 @@ def test_dataset_check_publish_list_show_examples(run: Any, yard: Yard) -> None:
 
 def test_dataset_export_writes_a_folder_or_a_zip_and_never_over_anything(run: Any, yard: Yard, tmp_path: Path) -> None:
     ended = run("dataset", "export", "flowers/V001", tmp_path / "out", "--format", "coco", "--lossy")
-    assert "1 examples, 2 files" in ended.out
+    assert "1 example, 2 files" in ended.out
     assert "no masks" in ended.out
     assert sorted(path.name for path in (tmp_path / "out").rglob("*.*")) == ["1.png", "instances_train.json"]
     sent = yard.datasets.requests[-1].dataset_export

@@ -205,7 +205,7 @@ def test_yolo_lines_that_are_wrong(bench: Bench) -> None:
     assert "labels/train/a.txt: line 2: class index 7; the list of classes has 2" in problems["UNKNOWN_CATEGORY"].message
     assert "labels/train/a.txt: line 3" in problems["BAD_LINE"].message
     assert "BOX_OUTSIDE" in problems
-    assert any("1 pictures have an empty label file" in note for note in result.summary.assumptions)
+    assert any("an empty label file or none: 1 picture." in note for note in result.summary.assumptions)
 
 
 @pytest.mark.parametrize("text", ["names: {a: b", "names: 3", "names: &a [*a]", "names: !!python/object:os.system x"])

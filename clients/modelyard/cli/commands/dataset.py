@@ -196,7 +196,7 @@ def export(
     from pathlib import Path
 
     from modelyard.cli.live import bar, job_bar
-    from modelyard.cli.output import plain, print_json
+    from modelyard.cli.output import plain, print_json, several
     from modelyard.cli.session import session
 
     place = Path(out)
@@ -210,7 +210,7 @@ def export(
     if common.json:
         print_json({**plain(done), "files": files})
         return
-    print(f"{done.example_count} examples, {files} files: {place}")
+    print(f"{several(done.example_count, 'example')}, {several(files, 'file')}: {place}")
     for note in done.notes:
         print(f"- {note}")
 
@@ -329,7 +329,7 @@ def _show_dataset(here: Session, name: str) -> None:
 
 def show_version(common: Common, version: dataset_pb2.DatasetVersion) -> None:
     from modelyard.cli.live import state_name
-    from modelyard.cli.output import enum_name, plain, print_facts, print_json, print_table
+    from modelyard.cli.output import enum_name, plain, print_facts, print_json, print_table, several
     from modelyard.cli.results import usage
     from modelyard.client import short
     from modelyard.dataset.v1 import dataset_pb2
@@ -341,9 +341,10 @@ def show_version(common: Common, version: dataset_pb2.DatasetVersion) -> None:
     if version.tags:
         facts["tags"] = ", ".join(version.tags)
     if version.HasField("frozen_test"):
-        facts["frozen test"] = f"{version.frozen_test.example_count} examples, since {short(version.frozen_test.dataset_version)}"
+        frozen = version.frozen_test
+        facts["frozen test"] = f"{several(frozen.example_count, 'example')}, since {short(frozen.dataset_version)}"
     if version.test_evaluation_count:
-        facts["test looked at"] = f"by {version.test_evaluation_count} evaluations"
+        facts["test looked at"] = f"by {several(version.test_evaluation_count, 'evaluation')}"
     if version.description:
         facts["note"] = version.description
     print_facts(facts)

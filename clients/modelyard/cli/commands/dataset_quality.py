@@ -320,7 +320,7 @@ def _write_page(here: Session, done: dataset_pb2.QualityReport, place: Path | No
 
 
 def _tell(common: Common, edits: Sequence[dataset_pb2.Edit]) -> None:
-    from modelyard.cli.output import enum_name, plain, print_json
+    from modelyard.cli.output import enum_name, plain, print_json, several
     from modelyard.dataset.v1 import dataset_pb2
 
     if common.json:
@@ -328,4 +328,5 @@ def _tell(common: Common, edits: Sequence[dataset_pb2.Edit]) -> None:
         return
     for edit in edits:
         action = enum_name(dataset_pb2.Edit.Action.DESCRIPTOR, edit.action).lower()
-        print(f"{edit.reason}: {action} " + (f"column {edit.column}" if edit.column else f"{len(edit.example_ids)} examples"))
+        concerned = f"column {edit.column}" if edit.column else several(len(edit.example_ids), "example")
+        print(f"{edit.reason}: {action} {concerned}")

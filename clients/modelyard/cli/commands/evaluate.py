@@ -33,7 +33,7 @@ def evaluate(
     """
     from modelyard.cli.findings import print_findings
     from modelyard.cli.live import job_bar
-    from modelyard.cli.output import plain, print_facts, print_json
+    from modelyard.cli.output import plain, print_facts, print_json, several
     from modelyard.cli.results import intervals, metrics, print_scores
     from modelyard.cli.session import session
     from modelyard.client import last_part, short
@@ -52,5 +52,6 @@ def evaluate(
     print_scores(done.scores)
     for score in done.scores:
         for one in score.classes:
-            print(f"{one.label}: precision {one.precision.value:.3f}, recall {one.recall.value:.3f}, {one.support} examples")
+            support = several(one.support, "example")
+            print(f"{one.label}: precision {one.precision.value:.3f}, recall {one.recall.value:.3f}, {support}")
     print_findings(done)

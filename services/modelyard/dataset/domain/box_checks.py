@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from modelyard.core.words import several
 from modelyard.dataset.domain.findings import Names
-from modelyard.dataset.domain.listing import Text, of_examples, several
+from modelyard.dataset.domain.listing import Text, of_examples
 from modelyard.dataset.domain.records import Finding
 
 OUTSIDE = 1.0

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from modelyard.core.words import several
 from modelyard.dataset.domain.findings import Names, about
 from modelyard.dataset.domain.listing import unused_classes
 from modelyard.dataset.domain.near import merge_groups
@@ -54,19 +55,21 @@ def duplicate_findings(
     if len(conflicting := _members_with_several(groups, codes)):
         findings.append(_conflict(conflicting, groups, names))
     if len(exact):
-        message = f"{len(exact)} examples repeat the content of another one."
+        message = f"{several(len(exact), 'example repeats', 'examples repeat')} the content of another one."
         action = "Leave the copies out if they came by mistake; the split keeps them on one side either way."
         cost = "A copy teaches nothing new, and what is repeated counts more than the rest in training and in every score."
         findings.append(about("EXACT_DUPLICATES", "info", message, exact, names, cost=cost, action=action, drop=exact))
     if len(only_near := np.setdiff1d(near, exact)):
         what, by = ("sounds", "loudness, silence around, rate or bits") if sounds else _PICTURES_DIFFER
-        message = f"{len(only_near)} {what} differ from another one only by {by}."
+        many = several(len(only_near), f"{what[:-1]} differs", f"{what} differ")
+        message = f"{many} from another one only by {by}."
         action = f"Leave the copies out; more variety would help more than more {what} of one kind."
         cost = f"{what.capitalize()} that are nearly alike add time, not knowledge; they make a test easier than the task."
         findings.append(about("NEAR_DUPLICATES", "info", message, only_near, names, cost=cost, action=action, drop=only_near))
     known = np.flatnonzero(usages >= 0)
     if len(crossing := known[_members_with_several(near_groups[known], usages[known])]):
-        message = f"{len(crossing)} examples have a duplicate under another of the usages that came with the data."
+        many = several(len(crossing), "example has", "examples have")
+        message = f"{many} a duplicate under another of the usages that came with the data."
         action = "Leave them out of train, or split by the ratio instead, which keeps duplicates on one side."
         cost = "The model is tested on what it was trained on: its scores are better than what it will do in service."
         kind = "EXACT_DUPLICATES" if len(_members_with_several(groups[known], usages[known])) else "NEAR_DUPLICATES"
@@ -85,7 +88,9 @@ def alike_findings(left: Ints, right: Ints, near_groups: Ints, what: str, names:
     members = np.setdiff1d(_extra(groups), _extra(near_groups))
     if not len(members):
         return []
-    message = f"{len(members)} pictures {what}."
+    verb, _, rest = what.partition(" ")
+    one = {"are": "is", "show": "shows"}.get(verb, verb)
+    message = f"{several(len(members), f'picture {one}', f'pictures {verb}')} {rest}."
     cost = "They add little that is new, and the split does not know that they belong together: a test with them is too easy."
     action = "Leave them out, or split by what they have in common (publish --group-by), such as the video or the place."
     return [about("NEAR_DUPLICATES", "info", message, members, names, cost=cost, action=action, drop=members)]
@@ -96,7 +101,7 @@ def rejected_findings(rejected: Sequence[RejectedInput], count: int) -> list[Fin
     if not count:
         return []
     reasons = ", ".join(sorted({item.reason for item in rejected}))
-    message = f"{count} files or rows were left out by the import: {reasons}."
+    message = f"{several(count, 'file or row was', 'files or rows were')} left out by the import: {reasons}."
     paths = tuple(item.path for item in rejected[:LISTED_EXAMPLES])
     cost = "The model learns without them; if they are of one kind (one camera, one day), it will not know that kind."
     action = "Replace them at the source and import again, or leave them out for good."
@@ -110,8 +115,7 @@ def label_codes(labels: Sequence[str | None]) -> Ints:
 
 
 def _small_class(name: str, count: int) -> Finding:
-    examples = "example" if count == 1 else "examples"
-    message = f'Class "{name}" has {count} {examples}.'
+    message = f'Class "{name}" has {several(count, "example")}.'
     action = "Add examples of it, or merge it with a class that it resembles (modelyard dataset edit --merge)."
     cost = "It stays in train, so nobody can say how well it is recognised." if count == 1 else ""
     cost = cost or "So few teach little, and its scores rest on one or two test examples: they say next to nothing."
@@ -132,7 +136,7 @@ def _imbalance(classes: Sequence[str], counts: Sequence[int]) -> Finding:
 
 def _conflict(members: Ints, groups: Ints, names: Names) -> Finding:
     contents = len(np.unique(groups[members]))
-    message = f"{contents} contents come under more than one label ({len(members)} examples)."
+    message = f"{several(contents, 'content comes', 'contents come')} under more than one label ({len(members)} examples)."
     action = "At most one of the labels is right: correct these examples, or leave them out."
     cost = "The model is taught two answers to one question, and is marked wrong for at least one of them."
     ordered = members[np.argsort(groups[members], kind="stable")]

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelyard.core.errors import FailedPrecondition, InvalidArgument
+from modelyard.core.words import several
 
 MOST, LONGEST = 20, 400
 NUMERIC: Final = ("<", "<=", ">", ">=")
@@ -108,7 +109,9 @@ def condition_notes(
     for name, number, texts in (("validation", 1, validation_where), ("test", 2, test_where)):
         if texts:
             said = " or ".join(f'"{text}"' for text in texts)
-            notes.append(f"{int((usage == number).sum())} examples that meet {said} are {name}.")
+            count = int((usage == number).sum())
+            are = "is" if count == 1 else "are"
+            notes.append(f"{several(count, 'example that meets', 'examples that meet')} {said} {are} {name}.")
     pairs = np.unique(np.stack([near_groups, (usage == 2).astype(np.int64)]), axis=1)[0]
     if crossing := int((np.bincount(np.unique(pairs, return_inverse=True)[1]) > 1).sum()):
         notes.append(f"{crossing} groups of duplicates lie on both sides of the test because the conditions say so.")

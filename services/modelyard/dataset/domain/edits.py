@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelyard.core.errors import FailedPrecondition, InvalidArgument
+from modelyard.core.words import several
 from modelyard.dataset.domain.column_edits import COLUMN_ACTIONS, check_column_edit
 from modelyard.dataset.domain.records import Edit
 
@@ -283,12 +284,13 @@ def _selected(
     missing = [id_ for id_ in edit.examples if id_ not in at]
     if missing:
         shown = ", ".join(missing[:_NAMED])
-        message = f"{path}.example_ids names {len(missing)} examples that are not there: {shown}"
+        message = f"{path}.example_ids names {several(len(missing), 'example that is', 'examples that are')} not there: {shown}"
         raise _bad("UNKNOWN_EXAMPLE", message, f"{path}.example_ids")
     places = list(dict.fromkeys(at[id_] for id_ in edit.examples))
     gone = [id_ for id_ in edit.examples if not kept[at[id_]]]
     if gone:
-        message = f"{path}.example_ids names {len(gone)} examples that an edit before it left out: {', '.join(gone[:_NAMED])}"
+        shown = ", ".join(gone[:_NAMED])
+        message = f"{path}.example_ids names {several(len(gone), 'example')} that an edit before it left out: {shown}"
         raise _bad("EXAMPLE_DROPPED", message, f"{path}.example_ids")
     return places
 

@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from modelyard.core.words import several
 from modelyard.dataset.domain.findings import Names, about
 from modelyard.dataset.domain.label_noise import LabelNoise
 from modelyard.dataset.domain.records import Finding
@@ -95,7 +96,8 @@ def object_findings(labels: Ints, noise: LabelNoise, pictures: Ints, classes: Se
     told = [(names.paths[int(pictures[at[k]])], int(at[k] - first[k]) + 1, labels[at[k]], suggested[k]) for k in worst]
     shown = "; ".join(f'{path}: box {n}, "{classes[label]}" that looks like "{classes[other]}"' for path, n, label, other in told)
     share = len(at) / len(labels)
-    message = f"{len(at)} marked objects ({share:.1%}) in {len(members)} pictures are probably of another class than is said, by "
+    message = f"{several(len(at), 'marked object')} ({share:.1%}) in {several(len(members), 'picture')} "
+    message += f"{'is' if len(at) == 1 else 'are'} probably of another class than is said, by "
     message += f"models that did not learn from their pictures. Most often: {_most_often(labels[at], suggested, classes)}. "
     message += f"The surest: {shown}."
     cost = "A detector is taught to mix these classes up, and is marked wrong where it is right."
@@ -113,7 +115,9 @@ def target_findings(target: str, noise: TargetNoise, predicted: Floats, given: F
     scores, share = noise.wrong[at], len(at) / len(given)
     worst = at[np.argsort(-scores, kind="stable")[:_PAIRS]]
     shown = ", ".join(f"{names.paths[int(row)]} says {given[row]:.6g}, the models {predicted[row]:.6g}" for row in worst)
-    message = f'{len(at)} rows ({share:.1%}) say a "{target}" that is probably wrong, by models that did not learn from them: '
+    message = (
+        f'{several(len(at), "row")} ({share:.1%}) with a "{target}" that is probably wrong, by models that learned from others: '
+    )
     message += f"their errors there are larger than they ever are. The surest: {shown}."
     cost = "A model bends to such rows, most where they are far off, and its score on test rows that are wrong says nothing."
     action = "Look at them, the surest first: mend them in the source, or leave them out (modelyard dataset fix --min-score 0.9)."

@@ -15,9 +15,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from modelyard.core.words import several
 from modelyard.dataset.domain.edits import DROP
 from modelyard.dataset.domain.findings import Names
-from modelyard.dataset.domain.listing import Text, of_examples, quoted, several
+from modelyard.dataset.domain.listing import Text, of_examples, quoted
 from modelyard.dataset.domain.records import Edit, Finding
 from modelyard.dataset.domain.split import NONE, TEST, TRAIN, VALIDATION
 

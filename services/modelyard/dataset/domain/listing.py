@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from modelyard.core.words import several
 from modelyard.dataset.domain.findings import Names, about
 from modelyard.dataset.domain.records import Edit, Finding
 
@@ -66,11 +67,6 @@ def of_column(text: Text, column: str, count: int, fix: Edit | None = None) -> F
         cost=text.cost,
         fix=fix,
     )
-
-
-def several(count: int, one: str, more: str = "") -> str:
-    """A count with its word: "1 row", "3 rows"."""
-    return f"{count} {one if count == 1 else more or one + 's'}"
 
 
 def quoted(values: Sequence[str], most: int = 5) -> str:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from modelyard.core.words import several
 from modelyard.dataset.domain.findings import Names
-from modelyard.dataset.domain.listing import Text, of_column, of_examples, quoted, several
+from modelyard.dataset.domain.listing import Text, of_column, of_examples, quoted
 from modelyard.dataset.domain.records import Finding
 from modelyard.formats.annotations import IGNORED
 

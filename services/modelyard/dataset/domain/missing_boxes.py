@@ -15,10 +15,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from modelyard.core.words import several
 from modelyard.dataset.domain.box_detector import Detections
 from modelyard.dataset.domain.findings import Names, about
 from modelyard.dataset.domain.label_checks import LEAST_SCORE, WARNING_SHARE
-from modelyard.dataset.domain.listing import several
 from modelyard.dataset.domain.records import Finding
 
 LEAST_MARKED = 100

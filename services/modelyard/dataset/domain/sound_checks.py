@@ -6,9 +6,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from modelyard.core.words import several
 from modelyard.dataset.domain import near
 from modelyard.dataset.domain.findings import Names
-from modelyard.dataset.domain.listing import Text, of_examples, several
+from modelyard.dataset.domain.listing import Text, of_examples
 from modelyard.dataset.domain.records import Finding
 from modelyard.dataset.domain.sound_facts import SoundFacts
 

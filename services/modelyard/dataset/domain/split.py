@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelyard.core.errors import FailedPrecondition, InvalidArgument
+from modelyard.core.words import several
 from modelyard.dataset.domain.stratify import deal_labels
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
@@ -80,7 +81,7 @@ def split(
         notes += _complete(usage, strata, groups, ratio, rng, with_test)
     drawn = int(((usage == VALIDATION) & (usable != VALIDATION)).sum())
     if notes and 0 < drawn == (usage == VALIDATION).sum() < FEW:
-        few = f"Only {drawn} examples validate, which says little, and training goes without them: "
+        few = f"Only {several(drawn, 'example validates', 'examples validate')}, which says little, and training goes without: "
         notes.append(f"{few}cross-validation (modelyard train --folds 5) learns from all and judges by all.")
     return Split(usage.astype(np.int8), (*notes, *_group_notes(usage, groups, usable)))
 
@@ -110,7 +111,7 @@ def _complete(
     notes = ["Usages that came with the data were kept."]
     if len(open_):
         usage[open_] = TRAIN
-        notes.append(f"{len(open_)} examples came without a usage; they were shared out by the ratio {ratio}.")
+        notes.append(f"{several(len(open_), 'example')} without a usage, shared out by the ratio {ratio}.")
     if len(open_) and has_validation:
         _share(usage, open_, strata, groups, _Shares(ratio, with_test=has_test and with_test), rng)
     if not has_validation:

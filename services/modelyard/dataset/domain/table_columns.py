@@ -12,7 +12,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from modelyard.dataset.domain.listing import Text, of_column, quoted, several
+from modelyard.core.words import several
+from modelyard.dataset.domain.listing import Text, of_column, quoted
 from modelyard.dataset.domain.records import Finding
 from modelyard.dataset.domain.table_view import TableView
 from modelyard.formats.dataset import CATEGORICAL, FEATURE, NUMERIC, Column

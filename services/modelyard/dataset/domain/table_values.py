@@ -12,9 +12,10 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from modelyard.core.words import several
 from modelyard.dataset.domain.column_edits import CAP
 from modelyard.dataset.domain.findings import Names
-from modelyard.dataset.domain.listing import Text, of_examples, several
+from modelyard.dataset.domain.listing import Text, of_examples
 from modelyard.dataset.domain.records import Edit, Finding
 from modelyard.dataset.domain.table_view import TableView
 from modelyard.formats.dataset import NUMERIC

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from modelyard.core.errors import InvalidArgument
+from modelyard.core.words import several
 from modelyard.dataset.domain import columns as typing_
 from modelyard.dataset.domain.columns import TypedColumn
 from modelyard.dataset.domain.layout import USAGE_NAMES
@@ -322,9 +323,11 @@ def _mixed_findings(typed: Mapping[str, TypedColumn]) -> list[Finding]:
 def _mixed_finding(column: TypedColumn) -> Finding:
     shown = ", ".join(repr(value) for value in column.odd_values)
     if column.type == NUMERIC:
-        message = f'Column "{column.name}" holds numbers, but {column.odd_count} rows hold text ({shown}), read as missing.'
+        odd = several(column.odd_count, "row holds", "rows hold")
+        message = f'Column "{column.name}" holds numbers, but {odd} text ({shown}), read as missing.'
     else:
-        message = f'Column "{column.name}" mixes text and numbers ({column.odd_count} rows, such as {shown}); it is read as text.'
+        odd = several(column.odd_count, "row")
+        message = f'Column "{column.name}" mixes text and numbers ({odd}, such as {shown}); it is read as text.'
     action = "Correct the values at the source if they are mistakes."
     cost = "What is read as missing is lost; what is read as text is a category for each number, with no order."
     return Finding("MIXED_TYPES", "warning", message, column.odd_values, column.odd_count, column.name, action, cost=cost)

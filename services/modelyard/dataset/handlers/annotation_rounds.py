@@ -22,6 +22,7 @@ from modelyard.core.names import (
 )
 from modelyard.core.requests import Request
 from modelyard.core.resources import Page, Resource
+from modelyard.core.words import several
 from modelyard.dataset.domain import rounds
 from modelyard.dataset.domain.answers import Facts
 from modelyard.dataset.domain.label_schema import LabelSchema, check_fits_task
@@ -218,7 +219,7 @@ def _named(listed: Sequence[Listed], ids: Sequence[str], path: str) -> list[List
     missing = [id_ for id_ in ids if id_ not in known]
     if missing:
         shown = ", ".join(missing[:_NAMED])
-        message = f"{path} names {len(missing)} examples that are not there: {shown}"
+        message = f"{path} names {several(len(missing), 'example that is', 'examples that are')} not there: {shown}"
         raise InvalidArgument("UNKNOWN_EXAMPLE", message, field=path, count=len(missing))
     return [known[id_] for id_ in dict.fromkeys(ids)]
 

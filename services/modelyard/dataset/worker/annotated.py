@@ -17,6 +17,7 @@ from PIL import Image
 
 from modelyard.core.artifacts import ArtifactStore, Blob
 from modelyard.core.errors import FailedPrecondition
+from modelyard.core.words import several
 from modelyard.dataset.domain import near
 from modelyard.dataset.domain.answers import Answer, Facts, from_json
 from modelyard.dataset.domain.consensus import pixels_of
@@ -106,7 +107,7 @@ def without_unlabelled(stored: Stored, content: files.DatasetDescriptor) -> Labe
             "(modelyard annotate create), let people answer, and publish it (modelyard annotate publish)"
         )
         raise FailedPrecondition("NO_LABELS", message, examples=missing)
-    note = f"{missing} examples without a label were left out; annotate them to have them in the next version."
+    note = f"Left out: {several(missing, 'example')} without a label; annotate them to have them in the next version."
     return Labelled(stored.taken(kept), _with_target_column(replace(content, identity=None)), (note,))
 
 
@@ -386,17 +387,20 @@ def _left_open(pool: files.DatasetDescriptor, store: ArtifactStore, known: set[s
 
 
 def _notes(record: AnnotationRecord, left: Sequence[tuple[str, str]]) -> tuple[str, ...]:
-    people = f"{len(record.annotators)} {'person' if len(record.annotators) == 1 else 'people'}"
-    notes = [f"{record.example_count} examples were annotated in {record.round} by {people} ({record.answer_count} answers)."]
+    people = several(len(record.annotators), "person", "people")
+    given = f"{several(record.example_count, 'example')} ({several(record.answer_count, 'answer')})"
+    notes = [f"Annotated in {record.round} by {people}: {given}."]
     notes += [
         f"{figure.name.replace('_', ' ')} {figure.value:.3f} ({figure.lower:.3f} to {figure.upper:.3f}, {figure.tasks} tasks)."
         for figure in record.figures
         if not figure.annotators
     ]
     if record.disagreement_count:
-        notes.append(f"{record.disagreement_count} tasks without a consensus were left as they were.")
+        notes.append(f"Left as before, without a consensus: {several(record.disagreement_count, 'task')}.")
     if left:
-        notes.append(f"{len(left)} examples without a label were left out; annotate them to have them in the next version.")
+        notes.append(
+            f"Left out: {several(len(left), 'example')} without a label; annotate them to have them in the next version."
+        )
     return tuple(notes)
 
 
@@ -409,7 +413,7 @@ def _findings(lines: Sequence[Mapping[str, Any]], result: RoundResult, left: Seq
             Finding(
                 "ANNOTATORS_DISAGREE",
                 "warning",
-                f"People do not agree on {len(result.disagreements)} examples.",
+                f"People do not agree on {several(len(result.disagreements), 'example')}.",
                 tuple(paths[id_] for id_ in ids),
                 len(result.disagreements),
                 cost="What people cannot tell apart, a model learns as noise, and no score is better than their agreement.",
@@ -422,7 +426,7 @@ def _findings(lines: Sequence[Mapping[str, Any]], result: RoundResult, left: Seq
             Finding(
                 "UNLABELLED",
                 "info",
-                f"{len(left)} examples of the content have no label and are in no version.",
+                f"Without a label, and so in no version: {several(len(left), 'example')} of the content.",
                 tuple(path for _, path in left[:LISTED_EXAMPLES]),
                 len(left),
                 cost="They teach nothing until somebody says what they show.",

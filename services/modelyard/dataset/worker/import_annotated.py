@@ -7,6 +7,7 @@ from pathlib import Path
 
 from modelyard.core.artifacts import ArtifactStore
 from modelyard.core.errors import InvalidArgument
+from modelyard.core.words import several
 from modelyard.dataset.domain import columns as naming
 from modelyard.dataset.domain.problems import Problems
 from modelyard.dataset.domain.records import (
@@ -67,7 +68,9 @@ def run(spec: ImportSpec, found: Contents, store: ArtifactStore, folder: Path, w
         naming.check_classes(list(content.class_counts))
         plan.classes = naming.sorted_classes(list(content.class_counts))
     if archive.ignored:
-        plan.assumptions.append(f"{archive.ignored} files that systems leave behind (such as .DS_Store, Thumbs.db) were ignored.")
+        plan.assumptions.append(
+            f"Ignored: {several(archive.ignored, 'file')} that systems leave behind (such as .DS_Store, Thumbs.db)."
+        )
     descriptor = keep(_descriptor(plan), content, store, work)
     return result(descriptor, found.format, content, found.rejected, plan.assumptions, problems.findings())
 

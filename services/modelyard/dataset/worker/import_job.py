@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from modelyard.core.artifacts import ArtifactStore
 from modelyard.core.errors import InvalidArgument
+from modelyard.core.words import several
 from modelyard.dataset.domain import columns as typing_
 from modelyard.dataset.domain import idx, tables
 from modelyard.dataset.domain.layout import find_layout
@@ -180,7 +181,9 @@ def _run_pictures(
     if spec.label_column or spec.usage_column:
         assumptions.append("label_column and usage_column were ignored: they are for tables, and the source holds pictures.")
     if archive.ignored:
-        assumptions.append(f"{archive.ignored} files that systems leave behind (such as .DS_Store, Thumbs.db) were ignored.")
+        assumptions.append(
+            f"Ignored: {several(archive.ignored, 'file')} that systems leave behind (such as .DS_Store, Thumbs.db)."
+        )
     classes = typing_.sorted_classes(list(content.class_counts))
     unfinished = files.DatasetDescriptor(files.IMAGE_CLASSIFICATION, files.IMAGE, files.NO_BLOB, "", classes=classes)
     descriptor = keep(unfinished, content, store, work)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from modelyard.core.artifacts import ArtifactStore
 from modelyard.core.errors import InvalidArgument
+from modelyard.core.words import several
 from modelyard.dataset.domain.near import THUMBNAIL
 from modelyard.dataset.domain.records import AUDIO_FOLDERS, IMAGE_FOLDERS, ImportResult, ImportSpec
 from modelyard.dataset.domain.work import Work
@@ -63,7 +64,9 @@ def run(spec: ImportSpec, archive: Archive, store: ArtifactStore, folder: Path, 
     if not spec.task and not of_sounds:
         assumptions.append(f"The task was taken as {task}; name another one where boxes, outlines or masks are to be drawn.")
     if archive.ignored:
-        assumptions.append(f"{archive.ignored} files that systems leave behind (such as .DS_Store, Thumbs.db) were ignored.")
+        assumptions.append(
+            f"Ignored: {several(archive.ignored, 'file')} that systems leave behind (such as .DS_Store, Thumbs.db)."
+        )
     return result(descriptor, AUDIO_FOLDERS if of_sounds else IMAGE_FOLDERS, content, rejected, assumptions)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from modelyard.core.errors import InvalidArgument
+from modelyard.core.words import several
 from modelyard.dataset.domain import mask_files
 from modelyard.dataset.domain.picture_names import usage_of
 from modelyard.dataset.worker.annotation_index import Said
@@ -32,7 +33,7 @@ def plan_masks(source: Sources) -> None:
         usage = usage_of(picture) or usage_of(mask)
         plan.index.add(picture, Said(usage, mask, raw=mask))
     plan.assumptions.append(
-        f"{len(found)} pictures have a mask of the same name in a folder beside theirs; value 255 is ignored."
+        f"{several(len(found), 'picture has', 'pictures have')} a mask of the same name in a folder beside; value 255 is ignored."
     )
 
 

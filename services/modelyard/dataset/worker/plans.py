@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from modelyard.core.errors import InvalidArgument
+from modelyard.core.words import several
 from modelyard.dataset.domain import columns as naming
 from modelyard.dataset.domain import cvat, json_stream, labelme, mask_files, safe_xml, voc, yolo
 from modelyard.dataset.domain.layout import USAGE_NAMES
@@ -180,7 +181,7 @@ def plan_yolo(source: Sources) -> None:
     plan.keypoints = tuple(f"keypoint_{number}" for number in range(facts.keypoint_count))
     settle(source, outlines=yolo.task_of(lengths, facts) == files.INSTANCE_SEGMENTATION)
     if background:
-        plan.assumptions.append(f"{background} pictures have an empty label file or none: they show none of the classes.")
+        plan.assumptions.append(f"Without any of the classes, by an empty label file or none: {several(background, 'picture')}.")
 
 
 def _yolo_facts(source: Sources) -> yolo.Facts:

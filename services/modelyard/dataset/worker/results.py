@@ -9,6 +9,7 @@ from typing import Final
 
 from modelyard.core.artifacts import ArtifactStore
 from modelyard.core.errors import InvalidArgument
+from modelyard.core.words import several
 from modelyard.dataset.domain.records import Finding, ImportResult, ImportSummary
 from modelyard.dataset.domain.work import Work
 from modelyard.dataset.worker.content import Content, Rejections, all_or_none
@@ -64,14 +65,10 @@ RIGHT: Final = "give a folder of pictures or sounds for each class, a table, or 
 
 def nothing_in(archive: Archive, rejected: Rejections) -> InvalidArgument:
     """The error of an archive in which nothing could be used."""
-    left_out = "1 file was" if rejected.count == 1 else f"{rejected.count} files were"
+    left_out = several(rejected.count, "file was", "files were")
     why = f"; {left_out} left out, the first: {rejected.listed[0].message}" if rejected.count else f"; {RIGHT}"
     count = len(archive.entries)
-    found = (
-        f"{'1 file' if count == 1 else f'{count} files'} without an example that could be read"
-        if count
-        else "no file that is read"
-    )
+    found = f"{several(count, 'file')} without an example that could be read" if count else "no file that is read"
     if any(each.reason == "NO_LABEL" for each in rejected.listed):
         why += (
             ". Put each file into a folder named after its class, such as cat/1.jpg; or, if people are to label them here, say "

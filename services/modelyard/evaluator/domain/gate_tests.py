@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from modelyard.core.words import several
 from modelyard.evaluator.domain.gate_demands import ClassFloor, Floor
 from modelyard.evaluator.domain.pairing import MIN_TEST_EXAMPLES, Comparison, Outcome, hidden_loss
 from modelyard.evaluator.domain.scores import Metric, Paired, UsageResult
@@ -43,7 +44,8 @@ class GateTest:
 def examples_test(count: int) -> GateTest:
     """Whether there are examples enough to tell anything."""
     enough = count >= MIN_TEST_EXAMPLES
-    text = f"There are {count} test examples; at least {MIN_TEST_EXAMPLES} are needed to tell anything."
+    are = "is" if count == 1 else "are"
+    text = f"There {are} {several(count, 'test example')}; at least {MIN_TEST_EXAMPLES} are needed to tell anything."
     return _exact("test_examples", Outcome.PASSED if enough else Outcome.UNSURE, count, MIN_TEST_EXAMPLES, text)
 
 

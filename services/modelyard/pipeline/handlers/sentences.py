@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from modelyard.core.jobs.job import Document
+from modelyard.core.words import several
 from modelyard.pipeline.ports import Decided, JobView
 
 
@@ -23,7 +24,8 @@ def imported_sentence(found: Document) -> str:
     """ "1797 examples in 10 classes; 3 left out"."""
     summary = found.get("summary", {})
     classes, rejected = len(summary.get("classes", [])), int(summary.get("rejected_count", 0))
-    text = f"{summary.get('example_count', 0)} examples" + (f" in {classes} classes" if classes else "")
+    text = several(int(summary.get("example_count", 0)), "example")
+    text += f" in {several(classes, 'class', 'classes')}" if classes else ""
     return text + (f"; {rejected} left out" if rejected else "")
 
 
@@ -32,7 +34,7 @@ def checked_sentence(findings: Sequence[Document]) -> str:
     if not findings:
         return "no findings"
     first = findings[0]
-    count = f"{len(findings)} finding{'s' if len(findings) > 1 else ''}"
+    count = several(len(findings), "finding")
     return f"{count}; {first.get('kind', '')}: {first.get('message', '')}"[:500]
 
 
