@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from modelyard.cli.durations import spoken
 from modelyard.cli.exits import DONE, FAILED, REFUSED, error_document, exit_code
-from modelyard.cli.output import enum_name, number, plain, print_facts, print_table
+from modelyard.cli.next_steps import NextStep, print_next_steps
+from modelyard.cli.output import enum_name, number, plain, print_facts, print_table, several
 from modelyard.cli.selection_table import print_candidates
 from modelyard.client import parent_of, short
 from modelyard.client._status import from_status
@@ -58,7 +59,9 @@ def print_examples(decision: evaluator_pb2.GateDecision, paths: Mapping[str, str
     print_table(("example", "usage", "label", "the model says", "probability"), rows)
 
 
-def run_document(run: pipeline_pb2.PipelineRun, paths: Mapping[str, str] | None = None) -> dict[str, Any]:
+def run_document(
+    run: pipeline_pb2.PipelineRun, paths: Mapping[str, str] | None = None, steps: Sequence[NextStep] = ()
+) -> dict[str, Any]:
     """The object that `--json` prints for a run."""
     result = run.result
     return {
@@ -86,6 +89,7 @@ def run_document(run: pipeline_pb2.PipelineRun, paths: Mapping[str, str] | None 
         "candidates": [plain(candidate) for candidate in result.candidates],
         "model_selection": result.model_selection,
         "selection_candidates": [plain(candidate) for candidate in result.selection_candidates],
+        "next_steps": [{"text": step.text, "command": step.command} for step in steps],
         **_error(run),
     }
 
@@ -158,8 +162,10 @@ def asking(here: Session, endpoint: str, dataset_version: str) -> str:
     return f"modelyard predict {short(endpoint)} {_GIVEN.get(task, 'FILE')}"
 
 
-def print_run(run: pipeline_pb2.PipelineRun, paths: Mapping[str, str] | None = None, ask: str = "") -> None:
-    """The result for people. `ask`: the command that asks what was deployed."""
+def print_run(
+    run: pipeline_pb2.PipelineRun, paths: Mapping[str, str] | None = None, ask: str = "", steps: Sequence[NextStep] = ()
+) -> None:
+    """The result for people. `ask`: the command that asks what was deployed; `steps`: what helps where nothing was."""
     result = run.result
     _print_findings(run)
     facts = {
@@ -190,6 +196,7 @@ def print_run(run: pipeline_pb2.PipelineRun, paths: Mapping[str, str] | None = N
         print(f"- {reason}")
     if refused(result.gate_decision):
         print_examples(result.gate_decision, paths or {})
+    print_next_steps(steps)
     if ask:
         print(f"\nAsk it: {ask}")
 
@@ -203,7 +210,7 @@ def _print_findings(run: pipeline_pb2.PipelineRun) -> None:
     rest = len(run.result.findings) - len(told)
     if rest:
         dataset = short(parent_of(run.result.dataset_version)) if run.result.dataset_version else "DATASET"
-        print(f"{rest} more findings about the data: modelyard dataset check {dataset}")
+        print(f"{several(rest, 'more finding')} about the data: modelyard dataset check {dataset}")
 
 
 def print_scores(scores: Any) -> None:

@@ -16,16 +16,13 @@ from modelyard.client.drawing.charts import Line, line_chart, trace_chart
 from modelyard.client.drawing.decimate import Curve
 from modelyard.client.drawing.markup import h, join
 from modelyard.client.drawing.words import step_words
+from modelyard.client.ratios import LEAST_RATIO, TESTS_NEEDED, enough_ratio, examples_needed, ratio_for, shared_out
 from modelyard.console.parts.plan import (
-    LEAST_RATIO,
-    TESTS_NEEDED,
     Plan,
     next_version,
     plan_of,
     problems,
-    ratio_for,
     run_of,
-    shared_out,
 )
 from modelyard.console.parts.shares import even_out
 from modelyard.console.uploads import safe_path
@@ -129,8 +126,8 @@ def test_the_ratio_that_is_proposed_leaves_the_gate_enough_to_tell_by(examples: 
     shares = shared_out(examples, float(proposed))
     assert sum(shares) == examples
     assert LEAST_RATIO <= float(proposed) <= 0.8
-    if examples >= 4 * TESTS_NEEDED + 20:
-        assert shares[2] >= TESTS_NEEDED
+    assert (shares[2] >= TESTS_NEEDED) == (examples >= examples_needed() or examples >= 119)
+    assert enough_ratio(examples, "0.8") == (proposed if shares[2] >= TESTS_NEEDED else "")
     if not examples or examples >= 10 * TESTS_NEEDED:
         assert proposed == "0.8"
 

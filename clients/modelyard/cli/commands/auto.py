@@ -218,6 +218,7 @@ def follow(here: Session, name: str) -> None:
     import time
 
     from modelyard.cli.live import run_picture
+    from modelyard.cli.next_steps import next_steps
     from modelyard.cli.output import note, print_json
     from modelyard.cli.results import asking, example_paths, print_run, run_document, run_exit
     from modelyard.client import Unavailable, last_part
@@ -242,11 +243,11 @@ def follow(here: Session, name: str) -> None:
     except Unavailable:
         note(f"the run goes on when the server is there again; watch it with: {here.watch_command(last_part(name))}")
         raise
-    paths = example_paths(here, run)
+    paths, steps = example_paths(here, run), next_steps(here, run)
     if here.common.json:
-        print_json(run_document(run, paths))
+        print_json(run_document(run, paths, steps))
     else:
-        print_run(run, paths, asking(here, run.result.endpoint, run.result.dataset_version))
+        print_run(run, paths, asking(here, run.result.endpoint, run.result.dataset_version), steps)
     status = run_exit(run)
     _say_error(run)
     if status:

@@ -92,6 +92,7 @@ def show(common: Common, name: Name) -> None:
     from modelyard.cli.commands.crossing import print_cross
     from modelyard.cli.commands.select import print_selection
     from modelyard.cli.commands.train import print_job
+    from modelyard.cli.next_steps import next_steps
     from modelyard.cli.output import plain, print_json
     from modelyard.cli.results import asking, example_paths, print_run, run_document
     from modelyard.cli.session import session
@@ -100,10 +101,11 @@ def show(common: Common, name: Name) -> None:
         kind, found = find(here, name)
         paths = example_paths(here, found) if kind == "pipeline run" else {}
         ask = asking(here, found.result.endpoint, found.result.dataset_version) if kind == "pipeline run" else ""
+        ways = next_steps(here, found) if kind == "pipeline run" else []
     if kind == "pipeline run" and common.json:
-        print_json({**run_document(found, paths), "steps": plain(found)["steps"]})
+        print_json({**run_document(found, paths, ways), "steps": plain(found)["steps"]})
     elif kind == "pipeline run":
-        print_run(found, paths, ask)
+        print_run(found, paths, ask, ways)
     elif common.json:
         print_json(plain(found))
     else:

@@ -23,6 +23,7 @@ from modelyard.client.drawing.words import (
     spoken,
     step_words,
 )
+from modelyard.client.ratios import examples_needed
 from modelyard.console.connection import connection
 from modelyard.console.parts.badges import progress_bar, severity_badge, state_badge
 from modelyard.console.parts.fragment import Act, Fragment
@@ -225,7 +226,7 @@ class RunView:
             return card("What now?", h("p", "Nothing was served. What was made so far stays."), h("p", again, " ", checks))
         if verdict == evaluator_pb2.VERDICT_NOT_ENOUGH_DATA:
             words = "Too few examples were kept for the test to tell how good the model is, so it is not served. Bring more, or "
-            words += "train on a smaller share: the dialog proposes one that leaves enough for the test."
+            words += f"train on a smaller share: with {examples_needed()} examples or more the dialog proposes one."
             return card("What now?", h("p", words), h("p", again, " ", more), id="next")
         wrong = link(
             "See what it gets wrong", here.path("evaluations", last_part(one.result.evaluation), tab="examples"), "button"

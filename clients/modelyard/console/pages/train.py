@@ -14,6 +14,7 @@ from nicegui import ui
 
 from modelyard.client import last_part
 from modelyard.client.drawing.markup import Markup, h
+from modelyard.client.ratios import ratio_for
 from modelyard.console.pages.train_form import (
     Asked,
     confirmation,
@@ -27,7 +28,7 @@ from modelyard.console.parts.fragment import Act, Fragment
 from modelyard.console.parts.layout import card, empty, link
 from modelyard.console.parts.lists import first
 from modelyard.console.parts.page import Here, frame, route, stretch
-from modelyard.console.parts.plan import Plan, plan_of, problems, ratio_for, run_of
+from modelyard.console.parts.plan import Plan, plan_of, problems, run_of
 from modelyard.pipeline.v1 import pipeline_pb2
 from modelyard.type.v1 import job_pb2
 

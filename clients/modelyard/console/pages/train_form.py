@@ -9,9 +9,10 @@ from typing import Any
 from modelyard.client import last_part
 from modelyard.client.drawing.markup import Markup, h
 from modelyard.client.drawing.words import count, size, spoken, task_word
+from modelyard.client.ratios import TESTS_NEEDED, enough_ratio, examples_needed, shared_out
 from modelyard.console.parts.forms import Errors, cards, choice, number, switch, text
 from modelyard.console.parts.layout import button, card, facts
-from modelyard.console.parts.plan import TESTS_NEEDED, Plan, next_version, ratio_for, shared_out
+from modelyard.console.parts.plan import Plan, next_version
 from modelyard.exporter.v1 import exporter_pb2
 
 FORMATS = [("", "the hardware's own")] + [
@@ -119,9 +120,8 @@ def _ratio_words(asked: Asked, share: float) -> Markup | str:
     said = "{:,} to train on, {:,} to validate and {:,} to test, drawn at random by class.".format(*parts)
     if parts[2] >= TESTS_NEEDED:
         return said
-    better = ratio_for(asked.examples, asked.plan.ratio)
-    enough = shared_out(asked.examples, float(better))[2] >= TESTS_NEEDED
-    cure = f"{better} gives them." if enough else "Bring more examples: this is a trial."
+    better = enough_ratio(asked.examples, asked.plan.ratio)
+    cure = f"{better} gives them." if better else f"Bring more examples, {examples_needed()} in all: this is a trial."
     return h("span", said, " ", h("strong", f"Below {TESTS_NEEDED} test examples nothing can be told, or served. {cure}"))
 
 

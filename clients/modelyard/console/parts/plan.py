@@ -16,10 +16,6 @@ from modelyard.pipeline.v1 import pipeline_pb2
 from modelyard.type.v1 import learning_pb2
 
 LONGEST_MS: Final = 20_000
-TESTS_NEEDED: Final = 30
-"""Test examples below which the gate says that it cannot tell."""
-LEAST_RATIO: Final = 0.5
-"""A smaller share to train on is proposed to nobody, however few examples there are."""
 MOST_HOURS: Final = 24 * 365
 _NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,62}")
 _VERSION: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
@@ -89,20 +85,6 @@ class Plan:
             batch_size=str(hyperparameters.batch_size) if hyperparameters.HasField("batch_size") else "",
             seed=str(hyperparameters.seed) if hyperparameters.HasField("seed") else "",
         )
-
-
-def shared_out(examples: int, ratio: float) -> tuple[int, int, int]:
-    """How many train, validate and test, where the data bring no usage of their own: half of what is left over tests."""
-    rest = round(examples * (1 - ratio))
-    return examples - rest, rest - rest // 2, rest // 2
-
-
-def ratio_for(examples: int, ratio: str) -> str:
-    """A ratio that leaves the gate enough to tell by, where the usual one would not; a few more, since classes are cut apart."""
-    share = float(ratio)
-    if not examples or shared_out(examples, share)[2] >= TESTS_NEEDED:
-        return ratio
-    return f"{max(int(100 * (1 - 2.2 * TESTS_NEEDED / examples)) / 100, LEAST_RATIO):g}"
 
 
 def plan_of(form: Mapping[str, Any], before: Plan) -> Plan:
