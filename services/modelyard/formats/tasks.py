@@ -85,6 +85,7 @@ _GRAPHS: Final = {
     "openvino": ("fp32", "fp16"),
 }
 _TABLES: Final = {"onnx": ("fp32",)}
+_SERIES: Final = {"onnx": ("fp32", "int8")}
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,9 @@ _NO_COUNTERPART: Final = "its trees, text columns and encodings have no counterp
 _FINISHED: Final = "its answers are finished inside the graph, which takes operators that are not written there"
 _REFERENCES: Final = "readings are held against others that are given beside them, which no converter of ours writes"
 _FORECASTS: Final = "its level and spread are those of each window, which no converter of ours writes"
-_FEATURES: Final = "its features count how often a sum exceeds a number, which no converter of ours writes"
+_FEATURES: Final = (
+    "networks of series are written there alone; MiniRocket's features count how often a sum exceeds a number, so it stays fp32"
+)
 
 _KNOWN: Final = (
     Task(IMAGE_CLASSIFICATION, IMAGE, CLASSIFICATION_METRICS, "accuracy", one_label=True, compressed=True),
@@ -153,7 +156,7 @@ _KNOWN: Final = (
     Task(AUDIO_CLASSIFICATION, AUDIO, CLASSIFICATION_METRICS, "accuracy", one_label=True, compressed=True),
     Task(ANOMALY_DETECTION, SERIES, ANOMALY_METRICS, "balanced_accuracy", _TABLES, _REFERENCES),
     Task(FORECASTING, SERIES, FORECAST_METRICS, "forecast_skill", _TABLES, _FORECASTS),
-    Task(SERIES_CLASSIFICATION, SERIES, CLASSIFICATION_METRICS, "accuracy", _TABLES, _FEATURES, one_label=True),
+    Task(SERIES_CLASSIFICATION, SERIES, CLASSIFICATION_METRICS, "accuracy", _SERIES, _FEATURES, one_label=True),
 )
 TASKS: Final[Mapping[str, Task]] = {each.name: each for each in _KNOWN}
 """By name, those that a model can learn."""

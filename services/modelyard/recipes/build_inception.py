@@ -6,12 +6,14 @@ over time, a linear layer. One network, not the five whose answers the paper ave
 
 from __future__ import annotations
 
+import copy
 from typing import Any, Final, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from modelyard.core.errors import InvalidArgument
 
@@ -82,7 +84,7 @@ class _Module(nn.Module):
             [nn.Conv1d(before, filters, length, padding=length // 2, bias=False) for length in lengths]
         )
         self.pooled = nn.Sequential(nn.MaxPool1d(3, stride=1, padding=1), nn.Conv1d(inputs, filters, 1, bias=False))
-        self.norm = nn.BatchNorm1d(4 * filters)
+        self.norm: nn.Module = nn.BatchNorm1d(4 * filters)
 
     def forward(self, x: Tensor) -> Tensor:
         narrow = self.narrow(x)
@@ -100,6 +102,31 @@ class ServedInception(nn.Module):
 
     def forward(self, series: Tensor) -> Tensor:
         return torch.softmax(cast(Tensor, self.module(series)), dim=1)
+
+
+def without_norms(model: InceptionModel) -> InceptionModel:
+    """A copy for answering alone, whose batch norms are in the convolutions before them: fewer steps, and what integers can
+    hold."""
+    made = copy.deepcopy(model).eval()
+    for block in cast("list[_Module]", list(made.blocks)):
+        _fold([*block.convolutions, block.pooled[1]], block.norm)
+        block.norm = nn.Identity()
+    for place, shortcut in enumerate(cast("list[nn.Sequential]", list(made.shortcuts))):
+        _fold([shortcut[0]], shortcut[1])
+        made.shortcuts[place] = shortcut[0]
+    return made
+
+
+def _fold(convolutions: list[nn.Module], norm: nn.Module) -> None:
+    """Takes a norm of convolutions' results side by side into them: each gets a bias."""
+    if not isinstance(norm, nn.BatchNorm1d) or norm.running_mean is None or norm.running_var is None:
+        raise AssertionError("a norm with statistics follows")
+    at = 0
+    for each in cast("list[nn.Conv1d]", convolutions):
+        own = slice(at, at + each.out_channels)
+        parts = norm.running_mean[own], norm.running_var[own], norm.eps, norm.weight[own], norm.bias[own]
+        each.weight, each.bias = fuse_conv_bn_weights(each.weight, each.bias, *parts)
+        at = own.stop
 
 
 def build_inception(architecture: str, *, steps: int, channels: int, classes: int) -> InceptionModel:

@@ -20,7 +20,7 @@ from modelyard.exporter.worker.candidates import measure_candidates
 from modelyard.exporter.worker.drift_statistics import write_statistics
 from modelyard.exporter.worker.export import export_model
 from modelyard.formats.bundle import Source, open_bundle
-from modelyard.formats.model import PictureInput, read_card
+from modelyard.formats.model import PictureInput, read_card, read_model
 from modelyard.recipes.catalogue import DatasetFacts, candidates
 from modelyard.recipes.recipe import FRAMEWORKS, TENSORFLOW, Hyperparameters, Recipe
 from modelyard.runtime.model import load_model
@@ -137,12 +137,49 @@ def test_a_network_of_series_is_learned_resumed_and_served(tmp_path: Path) -> No
     assert card.parity is not None
     assert card.parity.max_abs_difference < 1e-3
     assert accuracy(store, path, descriptor, "series_classification")[0] > 0.9
+    small = tmp_path / "small.bundle"
+    card = export_model(tmp_path / "model.zip", reader, small, SOURCE, lambda _: None, Form("onnx", "int8"))
+    assert (card.precision, card.calibration.examples, card.parity.against) == ("int8", COUNTS["train"], "torch")  # type: ignore
+    assert card.parity.label_agreement > 0.95  # type: ignore[union-attr]
+    assert open_bundle(small).model_size < 0.5 * open_bundle(path).model_size
+    assert accuracy(store, small, descriptor, "series_classification")[0] > 0.9
+    proven = load_proven(small, LoadOptions(cores=1, most_rows=4))
+    try:
+        asked = np.stack([series(kind, RANDOM, 60, 2) for kind in (1, 0, 1)]).astype(np.float32)
+        assert proven.model.run({"series": asked})["label"].tolist() == [NAMES[1], NAMES[0], NAMES[1]]
+    finally:
+        proven.model.close()
     result = run_series_network(ImageTrainingSpec(reader, short, warm_start=tmp_path / "model.zip"), KeptHooks(), tmp_path)
     assert result.metrics["val_accuracy"] > 0.9
     large = next(each for each in recipes if each.name == "inceptiontime")
     target = Target("cpu-1core", threads=1, local=True)
     measured = measure_candidates([large, recipe], reader, tmp_path, target, seconds=0.1)
     assert all(each.latency is not None for each in measured)
+    reader.close()
+
+
+def test_a_network_of_series_that_was_stopped_ends_as_the_unbroken_run(tmp_path: Path) -> None:
+    """Bit for bit, changed series and the running mean of the weights too: in the middle of an epoch."""
+    store = file_store(tmp_path / "artifacts")
+    reader = open_reader(store, publish_series(store, COUNTS, channels=2))
+    recipe = next(e for e in candidates(DatasetFacts("series_classification", 80, 2)) if e.name == "inceptiontime-small")
+    settings = replace(recipe.hyperparameters, max_epochs=3, augmentation="standard", deterministic=True)
+    spec = ImageTrainingSpec(reader, replace(recipe, hyperparameters=settings))
+    for name in ("whole", "broken"):
+        (tmp_path / name).mkdir()
+    whole = run_series_network(spec, KeptHooks(), tmp_path / "whole")
+    hooks = KeptHooks(lambda asked: "stop" if asked > 7 else "continue")
+    stopped = run_series_network(spec, hooks, tmp_path / "broken")
+    assert (stopped.reason, 5 < stopped.steps < 10) == ("STOPPED", True), "80 series in batches of 16: five steps an epoch"
+    kept = tmp_path / "kept.checkpoint"
+    kept.write_bytes(hooks.checkpoints["last"][-1])
+    torch.rand(7)
+    again = run_series_network(replace(spec, resume=kept), KeptHooks(), tmp_path / "broken")
+    assert (again.steps, again.best_step, again.metrics) == (whole.steps, whole.best_step, whole.metrics)
+    files = [read_model(tmp_path / name / "model.zip").tensors() for name in ("whole", "broken")]
+    assert files[0].keys() == files[1].keys()
+    assert all(np.array_equal(files[0][name], files[1][name]) for name in files[0])
+    torch.use_deterministic_algorithms(False)
     reader.close()
 
 
@@ -190,6 +227,10 @@ def test_series_are_not_made_for_microcontrollers(tmp_path: Path) -> None:
     )
     with pytest.raises(InvalidArgument, match="exceeds a number"):
         export_model(tmp_path / "m.zip", reader, tmp_path / "m.bundle", SOURCE, lambda _: None, Form("edge", "int8"))
+    with pytest.raises(InvalidArgument, match="recipe inceptiontime") as caught:
+        export_model(tmp_path / "m.zip", reader, tmp_path / "m.bundle", SOURCE, lambda _: None, Form("onnx", "int8"))
+    assert caught.value.reason == "UNSUPPORTED_FORM"
+    assert not (tmp_path / "m.bundle").exists()
     reader.close()
 
 

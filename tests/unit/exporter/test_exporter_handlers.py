@@ -27,6 +27,7 @@ from modelyard.exporter.domain.export import (
     Pruning,
     Wish,
     check_candidates,
+    complete,
 )
 from modelyard.exporter.domain.targets import CPU, MCU, Target, predefined
 from modelyard.exporter.handlers.exports import Ports, create_export, import_model, spec_of
@@ -180,6 +181,21 @@ def test_a_table_is_exported_as_onnx_fp32_alone(changes: dict[str, Any]) -> None
         export(FakeJobs(), models=TABLE, **changes)
     spec = spec_of(export(FakeJobs(), models=TABLE, target="edge-arm64"))
     assert (spec.format, spec.precision) == ("onnx", "fp32")
+
+
+SERIES = Known({MODEL: ModelVersionRef(MODEL, "series_classification", blob("a"), VERSION)})
+
+
+def test_series_become_integers_only_when_that_is_said() -> None:
+    """Most of their models have no integer form, so no target asks for one; and what they lose on the way is not measured."""
+    small = replace(predefined(gpu_is_here=False)[0], precision="int8")
+    assert complete(Wish(MODEL), "series_classification", small).precision == "fp32"
+    assert complete(Wish(MODEL), "image_classification", small).precision == "int8"
+    assert spec_of(export(FakeJobs(), models=SERIES, precision="int8")).precision == "int8"
+    assert spec_of(export(FakeJobs(), models=SERIES, limits=CompressionLimits())).precision == "fp32"
+    with pytest.raises(InvalidArgument, match="leave limits out") as caught:
+        export(FakeJobs(), models=SERIES, precision="int8", limits=CompressionLimits(max_loss=0.1))
+    assert (caught.value.violations[0].field, caught.value.reason) == ("export.limits", "BAD_LIMITS")
 
 
 @pytest.mark.parametrize(

@@ -223,13 +223,16 @@ def complete(wish: Wish, task: str, target: Target) -> Wish:
     _check_quantization(wish, known)
     _check_pruning(wish, known)
     _check_limits(wish)
+    if wish.limits is not None and wish.precision != FP32 and not known.planned:
+        message = f"precision is {wish.precision}; for {task} no loss is measured on the way, so leave limits out, or take {FP32}"
+        raise InvalidArgument("BAD_LIMITS", message, field="export.limits", precision=wish.precision)
     _check_training_time(wish.max_training_s)
     return wish
 
 
 def _precision(format: str, target: Target, task: Task) -> str:
     """What a format is made in when nobody says: the target's numbers where the format is the target's, else the widest."""
-    if task.table or target.precision not in task.forms.get(format, ()):
+    if not task.planned or target.precision not in task.forms.get(format, ()):
         return FP32 if format not in PRECISIONS_OF or FP32 in PRECISIONS_OF[format] else PRECISIONS_OF[format][0]
     return target.precision if format == target.format else PRECISIONS_OF.get(format, (FP32,))[0]
 

@@ -14,6 +14,7 @@ from modelyard.core.errors import FailedPrecondition
 from modelyard.formats.bundle import CalibrationCard
 from modelyard.formats.dataset import TRAIN, DatasetReader
 from modelyard.formats.model import PictureInput
+from modelyard.formats.series import fitted_series
 from modelyard.formats.tasks import task_of
 
 Array = NDArray[Any]
@@ -23,12 +24,13 @@ DEFAULT_COUNT: Final = 256
 
 @dataclass(frozen=True)
 class CalibrationSet:
-    """The drawn examples, in the order of the draw. positions: in the manifest; inputs: pictures uint8 [N, H, W, C]."""
+    """The drawn examples, in the order of the draw. positions: in the manifest; inputs: pictures uint8 [N, H, W, C], series
+    float32 [N, steps, channels]."""
 
     positions: NDArray[np.int64]
     example_ids: tuple[str, ...]
     digest: str
-    inputs: NDArray[np.uint8]
+    inputs: Array
     seed: int = 0
 
     @property
@@ -54,16 +56,29 @@ def draw(reader: DatasetReader, picture: PictureInput, count: int = DEFAULT_COUN
     The same seed on the same dataset version draws the same examples. Raises FailedPrecondition CALIBRATION_ONE_CLASS when the
     training examples are of one class: what other classes make of the activations would not be seen.
     """
+    rows = _rows(reader, count, seed)
+    positions = reader.indices(TRAIN)[rows]
+    return _set(reader, rows, reader.decode(positions, picture.height, picture.width, picture.channels), seed)
+
+
+def draw_series(reader: DatasetReader, steps: int, count: int = DEFAULT_COUNT, seed: int = 0) -> CalibrationSet:
+    """The same of training series, of that length."""
+    rows = _rows(reader, count, seed)
+    return _set(reader, rows, fitted_series(reader, TRAIN, rows, steps), seed)
+
+
+def _rows(reader: DatasetReader, count: int, seed: int) -> NDArray[np.int64]:
     labels = np.zeros(len(reader.indices(TRAIN)), np.int64)
     if task_of(reader.descriptor.task).one_label:
         labels = reader.labels(TRAIN)
         _check_classes(reader, labels)
-    rows = drawn_rows(labels, count, seed)
-    positions = reader.indices(TRAIN)[rows]
+    return drawn_rows(labels, count, seed)
+
+
+def _set(reader: DatasetReader, rows: NDArray[np.int64], inputs: Array, seed: int) -> CalibrationSet:
     every = reader.example_ids(TRAIN)
     ids = tuple(every[row] for row in rows)
-    inputs = reader.decode(positions, picture.height, picture.width, picture.channels)
-    return CalibrationSet(positions, ids, hashlib.sha256(ids_text(ids)).hexdigest(), inputs, seed)
+    return CalibrationSet(reader.indices(TRAIN)[rows], ids, hashlib.sha256(ids_text(ids)).hexdigest(), inputs, seed)
 
 
 def drawn_rows(labels: Array, count: int, seed: int) -> NDArray[np.int64]:

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from modelyard.core.errors import FailedPrecondition
 from modelyard.exporter.domain.form import DYNAMIC_INT8, EDGE, FP16, Form, check_form
-from modelyard.exporter.worker.calibration import CalibrationSet, draw
+from modelyard.exporter.worker.calibration import CalibrationSet, draw, draw_series
 from modelyard.exporter.worker.parity import Run, check_same_sets, prove, prove_sets
 from modelyard.formats import bundle as bundles
 from modelyard.formats.agreement import compared_as_sets
 from modelyard.formats.bundle import CALIBRATION, BundleCard, ColumnInput, QuantizationCard, Source, TensorSpec, TestVectors
-from modelyard.formats.bundle_files import TFLITE
+from modelyard.formats.bundle_files import MODEL, TFLITE
 from modelyard.formats.dataset import (
     ANOMALY_DETECTION,
     AUDIO,
@@ -93,7 +93,7 @@ def export_model(
     elif file.card.task == FORECASTING:
         graph = forecast_export(file, reader, source)
     elif file.card.task == SERIES_CLASSIFICATION:
-        graph = series_export(file, reader, source)
+        graph = series_export(file, reader, source, form)
     else:
         graph = picture_export(file, reader, source, form) if file.card.kind == "torch" else table_export(file, reader, source)
     on_stage("parity")
@@ -346,18 +346,21 @@ def picture_card(
 # Series
 
 
-def series_export(file: ModelFile, reader: DatasetReader, source: Source) -> Graph:
-    """The graph of a classifier of series with real ones, and as many with gaps."""
+def series_export(file: ModelFile, reader: DatasetReader, source: Source, form: Form) -> Graph:
+    """The graph of a classifier of series in a form, with real ones, and as many with gaps."""
     from modelyard.exporter.worker.series_graph import served_series
 
     if reader.descriptor.kind != SERIES:
         raise _mismatch(file.card, reader)
-    return series_graph_of(served_series(file), int(file.card.details["channels"]), reader, source, file.card.architecture)
+    channels = int(file.card.details["channels"])
+    return series_graph_of(served_series(file), channels, reader, source, file.card.architecture, form)
 
 
-def series_graph_of(model: ServedSeries, channels: int, reader: DatasetReader, source: Source, recipe: str) -> Graph:
-    """The graph of a classifier in memory."""
-    from modelyard.exporter.worker.series_graph import predict_series, series_card, series_graph
+def series_graph_of(
+    model: ServedSeries, channels: int, reader: DatasetReader, source: Source, recipe: str, form: Form | None = None
+) -> Graph:
+    """The graph of a classifier in memory. form: ONNX fp32 when left out."""
+    from modelyard.exporter.worker.series_graph import integer_series, predict_series, series_card, series_graph
     from modelyard.formats.series import SERIES as INPUT
     from modelyard.formats.series import fitted_series
 
@@ -367,7 +370,14 @@ def series_graph_of(model: ServedSeries, channels: int, reader: DatasetReader, s
     gaps[:, ::7] = np.nan
     series = np.concatenate([series, gaps])
     card = series_card(model, channels, reader.descriptor.classes, source, recipe)
-    return Graph(series_graph(model, channels), {INPUT: series}, predict_series(model, series), card, "torch")
+    expected = predict_series(model, series)
+    if form is None or not form.needs_calibration:
+        return Graph(series_graph(model, channels), {INPUT: series}, expected, card, "torch")
+    calibration = draw_series(reader, model.steps)
+    quantization = QuantizationCard(_method(form, ""))
+    card = replace(card, precision=form.precision, quantization=quantization, calibration=calibration.card)
+    files = {MODEL: integer_series(model, channels, calibration.inputs), CALIBRATION: calibration.text}
+    return Graph(files, {INPUT: series}, expected, card, "torch")
 
 
 def sensor_export(file: ModelFile, reader: DatasetReader, source: Source) -> Graph:

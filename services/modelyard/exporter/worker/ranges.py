@@ -36,7 +36,7 @@ _TAIL: Final = 1e-4
 _STEPS: Final = 255
 _BATCH: Final = 16
 _COUNTED: Final = 96
-"""Pictures that the histograms are made of."""
+"""Examples that the histograms are made of."""
 _MOST_COUNTED: Final = 20_000
 """Values of one activation that go into its histogram from one batch, drawn at random; its ends are taken over all."""
 
@@ -95,13 +95,14 @@ def is_float_layer(layer: str, float_layers: tuple[str, ...]) -> bool:
     return any(layer == name or layer.startswith(f"{name}.") for name in float_layers)
 
 
-def seen_ranges(model: onnx.ModelProto, pictures: NDArray[np.uint8]) -> dict[str, Seen]:
-    """What every float activation of a graph (batch open, input `image`) held over the pictures, by its name."""
+def seen_ranges(model: onnx.ModelProto, examples: Array) -> dict[str, Seen]:
+    """What every float activation of a graph (batch open, one input) held over examples (pictures uint8, series float32), by its
+    name."""
     session, names = _listening(model)
-    lows, highs = _ends(session, names, pictures)
+    lows, highs = _ends(session, names, examples)
     counts = {name: np.zeros(_BINS, np.int64) for name in names}
     random = np.random.default_rng(0)
-    for answers in _answers(session, names, pictures[:_COUNTED]):
+    for answers in _answers(session, names, examples[:_COUNTED]):
         for name, value in zip(names, answers, strict=True):
             some = value.ravel() if value.size <= _MOST_COUNTED else random.choice(value.ravel(), _MOST_COUNTED)
             counts[name] += _counts(some, lows[name], highs[name])
@@ -133,15 +134,16 @@ def _listening(model: onnx.ModelProto) -> tuple[Any, list[str]]:
     return session, names
 
 
-def _answers(session: Any, names: list[str], pictures: NDArray[np.uint8]) -> Any:
-    for start in range(0, len(pictures), _BATCH):
-        yield session.run(names, {"image": pictures[start : start + _BATCH]})
+def _answers(session: Any, names: list[str], examples: Array) -> Any:
+    entry = session.get_inputs()[0].name
+    for start in range(0, len(examples), _BATCH):
+        yield session.run(names, {entry: examples[start : start + _BATCH]})
 
 
-def _ends(session: Any, names: list[str], pictures: NDArray[np.uint8]) -> tuple[dict[str, float], dict[str, float]]:
+def _ends(session: Any, names: list[str], examples: Array) -> tuple[dict[str, float], dict[str, float]]:
     lows: dict[str, float] = {}
     highs: dict[str, float] = {}
-    for answers in _answers(session, names, pictures):
+    for answers in _answers(session, names, examples):
         for name, value in zip(names, answers, strict=True):
             lows[name] = min(lows.get(name, np.inf), float(value.min()))
             highs[name] = max(highs.get(name, -np.inf), float(value.max()))

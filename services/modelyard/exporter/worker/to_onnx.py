@@ -144,11 +144,12 @@ def integers(
     *,
     per_channel: bool = True,
     float_layers: tuple[str, ...] = (),
+    float_operators: tuple[str, ...] = (),
     unsigned: bool = True,
     ends: bool = True,
 ) -> onnx.ModelProto:
-    """The graph in 8-bit integers (QDQ). ranges: of each activation by name; float_layers stay in floating point. ends: whether
-    the graph ends in probabilities, which are integers too.
+    """The graph in 8-bit integers (QDQ). ranges: of each activation by name; float_layers, and operators of the types
+    float_operators, stay in floating point. ends: whether the graph ends in probabilities, which are integers too.
 
     Activations are unsigned, so the picture enters as it is: its scale is 1 and its zero point 0. Weights are unsigned too,
     around 128: with signed ones onnxruntime's kernels for processors without VNNI (AVX2) saturate in 16 bits, which cost
@@ -175,7 +176,7 @@ def integers(
             TensorsData(CalibrationMethod.MinMax, data),
             [],
             [*floats, *_untouched(prepared)],
-            sorted({node.op_type for node in prepared.graph.node}),
+            sorted({node.op_type for node in prepared.graph.node} - set(float_operators)),
             {"WeightSymmetric": True},
         )
         quantizer.quantize_model()
@@ -213,7 +214,7 @@ def learned_bounds(model: onnx.ModelProto) -> dict[str, Range]:
 
 def _untouched(model: onnx.ModelProto) -> list[str]:
     """What happens to the picture before it is a float: no scale stands there."""
-    return [node.name for node in model.graph.node if node.op_type == "Cast" or node.input[0] == IMAGE]
+    return [node.name for node in model.graph.node if node.op_type == "Cast" or IMAGE in node.input[:1]]
 
 
 def _with_node_names(model: onnx.ModelProto) -> onnx.ModelProto:
