@@ -4,6 +4,7 @@
     weights.safetensors   the weights, when the card's kind is `torch`
     model.txt             the trees, when it is `lightgbm`
     linear.safetensors    the coefficients, when it is `linear`
+    network.safetensors   the weights of a network of rows, when it is `mlp`
 
 Nothing in it is ever executed: no pickle, no code. `read_model` takes files from anywhere and refuses whatever it does not know.
 """
@@ -30,7 +31,12 @@ from modelyard.formats.tasks import TASKS, task_of
 FORMAT = 1
 """Version of the form; a reader refuses a newer one."""
 
-PAYLOADS = {"torch": "weights.safetensors", "lightgbm": "model.txt", "linear": "linear.safetensors"}
+PAYLOADS = {
+    "torch": "weights.safetensors",
+    "lightgbm": "model.txt",
+    "linear": "linear.safetensors",
+    "mlp": "network.safetensors",
+}
 """Name of the file that holds the numbers, by kind."""
 
 
@@ -74,7 +80,7 @@ class Normalization:
 class ModelCard:
     """What a model is. JSON values only, so that any reader can show it.
 
-    kind: `torch`, `lightgbm` or `linear`. task: one of TASKS. architecture: `timm:NAME`, `modelyard:NAME`, `lightgbm`, `linear`.
+    kind: one of PAYLOADS. task: one of TASKS. architecture: `timm:NAME`, `modelyard:NAME`, `lightgbm`, `linear`.
     classes: names in the order of the output's index; empty for regression. input, normalization: for pictures.
     columns: for tables, in the order of the inputs, each {"name", "type", ...} with all that imputing and encoding need; target:
     the column that is predicted. metrics: validation metrics of the training graph by name. recipe: how it was trained, in full.

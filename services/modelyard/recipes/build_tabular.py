@@ -1,4 +1,4 @@
-"""What a tabular model is made of: the encoding of columns as numbers, and the trees or the linear map behind it.
+"""What a tabular model is made of: the encoding of columns as numbers, and the trees, the linear map or the network behind it.
 
 Everything here is plain data and numpy, so that the exporter can write the same arithmetic as an ONNX graph. Numbers are
 float32 wherever a served model would see float32. For workers only (LightGBM is imported when trees are used).
@@ -6,6 +6,8 @@ float32 wherever a served model would see float32. For workers only (LightGBM is
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -19,7 +21,7 @@ from modelyard.formats.dataset import CATEGORICAL, NUMERIC
 from modelyard.formats.model import ModelCard, ModelFile
 from modelyard.recipes.features_fit import FittedFeatures, Output
 from modelyard.recipes.features_ops import op_document, op_from
-from modelyard.recipes.tabular import LIGHTGBM, LINEAR
+from modelyard.recipes.tabular import LIGHTGBM, LINEAR, NETWORK
 
 Floats = NDArray[np.floating[Any]]
 Matrix = NDArray[np.float32]
@@ -33,6 +35,8 @@ ONE_HOT_MOST: Final = 24
 
 SMOOTHING: Final = 10.0
 """Weight, in rows, of the mean over all rows in the mean of a category (Micci-Barreca 2001)."""
+
+_HIDDEN: Final = re.compile(r"features\.\d{1,3}\.weight")
 
 FEATURES_VERSION: Final = 1
 """Of what a model card says of a feature pipeline."""
@@ -275,22 +279,29 @@ class LinearMap:
 
 @dataclass(frozen=True)
 class TableModel:
-    """A trained tabular model. `trees` is LightGBM's text; exactly one of `trees` and `linear` is set."""
+    """A trained tabular model. `trees` is LightGBM's text, `layers` a network's, a ReLU between them; exactly one of `trees`,
+    `linear` and `layers` is set."""
 
     encoding: TableEncoding
     classes: tuple[str, ...]
     trees: str = ""
     linear: LinearMap | None = None
+    layers: tuple[LinearMap, ...] = ()
 
     @property
     def kind(self) -> str:
-        """`lightgbm` or `linear`."""
+        """`lightgbm`, `linear` or `mlp`."""
+        if self.layers:
+            return NETWORK
         return LINEAR if self.linear is not None else LIGHTGBM
 
     def predict(self, columns: Columns) -> Floats:
         """Probabilities [N, classes] or predictions [N, 1], float64."""
         encoded = self.encoding.apply(columns)
-        scores = _linear_scores(self.linear, encoded) if self.linear is not None else _tree_scores(self.trees, encoded)
+        if self.layers:
+            scores = _network_scores(self.layers, encoded)
+        else:
+            scores = _linear_scores(self.linear, encoded) if self.linear is not None else _tree_scores(self.trees, encoded)
         return answers(scores, len(self.classes))
 
 
@@ -307,6 +318,13 @@ def answers(scores: Floats, classes: int) -> Floats:
 
 def _linear_scores(linear: LinearMap, encoded: Matrix) -> Floats:
     return encoded.astype(np.float64) @ linear.weight.astype(np.float64).T + linear.bias.astype(np.float64)
+
+
+def _network_scores(layers: Sequence[LinearMap], encoded: Matrix) -> Floats:
+    values: Floats = encoded.astype(np.float64)
+    for place, layer in enumerate(layers):
+        values = (np.maximum(values, 0) if place else values) @ layer.weight.astype(np.float64).T + layer.bias
+    return values
 
 
 def _tree_scores(text: str, encoded: Matrix) -> Floats:
@@ -388,10 +406,35 @@ def model_from(file: ModelFile) -> TableModel:
     if file.card.kind == LIGHTGBM:
         return TableModel(encoding, file.card.classes, trees=file.payload.decode())
     tensors = file.tensors()
+    if file.card.kind == NETWORK:
+        return TableModel(encoding, file.card.classes, layers=network_layers(tensors, file.card.details))
     if set(tensors) != {"weight", "bias"}:
         message = f"linear.safetensors holds {sorted(tensors)}, it must hold weight and bias"
         raise InvalidArgument("BAD_MODEL", message, field="linear.safetensors")
     return TableModel(encoding, file.card.classes, linear=LinearMap(tensors["weight"], tensors["bias"]))
+
+
+def network_layers(tensors: Mapping[str, Matrix], details: Mapping[str, Any]) -> tuple[LinearMap, ...]:
+    """The layers of a network of rows (recipes.build_mlp), whose scores are as those of a LinearMap: one for two classes, and in
+    the target's own numbers for a regression (details: its target_mean and target_spread). Raises InvalidArgument BAD_MODEL."""
+    hidden = sorted(int(name.split(".")[1]) for name in tensors if _HIDDEN.fullmatch(name))
+    names = [*(f"features.{place}" for place in hidden), "head"]
+    if set(tensors) != {f"{name}.{part}" for name in names for part in ("weight", "bias")}:
+        message = f"network.safetensors holds {sorted(tensors)[:8]}; layers features.0, features.2... and head are right"
+        raise InvalidArgument("BAD_MODEL", message, field="network.safetensors")
+    *layers, last = (LinearMap(tensors[f"{name}.weight"], tensors[f"{name}.bias"]) for name in names)
+    weight, bias = last.weight.astype(np.float64), last.bias.astype(np.float64)
+    if len(weight) == 2:
+        weight, bias = weight[1:] - weight[:1], bias[1:] - bias[:1]
+    if len(weight) == 1 and len(last.weight) == 1:
+        mean, spread = (float(details.get(name, usual)) for name, usual in (("target_mean", 0.0), ("target_spread", 1.0)))
+        weight, bias = weight * spread, bias * spread + mean
+    made = (*layers, LinearMap(weight.astype(np.float32), bias.astype(np.float32)))
+    if any(after.weight.shape[1:] != (len(before.bias),) for before, after in itertools.pairwise(made)):
+        raise InvalidArgument(
+            "BAD_MODEL", "network.safetensors holds layers that do not fit each other", field="network.safetensors"
+        )
+    return made
 
 
 def payload_of(model: TableModel) -> bytes | dict[str, Matrix]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from modelyard.core.errors import InvalidArgument, NotFound
 from modelyard.formats.dataset_descriptor import AUDIO, Column
 from modelyard.formats.tasks import task_of
-from modelyard.recipes.recipe import TENSORFLOW, TORCH, Hyperparameters, PictureInput, Recipe
+from modelyard.recipes.recipe import MLP, TENSORFLOW, TORCH, Hyperparameters, PictureInput, Recipe
 
 __all__ = [
     "IMAGE_RECIPES",
@@ -171,7 +171,8 @@ def find_recipe(name: str, task: str = "") -> Recipe:
 def candidates(facts: DatasetFacts, *, imagenet: bool | None = None) -> tuple[Recipe, ...]:
     """The recipes that suit a dataset, inputs filled in, from the most accurate to the simplest; at least one.
 
-    Those in TensorFlow are not among them: each is the same network as one in torch, so there is nothing to choose.
+    Those in TensorFlow are not among them: each is the same network as one in torch, so there is nothing to choose. Neither are
+    networks of rows: trees and linear models, which choose their own settings, come before them.
 
     imagenet: whether the ImageNet weights can be had where training runs; None looks whether their package is installed here.
     Raises InvalidArgument with reason NO_RECIPE for a task that no recipe is for.
@@ -183,7 +184,7 @@ def candidates(facts: DatasetFacts, *, imagenet: bool | None = None) -> tuple[Re
         usable = [each for each in catalogue(facts.task) if (imagenet or not each.weights) and each.framework == TORCH]
         found = tuple(fit_to_dataset(recipe, facts) for recipe in usable)
     else:
-        found = tuple(fit_to_dataset(recipe, facts) for recipe in catalogue(facts.task))
+        found = tuple(fit_to_dataset(recipe, facts) for recipe in catalogue(facts.task) if recipe.architecture != MLP)
     if not found:
         raise InvalidArgument("NO_RECIPE", f"task is {facts.task!r}; no recipe is for it", field="task", value=facts.task)
     return found

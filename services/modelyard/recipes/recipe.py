@@ -9,6 +9,7 @@ from typing import Any
 from modelyard.core.errors import FieldViolation, InvalidArgument
 from modelyard.formats.dataset_descriptor import SERIES_CLASSIFICATION
 from modelyard.formats.model import PictureInput
+from modelyard.formats.tasks import task_of
 from modelyard.recipes.policy import CUSTOM, NAMED, STRONG, named_policy
 from modelyard.recipes.steps import Step, step_document
 
@@ -21,13 +22,19 @@ FRAMEWORKS = (TORCH, TENSORFLOW)
 IN_TENSORFLOW = tuple(f"modelyard:{name}" for name in ("dscnn", "dscnn_micro", "micronet", "smallnet", "tinynet"))
 """Architectures that TensorFlow trains too: the worker makes the Keras form of the same network (worker/keras_form.py)."""
 TENSORFLOW_TASKS = ("audio_classification", "image_classification")
+MLP = "modelyard:mlp"
+"""The network of rows of a table, in both frameworks."""
 _TORCH_ONLY = {"frozen": 0.0, "backbone_lr": 1.0, "accumulation_steps": 1, "auto_batch_size": False, "auto_base_lr": False}
 """Hyperparameters that the TensorFlow engine does not have, and the values that ask for nothing."""
+_NOT_OF_ROWS = {"augmentation": "none", "mixup": 0.0}
+_NOT_OF_NUMBERS = {"label_smoothing": 0.0, "class_weights": False, "balanced_sampling": False}
+"""Hyperparameters that a network of rows, and one for a regression, does not have, and the values that ask for nothing."""
 
 __all__ = [
     "AUGMENTATIONS",
     "FRAMEWORKS",
     "IN_TENSORFLOW",
+    "MLP",
     "OPTIMIZERS",
     "SCHEDULES",
     "TENSORFLOW",
@@ -37,6 +44,7 @@ __all__ = [
     "PictureInput",
     "Recipe",
     "recipe_document",
+    "unused_settings",
 ]
 
 
@@ -145,7 +153,7 @@ class Recipe:
     """What is trained and how.
 
     name: its name in the catalogue. task: as in a model card. architecture: `timm:NAME` (a classifier of timm), `modelyard:NAME`
-    (ours, see build_image), `lightgbm` or `linear`. input: for pictures; None: chosen for the dataset. hyperparameters: of the
+    (ours, see build_*), `lightgbm` or `linear`. input: for pictures; None: chosen for the dataset. hyperparameters: of the
     torch loop; tabular: those of a tabular recipe (recipes.tabular.TabularHyperparameters). parameters_m: millions of trainable
     parameters. weights: what it starts from, `` (random) or `imagenet` where the installation has them, else random.
     summary: one line for people. smallest_side: smallest input in pixels it makes sense for. features: of a table, its feature
@@ -189,6 +197,7 @@ class Recipe:
             return
         if self.input is not None:
             _check_input(self.input)
+        _check_unused(self, unused_settings(self), f"for {self.name} and {self.task}")
         self.hyperparameters.validate()
 
     def with_changes(self, **changes: Any) -> Recipe:
@@ -217,19 +226,29 @@ def _check_framework(recipe: Recipe) -> None:
     if name not in FRAMEWORKS:
         message = f"framework is {name!r}; one of {', '.join(FRAMEWORKS)} is right"
         raise InvalidArgument("INVALID_RECIPE", message, field="framework", value=name)
-    if recipe.architecture not in IN_TENSORFLOW or recipe.task not in TENSORFLOW_TASKS:
+    rows = recipe.architecture == MLP and task_of(recipe.task).table
+    if not rows and (recipe.architecture not in IN_TENSORFLOW or recipe.task not in TENSORFLOW_TASKS):
         what = f"{recipe.architecture} for {recipe.task}"
-        message = f"framework is {name!r}, which trains {', '.join(IN_TENSORFLOW)} for {', '.join(TENSORFLOW_TASKS)}, not {what}"
+        known = f"{', '.join(IN_TENSORFLOW)} for {', '.join(TENSORFLOW_TASKS)}, and {MLP} for tables"
+        message = f"framework is {name!r}, which trains {known}, not {what}"
         raise InvalidArgument("INVALID_RECIPE", message, field="framework", value=name)
     if recipe.weights:
         message = f"weights is {recipe.weights!r}; with framework {name!r} only '' (random) is right: there are none to load"
         raise InvalidArgument("INVALID_RECIPE", message, field="weights", value=recipe.weights)
-    found = {each: getattr(recipe.hyperparameters, each) for each in _TORCH_ONLY}
-    wrong = [
-        _violation(each, value, f"{_TORCH_ONLY[each]} with framework {name!r}")
-        for each, value in found.items()
-        if value != _TORCH_ONLY[each]
-    ]
+    _check_unused(recipe, _TORCH_ONLY, f"with framework {name!r}")
+
+
+def unused_settings(recipe: Recipe) -> dict[str, Any]:
+    """Hyperparameters that say nothing to the recipe's network, and the values that ask for nothing: of one of rows."""
+    if recipe.architecture != MLP:
+        return {}
+    return _NOT_OF_ROWS if task_of(recipe.task).one_label else _NOT_OF_ROWS | _NOT_OF_NUMBERS
+
+
+def _check_unused(recipe: Recipe, nothing: dict[str, Any], where: str) -> None:
+    """Raises InvalidArgument INVALID_HYPERPARAMETER for those that are set. nothing: the values that ask for nothing, by name."""
+    found = {each: getattr(recipe.hyperparameters, each) for each in nothing}
+    wrong = [_violation(each, value, f"{nothing[each]} {where}") for each, value in found.items() if value != nothing[each]]
     if wrong:
         text = "; ".join(each.description for each in wrong)
         raise InvalidArgument("INVALID_HYPERPARAMETER", text, violations=tuple(wrong), name=wrong[0].field)

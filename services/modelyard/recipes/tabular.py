@@ -6,11 +6,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from modelyard.core.errors import FieldViolation, InvalidArgument
-from modelyard.recipes.recipe import Recipe
+from modelyard.recipes.recipe import MLP, TENSORFLOW, TORCH, Hyperparameters, Recipe
 
 LIGHTGBM: Final = "lightgbm"
 LINEAR: Final = "linear"
+NETWORK: Final = "mlp"
+"""What a model file calls a network of rows."""
 AUTO: Final = "auto"
+HIDDEN: Final = {MLP: (128, 64)}
+"""Units of the hidden layers, by architecture."""
 
 TABULAR_CLASSIFICATION: Final = "tabular_classification"
 TABULAR_REGRESSION: Final = "tabular_regression"
@@ -76,9 +80,31 @@ _SUMMARIES: Final = {
     LINEAR: ("linear", "Logistic or ridge regression: the smallest and fastest, strong on few rows"),
 }
 
-TABULAR_RECIPES: Final = tuple(
+_OF_ROWS: Final = Hyperparameters(
+    max_epochs=60, batch_size=64, base_lr=2e-3, weight_decay=0.02, warmup_steps=50, augmentation="none", ema_decay=0.99
+)
+
+_NETWORKS: Final = tuple(
+    Recipe(
+        name=name,
+        task=task,
+        architecture=MLP,
+        hyperparameters=_OF_ROWS,
+        parameters_m=0.01,
+        summary=summary,
+        framework=framework,
+    )
+    for task in (TABULAR_CLASSIFICATION, TABULAR_REGRESSION)
+    for name, framework, summary in (
+        ("mlp", TORCH, "A network with two hidden layers: for smooth relations and many rows, resumed as other networks are"),
+        ("mlp-keras", TENSORFLOW, "mlp, trained by TensorFlow (Keras)"),
+    )
+)
+
+_FITTED: Final = tuple(
     Recipe(name=name, task=task, architecture=architecture, tabular=TabularHyperparameters(), summary=summary)
     for task in (TABULAR_CLASSIFICATION, TABULAR_REGRESSION)
     for architecture, (name, summary) in _SUMMARIES.items()
 )
-"""Recipes for tables, the most accurate first. `architecture` is `auto`, `lightgbm` or `linear`."""
+TABULAR_RECIPES: Final = (*_FITTED, *_NETWORKS)
+"""Recipes for tables, the most accurate first: `architecture` is `auto`, `lightgbm` or `linear`. Networks only when asked for."""

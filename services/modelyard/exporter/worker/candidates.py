@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -22,7 +23,7 @@ from modelyard.formats.bundle import Source, open_bundle
 from modelyard.formats.dataset import ANOMALY_DETECTION, AUDIO, FORECASTING, IMAGE, SERIES, TRAIN, DatasetReader
 from modelyard.formats.model import ModelCard
 from modelyard.recipes.recipe import Recipe
-from modelyard.recipes.tabular import AUTO, LIGHTGBM, LINEAR
+from modelyard.recipes.tabular import AUTO, HIDDEN, LIGHTGBM, LINEAR
 
 if TYPE_CHECKING:
     from modelyard.recipes.build_tabular import Matrix, TableModel
@@ -145,13 +146,18 @@ def _stand_in(recipe: Recipe, reader: DatasetReader) -> TableModel:
     names = [column.name for column in reader.descriptor.features]
     columns = {name: values[:STAND_IN_ROWS] for name, values in columns_of(reader.table(TRAIN, columns=names), names).items()}
     y = reader.labels(TRAIN)[:STAND_IN_ROWS]
-    encoding = fit_encoding(columns, target_matrix(y, len(classes)), linear=recipe.architecture == LINEAR)
+    hidden = HIDDEN.get(recipe.architecture, ())
+    linear = recipe.architecture == LINEAR or bool(hidden)
+    encoding = fit_encoding(columns, target_matrix(y, len(classes)), linear=linear)
     encoded = encoding.apply(columns)
-    if recipe.architecture != LINEAR:
+    if not linear:
         return TableModel(encoding, classes, trees=_stand_in_trees(encoded, y, len(classes)))
-    outputs = len(classes) if len(classes) > 2 else 1
-    weight = np.random.default_rng(0).normal(size=(outputs, encoded.shape[1])).astype(np.float32)
-    return TableModel(encoding, classes, linear=LinearMap(weight, np.zeros(outputs, np.float32)))
+    sizes, random = (encoded.shape[1], *hidden, len(classes) if len(classes) > 2 else 1), np.random.default_rng(0)
+    layers = tuple(
+        LinearMap((random.normal(size=(outputs, inputs)) / inputs**0.5).astype(np.float32), np.zeros(outputs, np.float32))
+        for inputs, outputs in itertools.pairwise(sizes)
+    )
+    return TableModel(encoding, classes, layers=layers) if hidden else TableModel(encoding, classes, linear=layers[0])
 
 
 def _stand_in_trees(encoded: Matrix, y: NDArray[Any], classes: int) -> str:

@@ -1,4 +1,4 @@
-"""Writes a trained tabular model as one ONNX graph: one input per column, encoding, trees or linear map, answer.
+"""Writes a trained tabular model as one ONNX graph: one input per column, encoding, trees, linear map or network, answer.
 
 Every step is the float32 arithmetic of recipes.build_tabular. Split thresholds of the trees, which LightGBM keeps as float64, are
 rounded down to float32: for a float32 x, x <= t holds exactly when x <= floor32(t), so a row takes the same way down every tree.
@@ -71,7 +71,10 @@ def read_table_graph(model: TableModel, inputs: Sequence[ColumnInput]) -> tuple[
     nodes = _nodes(graph, model, names)
     encoded = _encoding(graph, model, nodes)
     classes = len(model.classes)
-    scores = _linear(graph, model.linear, encoded) if model.linear is not None else _trees(graph, model.trees, encoded, classes)
+    if model.trees:
+        scores = _trees(graph, model.trees, encoded, classes)
+    else:
+        scores = _network(graph, model.layers or ((model.linear,) if model.linear is not None else ()), encoded)
     _answer(graph, scores, classes)
     read = tuple(nodes.texts_read)
     return _finish(graph, inputs, output_spec(classes), read), read
@@ -148,8 +151,12 @@ def _categorical(graph: Graph, column: CategoricalEncoding, nodes: FeatureNodes)
     return graph.add("Squeeze", [rows, graph.constant(np.array([1], np.int64))])
 
 
-def _linear(graph: Graph, linear: LinearMap, encoded: str) -> str:
-    return graph.add("Gemm", [encoded, graph.constant(linear.weight), graph.constant(linear.bias)], transB=1)
+def _network(graph: Graph, layers: Sequence[LinearMap], encoded: str) -> str:
+    """Linear maps with a ReLU between them; a linear model is the one of them."""
+    for place, layer in enumerate(layers):
+        entering = graph.add("Relu", [encoded]) if place else encoded
+        encoded = graph.add("Gemm", [entering, graph.constant(layer.weight), graph.constant(layer.bias)], transB=1)
+    return encoded
 
 
 def _answer(graph: Graph, scores: str, classes: int) -> None:

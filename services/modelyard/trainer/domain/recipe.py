@@ -24,7 +24,7 @@ from modelyard.recipes.features import FEATURE_FORMS, check_features
 from modelyard.recipes.features import REASON as INVALID_FEATURES
 from modelyard.recipes.policy import ALL_FORMS, CUSTOM, check_policy, named_policy
 from modelyard.recipes.policy import FORMS as POLICY_FORMS
-from modelyard.recipes.recipe import Hyperparameters, PictureInput, Recipe, recipe_document
+from modelyard.recipes.recipe import Hyperparameters, PictureInput, Recipe, recipe_document, unused_settings
 from modelyard.recipes.steps import Step, completed, steps_from, version_of
 from modelyard.recipes.tabular import ForecastHyperparameters, TabularHyperparameters
 from modelyard.trainer.domain.hyperparameters import RULES, check_hyperparameters, settled
@@ -130,7 +130,8 @@ def request_from(document: Mapping[str, Any]) -> RecipeRequest:
 def settings_of(recipe: Recipe) -> dict[str, Any]:
     """The hyperparameters of the contract that a recipe has a value for."""
     found = asdict(recipe.tabular if recipe.tabular is not None else recipe.hyperparameters)
-    return {name: found[name] for name in RULES if found.get(name) is not None}
+    unused = unused_settings(recipe)
+    return {name: found[name] for name in RULES if found.get(name) is not None and name not in unused}
 
 
 def suggested(facts: DatasetFacts, *, sizes: bool = False) -> tuple[Recipe, ...]:

@@ -22,6 +22,7 @@ from modelyard.formats.dataset import (
     open_dataset,
 )
 from modelyard.formats.model import ModelCard
+from modelyard.formats.tasks import task_of
 from modelyard.recipes.recipe import TORCH, Recipe
 from modelyard.trainer.domain.training_job import (
     BEST,
@@ -128,11 +129,16 @@ def work(
 def train_a_part(assignment: Assignment, link: WorkerLink, group: Group, hooks: Hooks) -> None:
     """What a process of a group does that is not its lead: trains its part of every batch. Raises as `work` does."""
     spec, before = spec_from(assignment.spec), state_from(assignment.saved)
-    if spec.recipe.tabular is not None or spec.recipe.framework != TORCH:
+    if spec.recipe.tabular is not None or _alone(spec.recipe):
         return  # the lead refuses it
     store = NamedArtifacts(link.artifacts, assignment.spec, assignment.saved)
     with open_dataset(store, spec.descriptor) as reader:
         _run_pictures(Attempt(spec, before, reader, store, link.workdir, TrainerSettings(), group), hooks)
+
+
+def _alone(recipe: Recipe) -> bool:
+    """Whether a network trains in one process."""
+    return recipe.framework != TORCH or task_of(recipe.task).table
 
 
 def _describer(recipe: Recipe) -> Any:
@@ -145,6 +151,7 @@ def _describer(recipe: Recipe) -> Any:
 
 def _run_pictures(attempt: Attempt, hooks: Hooks) -> TrainResult:
     from modelyard.trainer.worker.image import ImageTrainingSpec, run_image_training
+    from modelyard.trainer.worker.row_network import run_row_network
     from modelyard.trainer.worker.series_network import run_series_network
 
     start = attempt.start
@@ -167,12 +174,14 @@ def _run_pictures(attempt: Attempt, hooks: Hooks) -> TrainResult:
         stretch=attempt.spec.stretch,
         clock=attempt.clock,
     )
-    series = attempt.spec.recipe.task == SERIES_CLASSIFICATION
-    return (run_series_network if series else run_image_training)(spec, hooks, attempt.workdir)
+    task = task_of(attempt.spec.recipe.task)
+    if task.table:
+        return run_row_network(spec, hooks, attempt.workdir)
+    return (run_series_network if task.name == SERIES_CLASSIFICATION else run_image_training)(spec, hooks, attempt.workdir)
 
 
 def _train_pictures(attempt: Attempt, reporter: Reporter) -> tuple[str, TrainingResult]:
-    if attempt.spec.recipe.framework != TORCH:
+    if _alone(attempt.spec.recipe):
         check_one_process(attempt.spec.recipe, attempt.group.size)
     trained = _run_pictures(attempt, reporter)
     if trained.model_path is None:

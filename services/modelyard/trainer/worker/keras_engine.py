@@ -36,7 +36,8 @@ SAME = 1e-3
 
 
 class KerasNetwork(nn.Module):
-    """The Keras model in torch's clothes, for validation: float [N, C, H, W] in, logits [N, classes] out, without gradients."""
+    """The Keras model in torch's clothes, for validation: float [N, C, H, W] or [N, width] in, logits [N, classes] out, without
+    gradients."""
 
     def __init__(self, form: KerasForm, source: nn.Module) -> None:
         super().__init__()
@@ -45,7 +46,7 @@ class KerasNetwork(nn.Module):
         self._answer = tf.function(lambda pictures: form.model(pictures, training=False), reduce_retracing=True, autograph=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.from_numpy(np.array(self._answer(tf.convert_to_tensor(_channels_last(x)))))
+        return torch.from_numpy(np.array(self._answer(tf.convert_to_tensor(_entering(x)))))
 
 
 @dataclass
@@ -70,10 +71,10 @@ class KerasEngine:
         if settings.deterministic:
             tf.config.experimental.enable_op_determinism()
         some = setup.train.sample(1).pictures
-        form = keras_form(setup.module, *(int(size) for size in some.shape[1:4]))
+        form = keras_form(setup.module, *(int(size) for size in some.shape[1:]))
         scale, shift = scale_and_shift(setup.normalization.mean, setup.normalization.std)
         module = KerasNetwork(form, setup.module)
-        optimizer = _optimizer(settings)
+        optimizer, loss_of = _optimizer(settings), setup.learning.criterion(setup, settings)
         total = requested_steps(settings, len(setup.train))
         now = setup.clock()
         return Run(
@@ -82,12 +83,12 @@ class KerasEngine:
             engine=self,
             settings=settings,
             module=module,
-            network=_Step(form, optimizer, settings),
+            network=_Step(form, optimizer, settings, squared=isinstance(loss_of, nn.MSELoss)),
             precision=Precision(torch.device("cpu"), torch.float32),
             scaler=torch.amp.GradScaler("cpu", enabled=False),
             frozen=[],
             optimizer=optimizer,
-            loss_of=setup.learning.criterion(setup, settings),
+            loss_of=loss_of,
             scaling=(scale, shift),
             progress=Progress(total, total),
             started=now,
@@ -109,7 +110,7 @@ class KerasEngine:
         x, labels = ready(run, batch)
         targets, weights = targets_of(labels, run.setup.classes, run.loss_of)
         run.optimizer.learning_rate = learning_rate(run)
-        loss = run.network(_channels_last(x), targets.numpy(), weights.numpy(), learning_rate(run))
+        loss = run.network(_entering(x), targets.numpy(), weights.numpy(), learning_rate(run))
         return torch.tensor(float(loss))
 
     def take_in(self, run: Run) -> None:
@@ -195,7 +196,7 @@ class KerasEngine:
         module.form.load(weights)
         pictures = run.setup.train.sample(64).pictures[:VALIDATION_BATCH]
         with torch.inference_mode():
-            x = scaled(pictures, run.scaling)
+            x = pictures if pictures.ndim == 2 else scaled(pictures, run.scaling)
             ours, theirs = source(x), module(x)
         difference = float((ours - theirs).abs().max())
         if not difference <= SAME * max(1.0, float(theirs.abs().max())):
@@ -214,11 +215,14 @@ KERAS = KerasEngine()
 
 
 def targets_of(labels: Tensor, classes: int, criterion: Any) -> tuple[Tensor, Tensor]:
-    """What a cross entropy of torch's makes of labels: probabilities [N, classes] and each example's share of the loss [N].
+    """What a cross entropy of torch's makes of labels: probabilities [N, classes] and each example's share of the loss [N]; a
+    squared error takes numbers [N, 1] as they are.
 
     labels: int64 [N], or probabilities. criterion: its `label_smoothing`, and its `weight` by class, which holds for labels that
     are one class.
     """
+    if isinstance(criterion, nn.MSELoss):
+        return labels, torch.full((len(labels),), 1 / len(labels))
     smoothing, weight = float(criterion.label_smoothing), criterion.weight
     one_each = not labels.is_floating_point()
     targets = nn.functional.one_hot(labels, classes).float() if one_each else labels
@@ -227,17 +231,17 @@ def targets_of(labels: Tensor, classes: int, criterion: Any) -> tuple[Tensor, Te
 
 
 class _Step:
-    """Changes the weights once; float32 arrays in, the loss out. Called with pictures [N, H, W, C], targets [N, classes], shares
-    of the loss [N] and the rate."""
+    """Changes the weights once; float32 arrays in, the loss out. Called with pictures [N, H, W, C] or rows [N, width], targets
+    [N, classes], shares of the loss [N] and the rate. squared: the loss is the squared error, else the cross entropy."""
 
-    def __init__(self, form: KerasForm, optimizer: Any, settings: Hyperparameters) -> None:
+    def __init__(self, form: KerasForm, optimizer: Any, settings: Hyperparameters, *, squared: bool = False) -> None:
         self._model, self._optimizer, self._settings = form.model, optimizer, settings
+        self._squared = squared
         self._variables = form.model.trainable_variables
         self._decays = [len(each.shape) >= 2 for each in self._variables]  # neither biases nor the scales of norms
         optimizer.build(self._variables)
-        height, width, channels = form.model.input_shape[1:]
         signature = [
-            tf.TensorSpec([None, height, width, channels], tf.float32),
+            tf.TensorSpec([None, *form.model.input_shape[1:]], tf.float32),
             tf.TensorSpec([None, form.model.output_shape[1]], tf.float32),
             tf.TensorSpec([None], tf.float32),
             tf.TensorSpec([], tf.float32),
@@ -251,8 +255,8 @@ class _Step:
         settings = self._settings
         with tf.GradientTape() as tape:
             logits = self._model(pictures, training=True)
-            each = -tf.reduce_sum(targets * tf.nn.log_softmax(logits), 1)
-            loss = tf.reduce_sum(each * shares)
+            missed = (logits - targets) ** 2 if self._squared else -targets * tf.nn.log_softmax(logits)
+            loss = tf.reduce_sum(tf.reduce_sum(missed, 1) * shares)
         gradients = tape.gradient(loss, self._variables)
         decay = settings.weight_decay
         if decay and settings.optimizer not in ("adamw", "nadam"):
@@ -294,9 +298,9 @@ def _set(slots: Any, values: list[Any]) -> None:
         slot.variable.assign(value)
 
 
-def _channels_last(x: Tensor) -> Any:
-    """float [N, C, H, W] as an array [N, H, W, C]: of pictures in channels-last memory without a copy."""
-    return x.permute(0, 2, 3, 1).contiguous().numpy()
+def _entering(x: Tensor) -> Any:
+    """float [N, C, H, W] as an array [N, H, W, C]: of pictures in channels-last memory without a copy. Rows as they are."""
+    return (x.permute(0, 2, 3, 1) if x.ndim == 4 else x).contiguous().numpy()
 
 
 def _check(setup: Setup) -> None:

@@ -15,6 +15,7 @@ from torch import nn
 
 from modelyard.core.errors import InvalidArgument
 from modelyard.formats.checkpoint import Arrays
+from modelyard.recipes.build_mlp import RowNetwork
 from modelyard.recipes.build_networks import KeywordNetwork, ResidualBlock, SmallResidualNetwork
 from modelyard.trainer.worker.keras_import import keras
 
@@ -43,8 +44,9 @@ class Slot:
 
 @dataclass(frozen=True)
 class KerasForm:
-    """The model takes normalized float [N, H, W, C] and gives logits [N, classes]. counters: names in torch's state dict that say
-    how many batches a norm has seen, which changes no answer."""
+    """The model takes normalized float [N, H, W, C], or rows [N, width], and gives logits [N, classes].
+
+    counters: names in torch's state dict that say how many batches a norm has seen, which changes no answer."""
 
     model: Any
     slots: tuple[Slot, ...]
@@ -75,10 +77,13 @@ class KerasForm:
         return values
 
 
-def keras_form(module: nn.Module, height: int, width: int, channels: int) -> KerasForm:
-    """The Keras form of a network, with its weights. Raises InvalidArgument NO_KERAS_FORM naming the layer that has none."""
+def keras_form(module: nn.Module, *shape: int) -> KerasForm:
+    """The Keras form of a network, with its weights. shape: of an example, height, width and channels, or the width of a row.
+
+    Raises InvalidArgument NO_KERAS_FORM naming the layer that has none.
+    """
     reading = _Reading()
-    entering = keras.Input((height, width, channels))
+    entering = keras.Input(shape)
     x = reading.whole(entering, module)
     form = KerasForm(keras.Model(entering, x), tuple(reading.slots()), tuple(reading.counters))
     form.load({name: value.detach().cpu().numpy() for name, value in module.state_dict().items()})
@@ -110,6 +115,8 @@ class _Reading:
         return found
 
     def whole(self, x: Any, module: nn.Module) -> Any:
+        if isinstance(module, RowNetwork):
+            return self.part(self.part(x, "features", module.features), "head", module.head)
         if not isinstance(module, KeywordNetwork | SmallResidualNetwork):
             raise _refusal("", module)
         x = self.part(x, "features", module.features)

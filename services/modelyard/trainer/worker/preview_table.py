@@ -10,7 +10,7 @@ from modelyard.recipes.build_tabular import TableEncoding, fit_encoding
 from modelyard.recipes.features_fit import FittedFeatures
 from modelyard.recipes.features_ops import Bin, Cross, Fill, LookUp, Scale
 from modelyard.recipes.recipe import Recipe
-from modelyard.recipes.tabular import LINEAR
+from modelyard.recipes.tabular import HIDDEN, LINEAR
 from modelyard.trainer.domain.recipe_preview import (
     LONGEST_CELL,
     MOST_AFTER,
@@ -28,7 +28,8 @@ def table_preview(reader: DatasetReader, recipe: Recipe, spec: PreviewSpec, plac
     look("fitting the features", 0, 2)
     rows, _ = with_features(recipe.features, reader, load_rows(reader, TRAIN), load_rows(reader, VALIDATION))
     features = rows.pipeline.fit(rows.columns, strict=True) if rows.pipeline is not None else None
-    encoding = fit_encoding(rows.columns, rows.target, linear=recipe.architecture == LINEAR, features=features)
+    linear = recipe.architecture in (LINEAR, *HIDDEN)
+    encoding = fit_encoding(rows.columns, rows.target, linear=linear, features=features)
     look("encoding the rows", 1, 2)
     some = {name: values[places] for name, values in rows.columns.items()}
     numbers, names = encoding.apply(some), number_names(encoding)

@@ -7,9 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from modelyard.core.errors import FailedPrecondition, InvalidArgument
 from modelyard.formats.checkpoint import read_checkpoint, unpack_torch
@@ -17,64 +15,21 @@ from modelyard.formats.dataset import TRAIN, VALIDATION, DatasetReader
 from modelyard.formats.model import ModelCard, Normalization, read_model
 from modelyard.formats.provenance import code_version
 from modelyard.formats.series import fitted_series, usual_steps
-from modelyard.recipes.augment import Held
-from modelyard.recipes.augment_series import changed_series
 from modelyard.recipes.build_image import load_matching
 from modelyard.recipes.build_inception import InceptionModel, build_inception
 from modelyard.recipes.recipe import recipe_document
 from modelyard.trainer.worker.data import hold_out
-from modelyard.trainer.worker.examples import Batch, HeldExamples
+from modelyard.trainer.worker.examples import HeldExamples
 from modelyard.trainer.worker.image import ImageTrainingSpec, TrainResult, as_it_ran, write_weights
 from modelyard.trainer.worker.loop import train
 from modelyard.trainer.worker.order import Order
-from modelyard.trainer.worker.precision import open_device, to_device
+from modelyard.trainer.worker.precision import open_device
 from modelyard.trainer.worker.processors import training_threads
-from modelyard.trainer.worker.run import CANCELLED, Hooks, Outcome, Run, Setup
-from modelyard.trainer.worker.scoring import VALIDATION_BATCH
-from modelyard.trainer.worker.tasks.classification import Classification
+from modelyard.trainer.worker.run import CANCELLED, Hooks, Outcome, Setup
+from modelyard.trainer.worker.tasks.arrays import ArrayClassification
 
 _NOT_SCALED = Normalization((0.0,), (1.0,))
 """The network scales its series itself."""
-
-
-class SeriesClassification(Classification):
-    """Cross entropy against class indices; val_accuracy decides. What the loop calls pictures are series float32 [n, steps,
-    channels]."""
-
-    def ready(self, run: Run, batch: Batch, held: Held | None) -> tuple[Tensor, Tensor]:
-        """Series, changed by the run's policy, and their classes int64 [n]."""
-        device, series = run.scaling[0].device, batch.pictures
-        if run.setup.policy:
-            series = torch.from_numpy(_changed(series.numpy(), run, held))
-        return to_device(series, device), to_device(batch.labels, device)
-
-    def evaluate(self, run: Run) -> dict[str, float]:
-        """val_accuracy (0 to 1) and val_loss (nats)."""
-        setup = run.setup
-        if not len(setup.validation):
-            return {}
-        run.module.eval()
-        device, right, loss = run.scaling[0].device, 0.0, 0.0
-        with torch.inference_mode(), run.precision.cast():
-            for batch in setup.validation.in_order(VALIDATION_BATCH, rank=setup.group.rank, world_size=setup.group.size):
-                labels = to_device(batch.labels, device)
-                logits = run.module(to_device(batch.pictures, device)).float()
-                right += float((logits.argmax(1) == labels).sum())
-                loss += float(torch.nn.functional.cross_entropy(logits, labels, reduction="sum"))
-        right, loss = setup.group.sum([right, loss])
-        return {"val_accuracy": right / len(setup.validation), "val_loss": loss / len(setup.validation)}
-
-
-def _changed(series: npt.NDArray[np.float32], run: Run, held: Held | None) -> npt.NDArray[np.float32]:
-    """Of a part of a batch, as they would be in the whole of it: its numbers are drawn for all, in their order."""
-    seed = (run.settings.seed << 32) + run.step
-    if held is None:
-        return changed_series(series, run.setup.policy, seed)
-    places = held.places.numpy()
-    whole = np.zeros((held.total, *series.shape[1:]), np.float32)
-    whole[places] = series
-    mine: npt.NDArray[np.float32] = changed_series(whole, run.setup.policy, seed)[places]
-    return mine
 
 
 def run_series_network(spec: ImageTrainingSpec, hooks: Hooks, workdir: Path) -> TrainResult:
@@ -109,7 +64,7 @@ def run_series_network(spec: ImageTrainingSpec, hooks: Hooks, workdir: Path) -> 
         normalization=_NOT_SCALED,
         workdir=workdir,
         classes=len(classes),
-        learning=SeriesClassification(),
+        learning=ArrayClassification(),
         pretrained=spec.warm_start is not None,
         limit_s=spec.max_training_time_s,
         elapsed_s=spec.elapsed_s + spec.clock() - began,

@@ -511,7 +511,7 @@ def _boosting_curve(fold: Fold, candidate: Candidate, most: int, settings: Tabul
     """Held-out loss after each round."""
     import lightgbm
 
-    encoding, encoded = _encode_for_fit(fold.fit, settings.seed, linear=False)
+    encoding, encoded = encode_for_fit(fold.fit, settings.seed, linear=False)
     train_set = lightgbm.Dataset(encoded, fold.fit.y, free_raw_data=True)
     held_out = train_set.create_valid(encoding.apply(fold.held_out.columns), fold.held_out.y)
     curve: list[float] = []
@@ -534,7 +534,8 @@ def _loss_of(results: Sequence[Any], name: str) -> float:
     return float("nan")
 
 
-def _encode_for_fit(rows: Rows, seed: int, *, linear: bool) -> tuple[TableEncoding, Matrix]:
+def encode_for_fit(rows: Rows, seed: int, *, linear: bool) -> tuple[TableEncoding, Matrix]:
+    """The encoding of rows, and their numbers without what the target of each says of itself. linear: scaled, nothing missing."""
     features = rows.pipeline.fit(rows.columns) if rows.pipeline is not None else None
     encoding = fit_encoding(rows.columns, rows.target, linear=linear, features=features)
     folds = fold_numbers(rows.y, FOLDS, seed, classes=rows.classes)
@@ -580,7 +581,7 @@ class TrainRun:
     def fit_linear(self, candidate: Candidate) -> tuple[TableModel, str, int]:
         """A linear model; one step."""
         begin = self.budget.clock()
-        encoding, encoded = _encode_for_fit(self.train, self.settings.seed, linear=True)
+        encoding, encoded = encode_for_fit(self.train, self.settings.seed, linear=True)
         fitted = solve_linear(encoded, self.train.y, self.train.classes, candidate.settings["penalty"])
         model = TableModel(encoding, self.class_names, linear=fitted)
         seconds = max(self.budget.clock() - begin, 1e-9)
@@ -591,7 +592,7 @@ class TrainRun:
 
     def _encode(self, start: TableModel | None) -> tuple[TableEncoding, Matrix]:
         if start is None:
-            return _encode_for_fit(self.train, self.settings.seed, linear=False)
+            return encode_for_fit(self.train, self.settings.seed, linear=False)
         return start.encoding, start.encoding.apply(self.train.columns)
 
     def _patience(self, candidate: Candidate) -> int:
@@ -705,7 +706,7 @@ def _f32(values: Floats) -> Matrix:
 def _linear_loss(fold: Fold, candidate: Candidate) -> float:
     if fold.fit.classes and len(np.unique(fold.fit.y)) < 2:
         return float("inf")
-    encoding, encoded = _encode_for_fit(fold.fit, 0, linear=True)
+    encoding, encoded = encode_for_fit(fold.fit, 0, linear=True)
     linear = solve_linear(encoded, fold.fit.y, fold.fit.classes, candidate.settings["penalty"])
     scores = encoding.apply(fold.held_out.columns).astype(np.float64) @ linear.weight.T + linear.bias
     return _loss(answers(scores, fold.fit.classes), fold.held_out)
