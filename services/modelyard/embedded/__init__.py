@@ -43,6 +43,13 @@ def find(data_dir: Path) -> str | None:
     return None
 
 
+def ends_with_its_command(data_dir: Path) -> bool:
+    """Whether the server that has this data folder is a command's, or a program's, own (`start`), and will end with that."""
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        return bool(json.loads((data_dir / SERVER_FILE).read_text())["ends_with_its_command"])
+    return False
+
+
 class Running:
     """A server on a thread of its own."""
 
@@ -62,7 +69,7 @@ class Running:
         except BaseException:
             self._owned.close()
             raise
-        announce(data_dir, self.address, listening)
+        announce(data_dir, self.address, listening, ends_with_its_command=True)
         remember_token(self.address, self.token)
 
     def stop(self) -> None:
@@ -154,10 +161,11 @@ def user_token(data_dir: Path) -> str:
     return token
 
 
-def announce(data_dir: Path, address: str, listening: str) -> None:
+def announce(data_dir: Path, address: str, listening: str, *, ends_with_its_command: bool = False) -> None:
     """Leave the address where `find` looks: the one for this user's processes, and the one that everybody sees."""
     temporary = data_dir / f"{SERVER_FILE}.{os.getpid()}"
-    temporary.write_text(json.dumps({"address": address, "listening": listening, "pid": os.getpid()}))
+    said = {"address": address, "listening": listening, "pid": os.getpid(), "ends_with_its_command": ends_with_its_command}
+    temporary.write_text(json.dumps(said))
     temporary.replace(data_dir / SERVER_FILE)
 
 

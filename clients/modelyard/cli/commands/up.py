@@ -31,7 +31,7 @@ def up(
     \b
     Example: modelyard up --port 8970
     """
-    from modelyard.cli.session import log_file, log_into, services, usable
+    from modelyard.cli.own_server import log_file, log_into, services, usable
 
     started = time.monotonic()
     folder = data_dir.expanduser()
