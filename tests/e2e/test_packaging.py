@@ -1,0 +1,55 @@
+"""What is installed without the repository: the distribution's content, and that it works from an environment of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = (ROOT / "services", ROOT / "clients")
+PACKAGES = ("services/modelyard", "services/inference", "clients/modelyard")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the source distribution, and the wheel that was built from it."""
+    folder = tmp_path_factory.mktemp("dist")
+    subprocess.run([sys.executable, "-m", "uv", "build", "--quiet", "-o", str(folder), str(ROOT)], check=True)
+    return folder
+
+
+def test_the_wheel_has_every_file_of_the_packages_and_no_other(built: Path) -> None:
+    with zipfile.ZipFile(next(built.glob("*.whl"))) as wheel:
+        names = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    files = {
+        path.relative_to(source).as_posix()
+        for source in SOURCES
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*")
+        if path.is_relative_to(source) and path.is_file() and "__pycache__" not in path.parts
+    }
+    assert {"modelyard/console/static/console.js", "modelyard/core/migrations/script.py.mako"} <= files
+    assert names == files
+
+
+def test_the_source_distribution_has_what_make_needs(built: Path) -> None:
+    with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"Makefile", "constraints.txt", "protos/generate.py", "docs/tutorials/quickstart.py"} <= names
+    assert "deploy/helm/modelyard/Chart.yaml" in names
+
+
+@pytest.mark.parametrize("python", ["3.11.2", "3.12.0"])
+def test_the_pinned_versions_install_on_the_oldest_pythons(python: str, tmp_path: Path) -> None:
+    """3.11.2 is what Debian 12 has. Resolves only; of what `make` installs nothing is fetched."""
+    command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--python-version", python, "--extra", "dev"]
+    command += ["-c", str(ROOT / "constraints.txt"), "-o", str(tmp_path / "resolved.txt"), str(ROOT / "pyproject.toml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
