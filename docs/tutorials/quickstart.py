@@ -1,10 +1,13 @@
 """The main job on real data, as `make quickstart` runs it: scikit-learn's handwritten digits, written out as pictures in one
 folder per class, become a served endpoint; then one picture is sent to it. Every command is printed before it runs.
+
+What it makes is kept where `modelyard up` looks (MODELYARD_DATA_DIR, else ~/.modelyard): the console shows the run.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -18,6 +21,8 @@ from sklearn.datasets import load_digits
 
 HELD_BACK = 5
 """Pictures that the data set does not get: the endpoint has never seen them."""
+
+COMMAND = Path(sys.executable).with_name("modelyard")
 
 
 def write_digits(folder: Path) -> list[tuple[Path, str]]:
@@ -37,7 +42,7 @@ def write_digits(folder: Path) -> list[tuple[Path, str]]:
 def modelyard(*arguments: str) -> dict[str, Any]:
     """Run a command of the CLI with --json; what it shows goes to the terminal, its last line is given back."""
     print(f"\n$ modelyard {shlex.join(arguments)}", flush=True)
-    command = [str(Path(sys.executable).with_name("modelyard")), *arguments, "--json"]
+    command = [str(COMMAND), *arguments, "--json"]
     output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if output.returncode != 0:
         sys.exit(f"modelyard ended with status {output.returncode}\n{output.stdout}")
@@ -59,17 +64,17 @@ def main() -> int:
         folder = Path(name)
         print("==> Writing scikit-learn's digits as pictures, one folder per class", flush=True)
         unseen = write_digits(folder)
-        where = ("--data-dir", str(folder / "data"))
         print("==> From the folder to a served endpoint: import, check, split, train, export, evaluate, gate, deploy", flush=True)
         run = modelyard(
-            "auto", str(folder / "digits"), "--name", "digits", "--max-train-time", "60s", "--min-accuracy", "0.95", *where
+            "auto", str(folder / "digits"), "--name", "quickstart-digits", "--max-train-time", "60s", "--min-accuracy", "0.95"
         )
         print_summary(run)
         print("==> A picture the data set never had, sent to the endpoint", flush=True)
         picture, label = unseen[0]
-        answer = modelyard("predict", "digits", str(picture), *where)
+        answer = modelyard("predict", "quickstart-digits", str(picture))
         said = answer["predictions"][0]
         print(f"\nThe endpoint ({said['model_version']}) answers {said['label']}; the picture shows a {label}.")
+    print(f"\n==> To see the run in a browser: {os.path.relpath(COMMAND)} up, and open the link that it prints")
     return 0
 
 
