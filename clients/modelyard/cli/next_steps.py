@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from modelyard.client import last_part, parent_of, short
 from modelyard.client.errors import ModelyardClientError
-from modelyard.client.ratios import TESTS_NEEDED, enough_ratio, examples_needed, shared_out
+from modelyard.client.ratios import TESTS_NEEDED, enough_ratio, examples_needed, shared_out, too_few_tested
 from modelyard.dataset.v1 import dataset_pb2
-from modelyard.evaluator.v1 import evaluator_pb2
 from modelyard.pipeline.v1 import pipeline_pb2
 from modelyard.type.v1 import learning_pb2
 
@@ -30,9 +29,9 @@ class NextStep:
 
 
 def next_steps(here: Session, run: pipeline_pb2.PipelineRun) -> list[NextStep]:
-    """The ways on after NOT_ENOUGH_DATA, the surest first; none after another verdict."""
+    """The ways on after too few tests, the surest first; none where the gate had another reason."""
     result = run.result
-    if result.gate_decision.verdict != evaluator_pb2.VERDICT_NOT_ENOUGH_DATA:
+    if not too_few_tested(result.gate_decision):
         return []
     try:
         version = here.client.datasets.get_dataset_version(result.dataset_version)

@@ -1,9 +1,11 @@
-"""How few examples are shared out, and what leaves the gate enough of them to tell by. Standard library only."""
+"""How few examples are shared out, and what leaves the gate enough of them to tell by."""
 
 from __future__ import annotations
 
 import math
 from typing import Final
+
+from modelyard.evaluator.v1 import evaluator_pb2
 
 TESTS_NEEDED: Final = 30
 """Test examples below which the gate says that it cannot tell."""
@@ -11,6 +13,15 @@ LEAST_RATIO: Final = 0.5
 """A smaller share to train on is proposed to nobody, however few examples there are."""
 _REST_A_TEST: Final = 2.2
 """Examples left over for each that is to test: half of them validate, and a few more, since classes are cut apart."""
+
+
+def too_few_tested(decision: evaluator_pb2.GateDecision) -> bool:
+    """Whether a decision not to deploy rests on too few test examples. On a handful of them the gate says BACK_TO_DATA too:
+    no model is better than the baseline there."""
+    if decision.verdict in (evaluator_pb2.VERDICT_UNSPECIFIED, evaluator_pb2.VERDICT_DEPLOY):
+        return False
+    few = any(test.name == "test_examples" and not test.passed for test in decision.tests)
+    return few or decision.verdict == evaluator_pb2.VERDICT_NOT_ENOUGH_DATA
 
 
 def shared_out(examples: int, ratio: float) -> tuple[int, int, int]:

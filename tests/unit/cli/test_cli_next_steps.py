@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
 from modelyard.cli.next_steps import steps_of
-from modelyard.client.ratios import TESTS_NEEDED, examples_needed, shared_out
+from modelyard.client.ratios import TESTS_NEEDED, examples_needed, shared_out, too_few_tested
 from modelyard.dataset.v1 import dataset_pb2
 from modelyard.evaluator.domain.pairing import MIN_TEST_EXAMPLES
+from modelyard.evaluator.v1 import evaluator_pb2
 from modelyard.pipeline.v1 import pipeline_pb2
 
 RUN = pipeline_pb2.PipelineRun(model="projects/default/models/few")
@@ -52,3 +54,23 @@ def test_where_the_data_say_what_tests_no_ratio_helps() -> None:
 def test_enough_for_the_test_but_not_to_tell() -> None:
     more, _ = steps_of(RUN, version_of(1000), drawn=True)
     assert more.text.startswith("Bring more examples into the same folder or file, and run")
+
+
+@pytest.mark.parametrize(
+    ("verdict", "enough", "few"),
+    [
+        (evaluator_pb2.VERDICT_NOT_ENOUGH_DATA, False, True),
+        (evaluator_pb2.VERDICT_NOT_ENOUGH_DATA, True, True),
+        (
+            evaluator_pb2.VERDICT_BACK_TO_DATA,
+            False,
+            True,
+        ),  # 12 pictures: one tests, and is no better than the baseline
+        (evaluator_pb2.VERDICT_BACK_TO_DATA, True, False),
+        (evaluator_pb2.VERDICT_DEPLOY, True, False),
+        (evaluator_pb2.VERDICT_UNSPECIFIED, False, False),
+    ],
+)
+def test_too_few_tests_are_the_reason_whatever_the_verdict(verdict: Any, enough: bool, few: bool) -> None:
+    test = evaluator_pb2.GateTest(name="test_examples", passed=enough)
+    assert too_few_tested(evaluator_pb2.GateDecision(verdict=verdict, tests=[test])) is few

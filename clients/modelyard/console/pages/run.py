@@ -23,7 +23,7 @@ from modelyard.client.drawing.words import (
     spoken,
     step_words,
 )
-from modelyard.client.ratios import examples_needed
+from modelyard.client.ratios import examples_needed, too_few_tested
 from modelyard.console.connection import connection
 from modelyard.console.parts.badges import progress_bar, severity_badge, state_badge
 from modelyard.console.parts.fragment import Act, Fragment
@@ -34,7 +34,6 @@ from modelyard.console.parts.live import Curves, follow
 from modelyard.console.parts.page import QUICK_S, Here, frame, route, stretch
 from modelyard.console.parts.trouble import toast
 from modelyard.console.reports import report_address
-from modelyard.evaluator.v1 import evaluator_pb2
 from modelyard.pipeline.v1 import pipeline_pb2
 from modelyard.trainer.v1 import selection_pb2
 from modelyard.type.v1 import job_pb2, learning_pb2
@@ -221,10 +220,9 @@ class RunView:
         more = link("Bring more data", here.path("datasets", "new", dataset=dataset), "button")
         again = link("Train again", here.path("train", dataset=dataset), "button primary")
         checks = link("Look at the data", here.path("datasets", dataset, tab="quality"), "button")
-        verdict = one.result.gate_decision.verdict
         if one.status.state != job_pb2.JOB_STATE_SUCCEEDED:
             return card("What now?", h("p", "Nothing was served. What was made so far stays."), h("p", again, " ", checks))
-        if verdict == evaluator_pb2.VERDICT_NOT_ENOUGH_DATA:
+        if too_few_tested(one.result.gate_decision):
             words = "Too few examples were kept for the test to tell how good the model is, so it is not served. Bring more, or "
             words += f"train on a smaller share: with {examples_needed()} examples or more the dialog proposes one."
             return card("What now?", h("p", words), h("p", again, " ", more), id="next")
