@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from pydantic import SecretStr
 from sqlalchemy import Engine, make_url
 
@@ -21,6 +22,11 @@ from tests.support.minio import S3Server, s3_server
 from tests.support.postgres import fresh_database, postgres_server
 
 REPOSITORY = Path(__file__).parent.parent
+
+# A property has no deadline: a machine that others use is no fault of the code. CI has a profile of its own.
+settings.register_profile("shared-machine", deadline=None)
+if not os.environ.get("CI"):
+    settings.load_profile("shared-machine")
 
 # A shell ignores Ctrl-C in what it runs in the background, and so would every command that these tests start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
