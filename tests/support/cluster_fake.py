@@ -32,8 +32,8 @@ class FakeCluster:
 
     def find(self, group: str, plural: str, *, labels: str = "", fields: str = "") -> list[Document]:
         self._check("find", plural)
-        if plural == "events":
-            return [thing for (kind, _), thing in self.objects.items() if kind == "events"]
+        if plural in ("events", "workloads"):
+            return [thing for (kind, _), thing in self.objects.items() if kind == plural]
         job = self.objects.get(("jobs", labels.partition("=")[2]))
         if plural != "pods" or job is None or job["spec"]["suspend"]:
             return []

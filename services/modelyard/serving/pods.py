@@ -64,9 +64,10 @@ def pod_versions(
     in_cluster = settings.serving_pods == "kubernetes"
     access_to_pods = replace(access_of(settings), server_name=POD_NAME) if in_cluster else Access()
     secured = in_cluster and bool(settings.pods_tls_secret)
-    board = PodBoard(fleet, GrpcPodProbe(partial(_open_channel, access_to_pods, secured), authorization(access_to_pods)), times)
+    probe = GrpcPodProbe(partial(_open_channel, access_to_pods, secured), authorization(access_to_pods), access_to_pods.stamp)
+    board = PodBoard(fleet, probe, times)
     line = Line(
-        tls=_context(access_to_pods) if secured else None,
+        tls=RenewedContext(access_to_pods) if secured else lambda: None,
         server_name=POD_NAME if secured else "",
         metadata=tuple((key.encode(), value.encode()) for key, value in authorization(access_to_pods)),
         most_bytes=settings.max_message_bytes,
@@ -171,13 +172,31 @@ def _open_channel(access: Access, secured: bool, address: str) -> Any:
     return bare_channel(f"{'https' if secured else 'http'}://{address}", access, options)
 
 
-def _context(access: Access) -> ssl.SSLContext:
-    """What this server trusts of its pods, and shows them of itself."""
-    context = ssl.create_default_context(cafile=str(access.ca) if access.ca is not None else None)
-    context.set_alpn_protocols(["h2"])
-    if access.certificate is not None and access.key is not None:
-        context.load_cert_chain(access.certificate, access.key)
-    return context
+class RenewedContext:
+    """What this server trusts of its pods, and shows them of itself: what the files hold, which are renewed, at that time."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+        self._stamp = access.stamp()
+        self._context = self._read()
+
+    def __call__(self) -> ssl.SSLContext:
+        """The context of a connection that begins now."""
+        stamp = self._access.stamp()
+        if stamp != self._stamp:
+            try:
+                self._context, self._stamp = self._read(), stamp
+            except (OSError, ssl.SSLError) as error:  # half of a pair: the one before goes on
+                log.error("the changed certificate cannot be used", error=str(error))
+        return self._context
+
+    def _read(self) -> ssl.SSLContext:
+        access = self._access
+        context = ssl.create_default_context(cafile=str(access.ca) if access.ca is not None else None)
+        context.set_alpn_protocols(["h2"])
+        if access.certificate is not None and access.key is not None:
+            context.load_cert_chain(access.certificate, access.key)
+        return context
 
 
 def _bad_targets(path: Path, why: str) -> InvalidArgument:

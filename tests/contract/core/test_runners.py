@@ -59,6 +59,11 @@ def reached(run: Run, stage: Stage) -> RunStatus:
     return until(lambda: (status := run.status()).stage is stage and status)  # type: ignore[no-any-return]
 
 
+def look_again(run: Run) -> RunStatus:
+    time.sleep(0.02)
+    return run.status()
+
+
 def test_an_attempt_runs_says_something_and_ends_when_asked_to(runner: Runner) -> None:
     runner.prepare()
     run = runner.start(ORDER)
@@ -147,7 +152,13 @@ def test_several_nodes_find_each_other_and_are_found_by_nobody_else(cluster: Fak
 def test_kueue_lets_it_go(cluster: FakeCluster) -> None:
     run = on(cluster, queue="team").start(ORDER)
     status = run.status()
-    assert (status.stage, status.reason) == (Stage.WAITING, "IN_QUEUE")
+    assert (status.stage, status.reason, status.message) == (Stage.WAITING, "IN_QUEUE", "waits in the queue team")
+    said = {"type": "QuotaReserved", "status": "False", "reason": "Pending", "message": "insufficient unused quota for cpu"}
+    cluster.objects["workloads", "one"] = {"metadata": {"name": "one"}, "status": {"conditions": [said]}}
+    status = look_again(run)
+    assert (status.reason, status.message) == ("IN_QUEUE", "waits in the queue team: insufficient unused quota for cpu")
+    cluster.refuses["find", "workloads"] = ApiError(403, "Forbidden", "you may not")
+    assert look_again(run).message == "waits in the queue team"
     cluster.objects["jobs", object_name(ORDER)]["spec"]["suspend"] = False
     reached(run, Stage.RUNNING)
 

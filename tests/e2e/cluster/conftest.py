@@ -4,6 +4,7 @@ MODELYARD_E2E_REGISTRY   prefix of the images (docker.io/local); they must be th
 MODELYARD_E2E_TAG        their tag (dev)
 MODELYARD_E2E_VALUES     one more values file, such as images of PostgreSQL and MinIO
 MODELYARD_E2E_STANDING   a namespace with a release of these tests that is there already, and stays: for whoever works on them
+MODELYARD_E2E_OPERATED   the same for test_cluster_operators.py, whose release has the controllers of operators/build before it
 MODELYARD_E2E_LONG       1: also what takes minutes each (lost nodes and stores, every end that a job can come to)
 MODELYARD_E2E_NODE_DOWN, _UP   commands with {node} that take a node's power, and give it back: for what the loss of one does
 """
@@ -15,7 +16,7 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -60,6 +61,11 @@ class Installed:
         return self.kube.secret(f"{self.name}-admin", "token").decode()
 
     @property
+    def server_name(self) -> str:
+        """The name that its certificate must have."""
+        return f"{self.name}-gateway"
+
+    @property
     def ca(self) -> Path:
         """The authority's certificate, in a file."""
         path = self._folder / "ca.crt"
@@ -68,12 +74,12 @@ class Installed:
 
     def environment(self) -> dict[str, str]:
         """What the command line needs."""
-        own = {"MODELYARD_TOKEN": self.token, "MODELYARD_CA": str(self.ca), "MODELYARD_SERVER_NAME": f"{self.name}-gateway"}
+        own = {"MODELYARD_TOKEN": self.token, "MODELYARD_CA": str(self.ca), "MODELYARD_SERVER_NAME": self.server_name}
         return {**os.environ, **own, "MODELYARD_SERVER": self.address}
 
     def client(self) -> AbstractContextManager[Client]:
         """An administrator's client."""
-        access = Access(token=self.token, ca=self.ca, server_name=f"{self.name}-gateway")
+        access = Access(token=self.token, ca=self.ca, server_name=self.server_name)
         return Client(self.address, access=access, patience_s=180)
 
     def admit(self, people: dict[str, dict[str, object]]) -> dict[str, str]:
@@ -155,13 +161,15 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
         Kube("default").run("delete", "namespace", kube.namespace, "--wait=false", check=False)
 
 
-def left_nothing(kube: Kube) -> None:
-    """An uninstalled release leaves no object behind, of any kind that it makes or has made."""
+def left_nothing(kube: Kube, more: str = "", keep: Sequence[str] = ()) -> None:
+    """An uninstalled release leaves no object behind, of any kind that it makes or has made. `more`: kinds (",this,that").
+    `keep`: what the test itself has made."""
     kinds = (
         "deployments,statefulsets,jobs,pods,services,secrets,configmaps,persistentvolumeclaims,serviceaccounts,roles,rolebindings,"
         "networkpolicies,poddisruptionbudgets,horizontalpodautoscalers,ingresses"
+        f"{more}"
     )
-    own: Callable[[str], bool] = lambda name: name not in ("default", "kube-root-ca.crt")  # noqa: E731
+    own: Callable[[str], bool] = lambda name: name not in ("default", "kube-root-ca.crt", *keep)  # noqa: E731
 
     def left() -> list[str]:
         found = kube.get(kinds)["items"]

@@ -34,6 +34,12 @@ WAYS = {
         "--set", "ingress.enabled=true,ingress.host=yard.example,gatewayApi.enabled=true,gatewayApi.parentRefs[0].name=public",
         "--set", "gateway.service.type=NodePort,gateway.service.nodePort=30970,metrics.serviceMonitor=true",
     ],
+    "behind Traefik": [
+        "--set", "ingress.enabled=true,ingress.host=yard.example,ingress.controller=traefik,console.enabled=true",
+        "--set", "console.ingress.enabled=true,console.ingress.host=console.example,gatewayApi.enabled=true",
+        "--set", "gatewayApi.route=HTTPRoute,gatewayApi.parentRefs[0].name=public",
+        "--set", "tls.certificates=certManager,tls.issuerRef.name=ours",
+    ],
     "with pages": [
         "--set", "console.enabled=true,console.ingress.enabled=true,console.ingress.host=console.example",
         "--set", "console.ingress.tlsSecret=t",
@@ -49,6 +55,10 @@ def rendered(*options: str) -> list[dict[str, Any]]:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return [document for document in yaml.safe_load_all(done.stdout) if document]
+
+
+def kinds(documents: list[dict[str, Any]], *names: str) -> list[dict[str, Any]]:
+    return [document for document in documents if document["kind"] in names]
 
 
 def pods(documents: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -186,9 +196,73 @@ def test_the_gateway_leads_to_every_service_and_nowhere_else() -> None:
         assert f"use_backend {service} if {{ path_beg /modelyard.{service}.v1. }}" in config
         assert f"verifyhost {service}.modelyard.internal" in config
     assert "worker.v1" not in config
+    assert "lua-load /etc/modelyard/certificates.lua" in config  # which HAProxy needs to see a renewed certificate
     # A certificate of the gateway's own would make a caller without a token a service.
     backends = config.split("backend nothing")[1]
     assert " crt " not in backends
+
+
+NGINX, TRAEFIK = "nginx.ingress.kubernetes.io/", "traefik.ingress.kubernetes.io/service."
+ROUTER = "traefik.ingress.kubernetes.io/router."
+
+
+@pytest.mark.parametrize(("options", "protocol"), [((), "GRPCS"), (("--set", "tls.enabled=false"), "GRPC")])
+def test_ingress_nginx_is_told_how_the_gateway_speaks(options: tuple[str, ...], protocol: str) -> None:
+    (ingress,) = kinds(rendered(*WAYS["outside"], *options), "Ingress")
+    told = ingress["metadata"]["annotations"]
+    assert told[f"{NGINX}backend-protocol"] == protocol
+    assert told[f"{NGINX}proxy-body-size"] == "0"
+    assert told[f"{NGINX}proxy-read-timeout"] == told[f"{NGINX}proxy-send-timeout"] == "3600"
+    own = ("--set-string", "ingress.annotations.nginx\\.ingress\\.kubernetes\\.io/backend-protocol=HTTPS")
+    (ingress,) = kinds(rendered(*WAYS["outside"], *options, *own), "Ingress")
+    assert ingress["metadata"]["annotations"][f"{NGINX}backend-protocol"] == "HTTPS"
+
+
+def test_traefik_verifies_what_it_leads_to() -> None:
+    documents = rendered(*WAYS["behind Traefik"])
+    for component in ("gateway", "console"):
+        name = f"yard-modelyard-{component}"
+        (service,) = [one for one in kinds(documents, "Service") if one["metadata"]["name"] == name]
+        told = service["metadata"]["annotations"]
+        assert told == {f"{TRAEFIK}serversscheme": "https", f"{TRAEFIK}serverstransport": f"here-{name}@kubernetescrd"}
+        (transport,) = [one for one in kinds(documents, "ServersTransport") if one["metadata"]["name"] == name]
+        assert transport["spec"] == {"serverName": name, "rootCAs": [{"secret": f"{name}-tls"}]}
+    assert not any(one["metadata"].get("annotations") for one in kinds(documents, "Ingress"))
+    (first, second) = kinds(rendered(*WAYS["behind Traefik"], "--set", "ingress.tlsSecret=t,console.ingress.tlsSecret=u"), "Ingress")
+    assert first["metadata"]["annotations"] == second["metadata"]["annotations"] == {f"{ROUTER}tls": "true"}
+    plain = rendered(*WAYS["behind Traefik"], "--set", "tls.enabled=false")
+    assert not kinds(plain, "ServersTransport", "BackendTLSPolicy")
+    schemes = [one["metadata"].get("annotations", {}).get(f"{TRAEFIK}serversscheme") for one in kinds(plain, "Service")]
+    assert {"h2c", "http"} <= set(schemes)
+    public = rendered(*WAYS["behind Traefik"], "--set", "tls.gatewaySecret=public,console.server=https://yard.example")
+    (transport,) = [one for one in kinds(public, "ServersTransport") if one["metadata"]["name"].endswith("-gateway")]
+    assert transport["spec"] == {"serverName": "yard.example"}
+
+
+def test_a_gateway_verifies_what_it_leads_to() -> None:
+    documents = rendered(*WAYS["outside"])
+    assert [one["kind"] for one in kinds(documents, "GRPCRoute", "HTTPRoute")] == ["GRPCRoute", "HTTPRoute"]
+    (policy,) = kinds(documents, "BackendTLSPolicy")
+    assert policy["spec"]["targetRefs"] == [{"group": "", "kind": "Service", "name": "yard-modelyard-gateway"}]
+    assert policy["spec"]["validation"]["hostname"] == "yard-modelyard-gateway"
+    (trusted,) = policy["spec"]["validation"]["caCertificateRefs"]
+    (authority,) = [one for one in kinds(documents, "ConfigMap") if one["metadata"]["name"] == trusted["name"]]
+    assert trusted["kind"] == "ConfigMap"
+    assert "BEGIN CERTIFICATE" in authority["data"]["ca.crt"]
+    assert "PRIVATE" not in json.dumps(authority)
+    managed = rendered(*WAYS["behind Traefik"])
+    assert [one["kind"] for one in kinds(managed, "GRPCRoute", "HTTPRoute")] == ["HTTPRoute"]
+    (policy,) = kinds(managed, "BackendTLSPolicy")
+    assert policy["spec"]["validation"]["caCertificateRefs"] == [
+        {"group": "", "kind": "Secret", "name": "yard-modelyard-gateway-tls"}
+    ]
+
+
+def test_what_kueue_says_is_read_only_where_there_is_a_queue() -> None:
+    asked = ("--set", "jobs.queue=team")
+    for options, expected in (((), []), (asked, ["list"])):
+        (role,) = [one for one in kinds(rendered(*options), "Role") if one["metadata"]["name"].endswith("-jobs")]
+        assert [rule["verbs"] for rule in role["rules"] if "workloads" in rule["resources"]] == [expected] * bool(expected)
 
 
 def test_on_kind_the_gateway_is_where_the_cluster_leads_to() -> None:

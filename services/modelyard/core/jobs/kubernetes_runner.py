@@ -21,6 +21,7 @@ from modelyard.core.jobs.kubernetes_manifests import (
     JOB_NAME,
     JOB_OF_POD,
     TLS,
+    WORKLOAD_OF,
     Placement,
     job_manifest,
     object_name,
@@ -29,7 +30,15 @@ from modelyard.core.jobs.kubernetes_manifests import (
     secret_manifest,
     service_manifest,
 )
-from modelyard.core.jobs.kubernetes_status import FAILED_PRECONDITION, RESOURCE_EXHAUSTED, node_of, started, status_of, stranded
+from modelyard.core.jobs.kubernetes_status import (
+    FAILED_PRECONDITION,
+    RESOURCE_EXHAUSTED,
+    node_of,
+    started,
+    status_of,
+    stranded,
+    why_queued,
+)
 from modelyard.core.jobs.pod_output import PodOutput
 from modelyard.core.jobs.runner import Order, Output, RunStatus, Stage
 from modelyard.core.settings import CoreSettings
@@ -42,6 +51,8 @@ LAST_OUTPUT_S = 3.0
 JOBS, PODS = ("batch/v1", "jobs"), ("v1", "pods")
 SECRETS, SERVICES, EVENTS = ("v1", "secrets"), ("v1", "services"), ("v1", "events")
 POLICIES = ("networking.k8s.io/v1", "networkpolicies")
+# The newest first; a Kueue serves one of them at least.
+WORKLOADS = tuple((f"kueue.x-k8s.io/{version}", "workloads") for version in ("v1beta2", "v1beta1"))
 _STARTING = RunStatus(Stage.WAITING, "STARTING", "its Job is being made")
 
 
@@ -190,7 +201,7 @@ class KubernetesRun:
                 if started(pod):
                     self._output.follow(pod["metadata"]["name"], node_of(pod))
             refusals = self._refusals() if job is not None and not pods else []
-            return status_of(self._order, job, pods, refusals, queue_of(self._order, self._placed()), self._larger)
+            return status_of(self._order, job, pods, refusals, self._queue(job), self._larger)
         except ApiError as error:
             return self._refused(error)
         except FailedPrecondition as error:
@@ -240,6 +251,20 @@ class KubernetesRun:
         for pod in pods:
             if stranded(pod, datetime.now(UTC)):
                 self._api.delete(*PODS, pod["metadata"]["name"], grace_s=0)
+
+    def _queue(self, job: Document | None) -> str:
+        """The queue of the Job, and what Kueue says of it while it waits there."""
+        queue = queue_of(self._order, self._placed())
+        if not queue or job is None or not job["spec"].get("suspend"):
+            return queue
+        for kind in WORKLOADS:
+            try:
+                found = self._api.find(*kind, labels=f"{WORKLOAD_OF}={job['metadata']['uid']}")
+            except ApiError:  # another version, or no right to see them: it waits all the same
+                continue
+            why = why_queued(found)
+            return f"{queue}: {why}" if why else queue
+        return queue
 
     def _refusals(self) -> list[str]:
         """Why the cluster makes no pod: a quota, a policy. The Job itself does not say."""

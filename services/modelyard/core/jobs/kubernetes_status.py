@@ -21,7 +21,8 @@ _CONTAINER = ("CreateContainerConfigError", "CreateContainerError", "RunContaine
 def status_of(
     order: Order, job: Document | None, pods: Sequence[Document], refusals: Sequence[str], queue: str, larger: Flavor | None
 ) -> RunStatus:
-    """The status of an attempt. `refusals`: why the cluster could not make its pods; `larger`: a flavor with more memory."""
+    """The status of an attempt. `refusals`: why the cluster could not make its pods; `queue`: where a suspended Job waits, and
+    for what; `larger`: a flavor with more memory."""
     if job is None:
         return RUNNING if any(_active(pod) for pod in pods) else _disrupted("its Job is gone")
     if job["spec"].get("suspend"):
@@ -35,6 +36,15 @@ def status_of(
         lost_sight = any(_node_is_silent(pod) for pod in running)
         return RunStatus(Stage.RUNNING, message="its node does not answer", disrupted=True) if lost_sight else RUNNING
     return _waiting(pods, refusals)
+
+
+def why_queued(workloads: Sequence[Document]) -> str:
+    """What keeps the Job of a Kueue Workload from being let go; empty: Kueue has not said yet."""
+    for workload in workloads:
+        for item in workload.get("status", {}).get("conditions") or ():
+            if item["type"] == "QuotaReserved" and item["status"] == "False":
+                return str(item.get("message", ""))
+    return ""
 
 
 def node_of(pod: Document) -> int:

@@ -27,9 +27,10 @@ DISTRUST_S: Final = 5.0
 
 @dataclass(frozen=True)
 class Line:
-    """How pods are reached. `server_name`: whom their certificate must name, where it is not their address."""
+    """How pods are reached. `tls` gives the context of the next connection; `server_name`: whom their certificate must name,
+    where it is not their address."""
 
-    tls: ssl.SSLContext | None = None
+    tls: Callable[[], ssl.SSLContext | None] = lambda: None
     server_name: str = ""
     metadata: Sequence[Field] = ()
     most_bytes: int = 64 << 20
@@ -154,7 +155,7 @@ class PodConnections:
             made = await connect(
                 host.strip("[]"),
                 int(port),
-                tls=line.tls,
+                tls=line.tls(),
                 server_name=line.server_name or None,
                 most_bytes=line.most_bytes,
                 on_lost=lambda connection: self._lost(route, connection),

@@ -30,10 +30,13 @@ OpenChannel = Callable[[str], Any]
 
 
 class GrpcPodProbe:
-    """See ports.PodProbe. `metadata`: what every call carries (a service's token)."""
+    """See ports.PodProbe. `metadata`: what every call carries (a service's token). `stamp`: changes when channels must be new."""
 
-    def __init__(self, open_channel: OpenChannel, metadata: Sequence[tuple[str, str]] = ()) -> None:
-        self._open, self._metadata = open_channel, metadata
+    def __init__(
+        self, open_channel: OpenChannel, metadata: Sequence[tuple[str, str]] = (), stamp: Callable[[], object] = lambda: None
+    ) -> None:
+        self._open, self._metadata, self._stamp = open_channel, metadata, stamp
+        self._made_of = stamp()
         self._channels: dict[str, Any] = {}
         self._configs: dict[tuple[str, str, str], tuple[bool, int]] = {}
         self._drifts: dict[tuple[str, str, str], tuple[tuple[DriftScore, ...], float]] = {}
@@ -105,6 +108,8 @@ class GrpcPodProbe:
 
     def _channel(self, address: str) -> Any:
         with self._guard:
+            if (stamp := self._stamp()) != self._made_of:  # what runs on the old ones goes on
+                self._channels, self._made_of = {}, stamp
             channel = self._channels.get(address)
             if channel is None:
                 if len(self._channels) >= MOST_CHANNELS:  # pods come and go: those of long ago are closed
