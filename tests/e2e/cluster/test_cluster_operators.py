@@ -75,21 +75,23 @@ class Operated(Installed):
         access = Access(token=self.token, ca=self.ca, server_name=f"{self.name}-gateway")
         return Client(self.inner_address, access=access, patience_s=180)
 
-    def infer(self, model: str, address: str = "", name: str = "", token: str = "", **inputs: Any) -> Any:
-        """A prediction by tritonclient; its inputs as {name: (array, datatype)}."""
+    def asking(self, model: str, address: str = "", name: str = "", token: str = "", **inputs: Any) -> Callable[[], Any]:
+        """Asks for a prediction, by tritonclient over one connection; inputs are {name: (array, datatype)}."""
         server = triton.InferenceServerClient(
             address or self.address, ssl=True, root_certificates=str(self.ca),
-            channel_args=[("grpc.ssl_target_name_override", name or self.host)],
+            channel_args=[("grpc.ssl_target_name_override", name or self.host), ("grpc.use_local_subchannel_pool", 1)],
         )  # fmt: skip
         given = []
         for key, (array, datatype) in inputs.items():
             made = triton.InferInput(key, list(array.shape), datatype)
             made.set_data_from_numpy(array)
             given.append(made)
-        try:
-            return server.infer(model, given, headers={"authorization": f"Bearer {token or self.token}"})
-        finally:
-            server.close()
+        headers = {"authorization": f"Bearer {token or self.token}"}
+        return lambda: server.infer(model, given, headers=headers)
+
+    def infer(self, model: str, **how: Any) -> Any:
+        """A prediction over a connection of its own."""
+        return self.asking(model, **how)()
 
 
 @pytest.fixture(scope="module")
@@ -250,8 +252,8 @@ def taken(kube: Kube, kind: str, name: str) -> bool:
     return ("Accepted", "True") in said and ("ResolvedRefs", "True") in said
 
 
-def table_inputs(yard: Operated, model: str) -> dict[str, Any]:
-    """One row of zeros."""
+def table_inputs(yard: Operated, model: str, rows: int = 1) -> dict[str, Any]:
+    """Rows of zeros."""
     server = triton.InferenceServerClient(
         yard.address, ssl=True, root_certificates=str(yard.ca), channel_args=[("grpc.ssl_target_name_override", yard.host)]
     )
@@ -259,7 +261,7 @@ def table_inputs(yard: Operated, model: str) -> dict[str, Any]:
     server.close()
     kinds = {"FP32": np.float32, "FP64": np.float64, "INT64": np.int64, "UINT8": np.uint8}
     return {
-        one.name: (np.zeros([1 if size < 0 else size for size in one.shape], kinds[one.datatype]), one.datatype)
+        one.name: (np.zeros([rows if size < 0 else size for size in one.shape], kinds[one.datatype]), one.datatype)
         for one in known.inputs
     }
 
@@ -370,12 +372,13 @@ def pod_address(kube: Kube, component: str) -> str:
 def test_serving_is_scaled_out_under_load_and_in_again(yard: Operated, folder: Path, tmp_path: Path) -> None:
     processes.needed("metrics-server")
     model = a_model(yard, tmp_path)
-    inputs = table_inputs(yard, model)
+    one, many = table_inputs(yard, model), table_inputs(yard, model, rows=2000)
     with processes.metrics_server(folder), yard.client() as client:
-        yard.upgrade(
-            "--set", "serving.autoscaling.enabled=true,serving.autoscaling.minReplicas=1,serving.autoscaling.maxReplicas=3"
-        )
-        placement = serving_pb2.Placement(target="cpu", min_replicas=1, max_replicas=3, cpu="50m", memory="512Mi")
+        scaled = {"enabled": "true", "minReplicas": 1, "maxReplicas": 3, "targetCPU": 60}
+        options = [f"serving.autoscaling.{key}={value}" for key, value in scaled.items()]
+        # At rest they take some 30m where machines are busy: what they ask for must leave room below.
+        yard.upgrade("--set", ",".join([*options, "serving.resources.requests.cpu=100m"]))
+        placement = serving_pb2.Placement(target="cpu", min_replicas=1, max_replicas=3, cpu="100m", memory="512Mi")
         client.endpoints.update_endpoint(model, placements=[placement])
         scalers = f"hpa/{yard.name}-serving", pod_scaler(yard.kube, model)
         for scaler in scalers:
@@ -383,13 +386,13 @@ def test_serving_is_scaled_out_under_load_and_in_again(yard: Operated, folder: P
             yard.kube.run("patch", scaler, "--type=merge", "-p", json.dumps(quick))
         for scaler in scalers:
             until(f"{scaler} has come to one", lambda scaler=scaler: wanted_replicas(yard.kube, scaler) == 1, 300)
-        with Calls(*[lambda: yard.infer(model, **inputs)] * 6, pause_s=0) as calls:
+        with Calls(*[yard.asking(model, **many) for _ in range(8)], pause_s=0) as calls:
             for scaler in scalers:
                 until(f"{scaler} asks for more", lambda scaler=scaler: wanted_replicas(yard.kube, scaler) > 1, 300)
             serving = f"deployment/{yard.name}-serving"
             until("more of serving are ready", lambda: yard.kube.get(serving)["status"].get("readyReplicas", 0) > 1, 180)
         assert set(calls.outcomes) == {"ok"}, calls.outcomes
-        with Calls(lambda: yard.infer(model, **inputs), pause_s=1) as calls:
+        with Calls(yard.asking(model, **one), pause_s=1) as calls:
             for scaler in scalers:
                 until(f"{scaler} is at one again", lambda scaler=scaler: wanted_replicas(yard.kube, scaler) == 1, 420)
         assert set(calls.outcomes) == {"ok"}, calls.outcomes
@@ -412,20 +415,23 @@ def test_kueue_lets_jobs_go_in_turn(yard: Operated, folder: Path, tmp_path: Path
     version = a_dataset_version(yard, tmp_path)
     with processes.kueue(folder):
         processes.apply(yard.kube, *queue_for_one(yard.kube.namespace))
-        yard.upgrade("--set", "jobs.queue=yard")
+        yard.upgrade("--set", "jobs.queue=yard,trainer.settings.MODELYARD_TRAINING_SLOTS=3")
         with yard.client() as client:
+            there = workloads(yard.kube)
             jobs = [queued(client, version, f"queued-{number}") for number in range(3)]
-            until("one trains", lambda: in_state(client, jobs, job_pb2.JOB_STATE_RUNNING) == 1, 180)
-            waiting = [job for job in jobs if client.training.get_training_job(job).status.state == job_pb2.JOB_STATE_QUEUED]
-            said = until("the others say why they wait", lambda: [
-                job for job in waiting if "unused quota for cpu" in client.training.get_training_job(job).status.waiting.message
-            ] == waiting and client.training.get_training_job(waiting[0]).status.waiting, 60)  # fmt: skip
-            assert said.reason == "IN_QUEUE"
-            assert said.message.startswith("waits in the queue yard: ")
-            workloads = {one["metadata"]["name"] for one in yard.kube.items("workloads")}
-            assert len(workloads) == 3
+            until(
+                "one trains and two wait",
+                lambda: sorted(reason_of(client, job) for job in jobs) == ["", "IN_QUEUE", "IN_QUEUE"],
+                180,
+            )
+            waiting = [job for job in jobs if reason_of(client, job)]
+            for job in waiting:
+                message = client.training.get_training_job(job).status.progress.waiting.message
+                assert message.startswith("waits in the queue yard: ")
+                assert "quota for cpu" in message
+            assert len(workloads(yard.kube) - there) == 3
             client.training.cancel_training_job(waiting[0])
-            until("its Workload is gone", lambda: len(yard.kube.items("workloads")) == 2, 60)
+            until("its Workload is gone", lambda: len(workloads(yard.kube) - there) == 2, 60)
             for job in jobs:
                 if job != waiting[0]:
                     assert client.training.wait_training_job(job, 600).status.state == job_pb2.JOB_STATE_SUCCEEDED
@@ -435,8 +441,13 @@ def test_kueue_lets_jobs_go_in_turn(yard: Operated, folder: Path, tmp_path: Path
             assert client.pipelines.wait_pipeline_run(run, 900).status.state == job_pb2.JOB_STATE_SUCCEEDED
         yard.upgrade("--set", "jobs.queue=")
         yard.kube.run("delete", "jobs", "-l", "kueue.x-k8s.io/queue-name")
-        until("no Workload is left", lambda: not yard.kube.items("workloads"), 60)
+        until("no Workload is left", lambda: not workloads(yard.kube), 60)
         yard.kube.run("delete", "localqueue/yard", f"clusterqueue/{yard.kube.namespace}", f"resourceflavor/{yard.kube.namespace}")
+
+
+def workloads(kube: Kube) -> set[str]:
+    """What Kueue keeps of Jobs."""
+    return {one["metadata"]["name"] for one in kube.items("workloads")}
 
 
 def queued(client: Client, version: str, model: str) -> str:
@@ -446,8 +457,10 @@ def queued(client: Client, version: str, model: str) -> str:
     return made.name
 
 
-def in_state(client: Client, jobs: list[str], state: int) -> int:
-    return sum(client.training.get_training_job(job).status.state == state for job in jobs)
+def reason_of(client: Client, job: str) -> str:
+    """What a training job waits for; empty: it trains."""
+    status = client.training.get_training_job(job).status
+    return status.progress.waiting.reason if status.state == job_pb2.JOB_STATE_RUNNING else job_pb2.JobState.Name(status.state)
 
 
 def a_dataset_version(yard: Operated, tmp_path: Path) -> str:

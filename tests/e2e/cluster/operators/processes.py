@@ -158,7 +158,7 @@ def metrics_server(folder: Path) -> Iterator[Controller]:
     kubeconfig = os.environ["KUBECONFIG"]
     port = 4443
     given = [
-        f"--secure-port={port}", f"--cert-dir={folder / 'metrics-server'}", "--metric-resolution=10s",
+        f"--secure-port={port}", f"--cert-dir={folder / 'metrics-server'}", "--metric-resolution=15s",
         "--kubelet-preferred-address-types=InternalIP", f"--kubelet-certificate-authority={CLUSTER / 'pki' / 'ca.crt'}",
         *(f"--{name}={kubeconfig}" for name in ("kubeconfig", "authentication-kubeconfig", "authorization-kubeconfig")),
     ]  # fmt: skip
