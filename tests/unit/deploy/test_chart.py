@@ -228,7 +228,8 @@ def test_traefik_verifies_what_it_leads_to() -> None:
         (transport,) = [one for one in kinds(documents, "ServersTransport") if one["metadata"]["name"] == name]
         assert transport["spec"] == {"serverName": name, "rootCAs": [{"secret": f"{name}-tls"}]}
     assert not any(one["metadata"].get("annotations") for one in kinds(documents, "Ingress"))
-    (first, second) = kinds(rendered(*WAYS["behind Traefik"], "--set", "ingress.tlsSecret=t,console.ingress.tlsSecret=u"), "Ingress")
+    secrets = ("--set", "ingress.tlsSecret=t,console.ingress.tlsSecret=u")
+    first, second = kinds(rendered(*WAYS["behind Traefik"], *secrets), "Ingress")
     assert first["metadata"]["annotations"] == second["metadata"]["annotations"] == {f"{ROUTER}tls": "true"}
     plain = rendered(*WAYS["behind Traefik"], "--set", "tls.enabled=false")
     assert not kinds(plain, "ServersTransport", "BackendTLSPolicy")
