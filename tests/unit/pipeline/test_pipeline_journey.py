@@ -492,6 +492,13 @@ def test_a_table_goes_the_short_way_whatever_its_target_likes() -> None:
     assert [state.step_id for state in step_states(steps.job)] == STEPS
 
 
+def test_integers_of_series_are_compared_with_the_floats() -> None:
+    world, steps, outcome = _went(INT8, World(task="series_classification"))
+    assert steps.taken == INT8_STEPS
+    (question,) = _questions(world)
+    assert (question.parent, question.quantized) == (outcome["result"]["float_evaluation"], True)
+
+
 def test_limits_reach_the_planner_with_what_the_run_demands() -> None:
     world, _, _ = _went(replace(FROM_SOURCE, compression=Limits(max_size_bytes=5000), max_loss=0.02, max_training_s=30.0))
     limits = _wishes(world)[-1].limits

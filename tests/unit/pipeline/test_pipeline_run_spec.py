@@ -148,6 +148,31 @@ def test_what_is_not_float_onnx_is_compared_with_it(changes: dict[str, Any], flo
     assert replace(GOOD, **changes).float_first is float_first
 
 
+@pytest.mark.parametrize(
+    ("changes", "task", "float_first"),
+    [
+        ({"precision": "int8"}, "series_classification", True),
+        ({"precision": "int8"}, "object_detection", True),
+        ({"precision": "fp32"}, "series_classification", False),
+        ({"facts": TargetFacts("onnx", "int8", True)}, "series_classification", False),
+        ({"facts": TargetFacts("onnx", "int8", True)}, "audio_classification", True),
+        ({"compression": Limits()}, "tabular_regression", False),
+        ({"compression": Limits()}, "image_classification", True),
+    ],
+)
+def test_series_are_compared_when_their_numbers_are_named(changes: dict[str, Any], task: str, float_first: bool) -> None:
+    assert replace(GOOD, **changes).float_first_of(task) is float_first
+
+
+def test_limits_go_with_no_integers_of_series() -> None:
+    check_task(replace(GOOD, precision="int8"), "series_classification")
+    check_task(replace(GOOD, compression=Limits()), "series_classification")
+    check_task(replace(GOOD, compression=Limits(), precision="int8"), "image_classification")
+    with pytest.raises(InvalidArgument, match="precision is int8; for series_classification no loss is measured") as caught:
+        check_task(replace(GOOD, compression=Limits(), precision="int8"), "series_classification")
+    assert (caught.value.reason, caught.value.violations[0].field) == ("BAD_LIMITS", "pipeline_run.compression")
+
+
 def test_the_latency_is_demanded_when_it_was_said() -> None:
     assert not complete(GOOD, PARENT).latency_demanded
     assert complete(replace(GOOD, max_inference_ms=20), PARENT).latency_demanded

@@ -129,16 +129,17 @@ class RunSpec:
 
     @property
     def float_first(self) -> bool:
-        """Whether the deployed form is another than float ONNX, so that the float export is made too, to compare with.
-
-        Of a table it never is: the journey says so once it knows the task.
-        """
+        """Whether the deployed form is another than float ONNX, so that the float export is made too, to compare with."""
         if self.compression is not None:
             return True
         target = (self.facts.format, self.facts.precision) if self.facts else FLOAT_FORM
         format = self.format or target[0]
         precision = self.precision or (target[1] if format == target[0] else PRECISIONS_OF[format][0])
         return (format, precision) != FLOAT_FORM
+
+    def float_first_of(self, task: str) -> bool:
+        """The same once the task is known: a target's own numbers ask for no other form of rows and series, named ones do."""
+        return self.float_first and (task_of(task).pictured or self.precision not in ("", FLOAT_FORM[1]))
 
     @property
     def data_name(self) -> str:
@@ -277,7 +278,8 @@ def _wrong_floors(floors: tuple[Floor, ...], known: tuple[str, ...]) -> Iterator
 def check_task(spec: RunSpec, task: str) -> None:
     """Once the task is known ("tabular_regression"): raises InvalidArgument for a demand that this task cannot meet.
 
-    UNKNOWN_METRIC for a floor on another task's metric, UNSUPPORTED_FORM for a form that tables are not exported in.
+    UNKNOWN_METRIC for a floor on another task's metric, UNSUPPORTED_FORM for a form that tables are not exported in,
+    BAD_LIMITS for limits that nothing is known to keep to.
     """
     known_task, regression = task_of(task), task.endswith("regression")
     floors = tuple(_wrong_floors(spec.floors, known_task.metrics))
@@ -303,6 +305,9 @@ def check_task(spec: RunSpec, task: str) -> None:
         raise InvalidArgument(
             "UNSUPPORTED_FORM", message, field="pipeline_run.format", task=task, format=format, precision=precision
         )
+    if spec.compression is not None and precision != FLOAT_FORM[1] and not known_task.planned:
+        message = f"precision is {precision}; for {task} no loss is measured on the way, so leave limits out, or take fp32"
+        raise InvalidArgument("BAD_LIMITS", message, field="pipeline_run.compression", task=task, precision=precision)
     if spec.facts is not None and spec.facts.format == "edge" and "edge" not in known_task.forms:
         what = "a tabular model is exported as onnx fp32 only" if known_task.table else f"a model for {task} is not made as edge"
         message = f"target is {spec.target}, which runs no ONNX; {what}"

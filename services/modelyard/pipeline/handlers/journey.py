@@ -226,7 +226,7 @@ def _choose(journey: Journey) -> Outcome:
     task = services.datasets.version(version).task
     check_task(spec, task)
     journey.note(dataset_version=version)
-    values = {"dataset_version": version, "task": task, "float_first": spec.float_first and task_of(task).pictured}
+    values = {"dataset_version": version, "task": task, "float_first": spec.float_first_of(task)}
     recipes, measurable = _recipes(journey, version)
     if not measurable:
         return _chosen("", recipes[0], values, [], "as given; its latency is measured at the export")
