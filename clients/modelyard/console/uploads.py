@@ -35,6 +35,12 @@ class Basket:
         found = list(self.folder.iterdir())
         return found[0] if len(found) == 1 else self.folder
 
+    def empty(self) -> None:
+        """Forgets what is in it; it can be filled anew."""
+        self.drop()
+        self.folder.mkdir(mode=0o700)
+        self.files = self.bytes = 0
+
     def drop(self) -> None:
         """Forgets all of it."""
         shutil.rmtree(self.folder, ignore_errors=True)

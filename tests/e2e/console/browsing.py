@@ -58,10 +58,10 @@ class Console:
 
 
 @contextmanager
-def console(folder: Path) -> Iterator[Console]:
+def console(folder: Path, python: str = sys.executable) -> Iterator[Console]:
     """`modelyard up` on free ports."""
     data_dir = folder / "data"
-    command = [sys.executable, "-m", "modelyard.cli", "up", "--port", "0", "--console-port", "0", "--data-dir", str(data_dir)]
+    command = [python, "-m", "modelyard.cli", "up", "--port", "0", "--console-port", "0", "--data-dir", str(data_dir)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MODELYARD_SERVER")}
     with (folder / "server.log").open("w") as log:
         process = subprocess.Popen(

@@ -17,7 +17,7 @@ from modelyard.console.parts.badges import progress_bar
 from modelyard.console.parts.forms import choice, switch, text
 from modelyard.console.parts.fragment import Act, Fragment
 from modelyard.console.parts.icons import icon
-from modelyard.console.parts.layout import card, link
+from modelyard.console.parts.layout import button, card, link
 from modelyard.console.parts.page import Here, frame, route
 from modelyard.console.parts.trouble import message_of, trouble_card
 from modelyard.console.uploads import drop_basket, new_basket
@@ -45,7 +45,7 @@ class Bringing:
         # The machine that a shared console runs on is nobody's own: its files are none of those who sign in.
         self._shared = connection().shared
         self._errors: dict[str, str] = {}
-        self._form = Fragment(self._form_markup()).does(dropped=self._dropped, begin=self._begin)
+        self._form = Fragment(self._form_markup()).does(dropped=self._dropped, begin=self._begin, empty=self._empty)
         self._state = Fragment()
         ui.context.client.on_delete(lambda: drop_basket(self._key))
 
@@ -72,6 +72,7 @@ class Bringing:
                 cls="actions",
             ),
             h("p", self._said, data_sent=True, role="status", cls="small"),
+            button("Start over", "empty", kind="small") if self._source is not None else None,
             h("button", "", type_="button", data_act="dropped", data_dropped=True, hidden=True),
             cls="drop",
             data_drop=f"/upload/{self._key}",
@@ -133,9 +134,17 @@ class Bringing:
             self._said = said["failed"]
             return
         self._source = self._basket.source
-        self._said = f"{count(self._basket.files)} files, {size(self._basket.bytes)}, are here. Press Import."
+        one = self._basket.files == 1
+        files = "1 file" if one else f"{count(self._basket.files)} files"
+        self._said = f"{files}, {size(self._basket.bytes)}, {'is' if one else 'are'} here. Press Import."
         first = str(said["first"]).split("/")[0]
         self._form.show(self._form_markup(act.text("name") or _id_of(first)))
+
+    def _empty(self, act: Act) -> None:
+        """What was dropped was the wrong thing; else the next would be added to it."""
+        self._basket.empty()
+        self._source, self._said = None, ""
+        self._form.show(self._form_markup("", act.text("place")))
 
     async def _begin(self, act: Act) -> None:
         self._errors = {}
@@ -158,13 +167,13 @@ class Bringing:
     async def _import(self, name: str, source: Path, act: Act) -> None:
         client = self._here.client
         try:
-            blob = await client.artifacts.upload(source)
             try:
                 await client.datasets.create_dataset(name)
             except AlreadyExists:
                 if not self._dataset and not await self._is_empty(name):
                     message = f"There is a dataset {name} already; choose another name, or add to it from its own page."
                     raise InvalidArgument(message, reason="NAME_TAKEN", violations=(Violation("name", message),)) from None
+            blob = await client.artifacts.upload(source)
             file_name = source.name if source != self._basket.folder else name
             made = await client.datasets.create_import(
                 name,
@@ -181,15 +190,13 @@ class Bringing:
             message = message_of(error)[0]
             self._form.set_visibility(True)
             self._state.show(trouble_card(error, again=False) if message else "")
-        finally:
-            if self._source is not None and source == self._source:
-                drop_basket(self._key)
 
     async def _is_empty(self, name: str) -> bool:
         return not (await self._here.client.datasets.get_dataset(name)).current_import
 
     def _show(self, name: str, found: dataset_pb2.Import) -> None:
         if found.status.state == job_pb2.JOB_STATE_SUCCEEDED:
+            drop_basket(self._key)  # no sooner: who has to correct a name or a column presses Import again
             self._state.show(_summary(self._here, name, found))
             return
         if found.status.state == job_pb2.JOB_STATE_FAILED:

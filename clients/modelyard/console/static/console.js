@@ -152,26 +152,44 @@
     reading.style.left = `${Math.min(((at / width) * box.width) + 12, box.width - reading.offsetWidth - 4)}px`;
   }
 
-  // Files and folders that are dropped or chosen, sent one after the other to data-drop.
+  // Files and folders that are dropped or chosen, sent one after the other to data-drop. Those dropped beside the box are meant for
+  // it, too; where a page has none, the browser is kept from leaving for the file.
+  const carriesFiles = (e) => [...(e.dataTransfer?.types ?? [])].includes("Files");
+  for (const name of ["dragover", "dragenter"]) document.addEventListener(name, (e) => { if (carriesFiles(e)) e.preventDefault(); });
+  document.addEventListener("drop", (e) => {
+    if (!carriesFiles(e)) return;
+    e.preventDefault();
+    const box = e.target.closest?.("[data-drop]") ?? document.querySelector("[data-drop]");
+    // What was dragged from another page is a file without an entry.
+    if (box) bring(box, [...e.dataTransfer.items].filter((item) => item.kind === "file").map((item) => item.webkitGetAsEntry?.() ?? item.getAsFile()).filter(Boolean));
+  });
   function drop(box) {
     if (box.dataset.ready) return;
     box.dataset.ready = "yes";
-    const bar = box.querySelector("[data-sent]");
-    const start = (files) => send(box, bar, files);
     for (const input of box.querySelectorAll("input[type=file]")) {
-      input.addEventListener("change", () => start([...input.files].map((file) => [file.webkitRelativePath || file.name, file])));
+      input.addEventListener("change", () => {
+        send(box, [...input.files].map((file) => [file.webkitRelativePath || file.name, file]));
+        input.value = ""; // the same again is a change, too
+      });
     }
-    for (const name of ["dragover", "dragenter"]) box.addEventListener(name, (e) => { e.preventDefault(); box.classList.add("over"); });
+    for (const name of ["dragover", "dragenter"]) box.addEventListener(name, () => box.classList.add("over"));
     for (const name of ["dragleave", "drop"]) box.addEventListener(name, () => box.classList.remove("over"));
-    box.addEventListener("drop", async (e) => {
-      e.preventDefault();
-      const entries = [...e.dataTransfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
-      const files = [];
+  }
+  async function bring(box, entries) {
+    const files = [];
+    try {
       for (const entry of entries) await walk(entry, "", files);
-      start(files);
-    });
+    } catch (error) {
+      api.tell(`What was dropped cannot be read: ${error.message || error.name}`, "bad");
+      return;
+    }
+    send(box, files, entries[0]?.name);
   }
   async function walk(entry, folder, files) {
+    if (entry instanceof File) {
+      files.push([entry.name, entry]);
+      return;
+    }
     if (entry.isFile) {
       files.push([folder + entry.name, await new Promise((ok, no) => entry.file(ok, no))]);
       return;
@@ -183,8 +201,16 @@
       for (const each of some) await walk(each, `${folder}${entry.name}/`, files);
     }
   }
-  async function send(box, bar, files) {
-    if (!files.length || box.dataset.busy) return;
+  async function send(box, files, name = "") {
+    const bar = box.querySelector("[data-sent]");
+    if (box.dataset.busy) {
+      api.tell("Other files are still on their way; drop these when they are here.", "bad");
+      return;
+    }
+    if (!files.length) {
+      api.tell(`There is no file in ${name || "what was chosen"}.`, "bad");
+      return;
+    }
     box.dataset.busy = "yes";
     const total = files.reduce((sum, [, file]) => sum + file.size, 0);
     let done = 0, at = 0, failed = "";
