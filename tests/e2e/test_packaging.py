@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import http.cookiejar
+import os
+import re
 import subprocess
 import sys
+import sysconfig
 import tarfile
+import urllib.request
 import zipfile
 from pathlib import Path
 
 import pytest
+
+from tests.e2e.console.browsing import console
+from tests.support.sources import breast_cancer_csv
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -44,6 +52,36 @@ def test_the_source_distribution_has_what_make_needs(built: Path) -> None:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"Makefile", "constraints.txt", "protos/generate.py", "docs/tutorials/quickstart.py"} <= names
     assert "deploy/helm/modelyard/Chart.yaml" in names
+
+
+def test_an_installed_wheel_imports_data_and_shows_them_in_its_console(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The dependencies are those of this environment; of Modelyard there is the wheel alone."""
+    python = tmp_path / "env" / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "env")], check=True)
+    install = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--no-deps", "--python", str(python)]
+    subprocess.run([*install, str(next(built.glob("*.whl")))], check=True)
+    # .pth files there, such as that of this checkout, are not read.
+    monkeypatch.setenv("PYTHONPATH", sysconfig.get_path("purelib"))
+    monkeypatch.chdir(tmp_path)
+    where = subprocess.run(
+        [python, "-c", "import modelyard.console.server as one; print(one.__file__)"], capture_output=True, text=True, check=True
+    )
+    assert where.stdout.startswith(str(tmp_path))
+    with console(tmp_path, python=str(python)) as opened:
+        source = breast_cancer_csv(tmp_path / "cancer.csv")
+        command = [python.with_name("modelyard"), "dataset", "import", str(source), "--name", "cancer"]
+        environment = {**os.environ, "MODELYARD_DATA_DIR": str(opened.data_dir)}
+        subprocess.run(command, check=True, env=environment)
+        browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar()))
+        browser.open(opened.link, timeout=60).read()
+        page = browser.open(f"{opened.root}/p/default/datasets", timeout=60).read().decode()
+        assert "cancer" in page or "skeleton" in page
+        assets = re.findall(r'(?:href|src)="(/[^"]*console\.(?:css|js)[^"]*)"', page)
+        assert len(assets) >= 2, page[:2000]
+        for asset in assets:
+            assert browser.open(opened.root + asset, timeout=60).status == 200
 
 
 @pytest.mark.parametrize("python", ["3.11.2", "3.12.0"])
