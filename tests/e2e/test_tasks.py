@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import importlib.util
 import json
 import os
 import subprocess
@@ -14,11 +16,13 @@ import pytest
 
 from tests.support.machines import CHANNELS, WRONG, demand, machine
 from tests.support.shapes import NAMES, SIDE, write_shapes
+from tests.support.tables import credit_table
 from tests.support.waves import RANDOM_SEED, series, sound
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 COUNTS = {"train": 120, "val": 30, "test": 60}
+DATA = Path(os.environ.get("MODELYARD_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
 
 
 def run(folder: Path, *arguments: object) -> Any:
@@ -88,6 +92,47 @@ def test_sounds_and_series_are_told_apart(tmp_path: Path) -> None:
     (tmp_path / "one.csv").write_text("\n".join(f"{value:.5f}" for value in np.nan_to_num(series(1, random))[:, 0]))
     (answer,) = run(tmp_path, "predict", "waves", "--series", tmp_path / "one.csv")["predictions"]
     assert answer["label"] == "low"
+
+
+def test_a_network_learns_real_series_and_is_served_in_eight_bits(tmp_path: Path) -> None:
+    """GunPoint by InceptionTime: trained within a limit, exported as floats and as integers, both scored, judged, asked."""
+    folder = DATA / "timeseries" / "GunPoint"
+    if not folder.is_dir():
+        pytest.skip("GunPoint of the UCR archive is not here (MODELYARD_DATA)")
+    options = ("--recipe", "inceptiontime-small", "--max-train-time", "3m", "--precision", "int8", "--max-loss", "0.1")
+    made = run(tmp_path, "auto", folder, "--name", "gestures", *options)
+    assert (made["state"], made["gate"]["verdict"]) == ("SUCCEEDED", "DEPLOY")
+    assert {"baseline:accuracy", "parent:accuracy"} <= {test["name"] for test in made["gate"]["tests"]}
+    assert made["metrics"]["test"]["accuracy"] > 0.7
+    lines = (folder / "GunPoint_TEST.ts").read_text().splitlines()
+    rows = [line.rpartition(":") for line in lines[lines.index("@data") + 1 :] if line][:12]
+    paths = [tmp_path / f"{place}.csv" for place in range(len(rows))]
+    for path, (values, _, _) in zip(paths, rows, strict=True):
+        path.write_text("\n".join(values.split(",")) + "\n")
+    asked = [word for path in paths for word in ("--series", path)]
+    answers = run(tmp_path, "predict", "gestures", *asked)["predictions"]
+    right = sum(answer["label"] == label.strip() for answer, (_, _, label) in zip(answers, rows, strict=True))
+    assert right > len(rows) / 2
+
+
+def test_a_network_of_rows_is_trained_by_keras_and_served(tmp_path: Path) -> None:
+    if importlib.util.find_spec("tensorflow") is None:
+        pytest.skip("tensorflow is not installed")
+    table = credit_table(600)
+    names = [name for name in table if name not in ("level", "limit")]
+    rows = [["" if value is None else value for value in row] for row in zip(*(table[name] for name in names), strict=True)]
+    with (tmp_path / "credit.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([names, *rows])
+    options = ("--task", "tabular_classification", "--label", "good", "--recipe", "mlp-keras", "--max-train-time", "5m")
+    made = run(tmp_path, "auto", tmp_path / "credit.csv", "--name", "credit", *options)
+    assert (made["state"], made["gate"]["verdict"]) == ("SUCCEEDED", "DEPLOY")
+    (job,) = run(tmp_path, "runs", "list")["training_jobs"]
+    assert job["resolved_recipe"]["framework"] == "tensorflow"
+    safe = {"amount": 3.0, "purpose": "house", "town": "town 3", "age": 75}
+    risky = {"amount": 300.0, "purpose": "car", "town": "town 3", "age": 20}
+    asked = [word for row in (safe, risky) for word in ("--row", json.dumps(row))]
+    answers = run(tmp_path, "predict", "credit", *asked)["predictions"]
+    assert [answer["label"] for answer in answers] == ["yes", "no"]
 
 
 def write_machines(folder: Path, count: int) -> None:
