@@ -370,9 +370,6 @@ def pod_address(kube: Kube, component: str) -> str:
 
 
 @LONG
-@pytest.mark.xfail(
-    reason="seen: out, 1 to 3. Not seen as a whole: where machines are busy, serving at rest is above what lets it come in"
-)
 def test_serving_is_scaled_out_under_load_and_in_again(yard: Operated, folder: Path, tmp_path: Path) -> None:
     processes.needed("metrics-server")
     model = a_model(yard, tmp_path)

@@ -201,6 +201,15 @@ def test_nothing_is_trained_twice_and_the_schedule_goes_on() -> None:
     assert planned[1].max_training_time_s == pytest.approx(planned[0].max_training_time_s - planned[0].pause_s)
 
 
+@pytest.mark.parametrize(("second", "winner"), [("efficientnet-lite0", 1), ("micronet", 0)])
+def test_what_chance_does_not_tell_apart_learned_weights_do(second: str, winner: int) -> None:
+    world = a_world()
+    world.jobs.fits = {0.003: (0.8, 1.0, 10_000.0), 0.005: (0.795, 1.0, 10_000.0)}
+    asked = (*recipes(0.003), {"recipe_id": second, "hyperparameters": {"base_lr": 0.005}})
+    state, _ = run(world, created(world, 120.0, SelectionSpec(PICTURES, MODEL, recipes=asked)))
+    assert [len(each.training_jobs) for each in state.candidates][winner] == 2, "it goes on"
+
+
 def test_one_that_comes_to_its_end_costs_no_more_and_may_win() -> None:
     world = a_world()
     world.jobs.fits[0.001] = (0.95, 1.0, 4.0)
