@@ -247,9 +247,21 @@ def _result(
         path = workdir / "model.zip"
         card = _card(spec, start, outcome, picture, classes, recipe, count)
         write_weights(path, card, outcome)
+    return train_result(outcome, path, card, recipe, count)
+
+
+def train_result(
+    outcome: Outcome,
+    path: Path | None,
+    card: ModelCard | None,
+    recipe: Recipe,
+    count: int,
+    metrics: dict[str, float] | None = None,
+) -> TrainResult:
+    """What came out of a loop. count: parameters; metrics: the loop's where they are left out."""
     return TrainResult(
         reason=outcome.reason,
-        metrics=outcome.metrics,
+        metrics=outcome.metrics if metrics is None else metrics,
         steps=outcome.step,
         epochs=outcome.epochs,
         best_step=outcome.best_step,

@@ -20,7 +20,7 @@ from modelyard.recipes.build_inception import InceptionModel, build_inception
 from modelyard.recipes.recipe import recipe_document
 from modelyard.trainer.worker.data import hold_out
 from modelyard.trainer.worker.examples import HeldExamples
-from modelyard.trainer.worker.image import ImageTrainingSpec, TrainResult, as_it_ran, write_weights
+from modelyard.trainer.worker.image import ImageTrainingSpec, TrainResult, as_it_ran, train_result, write_weights
 from modelyard.trainer.worker.loop import train
 from modelyard.trainer.worker.order import Order
 from modelyard.trainer.worker.precision import open_device
@@ -135,18 +135,4 @@ def _result(
             },
         )
         write_weights(path, card, outcome)
-    return TrainResult(
-        reason=outcome.reason,
-        metrics=outcome.metrics,
-        steps=outcome.step,
-        epochs=outcome.epochs,
-        best_step=outcome.best_step,
-        train_seconds=outcome.train_seconds,
-        examples_per_second=outcome.examples_per_second,
-        model_path=path,
-        card=card,
-        checkpoints=outcome.checkpoints,
-        recipe=recipe,
-        parameter_count=count,
-        peak_memory_bytes=outcome.peak_memory_bytes,
-    )
+    return train_result(outcome, path, card, recipe, count)
