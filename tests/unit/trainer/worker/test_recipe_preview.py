@@ -166,17 +166,17 @@ def test_a_network_of_series_is_changed_alike_whatever_part_is_held(tmp_path: Pa
 
     from modelyard.recipes.augment import Held
     from modelyard.trainer.worker.examples import Batch, places_of
-    from modelyard.trainer.worker.series_network import SeriesClassification
+    from modelyard.trainer.worker.tasks.arrays import ArrayClassification
 
     recipe = replace(find_recipe("inceptiontime-small", "series_classification"), hyperparameters=STRONG)
     assert recipe.policy == named_policy("series_classification", "strong")
     setup = SimpleNamespace(policy=recipe.policy)
     run: Any = SimpleNamespace(setup=setup, settings=recipe.hyperparameters, scaling=(torch.zeros(1),), step=7)
     series, labels = torch.randn(6, 30, 2), torch.arange(6)
-    whole, _ = SeriesClassification().ready(run, Batch(series, labels), None)
+    whole, _ = ArrayClassification().ready(run, Batch(series, labels), None)
     places = places_of(6, 1, 2)
-    part, _ = SeriesClassification().ready(run, Batch(series[places], labels[places]), Held(6, places))
+    part, _ = ArrayClassification().ready(run, Batch(series[places], labels[places]), Held(6, places))
     assert torch.equal(part, whole[places])
     assert not torch.equal(whole, series)
     run.setup = SimpleNamespace(policy=())
-    assert torch.equal(SeriesClassification().ready(run, Batch(series, labels), None)[0], series)
+    assert torch.equal(ArrayClassification().ready(run, Batch(series, labels), None)[0], series)
