@@ -139,3 +139,19 @@ def test_a_server_with_a_stuck_worker_and_an_open_stream(tmp_path: Path, picture
             seconds, err = interrupted(server, 40)
             assert server.returncode == 0, err
             print(f"{seconds:.1f} s", err)
+
+
+def test_at_a_question_it_is_no_answer(tmp_path: Path) -> None:
+    with up(tmp_path):
+        command = [sys.executable, "-m", "modelyard.cli", "dataset", "delete", "digits", "--data-dir", str(tmp_path)]
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+        with killed(process, []):
+            assert process.stderr is not None
+            asked = ""
+            while "[y/N]" not in asked:
+                asked += process.stderr.read(1) or pytest.fail(f"it ended before it asked: {asked!r}")
+            _, err = interrupted(process, FIRST_S)
+            assert process.returncode == 130
+            assert "NOT_CONFIRMED" not in err
+            assert "Traceback" not in err

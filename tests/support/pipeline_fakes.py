@@ -39,6 +39,7 @@ class World:
     verdict: str = "DEPLOY"
     task: str = "image_classification"
     latencies: dict[str, float | None] = field(default_factory=lambda: {"large": 30.0, "middle": 8.0, "small": 1.0})
+    architectures: dict[str, str] = field(default_factory=dict)  # of recipes, where it matters
     state_of_version: str = "SUCCEEDED"
     verdicts: list[str] = field(default_factory=list)  # of the decisions in their order; then `verdict`
     facts: TargetFacts = field(default_factory=lambda: TargetFacts("onnx", "fp32", True))
@@ -125,7 +126,12 @@ class FakeTraining:
         self._world = world
 
     def suggest(self, dataset_version: str, *, sizes: bool = False) -> list[Document]:
-        return [{"recipe_id": name, "hyperparameters": {"max_epochs": 9, "base_lr": 0.1}} for name in self._world.latencies]
+        settings = {"max_epochs": 9, "base_lr": 0.1}
+        made_of = self._world.architectures
+        return [
+            {"recipe_id": name, "architecture": made_of.get(name, f"modelyard:{name}"), "hyperparameters": {**settings}}
+            for name in self._world.latencies
+        ]
 
     def version(self, model_version: str) -> tuple[str, Document]:
         if model_version.endswith("V404"):

@@ -84,7 +84,9 @@ def run(arguments: list[str]) -> int:
         return WRONG
     except UsageError as error:
         raise _wrong_usage(error, arguments) from None
-    except typer.Abort:
+    except typer.Abort as error:
+        if isinstance(error.__context__, KeyboardInterrupt):  # Ctrl-C at a question is no answer to it
+            raise KeyboardInterrupt from None
         message = "nothing was done: it was not confirmed; answer y, or give --yes"
         raise ModelyardClientError(message, reason="NOT_CONFIRMED", code="CANCELLED") from None
     return status if isinstance(status, int) else 0

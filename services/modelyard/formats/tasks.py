@@ -167,6 +167,14 @@ def task_of(name: str) -> Task:
     return TASKS.get(name) or Task(name, "", (), "", {}, "no model learns this task yet")
 
 
+_FLOAT_ALONE: Final = frozenset({"modelyard:minirocket", "modelyard:minirocket_small"})
+
+
+def made_in(architecture: str, precision: str) -> bool:
+    """Whether models of an architecture are made in a precision that its task has ("": any); of one that is not known: yes."""
+    return precision in ("", "fp32") or architecture not in _FLOAT_ALONE
+
+
 def metrics_of(name: str) -> tuple[str, ...]:
     """Names of the overall metrics of a task, the one to go by first."""
     return task_of(name).metrics

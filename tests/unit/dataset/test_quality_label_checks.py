@@ -97,6 +97,29 @@ def test_skill_is_nought_by_chance_and_one_when_always_right() -> None:
     assert label_checks.skill(0.1, 10) == pytest.approx(0)
 
 
+def test_the_models_are_the_ridge_regressions_that_they_are_said_to_be() -> None:
+    """Against ridge regression solved anew without each fold, on the same cosines."""
+    features, labels = digits()
+    rng = np.random.default_rng(0)
+    folds = out_of_sample._folds(np.arange(len(labels)), rng)
+    cosines = out_of_sample._Cosines(lambda a, b: features[a:b], len(labels), rng)
+    sums = out_of_sample._summed(lambda a, b: features[a:b], cosines, labels, folds, 10, Work(), (0, 1))
+    rows, wanted = cosines(features).astype(np.float64), np.eye(10)[labels]
+    for fold in range(out_of_sample.FOLDS):
+        others = folds != fold
+        products = rows[others].T @ rows[others]
+        products += 0.01 * np.trace(products) / len(products) * np.eye(len(products))
+        plain = np.linalg.solve(products, rows[others].T @ wanted[others])
+        ours = out_of_sample._solved(sums, 0.01, fold)
+        np.testing.assert_allclose(rows @ ours, rows @ plain, atol=2e-3)
+
+
+def test_long_features_are_turned_to_their_axes_and_tell_as_much() -> None:
+    features, labels = digits()
+    long = features @ np.random.default_rng(1).normal(size=(64, 400)).astype(np.float32) / 8
+    assert judged(long, labels).accuracy > judged(features, labels).accuracy - 0.02
+
+
 def test_learning_stops_when_cancelled() -> None:
     features, labels = digits()
     with pytest.raises(Cancelled):

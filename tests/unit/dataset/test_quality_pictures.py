@@ -152,6 +152,28 @@ def test_nearest_agrees_with_brute_force() -> None:
     np.testing.assert_allclose(near.distances, np.sort(distances, axis=1)[:, : neighbours.NEIGHBOURS], rtol=1e-3)
 
 
+@pytest.mark.parametrize("kind", ["groups", "one group", "ties", "apart"])
+def test_nearest_among_groups_and_copies_agrees_with_brute_force(kind: str) -> None:
+    vectors, groups = cloud(700, 4), np.arange(700)
+    if kind == "groups":
+        groups = np.random.default_rng(1).integers(0, 90, 700)
+    elif kind == "one group":
+        groups = np.zeros(700, np.int64)
+    elif kind == "ties":
+        vectors[:] = vectors[np.arange(700) % 3]
+    else:
+        groups[50:] = 50  # most have fewer neighbours than are looked for
+    near = neighbours.nearest(vectors, groups, Work(), (0, 1))
+    distances = np.linalg.norm(vectors[:, None] - vectors[None], axis=2)
+    distances[groups[:, None] == groups[None, :]] = np.inf
+    ranked = np.sort(distances, axis=1)
+    np.testing.assert_allclose(near.distances, ranked[:, : neighbours.NEIGHBOURS], rtol=1e-3, atol=2e-3)
+    np.testing.assert_allclose(near.far, ranked[:, 41], rtol=1e-3, atol=2e-3)
+    told = np.isfinite(near.distances)
+    np.testing.assert_allclose(np.take_along_axis(distances, near.ids, axis=1)[told], near.distances[told], rtol=1e-3, atol=2e-3)
+    assert all(len(set(row)) == neighbours.NEIGHBOURS for row in near.ids.tolist())
+
+
 def test_pairs_far_closer_than_usual_are_found() -> None:
     vectors = cloud(400, 1)
     copies = vectors[:20] + np.random.default_rng(2).normal(scale=0.03, size=(20, 8)).astype(np.float32)

@@ -499,6 +499,19 @@ def test_integers_of_series_are_compared_with_the_floats() -> None:
     assert (question.parent, question.quantized) == (outcome["result"]["float_evaluation"], True)
 
 
+def test_what_cannot_be_made_in_the_precision_is_not_trained() -> None:
+    series = World(task="series_classification", architectures={"large": "modelyard:minirocket"})
+    _, _, outcome = _went(INT8, series)
+    assert outcome["result"]["recipe_id"] == "middle"
+    asked = World(task="series_classification", architectures={"large": "modelyard:minirocket"})
+    with pytest.raises(InvalidArgument, match=r"precision is int8; a model of large is exported as fp32 only") as caught:
+        _run(asked, FakeSteps(a_job(replace(INT8, recipe={"recipe_id": "large"}))))
+    assert (caught.value.reason, caught.value.values["recipe"]) == ("UNSUPPORTED_FORM", "large")
+    assert "trainingJobs" not in asked.created
+    _, _, outcome = _went(FROM_SOURCE, World(task="series_classification", architectures={"middle": "modelyard:minirocket"}))
+    assert outcome["result"]["recipe_id"] == "middle"
+
+
 def test_limits_reach_the_planner_with_what_the_run_demands() -> None:
     world, _, _ = _went(replace(FROM_SOURCE, compression=Limits(max_size_bytes=5000), max_loss=0.02, max_training_s=30.0))
     limits = _wishes(world)[-1].limits

@@ -82,6 +82,11 @@ def test_clear_figures_cut_to_a_third_and_close_ones_to_a_half() -> None:
     assert promoted([0.2, 0.5, 0.6], sure[:3], [True] * 3, [True, False, False]) == (2, 0), "a slow start"
     assert promoted([0.50, 0.51], [0.05] * 2, learned=[True, False]) == (0,), "chance does not tell, the start does"
     assert promoted([0.50, 0.51], sure[:2], learned=[True, False]) == (1,)
+    slow = {"early": [True, False], "learned": [True, False]}
+    assert promoted([0.38, 0.50], [0.05] * 2, **slow) == (0,), "it is behind by more than chance explains, in its warm-up"
+    assert promoted([0.38, 0.50], [0.05] * 2, learned=[True, False]) == (1,)
+    assert promoted([0.38, 0.50], [0.05] * 2, early=[True, False]) == (1,)
+    assert promoted([0.20, 0.50], [0.05] * 2, **slow) == (1,)
     assert tied([0.9, 0.895, 0.7], [0.01] * 3, 0) == (1,)
 
 

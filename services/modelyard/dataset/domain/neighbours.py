@@ -33,6 +33,7 @@ CLOSE = 0.43
 
 _AXES = 64
 _BLOCK = 512
+_TIES = 8
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -70,7 +71,10 @@ def nearest(vectors: Floats, groups: Ints, work: Work, span: tuple[float, float]
     complete = count <= COMPARED_WITH_ALL
     among = np.arange(count) if complete else np.sort(np.random.default_rng(0).choice(count, MOST_REFERENCES, replace=False))
     others, of = vectors[among], groups[among]
-    lengths = np.square(others).sum(axis=1)
+    by_group = np.argsort(of, kind="stable")
+    first, past = (np.searchsorted(of[by_group], groups, side=side) for side in ("left", "right"))
+    # One product gives squared distances less the block's own: (x, 1) . (-2 y, |y|^2).
+    turned = np.concatenate([-2 * others, np.square(others).sum(axis=1)[:, None]], axis=1).T
     k = min(NEIGHBOURS, len(among) - 1)
     rank = min(max(NEIGHBOURS, int(FAR_SHARE * len(among))), FAR_MOST, len(among) - 1)
     far = np.zeros(count, np.float32)
@@ -79,22 +83,37 @@ def nearest(vectors: Floats, groups: Ints, work: Work, span: tuple[float, float]
     for start in range(0, count, _BLOCK):
         if start % (16 * _BLOCK) == 0:
             work.stage("find neighbours", start, count, "examples", *span)
-        block = vectors[start : start + _BLOCK]
-        squared = lengths[None, :] - 2 * (block @ others.T)
-        squared[groups[start : start + _BLOCK, None] == of[None, :]] = np.inf
-        own = np.square(block).sum(axis=1)
         if k < 1:
-            best = np.empty((len(block), 0), np.int64)
-        else:
-            parted = np.argpartition(squared, (k - 1, rank - 1), axis=1)
-            best = parted[:, :k]
-            last = np.take_along_axis(squared, parted[:, rank - 1 : rank], axis=1)[:, 0]
-            far[start : start + _BLOCK] = np.sqrt(np.maximum(last + own, 0))
-        found = np.take_along_axis(squared, best, axis=1) + own[:, None]
-        order = np.argsort(found, axis=1, kind="stable")
-        distances[start : start + _BLOCK] = np.sqrt(np.maximum(np.take_along_axis(found, order, axis=1), 0))
-        ids[start : start + _BLOCK] = among[np.take_along_axis(best, order, axis=1)]
+            continue
+        block = vectors[start : start + _BLOCK]
+        squared = np.concatenate([block, np.ones((len(block), 1), np.float32)], axis=1) @ turned
+        for row in range(len(block)):
+            squared[row, by_group[first[start + row] : past[start + row]]] = np.inf
+        own = np.square(block).sum(axis=1)
+        # Values alone are parted several times faster than places; who is no farther than the last is found by comparing.
+        nearer = np.partition(squared, rank - 1, axis=1)[:, :rank]
+        far[start : start + _BLOCK] = np.sqrt(np.maximum(nearer[:, -1] + own, 0))
+        found, best = _least(squared, np.partition(nearer, k - 1, axis=1)[:, k - 1], k)
+        distances[start : start + _BLOCK] = np.sqrt(np.maximum(found + own[:, None], 0))
+        ids[start : start + _BLOCK] = among[best]
     return Neighbours(distances, ids, complete, far)
+
+
+def _least(values: Floats, limits: Floats, k: int) -> tuple[Floats, Ints]:
+    """The k least of each row of float32 [n, N] and their places, least first; `limits` [n]: the k-th least of each."""
+    near = values <= limits[:, None]
+    if np.count_nonzero(near) > _TIES * k * len(values):  # copies without end: comparing finds all of them
+        best = np.argpartition(values, k - 1, axis=1)[:, :k]
+        held = np.take_along_axis(values, best, axis=1)
+        order = np.argsort(held, axis=1, kind="stable")
+        return np.take_along_axis(held, order, axis=1), np.take_along_axis(best, order, axis=1)
+    rows, places = np.divmod(np.flatnonzero(near), values.shape[1])
+    held = values[rows, places]
+    order = np.lexsort((held, rows))  # places of equal values stay in order
+    places, held = places[order], held[order]
+    starts = np.searchsorted(rows, np.arange(len(values)))
+    chosen = starts[:, None] + np.arange(k)
+    return held[chosen], places[chosen]
 
 
 def far_out(neighbours: Neighbours) -> tuple[npt.NDArray[np.float64], float]:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelyard.dataset.domain.label_noise import LabelNoise, fit
+from modelyard.dataset.domain.neighbours import principal_axes
 from modelyard.dataset.domain.work import Work
 
 FOLDS = 5
@@ -26,6 +27,9 @@ _STRETCH = 64
 _RIDGES = (1e-4, 1e-3, 1e-2, 1e-1)
 _PAIRS = 2000
 _NARROW = 1.0
+_AXES = 256
+"""Longer features are turned to so many of their principal axes first: random cosines of these tell the classes as well, at a
+fraction of the products (docs/quality.md)."""
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -56,9 +60,9 @@ def out_of_sample(
     begin, end = span
     turn = begin + 0.6 * (end - begin)
     sums = _summed(features, cosines, labels, folds, classes, work, (begin, turn))
-    ridge = _best_ridge(features, cosines, sums, labels, folds)
-    weights = []
-    for fold in range(FOLDS):
+    ridge, without_first = _best_ridge(features, cosines, sums, labels, folds)
+    weights = [without_first]
+    for fold in range(1, FOLDS):
         work.check()
         weights.append(_solved(sums, ridge, fold))
     scores = np.empty((len(labels), classes), np.float32)
@@ -86,23 +90,33 @@ class _Cosines:
 
     def __init__(self, features: Blocks, count: int, rng: np.random.Generator) -> None:
         sample = np.concatenate([features(*place) for place in _places(count, rng)])
-        self._mean = sample.mean(axis=0)
+        self._mean, self._axes = principal_axes(sample, _AXES) if sample.shape[1] > _AXES else (sample.mean(axis=0), None)
+        sample = self._turned(sample)
         pairs = rng.integers(0, len(sample), (2, _PAIRS))
         distances = np.linalg.norm(sample[pairs[0]] - sample[pairs[1]], axis=1)
         scale = float(np.median(distances[distances > 0])) if (distances > 0).any() else 1.0
         self.width = int(min(MOST_COSINES, max(256, count // 4)))
         self._directions = (rng.normal(size=(sample.shape[1], self.width)) * (_NARROW / scale)).astype(np.float32)
         self._shift = rng.uniform(0, 2 * np.pi, self.width).astype(np.float32)
+        self._out = np.ones((_BLOCK, self.width + 1), np.float32)
 
     def __call__(self, block: Floats) -> Floats:
-        out = np.ones((len(block), self.width + 1), np.float32)
-        np.cos((block - self._mean) @ self._directions + self._shift, out=out[:, :-1])
+        """Of a block of at most _BLOCK; what it gives is good until the next call."""
+        out = self._out[: len(block)]
+        turns = np.matmul(self._turned(block), self._directions, out=out[:, :-1])
+        turns += self._shift
+        np.cos(turns, out=turns)
         return out
+
+    def _turned(self, block: Floats) -> Floats:
+        centred = block - self._mean
+        return centred if self._axes is None else centred @ self._axes
 
 
 @dataclass(frozen=True)
 class _Sums:
-    """Of each fold, the sums of products of features [FOLDS, W, W] and of features by class [FOLDS, W, K]."""
+    """Of each fold, the sums of products of features [FOLDS, W, W], the triangle below the diagonal alone, and of features by
+    class [FOLDS, W, K]."""
 
     products: Floats
     answers: npt.NDArray[np.float64]
@@ -111,6 +125,8 @@ class _Sums:
 def _summed(
     features: Blocks, cosines: _Cosines, labels: Ints, folds: Ints, classes: int, work: Work, span: tuple[float, float]
 ) -> _Sums:
+    from scipy.linalg.blas import ssyrk
+
     width = cosines.width + 1
     products = np.zeros((FOLDS, width, width), np.float32)
     answers = np.zeros((FOLDS, width, classes))
@@ -119,20 +135,21 @@ def _summed(
         block = cosines(features(start, min(start + _BLOCK, len(labels))))
         for fold in range(FOLDS):
             mine = np.flatnonzero(folds[start : start + _BLOCK] == fold)
-            rows, given = block[mine], labels[start + mine]
-            products[fold] += rows.T @ rows
-            for label in np.unique(given):
-                answers[fold, :, label] += rows[given == label].sum(axis=0)
+            rows = block[mine]
+            # Adds to the sums where they lie. To BLAS, which counts by columns, this array is its transpose: upper is lower here.
+            ssyrk(1, rows.T, beta=1, c=products[fold].T, lower=0, overwrite_c=1)
+            answers[fold] += rows.T @ (labels[start + mine, None] == np.arange(classes)).astype(np.float32)
     return _Sums(products, answers)
 
 
-def _best_ridge(features: Blocks, cosines: _Cosines, sums: _Sums, labels: Ints, folds: Ints) -> float:
-    """The ridge whose model without fold 0 is right most often on examples of fold 0."""
+def _best_ridge(features: Blocks, cosines: _Cosines, sums: _Sums, labels: Ints, folds: Ints) -> tuple[float, Floats]:
+    """The ridge whose model without fold 0 is right most often on examples of fold 0, and that model."""
     places = _places(len(labels), np.random.default_rng(1))
     held = [(start, np.flatnonzero(folds[start:stop] == 0)) for start, stop in places]
     seen = np.concatenate([cosines(features(*place))[mine] for place, (_, mine) in zip(places, held, strict=True)])
     given = np.concatenate([labels[start + mine] for start, mine in held])
-    return max(_RIDGES, key=lambda ridge: float(np.mean((seen @ _solved(sums, ridge, 0)).argmax(axis=1) == given)))
+    tried = [(ridge, _solved(sums, ridge, 0)) for ridge in _RIDGES]
+    return max(tried, key=lambda each: float(np.mean((seen @ each[1]).argmax(axis=1) == given)))
 
 
 def _folds(groups: Ints, rng: np.random.Generator) -> Ints:
@@ -150,7 +167,10 @@ def _places(count: int, rng: np.random.Generator) -> list[tuple[int, int]]:
 
 def _solved(sums: _Sums, ridge: float, fold: int) -> Floats:
     """Weights [width + 1, K] of the model without a fold."""
+    from scipy.linalg import solve
+
     products = sums.products.sum(axis=0, dtype=np.float64) - sums.products[fold]
     products[np.diag_indices_from(products)] += ridge * np.trace(products) / len(products)
-    solved = np.linalg.solve(products, sums.answers.sum(axis=0) - sums.answers[fold])
-    return solved.astype(np.float32)
+    answers = sums.answers.sum(axis=0) - sums.answers[fold]
+    solved = solve(products, answers, assume_a="pos", lower=True, overwrite_a=True, check_finite=False)
+    return np.asarray(solved, dtype=np.float32)

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from modelyard.core.errors import FailedPrecondition
+from modelyard.core.errors import FailedPrecondition, InvalidArgument
+from modelyard.formats.tasks import made_in
+from modelyard.pipeline.domain.spec import Document
 
 SHRINKS: Final = 4
 """How much smaller a model may become after training: float32 to int8."""
@@ -25,6 +27,19 @@ class Candidate:
     error: str = ""
     unmeasured: str = ""
     size_bytes: int = 0
+
+
+def with_form(recipes: Sequence[Document], precision: str) -> list[Document]:
+    """The recipes whose models can be exported in a precision ("": any), so that none is trained in vain.
+
+    Raises InvalidArgument UNSUPPORTED_FORM where none is left.
+    """
+    made = [recipe for recipe in recipes if made_in(str(recipe.get("architecture", "")), precision)]
+    if recipes and not made:
+        ids = ", ".join(str(recipe.get("recipe_id") or recipe.get("architecture")) for recipe in recipes)
+        message = f"precision is {precision}; a model of {ids} is exported as fp32 only: leave the recipe to us, or take fp32"
+        raise InvalidArgument("UNSUPPORTED_FORM", message, field="pipeline_run.precision", precision=precision, recipe=ids)
+    return made
 
 
 def fitting(

@@ -228,6 +228,7 @@ def _choose(journey: Journey) -> Outcome:
     journey.note(dataset_version=version)
     values = {"dataset_version": version, "task": task, "float_first": spec.float_first_of(task)}
     recipes, measurable = _recipes(journey, version)
+    recipes = choice.with_form(recipes, spec.precision)
     if not measurable:
         return _chosen("", recipes[0], values, [], "as given; its latency is measured at the export")
     name = services.exports.start_profile(version, recipes, spec.target, journey.request_id("profile"))

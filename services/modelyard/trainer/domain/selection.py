@@ -36,6 +36,9 @@ UNKNOWN_ERROR: Final = 0.02
 WARM_UPS: Final = 2
 """Times its warm-up that a candidate has to have trained for before its metric is taken for what it can do."""
 
+EARLY_ALLOWANCE: Final = 2.0
+"""Times the difference by chance that one with learned weights may be behind while its metric is not yet what it can do."""
+
 WAITING, TRAINING, ELIMINATED, WON, FAILED, SET_ASIDE = "WAITING", "TRAINING", "ELIMINATED", "WON", "FAILED", "SET_ASIDE"
 
 
@@ -248,12 +251,14 @@ def promoted(
     Candidate, empty for none.
 
     The last place by merit goes to one that starts from learned weights where chance does not tell it from who has it: such a
-    start ends higher (Yosinski et al. 2014, https://arxiv.org/abs/1411.1792), and a short look shows little of that.
+    start ends higher (Yosinski et al. 2014, https://arxiv.org/abs/1411.1792), and a short look shows little of that. Of one that
+    is still early it shows less: twice the difference is let pass.
     """
     order = sorted(range(len(merits)), key=lambda at: (-merits[at], at))
     keep, most = -(-len(order) // REDUCTION), max(1, -(-len(order) // 2))
     if learned and not learned[last := order[keep - 1]]:
-        behind = (at for at in order[keep:] if learned[at] and _close(merits, errors, last, at))
+        allowed = [EARLY_ALLOWANCE if early and each else 1.0 for each in early or merits]
+        behind = (at for at in order[keep:] if learned[at] and _close(merits, errors, last, at, allowed[at]))
         if (better := next(behind, None)) is not None:
             order.remove(better)
             order.insert(keep - 1, better)
@@ -275,8 +280,8 @@ def tied(merits: Sequence[float], errors: Sequence[float], best: int) -> tuple[i
     return tuple(at for at in range(len(merits)) if at != best and _close(merits, errors, best, at))
 
 
-def _close(merits: Sequence[float], errors: Sequence[float], better: int, other: int) -> bool:
-    return merits[better] - merits[other] <= ONE_SIDED * math.hypot(errors[better], errors[other])
+def _close(merits: Sequence[float], errors: Sequence[float], better: int, other: int, times: float = 1.0) -> bool:
+    return merits[better] - merits[other] <= times * ONE_SIDED * math.hypot(errors[better], errors[other])
 
 
 def spared_s(candidates: Sequence[Candidate]) -> float:

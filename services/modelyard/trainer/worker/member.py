@@ -27,6 +27,7 @@ from modelyard.core.jobs.process_runner import WORK_FOLDER
 from modelyard.core.jobs.worker_link import Assignment, Cancelled, Completion, WorkerLink, run_worker
 from modelyard.core.rpc.status import error_of, exception_of
 from modelyard.trainer.settings import TrainerSettings
+from modelyard.trainer.worker.allocator import keep_freed_memory
 from modelyard.trainer.worker.dispatch import reporter_of, train_a_part, work
 from modelyard.trainer.worker.group import ALONE, Group, GroupBroken, broken_by, exit_with_parent, join_group, launched
 from modelyard.trainer.worker.reporter import Reporter
@@ -58,6 +59,7 @@ class Eviction:
 
 def run() -> int:
     """The whole life of a training worker. Gives the exit status."""
+    keep_freed_memory()
     eviction = Eviction()
     if not launched():
         return run_worker(lambda assignment, link: lead(assignment, link, ALONE, eviction))
