@@ -162,6 +162,7 @@ def train_ours(data: Path, side: int, epochs: int, work: Path) -> tuple[list[flo
     from modelyard.formats.dataset import open_dataset
     from modelyard.formats.model import Normalization, PictureInput
     from modelyard.recipes.recipe import Hyperparameters
+    from modelyard.trainer.worker.allocator import keep_freed_memory
     from modelyard.trainer.worker.data import open_examples
     from modelyard.trainer.worker.loop import train
     from modelyard.trainer.worker.run import Setup
@@ -188,6 +189,7 @@ def train_ours(data: Path, side: int, epochs: int, work: Path) -> tuple[list[flo
 
         def save_checkpoint(self, kind: str, path: Path) -> None: ...
 
+    keep_freed_memory()  # as the worker does
     module, began = network(len(names)), time.monotonic()
     torch_threads()
     picture = PictureInput(side, side, 3)
