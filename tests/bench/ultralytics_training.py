@@ -89,9 +89,19 @@ def environment() -> Path:
 
 
 def prepared() -> bool:
-    """Whether it is there, as the requirements say."""
+    """Whether it is there, as the requirements say, over this checkout's torch."""
     stamp = environment() / "installed.txt"
-    return stamp.is_file() and stamp.read_text() == REQUIREMENTS.read_text()
+    return stamp.is_file() and stamp.read_text() == wanted()
+
+
+def wanted() -> str:
+    """What is installed, and where torch is taken from."""
+    return f"{REQUIREMENTS.read_text()}{site_packages()}\n"
+
+
+def site_packages() -> str:
+    """This environment's folder of packages."""
+    return next(path for path in sys.path if path.endswith("site-packages"))
 
 
 def prepare() -> None:
@@ -103,10 +113,9 @@ def prepare() -> None:
     subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, str(folder)], check=True)
     options = ["--quiet", "--no-deps", "--python", str(python), "--requirement", str(REQUIREMENTS)]
     subprocess.run([uv, "pip", "install", *options], check=True)
-    ours = next(path for path in sys.path if path.endswith("site-packages"))
     inside = folder / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
-    (inside / "torch_of_the_project.pth").write_text(ours + "\n")
-    (folder / "installed.txt").write_text(REQUIREMENTS.read_text())
+    (inside / "torch_of_the_project.pth").write_text(site_packages() + "\n")
+    (folder / "installed.txt").write_text(wanted())
 
 
 def lay_out(pictures: int, folder: Path) -> tuple[int, int]:

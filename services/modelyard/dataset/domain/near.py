@@ -113,7 +113,8 @@ def _candidates(hashes: npt.NDArray[np.uint64], bits: int = MAX_HASH_DISTANCE) -
 def _distinct(keys: Indices) -> Indices:
     """What np.unique gives, by sorting: numpy counts by hash, which takes several times as long where millions mostly differ."""
     ordered = np.sort(keys)
-    return ordered[np.concatenate([np.ones(min(len(ordered), 1), np.bool_), ordered[1:] != ordered[:-1]])]
+    first = np.concatenate([np.ones(min(len(ordered), 1), np.bool_), ordered[1:] != ordered[:-1]])
+    return np.asarray(ordered[first], dtype=np.int64)
 
 
 def _neighbours(hashes: npt.NDArray[np.uint64], turn: int, bits: int) -> Indices:

@@ -90,7 +90,10 @@ class _Cosines:
 
     def __init__(self, features: Blocks, count: int, rng: np.random.Generator) -> None:
         sample = np.concatenate([features(*place) for place in _places(count, rng)])
-        self._mean, self._axes = principal_axes(sample, _AXES) if sample.shape[1] > _AXES else (sample.mean(axis=0), None)
+        self._axes: Floats | None = None
+        self._mean: Floats = sample.mean(axis=0)
+        if sample.shape[1] > _AXES:
+            self._mean, self._axes = principal_axes(sample, _AXES)
         sample = self._turned(sample)
         pairs = rng.integers(0, len(sample), (2, _PAIRS))
         distances = np.linalg.norm(sample[pairs[0]] - sample[pairs[1]], axis=1)
@@ -110,7 +113,7 @@ class _Cosines:
 
     def _turned(self, block: Floats) -> Floats:
         centred = block - self._mean
-        return centred if self._axes is None else centred @ self._axes
+        return np.asarray(centred if self._axes is None else centred @ self._axes, dtype=np.float32)
 
 
 @dataclass(frozen=True)
