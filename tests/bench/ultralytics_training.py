@@ -168,10 +168,10 @@ def ours(data: Path, side: int, epochs: int, work: Path) -> Pace:
 
 def train_ours(data: Path, side: int, epochs: int, work: Path) -> tuple[list[float], list[float]]:
     """Seconds, and processor time, to the end of each epoch. What is trained is published first, which is not counted."""
+    from modelyard.core.jobs.allocator import keep_freed_memory
     from modelyard.formats.dataset import open_dataset
     from modelyard.formats.model import Normalization, PictureInput
     from modelyard.recipes.recipe import Hyperparameters
-    from modelyard.trainer.worker.allocator import keep_freed_memory
     from modelyard.trainer.worker.data import open_examples
     from modelyard.trainer.worker.loop import train
     from modelyard.trainer.worker.run import Setup

@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from modelyard.core.documents import from_document, to_document
+from modelyard.core.jobs.allocator import keep_freed_memory
 from modelyard.core.jobs.worker_link import Assignment, Cancelled, Completion, WorkerLink, run_worker
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def export(assignment: Assignment, link: WorkerLink) -> Completion:
     from modelyard.exporter.domain.export import ExportSpec
     from modelyard.exporter.worker.export_job import Reports, run_export
 
+    keep_freed_memory()  # it may train on with rounding
     highest = 0.0
 
     def on_stage(stage: str, fraction: float, eta_s: float | None) -> None:

@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from modelyard.core.errors import ModelyardError
+from modelyard.core.jobs.allocator import keep_freed_memory
 from modelyard.core.jobs.process_runner import WORK_FOLDER
 from modelyard.core.jobs.worker_link import Assignment, Cancelled, Completion, WorkerLink, run_worker
 from modelyard.core.rpc.status import error_of, exception_of
 from modelyard.trainer.settings import TrainerSettings
-from modelyard.trainer.worker.allocator import keep_freed_memory
 from modelyard.trainer.worker.dispatch import reporter_of, train_a_part, work
 from modelyard.trainer.worker.group import ALONE, Group, GroupBroken, broken_by, exit_with_parent, join_group, launched
 from modelyard.trainer.worker.reporter import Reporter

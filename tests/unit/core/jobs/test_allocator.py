@@ -11,7 +11,7 @@ import pytest
 MEASURED = """
 import resource, sys
 import numpy as np
-from modelyard.trainer.worker.allocator import keep_freed_memory
+from modelyard.core.jobs.allocator import keep_freed_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
