@@ -97,14 +97,19 @@ def test_skill_is_nought_by_chance_and_one_when_always_right() -> None:
     assert label_checks.skill(0.1, 10) == pytest.approx(0)
 
 
-def test_the_models_are_the_ridge_regressions_that_they_are_said_to_be() -> None:
-    """Against ridge regression solved anew without each fold, on the same cosines."""
-    features, labels = digits()
+@pytest.mark.parametrize("count", [1797, 259])
+def test_the_models_are_the_ridge_regressions_that_they_are_said_to_be(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against ridge regression solved anew without each fold, on the same cosines; the last block may lack members of a fold."""
+    features, labels = (each[:count] for each in digits())
+    if count < 1000:
+        monkeypatch.setattr(out_of_sample, "_BLOCK", 257)
+        monkeypatch.setattr(out_of_sample, "_places", lambda count, rng: [(0, 128), (128, 256)])
     rng = np.random.default_rng(0)
     folds = out_of_sample._folds(np.arange(len(labels)), rng)
     cosines = out_of_sample._Cosines(lambda a, b: features[a:b], len(labels), rng)
     sums = out_of_sample._summed(lambda a, b: features[a:b], cosines, labels, folds, 10, Work(), (0, 1))
-    rows, wanted = cosines(features).astype(np.float64), np.eye(10)[labels]
+    parts = [cosines(features[start : start + out_of_sample._BLOCK]).copy() for start in range(0, count, out_of_sample._BLOCK)]
+    rows, wanted = np.concatenate(parts).astype(np.float64), np.eye(10)[labels]
     for fold in range(out_of_sample.FOLDS):
         others = folds != fold
         products = rows[others].T @ rows[others]
@@ -112,6 +117,15 @@ def test_the_models_are_the_ridge_regressions_that_they_are_said_to_be() -> None
         plain = np.linalg.solve(products, rows[others].T @ wanted[others])
         ours = out_of_sample._solved(sums, 0.01, fold)
         np.testing.assert_allclose(rows @ ours, rows @ plain, atol=2e-3)
+
+
+def test_sums_that_are_not_quite_positive_are_solved_all_the_same() -> None:
+    products = np.zeros((out_of_sample.FOLDS, 3, 3), np.float32)
+    products[1] = np.diag([1.0, 1.0, -0.2])
+    weights = out_of_sample._solved(out_of_sample._Sums(products, np.ones((out_of_sample.FOLDS, 3, 2))), 1e-3, 0)
+    np.testing.assert_allclose(weights[:2], 4.0, rtol=0.01)
+    products[1] = 0
+    assert not out_of_sample._solved(out_of_sample._Sums(products, np.ones((out_of_sample.FOLDS, 3, 2))), 1e-3, 0).any()
 
 
 def test_long_features_are_turned_to_their_axes_and_tell_as_much() -> None:

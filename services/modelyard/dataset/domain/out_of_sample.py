@@ -138,6 +138,8 @@ def _summed(
         block = cosines(features(start, min(start + _BLOCK, len(labels))))
         for fold in range(FOLDS):
             mine = np.flatnonzero(folds[start : start + _BLOCK] == fold)
+            if not len(mine):  # BLAS takes no empty matrix
+                continue
             rows = block[mine]
             # Adds to the sums where they lie. To BLAS, which counts by columns, this array is its transpose: upper is lower here.
             ssyrk(1, rows.T, beta=1, c=products[fold].T, lower=0, overwrite_c=1)
@@ -170,10 +172,15 @@ def _places(count: int, rng: np.random.Generator) -> list[tuple[int, int]]:
 
 def _solved(sums: _Sums, ridge: float, fold: int) -> Floats:
     """Weights [width + 1, K] of the model without a fold."""
-    from scipy.linalg import solve
+    from scipy.linalg import LinAlgError, solve
 
-    products = sums.products.sum(axis=0, dtype=np.float64) - sums.products[fold]
-    products[np.diag_indices_from(products)] += ridge * np.trace(products) / len(products)
     answers = sums.answers.sum(axis=0) - sums.answers[fold]
-    solved = solve(products, answers, assume_a="pos", lower=True, overwrite_a=True, check_finite=False)
-    return np.asarray(solved, dtype=np.float32)
+    for kind in ("pos", "sym"):  # sums in 32 bits may be positive definite by nothing but the ridge, and then not quite
+        products = sums.products.sum(axis=0, dtype=np.float64) - sums.products[fold]
+        products[np.diag_indices_from(products)] += ridge * np.trace(products) / len(products)
+        try:
+            solved = solve(products, answers, assume_a=kind, lower=True, overwrite_a=True, check_finite=False)
+        except LinAlgError:
+            continue
+        return np.asarray(solved, dtype=np.float32)
+    return np.zeros(answers.shape, np.float32)
