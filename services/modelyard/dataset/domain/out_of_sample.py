@@ -138,8 +138,6 @@ def _summed(
         block = cosines(features(start, min(start + _BLOCK, len(labels))))
         for fold in range(FOLDS):
             mine = np.flatnonzero(folds[start : start + _BLOCK] == fold)
-            if not len(mine):  # BLAS takes no empty matrix
-                continue
             rows = block[mine]
             # Adds to the sums where they lie. To BLAS, which counts by columns, this array is its transpose: upper is lower here.
             ssyrk(1, rows.T, beta=1, c=products[fold].T, lower=0, overwrite_c=1)
