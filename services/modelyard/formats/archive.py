@@ -35,9 +35,9 @@ _READ_HERE = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _BROKEN = (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError, OverflowError, IndexError, struct.error)
 _DRIVE = re.compile(r"^[A-Za-z]:")
 # A name with which nothing can be the matter, and that no system leaves behind: most names, told at once.
-_PLAIN = re.compile(
-    r"(?:[A-Za-z0-9][A-Za-z0-9_-]*/)*[A-Za-z0-9][A-Za-z0-9_-]*\.(?:png|jpe?g|wav|flac|txt|xml|json|csv)", re.ASCII
-)
+_FILE_NAME = r"[A-Za-z0-9][A-Za-z0-9_-]*\.(?:png|jpe?g|wav|flac|txt|xml|json|csv)"
+_PLAIN = re.compile(rf"(?:[A-Za-z0-9][A-Za-z0-9_-]*/)*{_FILE_NAME}", re.ASCII)
+_PLAIN_FILE = re.compile(_FILE_NAME, re.ASCII)
 
 _SYSTEM_PARTS = frozenset(
     {"__MACOSX", ".git", ".svn", ".hg", ".ipynb_checkpoints", "__pycache__", ".Trashes", ".Spotlight-V100", ".fseventsd"}
@@ -263,6 +263,11 @@ def is_gzip(head: bytes) -> bool:
 def is_plain_name(path: str) -> bool:
     """Whether nothing can be the matter with a name, and no system leaves it behind: most names are, told at once."""
     return _PLAIN.fullmatch(path) is not None
+
+
+def are_plain_names(folder: str, names: Iterable[str]) -> bool:
+    """The same of many names of files in a folder of the archive ("": the outermost)."""
+    return is_plain_name(f"{folder}/x.png" if folder else "x.png") and all(map(_PLAIN_FILE.fullmatch, names))
 
 
 def is_system_file(path: str) -> bool:

@@ -139,7 +139,7 @@ def _rows_as_json(batch: pa.RecordBatch) -> bytes:
     columns: list[Any] = []
     for name in DIGESTED:
         values = batch.column(name).cast(pa.string())
-        if pc.any(pc.match_substring_regex(values, _ESCAPED)).as_py():
+        if _any_escaped(values):
             values = values.dictionary_encode()
             texts = [json.dumps(value, ensure_ascii=False) for value in values.dictionary.to_pylist()]
             values = pa.array(texts, pa.string()).take(values.indices)
@@ -152,9 +152,19 @@ def _rows_as_json(batch: pa.RecordBatch) -> bytes:
     return text[:size].to_pybytes() if text is not None else b""
 
 
+def _any_escaped(values: pa.StringArray) -> bool:
+    """Whether some text has a character that JSON does not write as it is: quotation mark, backslash, or one below a space."""
+    import numpy as np
+
+    _, ends, text = values.buffers()
+    if text is None or not len(values):
+        return False
+    span = np.frombuffer(ends, np.int32)[values.offset :][[0, len(values)]]
+    found = np.frombuffer(text, np.uint8)[span[0] : span[1]]  # UTF-8: these bytes are never part of another character
+    return bool(((found < 0x20) | (found == 0x22) | (found == 0x5C)).any())
+
+
 _LINES_AT_ONCE = 8192
-_ESCAPED = r'["\\\x00-\x1f]'
-"""Characters that JSON does not write as they are."""
 
 
 def digest_names(descriptor: DatasetDescriptor) -> tuple[str, ...]:

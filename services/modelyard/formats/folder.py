@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 
 from modelyard.core.errors import FailedPrecondition, InvalidArgument
-from modelyard.formats.archive import Entry, Limits, RejectedEntry, is_plain_name, is_system_file, refusal
+from modelyard.formats.archive import Entry, Limits, RejectedEntry, are_plain_names, is_plain_name, is_system_file, refusal
 
 _CHUNK = 1024 * 1024
 _AT_FIRST = 64 * 1024
@@ -197,6 +197,10 @@ class SafeFolder:
             except OSError as error:
                 self._reject(folder or self.name, "NOT_READABLE", error.strerror or "it cannot be read")
                 continue
+            names = [item.name for item in inside if item.is_file(follow_symlinks=False)]
+            if len(names) == len(inside) and are_plain_names(folder, names):  # as in most folders
+                found += [f"{folder}/{name}" for name in names] if folder else names
+                inside = []
             for item in inside:
                 path = f"{folder}/{item.name}" if folder else item.name
                 if item.is_file(follow_symlinks=False):

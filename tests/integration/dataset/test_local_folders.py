@@ -100,7 +100,11 @@ def test_a_new_dataset_has_a_process_at_hand_that_reads_the_folder(client: Clien
     assert waiting() == {one}, "one is enough"
     started = client.datasets.create_import("near", found(client, folder))
     client.datasets.wait_import(started.name, WAIT_S)
-    assert not waiting(), "it did the import, and is done"
+    (after,) = waiting()
+    assert after != one, "that did the import, and is done; another waits for what follows"
+    version = client.datasets.wait_dataset_version(client.datasets.create_dataset_version("near").name, WAIT_S)
+    assert sum(count.example_count for count in version.counts) == COUNT
+    assert not waiting(), "the version was made by the one that waited"
 
 
 def test_one_that_is_killed_begins_anew(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from modelyard.core.errors import InvalidArgument
+from modelyard.dataset.domain import mask_files
 from modelyard.dataset.domain.idx import find_pairs, read_header
 from modelyard.dataset.domain.layout import Layout, find_layout
 
@@ -83,3 +84,9 @@ def test_idx_headers_that_are_wrong(head: bytes, reason: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
         read_header(head, name="train-images")
     assert caught.value.reason == reason
+
+
+def test_masks_that_lie_beside_their_pictures_are_told_by_their_ends() -> None:
+    names = ["a/1.png", "a/1_MASK.PNG", "a/2.jpg", "a/2-gt.png", "a/3_labels.png", "b/1_mask.png", "mask.png", "c/4.png"]
+    assert mask_files.pairs(names) == {"a/1.png": "a/1_MASK.PNG", "a/2.jpg": "a/2-gt.png"}
+    assert mask_files.pairs([f"c/{number}.png" for number in range(9)]) == {}

@@ -53,6 +53,18 @@ def test_it_is_read_like_an_archive_in_the_order_of_names(inside: Path) -> None:
         assert folder.copy(folder.entries[0], inside / "copy").read_bytes() == b"one"
 
 
+def test_many_plain_names_are_looked_at_at_once_and_no_other_slips_through(inside: Path) -> None:
+    for name in ("__MACOSX", "a/.git", "a/good"):
+        (inside / name).mkdir()
+        (inside / name / "1.png").write_bytes(b"one")
+    for name in ("._1.png", "back\\slash.png", "new\nline.png"):
+        (inside / "b" / name).write_bytes(b"two")
+    with SafeFolder(place_of(inside)) as folder:
+        assert [entry.path for entry in folder.entries] == ["a/1.png", "a/good/1.png", "b/deep/2.png", "b/new\nline.png"]
+        assert [(each.path, each.reason) for each in folder.rejected] == [("b/back\\slash.png", "UNSAFE_NAME")]
+        assert folder.ignored == 3
+
+
 def test_links_are_read_inside_and_never_followed_out(inside: Path, outside: Path) -> None:
     (inside / "a" / "inner.png").symlink_to("../b/deep/2.png")
     (inside / "a" / "absolute.png").symlink_to(outside / "secret.png")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -268,6 +269,8 @@ class JobEngine:
             ):
                 if kind.run is None:
                     self._attempts.until_decided(kind, name, self._durable.step)
+                    if kind.foreseen:  # what follows it (a version, another import) finds a process of its worker at hand
+                        self._attempts.expect(kind.worker_module, sys.maxsize)
                 else:
                     self._run_inline(kind, name)
                 return str(self._durable.step("end", self._end, kind, name))

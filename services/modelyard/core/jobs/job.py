@@ -133,7 +133,8 @@ class JobKind:
 
     `worker_module`: the module that `python -m` runs for an attempt; or `run`: a function that runs inside the workflow.
     `slots`: how many run at once in this process. `max_attempts`: how often a lost worker is started. `distributed`: the worker
-    may run as several processes on several nodes, under torchrun. `foreseen`: jobs of it are announced (`import_is_near`).
+    may run as several processes on several nodes, under torchrun. `foreseen`: jobs of it are announced (`import_is_near`),
+    and jobs of the same worker follow them: the process for one begins when one has been done.
     `on_success` may run again after a crash, so it must be idempotent; what it returns is merged into the result.
     `on_failure` cleans up after a failed or cancelled job; idempotent too.
     """

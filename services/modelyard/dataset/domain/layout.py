@@ -42,6 +42,11 @@ class Layout:
         """What a path says; None where it lies in no class folder."""
         return self.by_folder.get(path.rpartition("/")[0])
 
+    def places_of(self, paths: Sequence[str]) -> list[Place]:
+        """What paths say that all lie in class folders."""
+        known = self.by_folder
+        return [known[path.rpartition("/")[0]] for path in paths]
+
     @property
     def places(self) -> dict[str, Place]:
         """The same for all paths."""

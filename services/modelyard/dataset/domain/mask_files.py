@@ -84,6 +84,9 @@ def pairs(pictures: Sequence[str]) -> dict[str, str]:
                 found |= {others[each]: path for each, path in stems(folder).items() if each in others}
     if not found:
         for folder, paths in folders.items():
+            joined = "\n".join([*paths, ""]).lower()
+            if not any(f"{end}\n" in joined for end in _MASK_ENDS):
+                continue
             for path in paths:
                 if path.lower().endswith(_MASK_ENDS) and (match := _MASK_SUFFIX.match(stem(path))) and match[1] in stems(folder):
                     found[stems(folder)[match[1]]] = path

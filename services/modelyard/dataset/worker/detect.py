@@ -53,6 +53,8 @@ class Contents:
 
     def others(self, used: Sequence[Entry]) -> list[str]:
         """Paths of the files that are not among those used."""
+        if len(used) == len(self.archive.entries):
+            return []
         known = {entry.index for entry in used}
         return [entry.path for entry in self.archive.entries if entry.index not in known]
 

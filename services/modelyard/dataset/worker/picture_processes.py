@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
-from operator import attrgetter
+from operator import itemgetter
 from types import TracebackType
 from typing import Protocol
 
@@ -56,7 +56,7 @@ def pays(entries: Sequence[Entry], processes: int) -> bool:
     return bool(sum(map(_CLAIMED, entries)) <= LARGEST_MEAN * len(entries))
 
 
-_CLAIMED = attrgetter("claimed_bytes")
+_CLAIMED = itemgetter(1)
 
 
 def parts(archive: LocatedArchive, entries: Sequence[Entry]) -> Iterator[tuple[Sequence[Entry], Part]]:

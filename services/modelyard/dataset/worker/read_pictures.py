@@ -202,7 +202,7 @@ def _take_part(
     """Puts down what a process read, in the archive's order; asks the archive itself about what that could not."""
     archive.passed(read.read_bytes)
     paths = [entry.path for entry in some]
-    places = [_place_of(layout, path) for path in paths]
+    places = layout.places_of(paths)
     block = Block(
         paths=paths,
         labels=[place.label for place in places],

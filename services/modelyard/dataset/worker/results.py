@@ -17,12 +17,15 @@ from modelyard.dataset.worker.sources import SOURCE
 from modelyard.formats import dataset as files
 from modelyard.formats.dataset_tar import Archive
 
+_AT_ONCE: Final = 2
+"""Files that are stored at once: while the disk writes one the next is hashed."""
+
 
 def keep(unfinished: files.DatasetDescriptor, content: Content, store: ArtifactStore, work: Work) -> files.DatasetDescriptor:
     """Stores manifest and packs; the descriptor with their names and the digest of the content."""
     manifest, packs = content.finish()
     work.stage("store", 0, len(packs), "packs", 0.92, 1.0)
-    with ThreadPoolExecutor(1) as beside, all_or_none(store) as put:
+    with all_or_none(store) as put, ThreadPoolExecutor(1 + _AT_ONCE) as beside:
         digested = beside.submit(
             files.digest,
             content.digested(),
@@ -32,7 +35,7 @@ def keep(unfinished: files.DatasetDescriptor, content: Content, store: ArtifactS
             target="",
             names=files.digest_names(unfinished),
         )
-        manifest_blob, *pack_blobs = [put(path) for path in (manifest, *packs)]  # the disk is what takes long here
+        manifest_blob, *pack_blobs = beside.map(put, (manifest, *packs))  # the disk is what takes long here
         digest = digested.result()
     return replace(unfinished, manifest=manifest_blob, packs=tuple(pack_blobs), digest=digest)
 
