@@ -61,14 +61,16 @@ def undisturbed(here: Here) -> dataset_pb2.Import:
 
 
 def workers() -> list[int]:
-    """Processes of imports below this one."""
+    """Processes of imports below this one; what waits for a job that may follow has no log yet."""
     found = []
     for place in Path("/proc").glob("[0-9]*"):
         try:
             command, stat = (place / "cmdline").read_bytes(), (place / "stat").read_text()
+            if b"modelyard.dataset.worker\0" not in command or os.readlink(place / "fd" / "1") == os.devnull:
+                continue
         except OSError:
             continue
-        if b"modelyard.dataset.worker\0" in command and int(stat.rpartition(")")[2].split()[1]) == os.getpid():
+        if int(stat.rpartition(")")[2].split()[1]) == os.getpid():
             found.append(int(place.name))
     return found
 
