@@ -1,60 +1,42 @@
-"""What pages of the console cost: with a data set of 70,000 pictures, 1,000 runs, and a live curve of 100,000 points.
+"""What pages of the console cost: with a data set of 70,000 pictures and 1,000 runs.
 
-    PYTHONPATH=. .venv/bin/python tests/bench/console_pages.py [--pictures 70000] [--runs 1000] [--points 100000] [--rounds 3]
+    PYTHONPATH=. .venv/bin/python tests/bench/console_pages.py [--pictures 70000] [--runs 1000] [--rounds 3]
 
 One server, one browser. What the pages show is made through the services once (a data set, a journey from data to an endpoint);
 that journey is then written to the database as often as is asked for, under other names: lists read rows, and do not ask how they
 came to be. Prints of each page, in the browser's own clock, ms until it is seen whole (nothing waits any more, the pictures in
 the window are there): the first time, with an empty cache, and with a warm one (least, median, largest; on a machine that others
 use the least says most); the median's ratio to an empty page's; and processor seconds of the console's and of the server's
-processes for one warm load.
+processes for one warm load. A page that changes while it is looked at: console_curve.py.
 
-Then a training's page while points come in far faster than any training sends them: the time between frames, and what kept the
-page from drawing for longer than 50 ms. Needs Playwright and the system's Chromium; the pictures are Fashion-MNIST's where
-MODELYARD_DATA has them, else noise.
+Needs Playwright and the system's Chromium; the pictures are Fashion-MNIST's where MODELYARD_DATA has them, else noise.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import signal
 import sqlite3
 import statistics
 import struct
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from modelyard.client import Client, JobCancelled
-from modelyard.client.drawing.curves import training_charts
-from modelyard.console.parts.live import Curves
+from modelyard.client import Client
 from modelyard.pipeline.v1 import pipeline_pb2
-from modelyard.trainer.v1 import trainer_pb2
 from tests.e2e.console.browsing import Console, Visitor, console, visitor
+from tests.support.live_curve import processes
 from tests.support.sources import digits_folder
 
 TICK = os.sysconf("SC_CLK_TCK")
 ID_DIGITS = 6
 WHOLE = """() => document.querySelector('.frame-body') && !document.querySelector('.skeleton')
   && [...document.images].every((one) => one.complete || one.getBoundingClientRect().top > innerHeight) && performance.now()"""
-FRAMES = """() => {
-  globalThis.seen = { frames: [], long: [] };
-  if (!globalThis.looking) new PerformanceObserver(note).observe({ type: 'longtask' });
-  function note(list) { globalThis.seen.long.push(...list.getEntries().map((one) => one.duration)); }
-  if (globalThis.looking) return;
-  globalThis.looking = true;
-  let before = performance.now();
-  const look = (now) => { globalThis.seen.frames.push(now - before); before = now; requestAnimationFrame(look); };
-  requestAnimationFrame(look);
-}"""
 
 
 class Journey(NamedTuple):
@@ -149,26 +131,6 @@ def _again(row: dict[str, Any], one: Journey, at: int) -> list[Any]:
 
 def _time(when: datetime) -> str:
     return when.astimezone(UTC).isoformat(timespec="microseconds")
-
-
-def processes(root: int) -> dict[int, str]:
-    """A process and what it started, by their command lines."""
-    children: dict[int, list[int]] = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parts = path.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        children.setdefault(int(parts[1]), []).append(int(path.parent.name))
-    found, waiting = {}, [root]
-    while waiting:
-        pid = waiting.pop()
-        try:
-            found[pid] = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-        except OSError:
-            continue
-        waiting += children.get(pid, [])
-    return found
 
 
 def used(pids: list[int]) -> float:
@@ -272,149 +234,13 @@ def pages_of(client: Client) -> dict[str, str]:
     }
 
 
-@contextmanager
-def live_training(of: Console, client: Client) -> Iterator[str]:
-    """A training whose worker is held, so that it stays as it is until the end."""
-    wanted = trainer_pb2.TrainingJob(dataset_version=client.names.dataset_version("few/V001"), display_name="live")
-    wanted.model = f"{client.names.parent}/models/few"
-    wanted.recipe.recipe_id = "tinynet"
-    wanted.recipe.hyperparameters.max_epochs = 10_000
-    job = client.training.create_training_job(wanted, repeat_reason="a live curve").name
-    workers: list[int] = []
-    while not workers or not client.training.get_training_job(job).HasField("latest_point"):
-        time.sleep(0.2)
-        workers = [pid for pid, command in processes(of.process.pid).items() if "modelyard.trainer.worker" in command]
-    for pid in workers:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield job
-    finally:
-        client.training.cancel_training_job(job)
-        for pid in workers:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
-        with suppress(JobCancelled):
-            client.training.wait_training_job(job, 120)
-
-
-class Writer:
-    """Writes points of a training into the database, as its worker would."""
-
-    def __init__(self, path: Path, job: str) -> None:
-        self._path, self._job, self._step = path, job, 10_000_000
-        self._wave = np.random.default_rng(1)
-
-    def write(self, count: int) -> None:
-        """So many points more, in one transaction."""
-        now = _time(datetime.now(UTC))
-        with sqlite3.connect(self._path, timeout=60) as database:
-            (sequence,) = database.execute("SELECT sequence FROM job WHERE name = ?", (self._job,)).fetchone()
-            rows = [(self._job, sequence + at + 1, now, json.dumps(self._point())) for at in range(count)]
-            database.executemany("INSERT INTO job_event (job, sequence, time, document) VALUES (?, ?, ?, ?)", rows)
-            changed = (sequence + count, now, self._job)
-            database.execute("UPDATE job SET sequence = ?, heartbeat_time = ? WHERE name = ?", changed)
-
-    def _point(self) -> dict[str, Any]:
-        self._step += 1
-        at = self._step - 10_000_000
-        loss = 2.3 * float(np.exp(-at / 30_000)) + 0.2 * float(self._wave.random())
-        metrics = {"val_accuracy": 1 - loss / 3, "val_loss": loss * 1.1} if at % 100 == 0 else {}
-        return {
-            "step": self._step,
-            "epoch": at / 100,
-            "loss": loss,
-            "learning_rate": 1e-3,
-            "metrics": metrics,
-            "time": time.time(),
-        }
-
-
-def live(guest: Visitor, of: Console, points: int) -> None:
-    """The page of a training with nine tenths of the points, then the rest while it is looked at; an idle page beside it."""
-    with of.client() as client, live_training(of, client) as job:
-        writer = Writer(of.data_dir / "modelyard.db", job)
-        for _ in range(9):
-            writer.write(points // 10)
-        page = guest.page
-        titles = ("frames/s", "p50 ms", "p95", "p99", "most", "over 50 ms", "longest")
-        print(f"{'live curve':28} {'s':>6} " + " ".join(f"{each:>10}" for each in titles))
-        load(page, f"{of.root}/p/empty/models")
-        _frames(page, "an idle page, beside", lambda: time.sleep(8))
-        seen = load(page, f"{of.root}/p/default/jobs/{job.rpartition('/')[2]}")
-        print(f"its page is there after {seen:.0f} ms; then its {9 * (points // 10):,} points come", flush=True)
-        _frames(page, "catching up", lambda: _until_step(page, writer))
-
-        def rest() -> None:
-            for _ in range(80):
-                began = time.monotonic()
-                writer.write(points // 800)
-                time.sleep(max(0.25 - (time.monotonic() - began), 0))
-            _until_step(page, writer)
-
-        every = processes(of.process.pid)
-        own = [pid for pid, command in every.items() if "modelyard.console" in command]
-        before = used(own)
-        _frames(page, f"{points // 10:,} points more", rest)
-        print(f"the console's process meanwhile: {used(own) - before:.1f} s of processor time")
-        page.hover("svg[data-lines] >> nth=0")
-        assert page.locator(".chart.read .reading").count() == 1
-
-
-def _until_step(page: Any, writer: Writer) -> None:
-    """Until the newest point is drawn."""
-    look = "(step) => [...document.querySelectorAll('svg[data-lines] title')].some((one) => one.textContent.includes(step))"
-    newest = f"{writer._step:,}"
-    page.wait_for_function(look, arg=newest, timeout=300_000)
-
-
-def _frames(page: Any, what: str, during: Any) -> None:
-    page.evaluate(FRAMES)
-    began = time.monotonic()
-    during()
-    took = time.monotonic() - began
-    seen = page.evaluate("() => globalThis.seen")
-    frames = np.array(seen["frames"][2:])
-    p50, p95, p99 = np.percentile(frames, (50, 95, 99))
-    long = seen["long"]
-    print(
-        f"{what:28} {took:6.1f} {len(frames) / took:10.1f} {p50:10.1f} {p95:10.1f} {p99:10.1f} {frames.max():10.0f}"
-        f" {len(long):10} {max(long, default=0):10.0f}",
-        flush=True,
-    )
-
-
-def curves(count: int) -> None:
-    """What a point costs at the beginning and at the end, and what one drawing weighs."""
-
-    def points(start: int, size: int) -> list[Any]:
-        made = [
-            trainer_pb2.TrainingPoint(step=at, loss=1 + np.sin(at / 999), learning_rate=1e-3) for at in range(start, start + size)
-        ]
-        return made
-
-    kept, part = Curves(), count // 10
-    costs = []
-    for start in range(0, count, part):
-        given = points(start, part)
-        began = time.process_time()
-        kept.take(given)
-        costs.append((time.process_time() - began) / part)
-    began = time.process_time()
-    text = training_charts(kept)
-    drawn = time.process_time() - began
-    print(f"curve of {count} points: {1e6 * costs[0]:.1f} us a point at first, {1e6 * costs[-1]:.1f} at the end;", end=" ")
-    print(f"one drawing {1000 * drawn:.1f} ms, {len(text) // 1000} kB, {len(kept.loss.points())} points of {kept.loss.count}")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=int, default=70_000)
     parser.add_argument("--runs", type=int, default=1000)
-    parser.add_argument("--points", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path, default=None, help="a data folder to keep and use again")
     asked = parser.parse_args()
-    curves(asked.points)
     with tempfile.TemporaryDirectory() as temporary:
         folder = asked.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
@@ -425,7 +251,6 @@ def main() -> None:
                 pages = pages_of(client)
             with visitor(opened, folder / "shots") as guest:
                 measure(guest, pages, asked.rounds)
-                live(guest, opened, asked.points)
 
 
 if __name__ == "__main__":

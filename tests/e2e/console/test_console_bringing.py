@@ -74,6 +74,7 @@ def test_the_wrong_thing_is_taken_back_and_a_taken_name_is_changed(guest: Visito
     page.wait_for_function("!document.querySelector('[data-sent]').textContent")
     page.set_input_files("#files", str(table))
     assert arrived(guest).startswith("1 file,")
+    assert page.locator(".notice-bad").count() == 0, "the box was made ready twice"
     page.fill("#name", "taken")
     page.click("#import")
     page.wait_for_selector(".state-error")

@@ -72,7 +72,11 @@ def test_ratios_that_are_wrong_name_the_value_and_what_is_right(ratio: str) -> N
     ("field", "right", "wrong"),
     [
         ("max_ms", ["1", "500", "20000", ""], ["0", "20001", "1.5", "-1", "abc", "nan", "1e3"]),
-        ("hours", ["0.5", "1", "24", "0.0003", ""], ["0", "-1", "0.0001", "nan", "inf", "one", "9999"]),
+        (
+            "hours",
+            ["0.5", "1", "24", "0.0003", "", "3m", "1s"],
+            ["0", "-1", "0.0001", "nan", "inf", "one", "9999", "3 weeks", "-3m"],
+        ),
         ("accuracy", ["0", "0.95", "1", ""], ["1.1", "-0.1", "95%"]),
         ("epochs", ["1", "10000"], ["0", "10001", "2.5"]),
         ("learning_rate", ["0.001", "1e-5", "100"], ["0", "-1", "101"]),
@@ -88,6 +92,14 @@ def test_limits_of_the_dialog(field: str, right: list[str], wrong: list[str]) ->
         assert field in found, value
         assert repr(value) in found[field]
         run_of(plan_of({field: value}, PLAN), NAMES)  # and none of it breaks the JSON level
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"), [("3m", 180), ("90 s", 90), ("1h30m", 5400), ("1 h 30 min", 5400), ("0.5 h", 1800), ("2d", 172_800)]
+)
+def test_times_as_people_write_them_are_hours(said: str, seconds: int) -> None:
+    run = run_of(plan_of({"hours": said}, PLAN), NAMES)
+    assert run.max_training_time.ToTimedelta().total_seconds() == pytest.approx(seconds, rel=1e-5)
 
 
 def test_a_plan_becomes_the_run_of_modelyard_auto() -> None:

@@ -14,18 +14,20 @@ from modelyard.client.drawing.markup import Markup, h
 from modelyard.client.drawing.words import count, task_word
 from modelyard.console.pages.dataset_quality import Quality
 from modelyard.console.pages.dataset_versions import Versions
-from modelyard.console.parts.badges import state_badge
+from modelyard.console.parts.badges import progress_bar
 from modelyard.console.parts.examples import gallery, look
 from modelyard.console.parts.forms import choice
 from modelyard.console.parts.fragment import Act, Fragment
 from modelyard.console.parts.layout import card, empty, figure, figures, link, new_tab, tabs
 from modelyard.console.parts.lists import first, pager
+from modelyard.console.parts.live import follow
 from modelyard.console.parts.page import Here, frame, route, stretch
 from modelyard.console.reports import report_address
 from modelyard.dataset.v1 import dataset_pb2
 from modelyard.type.v1 import job_pb2
 
 MOST = 60
+_UNDER_WAY = (job_pb2.JOB_STATE_RUNNING, job_pb2.JOB_STATE_QUEUED)
 _USAGES = (("", "all"), ("train", "train"), ("validation", "validation"), ("test", "test"))
 
 
@@ -196,7 +198,7 @@ def ids_of(finding: dataset_pb2.Finding) -> list[str]:
 
 def _build(here: Here, dataset: str, chosen: Chosen, found: dict[str, Any]) -> None:
     if not found["content"]:
-        Fragment(_nothing(here, dataset, found["import"]))
+        Arriving(here, dataset, found["import"])
         return
     version = found["version"]
     classes = (
@@ -265,16 +267,31 @@ def _counts(version: dataset_pb2.DatasetVersion, quality: str, check: str) -> Ma
     return figures(*each, figure("Quality", report))
 
 
-def _nothing(here: Here, dataset: str, running: Any) -> Markup:
-    if running is not None and running.status.state in (job_pb2.JOB_STATE_RUNNING, job_pb2.JOB_STATE_QUEUED):
-        return card("Importing", state_badge(running.status.state), h("p", "Load this page again in a moment."))
-    why = running.status.error.message if running is not None else "Nothing has been imported yet."
-    return empty(
-        "This dataset is empty",
-        why,
-        link("Bring data", here.path("datasets", "new", dataset=dataset), "button primary"),
-        picture="data",
-    )
+class Arriving:
+    """A dataset without content yet: follows its first import, and shows the page anew when there is something to see."""
+
+    def __init__(self, here: Here, dataset: str, running: dataset_pb2.Import | None) -> None:
+        self._here, self._dataset, self._import = here, dataset, running
+        self._page = Fragment(self._markup())
+        if running is not None and running.status.state in _UNDER_WAY:
+            follow(self._page, lambda: here.client.datasets.watch_import(running.name), self._take, self._draw)
+
+    def _take(self, change: Any) -> None:
+        self._import = change.dataset_import
+
+    def _draw(self) -> None:
+        if self._import is not None and self._import.status.state == job_pb2.JOB_STATE_SUCCEEDED:
+            with self._page:
+                ui.navigate.reload()
+        self._page.show(self._markup())
+
+    def _markup(self) -> Markup:
+        one = self._import
+        if one is not None and one.status.state in (*_UNDER_WAY, job_pb2.JOB_STATE_SUCCEEDED):
+            return card("Importing", progress_bar(one.status, "Import"))
+        why = one.status.error.message if one is not None else "Nothing has been imported yet."
+        bring = link("Bring data", self._here.path("datasets", "new", dataset=self._dataset), "button primary")
+        return empty("This dataset is empty", why, bring, picture="data")
 
 
 def _lightbox(here: Here, dataset: str, chosen: Chosen, found: dict[str, Any]) -> None:

@@ -17,9 +17,9 @@ from modelyard.console.parts.fragment import Fragment
 from modelyard.console.parts.icons import icon
 from modelyard.console.parts.layout import card, empty, figure, figures, link
 from modelyard.console.parts.lists import first
+from modelyard.console.parts.live import listed, under_way
 from modelyard.console.parts.page import Here, frame, route, stretch
 from modelyard.serving.v1 import serving_pb2
-from modelyard.type.v1 import job_pb2
 
 FEW = 6
 COUNTED = 200
@@ -47,14 +47,17 @@ async def _fetch(here: Here) -> tuple[Any, ...]:
 
 
 def _build(here: Here, found: tuple[Any, ...]) -> None:
-    (runs, more_runs), (datasets, more_data), (models, more_models), (endpoints, more_endpoints) = found
-    if not (runs or datasets or models or endpoints):
+    if not any(items for items, _ in found):
         Fragment(_welcome(here))
         return
-    running = sum(run.status.state in (job_pb2.JOB_STATE_RUNNING, job_pb2.JOB_STATE_QUEUED) for run in runs)
+    listed(found, lambda: _fetch(here), lambda again: _overview(here, again), lambda again: again[0][0])
+
+
+def _overview(here: Here, found: tuple[Any, ...]) -> Markup:
+    (runs, more_runs), (datasets, more_data), (models, more_models), (endpoints, more_endpoints) = found
     ready = sum(_answers(endpoint) for endpoint in endpoints)
     top = figures(
-        figure("Runs under way", running),
+        figure("Runs under way", under_way(runs)),
         figure("Datasets", _counted(datasets, more_data)),
         figure("Models", _counted(models, more_models)),
         figure("Endpoints that answer", f"{ready} of {_counted(endpoints, more_endpoints)}"),
@@ -91,7 +94,7 @@ def _build(here: Here, found: tuple[Any, ...]) -> None:
         ),
         card("Endpoints", h("ul", served, cls="plain") if served else h("p", "None yet.", cls="muted")),
     )
-    Fragment(h("div", top, h("div", latest, side, cls="split")))
+    return h("div", top, h("div", latest, side, cls="split"))
 
 
 def _welcome(here: Here) -> Markup:

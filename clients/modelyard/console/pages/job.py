@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 from google.protobuf import json_format
+from nicegui.element import Element
 
 from modelyard.client import ModelyardClientError, last_part
 from modelyard.client.drawing.curves import training_charts
@@ -61,18 +62,18 @@ class JobView:
     def __init__(self, here: Here, found: trainer_pb2.TrainingJob) -> None:
         self._here, self._job = here, found
         self._curves = Curves()
-        self._page = Fragment(self._markup()).does(stop=self._stop, cancel=self._cancel)
+        self._state = Fragment().does(stop=self._stop, cancel=self._cancel)
+        with Element("div").classes("split"):
+            with Element("div"):
+                self._charts, self._notes = Fragment(), Fragment()
+            self._side = Fragment()
+        self._draw()
         if found.status.state in ENDED:
             Advisor(here, found)
             CrossValidating(here, found)
         Remarks(here, found)
         self._log, self._said = Fragment(), ""
-        follow(
-            self._page,
-            lambda: here.client.training.watch_training_job(found.name),
-            self._take,
-            lambda: self._page.show(self._markup()),
-        )
+        follow(self._state, lambda: here.client.training.watch_training_job(found.name), self._take, self._draw)
         follow(self._log, lambda: here.client.jobs.watch_job_log(found.name), self._hear, self._show_log)
 
     def _take(self, change: Any) -> None:
@@ -98,7 +99,15 @@ class JobView:
         await self._here.client.training.cancel_training_job(self._job.name)
         toast("The training is being cancelled; its checkpoints stay")
 
-    def _markup(self) -> Markup:
+    def _draw(self) -> None:
+        """Each part by itself: what did not change is not sent again, least of all the curves."""
+        self._state.show(self._state_card())
+        if self._curves.last is not None:
+            self._charts.show(card("Curves", training_charts(self._curves)))
+        self._notes.show(self._notes_card())
+        self._side.show(card("Facts", self._facts()), self._settings())
+
+    def _state_card(self) -> Markup:
         one = self._job
         running = one.status.state not in ENDED
         actions = [
@@ -117,7 +126,7 @@ class JobView:
             h("div", *(actions if running else [new_tab("Report", report_address(one.name))]), cls="actions"),
             cls="card-head",
         )
-        state = h(
+        return h(
             "section",
             head,
             progress_bar(one.status, "Training") if running else None,
@@ -126,6 +135,8 @@ class JobView:
             aria_label="State",
             aria_live="polite",
         )
+
+    def _notes_card(self) -> Markup | None:
         notes = [
             h(
                 "li",
@@ -133,11 +144,9 @@ class JobView:
                 f" at step {note.step:,}: " if note.step else ": ",
                 note.message,
             )
-            for note in one.notes
+            for note in self._job.notes
         ]
-        charts = card("Curves", training_charts(self._curves)) if self._curves.last is not None else None
-        left = h("div", charts, card("Notes", h("ul", notes, cls="reasons")) if notes else None)
-        return h("div", state, h("div", left, h("div", card("Facts", self._facts()), self._settings()), cls="split"))
+        return card("Notes", h("ul", notes, cls="reasons")) if notes else None
 
     def _facts(self) -> Markup:
         one = self._job

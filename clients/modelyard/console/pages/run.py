@@ -45,7 +45,7 @@ _MARKS: Final[Mapping[int, tuple[str, str, str]]] = {
     job_pb2.JOB_STATE_FAILED: ("cross", "bad", "failed"),
     job_pb2.JOB_STATE_CANCELLED: ("dash", "off", "cancelled"),
 }
-_STEPS: Final[Mapping[str, str]] = {
+STEPS: Final[Mapping[str, str]] = {
     "import": "Import the data",
     "check": "Check the data",
     "publish": "Publish the dataset version",
@@ -165,7 +165,7 @@ class RunView:
         return h(
             "section",
             head,
-            progress_bar(one.status, "Run", _STEPS) if running else None,
+            progress_bar(one.status, "Run", STEPS) if running else None,
             words,
             failed,
             cls="card",
@@ -195,7 +195,7 @@ class RunView:
         items = []
         for step in self._run.steps:
             picture, kind, word = _MARKS.get(step.state, ("clock", "off", ""))
-            name = _STEPS.get(step.step_id, step.step_id.replace("_", " ").capitalize())
+            name = STEPS.get(step.step_id, step.step_id.replace("_", " ").capitalize())
             items.append(
                 h(
                     "li",

@@ -12,11 +12,13 @@ from modelyard.client.drawing.markup import Markup, h, join
 from modelyard.client.drawing.scores import main_metrics, main_name
 from modelyard.client.drawing.words import ago, metric_word, number, seconds_of, spoken
 from modelyard.console.pages.crossing import crossings_table
-from modelyard.console.parts.badges import state_badge, verdict_badge
+from modelyard.console.pages.run import STEPS
+from modelyard.console.parts.badges import stage_words, state_badge, verdict_badge
 from modelyard.console.parts.fragment import Fragment
 from modelyard.console.parts.icons import icon
 from modelyard.console.parts.layout import card, empty, link, name_link, table, tabs
 from modelyard.console.parts.lists import first, pager
+from modelyard.console.parts.live import listed
 from modelyard.console.parts.page import Here, frame, route, stretch
 from modelyard.pipeline.v1 import pipeline_pb2
 from modelyard.trainer.v1 import trainer_pb2
@@ -86,7 +88,7 @@ def _build_runs(here: Here, found: tuple[list[pipeline_pb2.PipelineRun], bool], 
         )
         return
     pages = pager(shown, skip, MOST, more, lambda at: here.path("runs", skip=at))
-    Fragment(card("", runs_table(here, shown), pages))
+    listed(found, lambda: _runs(here, skip), lambda again: card("", runs_table(here, again[0]), pages), lambda again: again[0])
 
 
 def runs_table(here: Here, shown: Sequence[pipeline_pb2.PipelineRun], *, short: bool = False) -> Markup:
@@ -124,7 +126,7 @@ def _score_of(run: pipeline_pb2.PipelineRun) -> str:
 def _why(run: pipeline_pb2.PipelineRun) -> str:
     if run.status.state == job_pb2.JOB_STATE_FAILED:
         return str(run.status.error.message)[:120]
-    return run.status.progress.stage if run.status.state == job_pb2.JOB_STATE_RUNNING else ""
+    return stage_words(run.status.progress.stage, STEPS) if run.status.state == job_pb2.JOB_STATE_RUNNING else ""
 
 
 def _build_jobs(here: Here, found: tuple[list[trainer_pb2.TrainingJob], bool], skip: int) -> None:
@@ -139,6 +141,18 @@ def _build_jobs(here: Here, found: tuple[list[trainer_pb2.TrainingJob], bool], s
             )
         )
         return
+
+    def go(act: Any) -> None:
+        picked = act.many("job")
+        if picked:
+            ui.navigate.to(here.path("compare", jobs=",".join(picked[:8])))
+
+    pages = pager(shown, skip, MOST, more, lambda at: here.path("runs", tab="jobs", skip=at))
+    room = listed(found, lambda: _jobs(here, skip), lambda again: _jobs_form(here, again[0], pages), lambda again: again[0])
+    room.does(go=go)
+
+
+def _jobs_form(here: Here, shown: Sequence[trainer_pb2.TrainingJob], pages: Markup | None) -> Markup:
     rows = []
     for job in shown:
         point = job.latest_point
@@ -152,6 +166,7 @@ def _build_jobs(here: Here, found: tuple[list[trainer_pb2.TrainingJob], bool], s
                     value=last_part(job.name),
                     aria_label=f"Compare {last_part(job.name)}",
                     id=f"pick-{last_part(job.name)}",
+                    data_keep=True,
                 ),
                 link(job.display_name or last_part(job.name), here.path("jobs", last_part(job.name))),
                 state_badge(job.status.state),
@@ -163,19 +178,10 @@ def _build_jobs(here: Here, found: tuple[list[trainer_pb2.TrainingJob], bool], s
             ]
         )
     columns = [h("span", "Compare", cls="unseen"), "Training", "State", "Dataset", "Recipe", "Last metric", "Took", "Started"]
-    pages = pager(shown, skip, MOST, more, lambda at: here.path("runs", tab="jobs", skip=at))
     compare = h("button", icon("compare"), "Compare what is ticked", type_="submit", cls="button")
-
-    def go(act: Any) -> None:
-        picked = act.many("job")
-        if picked:
-            ui.navigate.to(here.path("compare", jobs=",".join(picked[:8])))
-
-    Fragment(
-        h(
-            "form",
-            h("div", compare, h("span", "Tick two or more.", cls="small muted"), cls="filters"),
-            card("", table(columns, rows, caption="Trainings"), pages),
-            data_submit="go",
-        )
-    ).does(go=go)
+    return h(
+        "form",
+        h("div", compare, h("span", "Tick two or more.", cls="small muted"), cls="filters"),
+        card("", table(columns, rows, caption="Trainings"), pages),
+        data_submit="go",
+    )

@@ -161,7 +161,7 @@ def limits_card(asked: Asked) -> Markup:
                 "hours",
                 "Max training time, hours",
                 plan.hours,
-                help="When it is up, the best model so far is saved and training ends. Empty: the recipe's own length.",
+                help="0.05, or 3m, is three minutes. Then training ends with the best model so far. Empty: the recipe's own.",
                 errors=errors,
             ),
             choice(
@@ -258,7 +258,7 @@ def confirmation(plan: Plan, versions: Sequence[Any]) -> Markup:
         ("Incremental version", "/".join(plan.base.split("/")[3::2]) if plan.base else "none"),
         ("Expected hardware", plan.target),
         ("Max inference duration", f"{plan.max_ms or 500} ms"),
-        ("Max training time", f"{plan.hours} h ({spoken(3600 * hours)})" if plan.hours else "the recipe's own length"),
+        ("Max training time", f"{spoken(3600 * hours)} ({hours:.4g} h)" if plan.hours else "the recipe's own length"),
         ("Instance flavor", plan.flavor or "the default"),
         ("Model", plan.model),
         ("Endpoint", "nothing is deployed" if plan.no_deploy else plan.endpoint),

@@ -55,13 +55,17 @@ def severity_badge(severity: int) -> Markup:
     return badge(text, kind, picture)
 
 
+def stage_words(stage: str, steps: Mapping[str, str] | None) -> str:
+    """What a job does; steps: words for the ids that a stage begins with."""
+    step, colon, rest = stage.partition(":")
+    return f"{steps[step]}{colon}{rest}" if steps and step in steps else stage
+
+
 def progress_bar(status: Any, label: str = "Progress", steps: Mapping[str, str] | None = None) -> Markup:
     """How far a job is, what it does, and how long it will take. steps: words for the ids that a stage begins with."""
     progress = status.progress
     share = 1.0 if status.state == job_pb2.JOB_STATE_SUCCEEDED else min(max(progress.fraction, 0.0), 1.0)
-    step, colon, rest = progress.stage.partition(":")
-    stage = f"{steps[step]}{colon}{rest}" if steps and step in steps else progress.stage
-    words = [stage or state_word(status.state).lower()]
+    words = [stage_words(progress.stage, steps) or state_word(status.state).lower()]
     if progress.total:
         words.append(f"{progress.done:,} of {progress.total:,} {progress.unit}".strip())
     if progress.HasField("eta"):

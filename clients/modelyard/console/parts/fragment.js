@@ -3,6 +3,8 @@
 //   data-act="NAME" data-arg="..."   a click (or Enter, Space) on it     data-confirm="QUESTION" is asked first
 //   data-change="NAME"               a new value of an input             data-input="NAME" while it is being changed
 //   data-submit="NAME"               of a form, with all its values
+//   data-keep                        a box that stays ticked, wherever the list has moved it
+// While nobody sees the page (another tab is in front) nothing is touched; the newest is shown when it is seen again.
 export default {
   template: "<div></div>",
   props: { markup: String },
@@ -13,17 +15,29 @@ export default {
     this.$el.addEventListener("change", (e) => this.onValue(e, "change"));
     this.$el.addEventListener("input", (e) => this.onValue(e, "input"));
     this.$el.addEventListener("submit", (e) => this.onSubmit(e));
+    this.seen = () => { if (this.late && !document.hidden) this.draw(); };
+    document.addEventListener("visibilitychange", this.seen);
     globalThis.modelyard?.shown(this.$el);
   },
+  unmounted() {
+    document.removeEventListener("visibilitychange", this.seen);
+  },
   watch: {
-    markup(text) {
-      const next = document.createElement("div");
-      next.innerHTML = text;
-      morphChildren(this.$el, next);
-      globalThis.modelyard?.shown(this.$el);
+    markup() {
+      if (document.hidden) this.late = true;
+      else this.draw();
     },
   },
   methods: {
+    draw() {
+      this.late = false;
+      const next = document.createElement("div");
+      next.innerHTML = this.markup;
+      const ticked = [...this.$el.querySelectorAll("input[data-keep]:checked")];
+      morphChildren(this.$el, next);
+      for (const { id } of ticked) this.$el.querySelectorAll(`[id="${id}"]`).forEach((one) => { one.checked = true; });
+      globalThis.modelyard?.shown(this.$el);
+    },
     async onClick(e) {
       const at = e.target.closest("[data-act]");
       if (!at || !this.$el.contains(at) || at.disabled || at.getAttribute("aria-disabled") === "true") return;

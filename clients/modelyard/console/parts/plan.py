@@ -19,6 +19,8 @@ LONGEST_MS: Final = 20_000
 MOST_HOURS: Final = 24 * 365
 _NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,62}")
 _VERSION: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
+_TIME: Final = re.compile(r"(\d+(?:\.\d+)?) *(d|h|min|m|s)")
+_HOURS: Final = {"d": 24.0, "h": 1.0, "m": 1 / 60, "s": 1 / 3600}
 _RATIO: Final = re.compile(r"0\.\d{1,5}")
 
 
@@ -91,8 +93,18 @@ def plan_of(form: Mapping[str, Any], before: Plan) -> Plan:
     """The answers of a form; what it does not ask stays as it was."""
     texts = {field.name for field in fields(Plan)} - {"no_deploy"}
     said = {name: str(form[name]).strip() for name in texts if name in form}
+    if "hours" in said:
+        said["hours"] = hours_of(said["hours"])
     no_deploy = "no_deploy" in form if "model" in form else before.no_deploy
     return replace(before, **said, no_deploy=no_deploy)
+
+
+def hours_of(said: str) -> str:
+    """Hours, of a time as people write it: 3m, 90 s, 1h 30min. What is none stays as it is."""
+    found = _TIME.findall(said)
+    if not found or "".join(number + unit for number, unit in found) != said.replace(" ", ""):
+        return said
+    return f"{sum(float(number) * _HOURS[unit[0]] for number, unit in found):.6g}"
 
 
 def problems(plan: Plan) -> dict[str, str]:
@@ -110,7 +122,14 @@ def problems(plan: Plan) -> dict[str, str]:
             found[name] = f"{name} is {value!r}; give 1 to 63 of a-z, 0-9 and '-', beginning with a letter"
     checks = (
         ("max_ms", plan.max_ms, 1, LONGEST_MS, True, "a whole number of milliseconds, 1 to 20000"),
-        ("hours", plan.hours, Decimal(1) / 3600, MOST_HOURS, False, "hours, such as 0.5 or 2; at least a second (0.0003)"),
+        (
+            "hours",
+            plan.hours,
+            Decimal(1) / 3600,
+            MOST_HOURS,
+            False,
+            "hours, such as 0.5 or 2, or a time such as 3m",
+        ),
         ("accuracy", plan.accuracy, 0, 1, False, "a number from 0 to 1"),
         ("max_loss", plan.max_loss, 0, 1, False, "a number from 0 to 1"),
         ("epochs", plan.epochs, 1, 10_000, True, "a whole number, 1 to 10000"),

@@ -109,28 +109,41 @@
       if (projects && !projects.children.length) {
         for (const name of new Set(["default", ...JSON.parse(kept("projects") ?? "[]")])) projects.append(Object.assign(document.createElement("option"), { value: name }));
       }
-      for (const log of at.querySelectorAll?.("[data-follow]") ?? []) log.scrollTop = log.scrollHeight;
+      for (const log of at.querySelectorAll?.("[data-follow]") ?? []) keepUp(log);
+      if (pointed && at.contains?.(pointed.svg)) read(pointed.svg, pointed.x); // its chart was drawn anew
       for (const box of at.querySelectorAll?.("[data-drop]") ?? []) drop(box);
       for (const each of at.querySelectorAll?.("dialog[data-open]:not([open])") ?? []) each.showModal();
     },
   };
   globalThis.modelyard = api;
 
+  // A log shows its end as it grows, until somebody scrolls up in it; at its end it goes on.
+  const ends = new WeakMap();
+  function keepUp(log) {
+    if (!ends.has(log)) log.addEventListener("scroll", () => ends.set(log, log.scrollHeight - log.scrollTop - log.clientHeight < 40));
+    if (ends.get(log) ?? true) log.scrollTop = log.scrollHeight;
+    if (!ends.has(log)) ends.set(log, true);
+  }
+
   // What a curve says under the pointer.
+  let pointed = null;
   document.addEventListener("pointermove", (e) => {
     const svg = e.target.closest?.("svg[data-lines]");
-    for (const other of document.querySelectorAll(".chart.read")) if (!svg || !other.contains(svg)) unread(other);
-    if (svg) read(svg, e);
+    if (pointed && pointed.svg !== svg) unread(pointed.svg.closest(".chart"));
+    pointed = svg ? { svg, x: e.clientX } : null;
+    if (svg) read(svg, e.clientX);
   });
   function unread(chart) {
-    chart.classList.remove("read");
-    chart.querySelector(".pointer")?.setAttribute("visibility", "hidden");
+    chart?.classList.remove("read");
+    chart?.querySelector(".pointer")?.setAttribute("visibility", "hidden");
   }
-  function read(svg, e) {
-    const { x, scale, lines } = JSON.parse(svg.dataset.lines);
+  let parsed = {};
+  function read(svg, x_seen) {
+    if (parsed.text !== svg.dataset.lines) parsed = { text: svg.dataset.lines, said: JSON.parse(svg.dataset.lines) };
+    const { x, scale, lines } = parsed.said;
     const box = svg.getBoundingClientRect();
     const width = svg.viewBox.baseVal.width;
-    const place = ((e.clientX - box.left) / box.width) * width;
+    const place = ((x_seen - box.left) / box.width) * width;
     const value = scale[0] + ((place - scale[2]) / (scale[3] - scale[2])) * (scale[1] - scale[0]);
     let nearest = null;
     for (const line of lines) for (const [px] of line.p) if (nearest === null || Math.abs(px - value) < Math.abs(nearest - value)) nearest = px;
@@ -163,9 +176,13 @@
     // What was dragged from another page is a file without an entry.
     if (box) bring(box, [...e.dataTransfer.items].filter((item) => item.kind === "file").map((item) => item.webkitGetAsEntry?.() ?? item.getAsFile()).filter(Boolean));
   });
+  // No attributes: the box may be drawn anew, which would take them away.
+  const ready = new WeakSet();
+  const sending = new Set();
+  addEventListener("beforeunload", (e) => { if (sending.size) e.preventDefault(); });
   function drop(box) {
-    if (box.dataset.ready) return;
-    box.dataset.ready = "yes";
+    if (ready.has(box)) return;
+    ready.add(box);
     for (const input of box.querySelectorAll("input[type=file]")) {
       input.addEventListener("change", () => {
         send(box, [...input.files].map((file) => [file.webkitRelativePath || file.name, file]));
@@ -203,7 +220,7 @@
   }
   async function send(box, files, name = "") {
     const bar = box.querySelector("[data-sent]");
-    if (box.dataset.busy) {
+    if (sending.has(box)) {
       api.tell("Other files are still on their way; drop these when they are here.", "bad");
       return;
     }
@@ -211,7 +228,7 @@
       api.tell(`There is no file in ${name || "what was chosen"}.`, "bad");
       return;
     }
-    box.dataset.busy = "yes";
+    sending.add(box);
     const total = files.reduce((sum, [, file]) => sum + file.size, 0);
     let done = 0, at = 0, failed = "";
     const show = () => { bar.textContent = `${at.toLocaleString("en")} of ${files.length.toLocaleString("en")} files, ${Math.round((100 * done) / Math.max(total, 1))} %`; };
@@ -226,7 +243,7 @@
       }
     };
     await Promise.all([one(), one(), one(), one()]);
-    delete box.dataset.busy;
+    sending.delete(box);
     bar.textContent = failed || `${files.length.toLocaleString("en")} files are here.`;
     box.querySelector("[data-dropped]").dataset.arg = JSON.stringify({ failed, files: files.length, first: files[0][0], bytes: total });
     box.querySelector("[data-dropped]").click();
