@@ -19,7 +19,7 @@ from modelyard.type.v1 import job_pb2
 from tests.support.servers import Process, start_embedded, worker_processes
 from tests.support.sources import breast_cancer_csv, digits_folder
 
-KILLS = int(os.environ.get("MODELYARD_TEST_KILLS", "10"))
+KILLS = int(os.environ.get("MODELYARD_TEST_KILLS", "20"))
 RUN_S = 600.0
 
 

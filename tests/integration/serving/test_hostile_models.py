@@ -31,8 +31,6 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="needs L
 MEMORY = 8 << 30
 """Address space of one process: a file may ask for as much as it likes."""
 LONGEST_S = 30.0
-MORE = int(os.environ.get("MODELYARD_TEST_MUTANTS", "1"))
-"""How many times as many mutants of each form are tried; 4 takes six minutes."""
 FILES = {
     "onnx": "model.onnx",
     "litert-fp32": "model.tflite",
@@ -98,17 +96,16 @@ def test_mutants_end_cleanly(loader: ProcessLoader, tmp_path: Path, form: str, c
 @pytest.mark.parametrize(
     ("form", "count"),
     [
-        ("onnx", 100),
-        ("litert-fp32", 50),
-        ("litert-int8", 75),
-        ("litert-batch3", 25),
-        ("openvino", 10),
-        ("torch_export", 5),
-        ("savedmodel", 2),
+        ("onnx", 400),
+        ("litert-fp32", 200),
+        ("litert-int8", 300),
+        ("litert-batch3", 100),
+        ("openvino", 40),
+        ("torch_export", 20),
+        ("savedmodel", 6),
     ],
 )
 def test_many_more_mutants(loader: ProcessLoader, tmp_path: Path, form: str, count: int) -> None:
-    count *= MORE
     assert outcomes(loader, tmp_path, form, range(1000, 1000 + count)).total() == count
 
 

@@ -132,6 +132,8 @@ def test_long_features_are_turned_to_their_axes_and_tell_as_much() -> None:
     features, labels = digits()
     long = features @ np.random.default_rng(1).normal(size=(64, 400)).astype(np.float32) / 8
     assert judged(long, labels).accuracy > judged(features, labels).accuracy - 0.02
+    cosines = out_of_sample._Cosines(lambda a, b: long[a:b], len(labels), np.random.default_rng(0))
+    assert cosines._directions.shape[0] <= 64, "no more axes than there are"
 
 
 def test_learning_stops_when_cancelled() -> None:

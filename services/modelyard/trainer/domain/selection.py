@@ -257,8 +257,8 @@ def promoted(
     order = sorted(range(len(merits)), key=lambda at: (-merits[at], at))
     keep, most = -(-len(order) // REDUCTION), max(1, -(-len(order) // 2))
     if learned and not learned[last := order[keep - 1]]:
-        allowed = [EARLY_ALLOWANCE if early and each else 1.0 for each in early or merits]
-        behind = (at for at in order[keep:] if learned[at] and _close(merits, errors, last, at, allowed[at]))
+        times = {at: EARLY_ALLOWANCE if early and early[at] else 1.0 for at in order[keep:] if learned[at]}
+        behind = (at for at in times if _close(merits, errors, last, at, times[at]))
         if (better := next(behind, None)) is not None:
             order.remove(better)
             order.insert(keep - 1, better)
